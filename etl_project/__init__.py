@@ -1,0 +1,1 @@
+"""Daily batch pipelines whose reruns are provably identical."""

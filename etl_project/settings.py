@@ -1,0 +1,111 @@
+"""Settings: every path, URL and environment variable of the project, in one place, validated when loaded.
+
+Belongs here: reading the environment and naming the folders under the data folder. Does not belong here: creating or
+opening any of them (import and load do no I/O, apart from the one look at whether the data folder can be used).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from etl_project.failures import Permanent
+
+
+class SettingsError(Permanent):
+    """A setting cannot be used. The message is one line that names the variable, its value and what would do."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where everything lives and how patient it is. All state is under `data_dir`."""
+
+    data_dir: Path
+    start_date: date
+    settle_seconds: float
+    open_day_interval_seconds: float
+    sensor_interval_seconds: int
+    wait_seconds: float
+
+    @property
+    def incoming(self) -> Path:
+        """Drop folder: `incoming/<source>/`."""
+        return self.data_dir / "incoming"
+
+    @property
+    def archive(self) -> Path:
+        """Accepted file versions, for good: the input of every rebuild."""
+        return self.data_dir / "archive"
+
+    @property
+    def quarantine(self) -> Path:
+        """Refused files, each with a reason file beside it."""
+        return self.data_dir / "quarantine"
+
+    @property
+    def lake(self) -> Path:
+        """Parquet, one file a day and asset."""
+        return self.data_dir / "lake"
+
+    @property
+    def warehouse(self) -> Path:
+        """The DuckDB file with the tables and their commit records."""
+        return self.data_dir / "warehouse.duckdb"
+
+    @property
+    def state(self) -> Path:
+        """SQLite: the task lock and caches; nothing in it says what is done."""
+        return self.data_dir / "state.sqlite"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's own run and event storage."""
+        return self.data_dir / "dagster"
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the environment, or one clear line that says which variable is wrong and what would do."""
+    env = os.environ if environ is None else environ
+    data_dir = Path(env.get("ETL_DATA_DIR") or "data").absolute()
+    _refuse_unusable(data_dir)
+    return Settings(
+        data_dir=data_dir,
+        start_date=_date(env, "ETL_START_DATE", "2010-12-01"),
+        settle_seconds=_seconds(env, "ETL_SETTLE_SECONDS", 1.0),
+        open_day_interval_seconds=_seconds(env, "ETL_OPEN_DAY_INTERVAL_SECONDS", 300.0),
+        sensor_interval_seconds=max(1, round(_seconds(env, "ETL_SENSOR_INTERVAL_SECONDS", 2.0))),
+        wait_seconds=_seconds(env, "ETL_WAIT_SECONDS", 60.0),
+    )
+
+
+def _refuse_unusable(folder: Path) -> None:
+    """The folder itself, or the nearest parent that exists, has to be a folder that we may write to."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise SettingsError(f"ETL_DATA_DIR={folder}: {there} is not a folder; name a folder that can be created.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SettingsError(f"ETL_DATA_DIR={folder}: no permission to write to {there}; choose another folder.")
+
+
+def _date(env: Mapping[str, str], name: str, default: str) -> date:
+    text = env.get(name) or default
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"{name}={text!r} is not a date; write it as YYYY-MM-DD, like {default}.") from None
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name) or str(default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise SettingsError(f"{name}={text!r} is not a number of seconds; write 0 or more, like {default:g}.")
+    return seconds

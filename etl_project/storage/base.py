@@ -1,0 +1,191 @@
+"""The storage contract: what every backend promises, in types.
+
+Belongs here: the words shared by all backends (partition, scope, table, commit record, lazy SQL) and the `Store`
+protocol. Does not belong here: anything that touches a file, a database or Dagster.
+
+The contract, kept by every backend and proven by one suite (`etl_project_tests/contracts`):
+
+1. Atomic.   After a kill at any instruction a partition holds all old rows or all new rows.
+2. Exact.    Every incoming row lies inside the scope, else nothing changes. A NULL partition value is outside.
+3. Empty is data. No rows means the partitions become empty; the first empty write creates the table.
+4. By name.  Columns land where their names say, never by position.
+5. The table is the user's. Constraints, indexes, comments, grants and views survive. Nothing is dropped.
+6. Drift     follows the policy of the table; lossy or ambiguous change is always refused, all differences at once.
+7. Recorded. One commit record per (asset, partition), inside the same atomic step.
+8. Unchanged is cheap. The same content as what is there: nothing is rewritten.
+9. Isolated. A reader sees the old or the new partition; two writers of one partition never both win.
+10. Ranges.  Many partitions are one transaction; when some partition's data is at fault, the good ones still commit.
+11. Safe names. Identifiers are quoted, values are bound.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any, Literal, Protocol
+
+from etl_project.failures import Permanent, Transient
+
+UNKNOWN = "unknown"
+"""The input hash of a write one of whose inputs has no fingerprint: never equal to anything, shown as not checked."""
+
+Drift = Literal["evolve", "freeze"]
+
+
+@dataclass(frozen=True, order=True)
+class Partition:
+    """One partition: its Dagster key and the half-open interval [lower, upper) of partition values it owns.
+
+    A day of a DATE column has dates as bounds, an instant column aware datetimes (UTC). A static key owns exactly
+    the value `lower` (upper is None). The whole of an unpartitioned table has key None and no bounds.
+    """
+
+    key: str | None
+    lower: date | datetime | str | None = None
+    upper: date | datetime | None = None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The partitions that one write replaces, ascending."""
+
+    partitions: tuple[Partition, ...]
+
+    @classmethod
+    def days(cls, first: date, last: date) -> Scope:
+        """The UTC days from `first` to `last`, both included."""
+        count = (last - first).days + 1
+        one = timedelta(days=1)
+        days = (first + one * n for n in range(count))
+        return cls(tuple(Partition(day.isoformat(), day, day + one) for day in days))
+
+    @classmethod
+    def keys(cls, keys: Iterable[str]) -> Scope:
+        """Static partitions: each key is the value in the partition column."""
+        return cls(tuple(Partition(key, key) for key in keys))
+
+    @classmethod
+    def whole(cls) -> Scope:
+        """An unpartitioned table, all of it."""
+        return cls((Partition(None),))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Where an asset's rows live and what its contract says. Names are data here: backends quote them."""
+
+    asset: str
+    name: str
+    schema: str | None = None
+    partition_column: str | None = "batch_date"
+    contract_sql: str | None = None
+    drift: Drift = "evolve"
+    partition_expression: str | None = None
+    max_removed_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the writer knows when it asks for a commit; `input_hashes` is per partition key."""
+
+    run_id: str
+    code_version: str | None = None
+    input_hashes: Mapping[str | None, str] = field(default_factory=dict)
+    allow_shrink: bool = False
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The record of one committed partition: it travels inside the commit, never beside it. Times are UTC."""
+
+    asset: str
+    partition: str | None
+    sequence: int
+    run_id: str
+    code_version: str | None
+    input_hash: str
+    fingerprint: str
+    rows_before: int
+    rows: int
+    rows_added: int | None
+    rows_removed: int | None
+    rows_kept: int | None
+    changed: bool
+    committed_at: datetime
+    schema_changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A lazy read: the rows of some partitions of one table, as SQL that any DuckDB connection here can run."""
+
+    sql: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    attach: Sequence[str] = ()
+
+
+class Sql:
+    """A query over slices, run inside the writing transaction: no row passes through Python.
+
+    Each keyword names a slice; the query reads it as a table of that name:
+    `Sql("select batch_date, sum(units) as units from orders group by all", orders=orders)`.
+    """
+
+    def __init__(self, query: str, **inputs: Slice) -> None:
+        self.query = query
+        self.inputs = inputs
+
+
+class WriteRefused(Permanent):
+    """The data breaks the contract. Nothing was changed; the old rows are intact. Retrying does not help."""
+
+
+class PartlyCommitted(Permanent):
+    """Some partitions of a range are at fault: the others are committed, these keep their old rows."""
+
+    def __init__(self, message: str, commits: Sequence[Commit], failures: Mapping[str | None, str]) -> None:
+        super().__init__(message)
+        self.commits = tuple(commits)
+        self.failures = dict(failures)
+
+
+class StoreBusy(Transient):
+    """Somebody else holds the store or the partition. Nothing was changed; retrying helps."""
+
+
+class Store(Protocol):
+    """A backend. `replace` and `read` are the whole of it; the rest reads commit records back."""
+
+    def replace(self, table: Table, scope: Scope, data: Any, request: Request) -> list[Commit]:
+        """Make the scope hold exactly `data`, or change nothing.
+
+        `data`: anything that speaks Arrow (`__arrow_c_stream__`), streams included, or `Sql`.
+        Raises WriteRefused or PartlyCommitted (retrying does not help) and StoreBusy (it does).
+        """
+        ...
+
+    def read(self, table: Table, scope: Scope, columns: Sequence[str] | None = None) -> Slice:
+        """A lazy slice of exactly these partitions and columns."""
+        ...
+
+    def last_commits(self, assets: Iterable[str] | None = None) -> dict[tuple[str, str | None], Commit]:
+        """The newest commit record of every (asset, partition)."""
+        ...
+
+    def history(self, asset: str, partition: str | None) -> list[Commit]:
+        """All commit records of one partition, oldest first."""
+        ...
+
+
+def input_hash(receipts: Iterable[tuple[str, str | None, str | None]]) -> str:
+    """The hash of what was read: (asset, partition, fingerprint) of each input, in any order.
+
+    UNKNOWN as soon as one fingerprint is None: such a hash must never look like a checked one.
+    """
+    seen = sorted({(asset, partition or "", fingerprint) for asset, partition, fingerprint in receipts}, key=repr)
+    if any(fingerprint is None for _, _, fingerprint in seen):
+        return UNKNOWN
+    return hashlib.sha256(json.dumps(seen, separators=(",", ":")).encode()).hexdigest()
