@@ -1,0 +1,131 @@
+"""Judge: a file against its contract. Typed rows, rejected rows, or no use at all.
+
+Belongs here: putting format, typing and limits together, and counting. Does not belong here: moving the file anywhere
+(`receive`); the same reading serves a first judgement and every rebuild from the archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from functools import reduce
+from pathlib import Path
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from etl_project.incoming import convert, csv_records, names, stream
+from etl_project.incoming.archive import Accepted
+from etl_project.incoming.chunk import Chunk
+from etl_project.incoming.refused import Refused
+from etl_project.incoming.spec import SourceSpec
+
+__all__ = ["REJECTS_SCHEMA", "Batch", "Refused", "count_rows", "read", "rows_schema"]
+
+REJECTS_SCHEMA = pa.schema(
+    [
+        ("batch_date", pa.date32()),
+        ("source_file", pa.string()),
+        ("source_line", pa.int64()),
+        ("column_name", pa.string()),
+        ("reason", pa.string()),
+        ("raw_text", pa.string()),
+    ]
+)
+
+
+_Reject = tuple[int, str | None, str, str]
+"""Line, first column at fault, reason, raw text."""
+
+
+class Batch(NamedTuple):
+    """Some rows of a file, and the records among them that are none; both in the order of the file."""
+
+    rows: pa.Table
+    rejects: pa.Table
+
+
+def rows_schema(spec: SourceSpec) -> pa.Schema:
+    """The columns of `Batch.rows`: those of the contract that the file fills, then day, file and line."""
+    columns = [(target.name, target.arrow) for target in spec.targets]
+    return pa.schema([*columns, ("batch_date", pa.date32()), ("source_file", pa.string()), ("source_line", pa.int64())])
+
+
+def read(path: Path, spec: SourceSpec, name: str, day: date) -> Iterator[Batch]:
+    """Every record of the file, as a row or as a reject; at least one batch, in bounded memory.
+
+    `name` is the file's own name (it says how the file is compressed); `path` is where its bytes are now.
+    `source_line` is the physical line on which the record starts, the header being line 1.
+    Raises Refused (retrying does not help) for a file that cannot be used, possibly after some batches: a caller uses
+    what it was given only when the iteration ends well.
+    """
+    records = rejected = 0
+    first_reason = ""
+    for chunk in _chunks(path, spec, name):
+        batch = _batch(chunk, spec, names.shown(name), day)
+        records += batch.rows.num_rows + batch.rejects.num_rows
+        if batch.rejects.num_rows and not rejected:
+            first_reason = f"line {batch.rejects['source_line'][0]}: {batch.rejects['reason'][0]}"
+        rejected += batch.rejects.num_rows
+        yield batch
+    if rejected > spec.max_rejected_ratio * records:
+        found = f"{rejected} of {records} rows cannot be used; the first is {first_reason}"
+        raise Refused("too many rejected rows", found, f"at most {spec.max_rejected_ratio:.2%} (max_rejected_ratio)")
+
+
+def count_rows(spec: SourceSpec, version: Accepted) -> int:
+    """How many records an archived file has, typed or not: what rows and rejects together must come to."""
+    return sum(len(chunk.lines) + len(chunk.broken) for chunk in _chunks(version.path, spec, version.name))
+
+
+def _chunks(path: Path, spec: SourceSpec, name: str) -> Iterator[Chunk]:
+    if spec.format in ("csv", "tsv"):
+        return csv_records.chunks(stream.text_blocks(path, name, spec), spec)
+    raise NotImplementedError(spec.format)
+
+
+def _batch(chunk: Chunk, spec: SourceSpec, file: str, day: date) -> Batch:
+    zone = ZoneInfo(spec.time_zone)
+    typed = [convert.column(text, target, zone) for text, target in zip(chunk.texts, spec.targets, strict=True)]
+    bad = _bad(chunk, typed, spec)
+    count = len(chunk.lines)
+    rejects: list[_Reject] = [(broken.line, None, broken.reason, broken.raw) for broken in chunk.broken]
+    arrays = [*typed, pa.repeat(pa.scalar(day), count), pa.repeat(pa.scalar(file), count), chunk.lines]
+    rows = pa.Table.from_arrays(arrays, schema=rows_schema(spec))
+    if bad is not None:
+        rejects += _untyped(chunk, typed, pc.indices_nonzero(bad).to_pylist(), spec)
+        rows = rows.filter(pc.invert(bad))
+    return Batch(rows, _rejects_table(sorted(rejects, key=lambda reject: reject[0]), file, day))
+
+
+def _bad(chunk: Chunk, typed: list[pa.Array], spec: SourceSpec) -> pa.Array | None:
+    """Which records have a text that is no value, or no value where one is needed; None when all are well."""
+    masks = []
+    for text, values, target in zip(chunk.texts, typed, spec.targets, strict=True):
+        if values.null_count == (text.null_count if target.nullable else 0):
+            continue
+        masks.append(pc.and_(values.is_null(), text.is_valid()) if target.nullable else values.is_null())
+    return reduce(pc.or_, masks) if masks else None
+
+
+def _untyped(chunk: Chunk, typed: list[pa.Array], which: list[int], spec: SourceSpec) -> list[_Reject]:
+    zone = ZoneInfo(spec.time_zone)
+    rejects: list[_Reject] = []
+    for at, raw in zip(which, chunk.raw(which), strict=True):
+        first: str | None = None
+        reasons = []
+        for text, values, target in zip(chunk.texts, typed, spec.targets, strict=True):
+            if values[at].is_valid or (target.nullable and not text[at].is_valid):
+                continue
+            first = first or target.name
+            value = text[at].as_py()
+            reasons.append(f"{target.name}: empty" if value is None else convert.why_not(value, target, zone))
+        rejects.append((chunk.lines[at].as_py(), first, "; ".join(reasons), raw))
+    return rejects
+
+
+def _rejects_table(rejects: list[_Reject], file: str, day: date) -> pa.Table:
+    lines, columns, reasons, raws = ([reject[n] for reject in rejects] for n in range(4))
+    return pa.table([[day] * len(rejects), [file] * len(rejects), lines, columns, reasons, raws], schema=REJECTS_SCHEMA)
