@@ -22,12 +22,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from etl_project.failures import Permanent, Transient
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 UNKNOWN = "unknown"
 """The input hash of a write one of whose inputs has no fingerprint: never equal to anything, shown as not checked."""
@@ -88,13 +92,36 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Receipt:
+    """What was read: one partition of one asset, with the fingerprint it had then (None: it has no record).
+
+    `store` is the store that can say what is there now; None where nobody can.
+    """
+
+    asset: str
+    partition: str | None
+    fingerprint: str | None
+    store: Store | None = field(default=None, compare=False, repr=False)
+
+
+def _nobody_asks() -> None:
+    """The writer holds no lock that it could have lost."""
+
+
+@dataclass(frozen=True)
 class Request:
-    """What the writer knows when it asks for a commit; `input_hashes` is per partition key."""
+    """What the writer knows when it asks for a commit; `input_hashes` is per partition key.
+
+    `reads` are inputs that must still have their fingerprints when the write commits, else it is refused as
+    retryable. `still_owner` is called right before each commit and raises when the writer has lost its lock.
+    """
 
     run_id: str
     code_version: str | None = None
     input_hashes: Mapping[str | None, str] = field(default_factory=dict)
     allow_shrink: bool = False
+    reads: Sequence[Receipt] = ()
+    still_owner: Callable[[], None] = _nobody_asks
 
 
 @dataclass(frozen=True)
@@ -120,11 +147,16 @@ class Commit:
 
 @dataclass(frozen=True)
 class Slice:
-    """A lazy read: the rows of some partitions of one table, as SQL that any DuckDB connection here can run."""
+    """A lazy read: the rows of some partitions of one table, as SQL over named parameters.
+
+    It runs in the store it comes from; one without `database` (files) runs in any DuckDB connection. `reads` says
+    which partitions it stands for and which fingerprints they had when it was made.
+    """
 
     sql: str
     params: Mapping[str, Any] = field(default_factory=dict)
-    attach: Sequence[str] = ()
+    database: str | None = None
+    reads: tuple[Receipt, ...] = ()
 
 
 class Sql:
@@ -143,6 +175,10 @@ class WriteRefused(Permanent):
     """The data breaks the contract. Nothing was changed; the old rows are intact. Retrying does not help."""
 
 
+class ReadRefused(Permanent):
+    """There is nothing to read there, or not in that form. Retrying does not help."""
+
+
 class PartlyCommitted(Permanent):
     """Some partitions of a range are at fault: the others are committed, these keep their old rows."""
 
@@ -154,6 +190,14 @@ class PartlyCommitted(Permanent):
 
 class StoreBusy(Transient):
     """Somebody else holds the store or the partition. Nothing was changed; retrying helps."""
+
+
+class StoreUnavailable(Transient):
+    """The store could not do its work (disk full, I/O error). Nothing was changed; retrying helps once it can."""
+
+
+class InputChanged(Transient):
+    """An input was rewritten between being read and the commit. Nothing was changed; retrying helps."""
 
 
 class Store(Protocol):
@@ -171,8 +215,21 @@ class Store(Protocol):
         """A lazy slice of exactly these partitions and columns."""
         ...
 
-    def last_commits(self, assets: Iterable[str] | None = None) -> dict[tuple[str, str | None], Commit]:
-        """The newest commit record of every (asset, partition)."""
+    def arrow(self, piece: Slice) -> pa.Table:
+        """The rows of a slice, in memory."""
+        ...
+
+    def batches(self, piece: Slice) -> AbstractContextManager[pa.RecordBatchReader]:
+        """The rows of a slice as a stream, for as long as the block lasts."""
+        ...
+
+    def last_commits(
+        self, assets: Iterable[str] | None = None, partitions: Collection[str | None] | None = None
+    ) -> dict[tuple[str, str | None], Commit]:
+        """The newest commit record of every (asset, partition), or of the given ones.
+
+        Raises StoreBusy at once when the store cannot be looked into right now.
+        """
         ...
 
     def history(self, asset: str, partition: str | None) -> list[Commit]:

@@ -1,0 +1,142 @@
+"""Commit records: one row per (asset, partition) and commit, in the same transaction as the rows themselves.
+
+Belongs here: the table `etl_commits`, claiming the next record of a partition, reading records back, and their JSON
+form for stores whose record travels in a file. The primary key (asset, partition, sequence) is what makes two writers
+of one partition collide, an empty one included: snapshots alone would let both win.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from etl_project.storage.base import Commit
+from etl_project.storage.sql import Binds, unique
+
+TABLE = "main.etl_commits"
+
+CREATE = f"""
+CREATE TABLE IF NOT EXISTS {TABLE} (
+    asset VARCHAR NOT NULL,
+    partition_key VARCHAR NOT NULL,
+    sequence BIGINT NOT NULL,
+    run_id VARCHAR NOT NULL,
+    code_version VARCHAR,
+    input_hash VARCHAR NOT NULL,
+    fingerprint VARCHAR NOT NULL,
+    rows_before BIGINT NOT NULL,
+    rows BIGINT NOT NULL,
+    rows_added BIGINT,
+    rows_removed BIGINT,
+    rows_kept BIGINT,
+    changed BOOLEAN NOT NULL,
+    committed_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    schema_changes VARCHAR[] NOT NULL,
+    PRIMARY KEY (asset, partition_key, sequence)
+)
+"""
+
+_ARROW = pa.schema(
+    [
+        ("asset", pa.string()),
+        ("partition", pa.string()),
+        ("sequence", pa.int64()),
+        ("run_id", pa.string()),
+        ("code_version", pa.string()),
+        ("input_hash", pa.string()),
+        ("fingerprint", pa.string()),
+        ("rows_before", pa.int64()),
+        ("rows", pa.int64()),
+        ("rows_added", pa.int64()),
+        ("rows_removed", pa.int64()),
+        ("rows_kept", pa.int64()),
+        ("changed", pa.bool_()),
+        ("committed_at", pa.timestamp("us", tz="UTC")),
+        ("schema_changes", pa.list_(pa.string())),
+    ]
+)
+
+_SELECT = ", ".join("partition_key" if name == "partition" else name for name in _ARROW.names)
+
+
+def exists(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether this database has commit records at all."""
+    query = (
+        "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() "
+        "AND schema_name = 'main' AND table_name = 'etl_commits'"
+    )
+    return bool(connection.execute(query).fetchall())
+
+
+def claim(connection: duckdb.DuckDBPyConnection, commits: Sequence[Commit]) -> None:
+    """Write the records; a second writer of one of the partitions fails here or when it commits."""
+    name = unique("etl_claims")
+    rows = [_row(commit) for commit in commits]
+    connection.register(name, pa.Table.from_pylist(rows, schema=_ARROW))
+    try:
+        connection.execute(f"INSERT INTO {TABLE} ({_SELECT}) SELECT * FROM {name}")
+    finally:
+        connection.unregister(name)
+
+
+def last(
+    connection: duckdb.DuckDBPyConnection,
+    assets: Iterable[str] | None = None,
+    partitions: Collection[str | None] | None = None,
+) -> dict[tuple[str, str | None], Commit]:
+    """The newest record of every (asset, partition), or of the given ones."""
+    binds = Binds()
+    where = []
+    if assets is not None:
+        where.append(f"asset IN (SELECT unnest({binds.add(list(assets))}::VARCHAR[]))")
+    if partitions is not None:
+        keys = [_stored(key) for key in partitions]
+        where.append(f"partition_key IN (SELECT unnest({binds.add(keys)}::VARCHAR[]))")
+    query = (
+        f"SELECT {_SELECT} FROM {TABLE} {'WHERE ' + ' AND '.join(where) if where else ''} "
+        "QUALIFY row_number() OVER (PARTITION BY asset, partition_key ORDER BY sequence DESC) = 1"
+    )
+    commits = map(_commit, connection.execute(query, binds.values).fetchall())
+    return {(commit.asset, commit.partition): commit for commit in commits}
+
+
+def history(connection: duckdb.DuckDBPyConnection, asset: str, partition: str | None) -> list[Commit]:
+    """All records of one partition, oldest first."""
+    query = f"SELECT {_SELECT} FROM {TABLE} WHERE asset = ? AND partition_key = ? ORDER BY sequence"
+    return [_commit(row) for row in connection.execute(query, [asset, _stored(partition)]).fetchall()]
+
+
+def to_json(commit: Commit) -> str:
+    """The record as text; `from_json` gives it back."""
+    return json.dumps({**asdict(commit), "committed_at": commit.committed_at.isoformat()})
+
+
+def from_json(text: str) -> Commit:
+    """The record that `to_json` wrote; fields that a later version added are passed over."""
+    known = {field.name for field in fields(Commit)}
+    values: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in known}
+    values["committed_at"] = datetime.fromisoformat(values["committed_at"])
+    values["schema_changes"] = tuple(values["schema_changes"])
+    return Commit(**values)
+
+
+def _stored(partition: str | None) -> str:
+    """A primary key has no NULLs: the one partition of an unpartitioned table is stored as ''."""
+    return partition or ""
+
+
+def _row(commit: Commit) -> dict[str, Any]:
+    return {**asdict(commit), "partition": _stored(commit.partition), "schema_changes": list(commit.schema_changes)}
+
+
+def _commit(row: tuple[Any, ...]) -> Commit:
+    values = dict(zip(_ARROW.names, row, strict=True))
+    values["partition"] = values["partition"] or None
+    values["schema_changes"] = tuple(values["schema_changes"])
+    return Commit(**values)

@@ -1,0 +1,404 @@
+"""The DuckDB backend: tables and their commit records in one database file.
+
+Belongs here: opening the file, the transaction around a write, retries of conflicts, settling an unknown outcome, and
+reading. Connections are opened per operation and closed on every path: DuckDB gives the file to one process at a time,
+and a connection that leaks shuts everybody else out.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from etl_project import faults
+from etl_project.failures import EtlError
+from etl_project.partitions import now
+from etl_project.storage import atomic, commits, payload
+from etl_project.storage.base import (
+    Commit,
+    InputChanged,
+    PartlyCommitted,
+    ReadRefused,
+    Receipt,
+    Request,
+    Scope,
+    Slice,
+    StoreBusy,
+    StoreUnavailable,
+    Table,
+    WriteRefused,
+)
+from etl_project.storage.duckdb_table import DuckDBTable
+from etl_project.storage.duckdb_write import DuckDBWrite
+from etl_project.storage.payload import Payload
+from etl_project.storage.placement import Placement
+from etl_project.storage.receipts import stale
+from etl_project.storage.refusal import DataFault, refused, what
+from etl_project.storage.sql import Binds, quote
+
+CONFIG = {"custom_user_agent": "dagster"}
+"""The configuration of dagster-duckdb's resource: one process may open a file only with one configuration."""
+
+_HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+_FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 1.0
+
+
+class _Conflict(Exception):
+    """Another connection touched what this transaction touches: it was rolled back, and may be tried again."""
+
+
+class DuckDBStore:
+    """Tables in a DuckDB file; see the contract in `base`.
+
+    A kill at any instruction leaves what the last COMMIT left: DuckDB replays or drops its log when the file is
+    opened next. Raises StoreBusy after `wait_seconds` when another process holds the file (retrying helps).
+    """
+
+    def __init__(
+        self, url: str | Path, wait_seconds: float = 60.0, settings: Mapping[str, str | int] | None = None
+    ) -> None:
+        """`url` is a path, with or without `duckdb:///` before it; `settings` are DuckDB's, set on every connection."""
+        self.path = Path(str(url).removeprefix("duckdb:///")).absolute()
+        self.wait_seconds = wait_seconds
+        self.settings = dict(settings or {})
+
+    def replace(self, table: Table, scope: Scope, data: Any, request: Request) -> list[Commit]:
+        """Make the scope hold exactly `data`, or change nothing.
+
+        Raises WriteRefused or PartlyCommitted (retrying does not help), StoreBusy, StoreUnavailable or InputChanged
+        (it does). A kill before COMMIT leaves the old rows, one after it the new ones and their records.
+        """
+        check(table, scope)
+        reads = [*request.reads, *(read for piece in payload.slices_of(data) for read in piece.reads)]
+        self._refuse_foreign(table, scope, data)
+        with self.connect() as connection, payload.scannable(connection, data) as rows:
+            try:
+                return self._patiently(connection, table, scope, request, reads, rows)
+            except DataFault:
+                if len(scope.partitions) == 1:
+                    raise
+            return self._one_by_one(connection, table, scope, request, reads, rows)
+
+    def read(self, table: Table, scope: Scope, columns: Sequence[str] | None = None) -> Slice:
+        """A lazy slice of exactly these partitions and columns.
+
+        Raises ReadRefused when the table or a column does not exist (retrying does not help).
+        """
+        with self._looking(self.wait_seconds) as connection:
+            there = DuckDBTable(connection, table) if connection is not None else None
+            if connection is None or there is None or not there.exists():
+                raise ReadRefused(
+                    f"{what(table, scope)}: there is no table {table.name!r} in {self.path}. Retrying does not help. "
+                    "Materialize the asset first."
+                )
+            kinds = {column.name: column.type for column in there.columns()}
+            names = _chosen(kinds, columns, table, scope)
+            binds = Binds()
+            where = _where(kinds, table, scope, binds)
+            select = f"SELECT {', '.join(map(quote, names))} FROM {there.name}{where}"
+            return Slice(select, binds.values, str(self.path), self._receipts(connection, table, scope))
+
+    def arrow(self, piece: Slice) -> pa.Table:
+        """The rows of a slice, in memory. Raises InputChanged when they were rewritten since (retrying helps)."""
+        with self._snapshot(piece) as connection:
+            return pa.table(connection.sql(piece.sql, params=dict(piece.params) or None))
+
+    @contextmanager
+    def batches(self, piece: Slice) -> Iterator[pa.RecordBatchReader]:
+        """The rows of a slice as a stream. The file stays open for as long as the block lasts."""
+        with self.connect() as connection:
+            connection.begin()
+            self._refuse_changed(connection, piece.reads)
+            yield pa.RecordBatchReader.from_stream(connection.sql(piece.sql, params=dict(piece.params) or None))
+
+    def last_commits(
+        self,
+        assets: Iterable[str] | None = None,
+        partitions: Collection[str | None] | None = None,
+        wait_seconds: float = 0.0,
+    ) -> dict[tuple[str, str | None], Commit]:
+        """The newest commit record of every (asset, partition), or of the given ones.
+
+        One short read-only open. Raises StoreBusy when another process holds the file (retrying helps).
+        """
+        with self._looking(wait_seconds) as connection:
+            if connection is None or not commits.exists(connection):
+                return {}
+            return commits.last(connection, assets, partitions)
+
+    def history(self, asset: str, partition: str | None) -> list[Commit]:
+        """All commit records of one partition, oldest first."""
+        with self._looking(self.wait_seconds) as connection:
+            if connection is None or not commits.exists(connection):
+                return []
+            return commits.history(connection, asset, partition)
+
+    @contextmanager
+    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that may write, closed when the block ends, however it ends. Sessions are in UTC."""
+        atomic.make_folder(self.path.parent)
+        with self._opened(read_only=False, wait_seconds=self.wait_seconds) as connection:
+            yield connection
+
+    def _patiently(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: Table,
+        scope: Scope,
+        request: Request,
+        reads: Sequence[Receipt],
+        rows: Payload,
+        restricted: bool = False,
+    ) -> list[Commit]:
+        """Try again while other connections of this process are in the way, for as long as we may wait."""
+        deadline = time.monotonic() + self.wait_seconds
+        for pause in _pauses():
+            try:
+                return self._once(
+                    connection, DuckDBWrite(connection, table, scope, request, rows, restricted), request, reads
+                )
+            except _Conflict as conflict:
+                if time.monotonic() + pause > deadline:
+                    raise StoreBusy(
+                        f"{what(table, scope)}: other writers of {self.path} were in the way for "
+                        f"{self.wait_seconds:g} s ({conflict}). Nothing was changed; retrying helps."
+                    ) from conflict
+                time.sleep(pause)
+        raise AssertionError("the pauses never end")
+
+    def _once(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        write: DuckDBWrite,
+        request: Request,
+        reads: Sequence[Receipt],
+    ) -> list[Commit]:
+        """One transaction. Whatever goes wrong before COMMIT rolls it back."""
+        try:
+            connection.begin()
+            connection.execute(commits.CREATE)
+            records = write.run(now())
+            self._refuse_changed(connection, reads)
+            request.still_owner()
+            faults.reach("duckdb.before_commit")
+        except duckdb.Error as error:
+            _roll_back(connection)
+            raise self._explained(error) from error
+        except OSError as error:
+            _roll_back(connection)
+            raise self._unavailable(error) from error
+        except BaseException:
+            _roll_back(connection)
+            raise
+        try:
+            self._commit(connection)
+            faults.reach("duckdb.after_commit")
+        except (duckdb.Error, OSError) as error:
+            _roll_back(connection)
+            return self._settled(records, error)
+        return records
+
+    def _commit(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Send COMMIT. Its answer may be lost; the records say what became of it."""
+        connection.commit()
+
+    def _settled(self, records: list[Commit], error: Exception) -> list[Commit]:
+        """An error came with COMMIT: the commit records say whether it happened; nothing is repeated blindly."""
+        with self.connect() as connection:
+            found = (
+                commits.history(connection, records[0].asset, records[0].partition)
+                if commits.exists(connection)
+                else []
+            )
+        if records[0] in found:
+            return records
+        raise self._explained(error) from error
+
+    def _one_by_one(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: Table,
+        scope: Scope,
+        request: Request,
+        reads: Sequence[Receipt],
+        rows: Payload,
+    ) -> list[Commit]:
+        """Some day's data is at fault: one transaction each, so that the good ones are committed."""
+        done: list[Commit] = []
+        failures: dict[str | None, str] = {}
+        for partition in scope.partitions:
+            try:
+                one = Scope((partition,))
+                done += self._patiently(connection, table, one, request, reads, rows, restricted=True)
+            except DataFault as fault:
+                failures[partition.key] = str(fault)
+        if not failures:
+            return done
+        bad = "\n".join(failures.values())
+        raise PartlyCommitted(
+            f"{what(table, scope)}: {len(done)} partitions are committed, {len(failures)} are at fault and keep their "
+            f"old rows. Retrying does not help.\n{bad}",
+            done,
+            failures,
+        )
+
+    @contextmanager
+    def _looking(self, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        """A connection for a look; None when there is no file yet."""
+        if not self.path.exists():
+            yield None
+            return
+        with self._opened(read_only=True, wait_seconds=wait_seconds) as connection:
+            yield connection
+
+    @contextmanager
+    def _snapshot(self, piece: Slice) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A transaction in which what the slice stands for is still what it was."""
+        with self._looking(self.wait_seconds) as connection:
+            if connection is None:
+                raise ReadRefused(f"{self.path} does not exist. Retrying does not help. Materialize the asset first.")
+            connection.begin()
+            self._refuse_changed(connection, piece.reads)
+            yield connection
+
+    @contextmanager
+    def _opened(self, read_only: bool, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        connection = self._open(read_only, wait_seconds)
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            for name, value in self.settings.items():
+                connection.execute(f"SET {quote(name)} = ?", [value])
+            yield connection
+        finally:
+            connection.close()
+
+    def _open(self, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
+        """Open the file, waiting with growing pauses for whoever holds it."""
+        deadline = time.monotonic() + wait_seconds
+        busy: duckdb.Error
+        for pause in _pauses():
+            try:
+                return duckdb.connect(str(self.path), read_only=read_only, config=dict(CONFIG))
+            except duckdb.ConnectionException as error:
+                # This process has the file open for writing (or, briefly, for reading): join it.
+                busy, read_only = error, False if read_only else read_only
+                held = "this process has it open with another configuration"
+            except duckdb.IOException as error:
+                holder = _HOLDER.search(str(error))
+                if holder is None and "lock" not in str(error):
+                    raise self._unavailable(error) from error
+                busy = error
+                held = f"held by {holder['program']} (PID {holder['pid']})" if holder else "held by another process"
+            if time.monotonic() + pause > deadline:
+                raise StoreBusy(
+                    f"{self.path} is {held}; waited {wait_seconds:g} s. Nothing was changed; retrying helps once it is "
+                    "closed there."
+                ) from busy
+            time.sleep(pause)
+        raise AssertionError("the pauses never end")
+
+    def _receipts(self, connection: duckdb.DuckDBPyConnection, table: Table, scope: Scope) -> tuple[Receipt, ...]:
+        keys = [partition.key for partition in scope.partitions]
+        found = commits.last(connection, [table.asset], keys) if commits.exists(connection) else {}
+        prints = {key: found[table.asset, key].fingerprint for key in keys if (table.asset, key) in found}
+        return tuple(Receipt(table.asset, key, prints.get(key), self) for key in keys)
+
+    def _refuse_changed(self, connection: duckdb.DuckDBPyConnection, reads: Sequence[Receipt]) -> None:
+        """What was read from here is looked up in this very transaction, what was read elsewhere is asked for there."""
+        own = [read for read in reads if isinstance(read.store, DuckDBStore) and read.store.path == self.path]
+        others = [read for read in reads if read not in own or read.store not in [r.store for r in own]]
+        changed = stale(
+            own, lambda assets, keys: commits.last(connection, assets, keys) if commits.exists(connection) else {}
+        )
+        changed += [read for read in others if read.store is not None and stale([read], read.store.last_commits)]
+        if changed:
+            names = ", ".join(f"{read.asset}[{read.partition}]" for read in changed[:10])
+            raise InputChanged(
+                f"{names} was rewritten after it had been read. Nothing was changed; retrying helps: it reads it anew."
+            )
+
+    def _refuse_foreign(self, table: Table, scope: Scope, data: Any) -> None:
+        foreign = {p.database for p in payload.slices_of(data)} - {None, str(self.path)}
+        if foreign:
+            problem = f"the query reads {', '.join(sorted(map(str, foreign)))}, which is another database"
+            raise WriteRefused(
+                refused(
+                    table, scope, [problem], "Take that input as a pyarrow table or batch reader instead of a Slice."
+                )
+            )
+
+    def _explained(self, error: Exception) -> Exception:
+        """What a database error means to the caller."""
+        if isinstance(error, duckdb.TransactionException) or (
+            isinstance(error, duckdb.ConstraintException) and "etl_commits" in str(error)
+        ):
+            return _Conflict(str(error))
+        if isinstance(error, duckdb.ConstraintException) and "sequence:" in str(error):
+            return _Conflict(str(error))
+        if isinstance(error, duckdb.OperationalError | duckdb.FatalException | OSError):
+            return self._unavailable(error)
+        return error
+
+    def _unavailable(self, error: Exception) -> EtlError:
+        return StoreUnavailable(f"{self.path}: {error}. Nothing was changed; retrying helps once the cause is gone.")
+
+
+def check(table: Table, scope: Scope) -> None:
+    """Refuse a scope that no table can have. Raises WriteRefused (retrying does not help)."""
+    keys = [partition.key for partition in scope.partitions]
+    if not keys or "" in keys or (None in keys and len(keys) > 1) or len(set(keys)) < len(keys):
+        raise WriteRefused(f"Asset {table.asset!r}: {keys[:5]!r} is no set of partitions. Retrying does not help.")
+    if keys != [None] and table.partition_column is None:
+        raise WriteRefused(
+            f"{what(table, scope)}: a partitioned asset needs a partition column. Retrying does not help. "
+            "Set its metadata 'partition_column'."
+        )
+
+
+def _chosen(kinds: Mapping[str, Any], columns: Sequence[str] | None, table: Table, scope: Scope) -> list[str]:
+    """The columns asked for, as the table spells them."""
+    spelled = {name.lower(): name for name in kinds}
+    if columns is None:
+        return list(kinds)
+    missing = [name for name in columns if name.lower() not in spelled]
+    if missing:
+        raise ReadRefused(
+            f"{what(table, scope)}: there are no columns {', '.join(map(repr, missing))}; there are "
+            f"{', '.join(map(repr, kinds))}. Retrying does not help."
+        )
+    return [spelled[name.lower()] for name in columns]
+
+
+def _where(kinds: Mapping[str, Any], table: Table, scope: Scope, binds: Binds) -> str:
+    if scope.partitions[0].key is None:
+        return ""
+    wanted = str(table.partition_column).lower()
+    found = [(name, kind) for name, kind in kinds.items() if name.lower() == wanted]
+    if not found:
+        raise ReadRefused(
+            f"{what(table, scope)}: the table has no partition column {table.partition_column!r}; its columns are "
+            f"{', '.join(map(repr, kinds))}. Retrying does not help."
+        )
+    name, kind = found[0]
+    return f" WHERE {Placement(scope, name, str(kind.id)).within(quote(name), binds)}"
+
+
+def _pauses() -> Iterator[float]:
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * 1.6, _LONGEST_PAUSE_SECONDS)
+
+
+def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    """After a failed COMMIT there is no transaction left to roll back."""
+    with suppress(duckdb.Error):
+        connection.rollback()

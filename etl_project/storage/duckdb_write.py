@@ -1,0 +1,245 @@
+"""One attempt to replace partitions of a DuckDB table, inside one transaction.
+
+Belongs here: the order of the steps between BEGIN and COMMIT. What can be decided without a database lives in `drift`
+and `placement`, what only looks at rows in `survey`, the table itself in `duckdb_table`. The caller owns the
+transaction: whatever is raised here, it rolls back.
+
+The order: the table exists and has its columns; one scan says what comes in; what is there is looked up; refusals;
+the commit records are claimed; DELETE; INSERT. DuckDB does not take ALTER after DELETE (up to 1.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import duckdb
+
+from etl_project import faults
+from etl_project.storage import commits, drift, survey
+from etl_project.storage.base import UNKNOWN, Commit, Request, Scope, Table, WriteRefused
+from etl_project.storage.drift import Pair
+from etl_project.storage.duckdb_table import DuckDBTable
+from etl_project.storage.fingerprint import Typed
+from etl_project.storage.payload import Payload
+from etl_project.storage.placement import Placement
+from etl_project.storage.refusal import DataFault, refused
+from etl_project.storage.sql import Binds, quote
+from etl_project.storage.survey import EMPTY, Difference, Rows, Tally
+
+COMPARED_ROWS = 250_000
+"""Days with more rows are counted but not compared row by row: that costs as much as the write itself."""
+
+
+class DuckDBWrite:
+    """Replaces the scope by the payload in the transaction that is open on the connection."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: Table,
+        scope: Scope,
+        request: Request,
+        payload: Payload,
+        restricted: bool = False,
+    ) -> None:
+        """`restricted`: rows of other partitions belong to somebody else's scope and are passed over."""
+        self._connection = connection
+        self._table = table
+        self._scope = scope
+        self._request = request
+        self._payload = payload
+        self._restricted = restricted
+        self._target = DuckDBTable(connection, table)
+        self._everything = tuple(range(len(scope.partitions)))
+        self._schema_changes: list[str] = []
+
+    def run(self, at: datetime) -> list[Commit]:
+        """Do everything but COMMIT; gives the records as they are claimed. `at` is the instant they carry."""
+        self._schema_changes += self._target.prepare(self._scope, self._payload.columns)
+        pairs, incoming = self._fitted(self._matched())
+        new = self._guarded(incoming)
+        here = self._here()
+        previous = self._previous()
+        before = survey.count(self._connection, here._replace(only=self._everything))
+        unchanged = self._unchanged(new, before, previous, here)
+        changed = [n for n in self._everything if n not in unchanged]
+        self._refuse_shrinking(before, new, changed)
+        differences = self._differences(before, new, changed, here, incoming)
+        records = self._records(previous, before, new, differences, at)
+        commits.claim(self._connection, records)
+        faults.reach("duckdb.after_claim")
+        if changed:
+            self._delete(here, changed)
+            faults.reach("duckdb.between_delete_and_insert")
+            self._insert(pairs, incoming, changed)
+        return records
+
+    def _matched(self) -> tuple[Pair, ...]:
+        """Pair the columns, adding those that the policy allows; every refused difference at once."""
+        plan = drift.plan(
+            self._target.columns(), self._payload.columns, self._table.drift, self._partition_column_name()
+        )
+        if plan.problems:
+            raise WriteRefused(refused(self._table, self._scope, plan.problems, "Deliver what the table wants."))
+        if not plan.added:
+            return plan.pairs
+        self._schema_changes += self._target.add(plan.added)
+        again = drift.plan(self._target.columns(), self._payload.columns, "evolve", self._partition_column_name())
+        return again.pairs
+
+    def _fitted(self, pairs: tuple[Pair, ...]) -> tuple[tuple[Pair, ...], Rows]:
+        """The incoming rows as they will be stored. A column is widened only when its values do not fit."""
+        incoming = self._incoming(pairs)
+        checked = [pair for pair in pairs if pair.checked]
+        self._found = survey.tally(self._connection, incoming, checked)
+        lost = [
+            pair
+            for n, pair in enumerate(checked)
+            if any(tally.lost[n] for position, tally in self._found.items() if position is not None)
+        ]
+        if not lost:
+            return pairs, incoming
+        too_wide = [pair for pair in lost if pair.wider is None or self._table.drift == "freeze"]
+        if too_wide:
+            problems = [survey.lost_values(self._connection, incoming, pair) for pair in too_wide]
+            raise DataFault(refused(self._table, self._scope, problems, "Deliver values that the column can hold."))
+        self._schema_changes += [self._target.widen(pair.target, str(pair.wider)) for pair in lost]
+        return self._fitted(self._matched())
+
+    def _incoming(self, pairs: Sequence[Pair]) -> Rows:
+        columns = [survey.stored_as(pair) for pair in pairs]
+        relation = quote(self._payload.name)
+        return self._rows(relation, columns, self._everything if self._restricted else None)
+
+    def _here(self) -> Rows:
+        """What the table holds; columns that fill themselves when data lacks them are no content."""
+        given = {column.name.lower() for column in self._payload.columns}
+        columns = [
+            Typed(c.name, quote(c.name), c.type)
+            for c in self._target.columns()
+            if not c.filled or c.name.lower() in given
+        ]
+        return self._rows(self._target.name, columns, None)
+
+    def _rows(self, relation: str, columns: Sequence[Typed], only: Sequence[int] | None) -> Rows:
+        name = self._partition_column_name()
+        if name is None:
+            return Rows(relation, columns, "0", Placement(self._scope, "", "integer"), only)
+        column = next(c for c in columns if c.name.lower() == name.lower())
+        placement = Placement(self._scope, column.name, str(column.type.id))
+        return Rows(relation, columns, column.value, placement, only)
+
+    def _guarded(self, incoming: Rows) -> dict[int, Tally]:
+        """What comes in, per partition; refused when any row belongs to none."""
+        if None in self._found:
+            problems = survey.outside(self._connection, incoming, str(self._table.partition_column))
+            raise WriteRefused(refused(self._table, self._scope, problems, "Deliver only rows of these partitions."))
+        return {n: self._found.get(n, EMPTY) for n in self._everything}
+
+    def _previous(self) -> dict[int, Commit]:
+        keys = [partition.key for partition in self._scope.partitions]
+        found = commits.last(self._connection, [self._table.asset], keys)
+        return {n: found[self._table.asset, key] for n, key in enumerate(keys) if (self._table.asset, key) in found}
+
+    def _unchanged(
+        self, new: dict[int, Tally], before: dict[int, int], previous: dict[int, Commit], here: Rows
+    ) -> set[int]:
+        """Partitions whose record and whose rows both say so: rows edited by hand are written again."""
+        alike = [
+            n
+            for n, record in previous.items()
+            if record.fingerprint == new[n].fingerprint and before.get(n, 0) == new[n].rows
+        ]
+        if not alike:
+            return set()
+        there = survey.tally(self._connection, here._replace(only=tuple(alike)))
+        return {n for n in alike if there.get(n, EMPTY).fingerprint == new[n].fingerprint}
+
+    def _refuse_shrinking(self, before: dict[int, int], new: dict[int, Tally], changed: Sequence[int]) -> None:
+        limit = self._table.max_removed_ratio
+        if limit is None or self._request.allow_shrink:
+            return
+        problems = [
+            f"partition {self._scope.partitions[n].key!r} would shrink from {before[n]} to {new[n].rows} rows"
+            for n in changed
+            if before.get(n) and before[n] - new[n].rows > limit * before[n]
+        ]
+        if problems:
+            advice = f"At most {limit:.0%} may go; if this is right, run it again with the tag etl/allow_shrink=true."
+            raise DataFault(refused(self._table, self._scope, problems, advice))
+
+    def _differences(
+        self, before: dict[int, int], new: dict[int, Tally], changed: Sequence[int], here: Rows, incoming: Rows
+    ) -> dict[int, Difference | None]:
+        """By content where that is cheap; where one side is empty it is plain; None where it was not compared."""
+        result: dict[int, Difference | None] = {n: Difference(0, 0, new[n].rows) for n in self._everything}
+        compared = []
+        for n in changed:
+            old_rows, new_rows = before.get(n, 0), new[n].rows
+            if not old_rows or not new_rows:
+                result[n] = Difference(new_rows, old_rows, 0)
+            elif max(old_rows, new_rows) <= COMPARED_ROWS:
+                compared.append(n)
+            else:
+                result[n] = None
+        if compared:
+            only = tuple(compared)
+            result |= survey.difference(self._connection, here._replace(only=only), incoming._replace(only=only))
+        return result
+
+    def _records(
+        self,
+        previous: dict[int, Commit],
+        before: dict[int, int],
+        new: dict[int, Tally],
+        differences: dict[int, Difference | None],
+        at: datetime,
+    ) -> list[Commit]:
+        records = []
+        for n, partition in enumerate(self._scope.partitions):
+            difference = differences[n]
+            records.append(
+                Commit(
+                    asset=self._table.asset,
+                    partition=partition.key,
+                    sequence=previous[n].sequence + 1 if n in previous else 1,
+                    run_id=self._request.run_id,
+                    code_version=self._request.code_version,
+                    input_hash=self._request.input_hashes.get(partition.key, UNKNOWN),
+                    fingerprint=new[n].fingerprint,
+                    rows_before=before.get(n, 0),
+                    rows=new[n].rows,
+                    rows_added=difference.added if difference else None,
+                    rows_removed=difference.removed if difference else None,
+                    rows_kept=difference.kept if difference else None,
+                    changed=n not in previous or previous[n].fingerprint != new[n].fingerprint,
+                    committed_at=at,
+                    schema_changes=tuple(self._schema_changes),
+                )
+            )
+        return records
+
+    def _delete(self, here: Rows, changed: Sequence[int]) -> None:
+        binds = Binds()
+        condition = here.placement.within(here.place, binds, changed)
+        self._connection.execute(f"DELETE FROM {self._target.name} WHERE {condition}", binds.values)
+
+    def _insert(self, pairs: Sequence[Pair], incoming: Rows, changed: Sequence[int]) -> None:
+        """By name: every value goes where its column says. Columns that do not come get NULL or their default."""
+        binds = Binds()
+        only = incoming.only if len(changed) == len(self._everything) else tuple(changed)
+        names = ", ".join(quote(pair.target.name) for pair in pairs)
+        values = ", ".join(survey.stored_as(pair).value for pair in pairs)
+        rows = f"SELECT {values} FROM {incoming.relation} {incoming._replace(only=only).where(binds)}"
+        try:
+            self._connection.execute(f"INSERT INTO {self._target.name} ({names}) {rows}", binds.values)
+        except (duckdb.IntegrityError, duckdb.DataError) as error:
+            raise DataFault(refused(self._table, self._scope, [str(error)], "Correct the data.")) from error
+        except duckdb.ProgrammingError as error:
+            raise WriteRefused(
+                refused(self._table, self._scope, [str(error)], "Deliver what the table wants.")
+            ) from error
+
+    def _partition_column_name(self) -> str | None:
+        return None if self._scope.partitions[0].key is None else self._table.partition_column

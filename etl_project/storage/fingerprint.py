@@ -1,0 +1,80 @@
+"""Fingerprints: one number for the content of a partition, the same in every backend.
+
+Belongs here: how a row is hashed and how the hashes of a partition become text. A row's hash is taken over its
+(column name, value) pairs with NULLs left out, so a column added later, the order of the columns and the order of the
+rows leave no trace; the rows are summed, not xored, so that duplicates count. Values are brought to one form per kind
+before they are hashed, so that a lossless widening of a column leaves no trace either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from etl_project.storage.sql import text
+
+VERSION = "1"
+"""Goes into every fingerprint: a change of the algorithm must never look like a change or an equality of content."""
+
+_NARROW_INTEGERS = {"tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger"}
+_WIDE_INTEGERS = {"ubigint", "hugeint", "uhugeint"}
+_MICROSECONDS = {"timestamp_s", "timestamp_ms"}
+
+
+class Typed(NamedTuple):
+    """A column as the fingerprint sees it: its name, an SQL expression for its value, and the value's DuckDB type."""
+
+    name: str
+    value: str
+    type: Any
+
+
+def row_hash(columns: Sequence[Typed]) -> str:
+    """An SQL expression for the hash of a row; columns that are NULL do not take part."""
+    parts = [f"CASE WHEN {c.value} IS NULL THEN 0::UBIGINT ELSE {_pair_hash(c)} END" for c in columns]
+    chain = parts[0] if parts else "0::UBIGINT"
+    for part in parts[1:]:
+        chain = f"xor({chain}, {part})"
+    return f"hash({chain})"
+
+
+def render(rows: int, total: int | None) -> str:
+    """The fingerprint of a partition from its number of rows and the sum of their hashes."""
+    return f"{VERSION}:{rows}:{total or 0:x}"
+
+
+_CANONICAL = {
+    **dict.fromkeys(_NARROW_INTEGERS, "BIGINT"),
+    **dict.fromkeys(_MICROSECONDS, "TIMESTAMP"),
+    **dict.fromkeys(("enum", "interval", "bit", "varchar"), "VARCHAR"),
+    "float": "DOUBLE",
+}
+
+
+def _pair_hash(column: Typed) -> str:
+    """hash(name, value), the value in the form that every lossless type of its kind shares."""
+    name, value, kind = text(column.name.lower()), column.value, str(column.type.id)
+    if kind == "decimal":
+        return _decimal_hash(name, value, dict(column.type.children))
+    if kind in _WIDE_INTEGERS:
+        return _short_or_text(name, value, "BIGINT", f"({value})::VARCHAR")
+    if kind == "timestamp_ns":
+        return _short_or_text(name, value, "TIMESTAMP", f"({value})::VARCHAR")
+    return f"hash({name}, ({value})::{_CANONICAL[kind]})" if kind in _CANONICAL else f"hash({name}, {value})"
+
+
+def _decimal_hash(name: str, value: str, shape: dict[str, int]) -> str:
+    """Decimals of every precision and scale that are equal in value hash alike."""
+    common = "DECIMAL(38,18)"
+    if shape["scale"] <= 18 and shape["precision"] - shape["scale"] <= 20:
+        return f"hash({name}, ({value})::{common})"
+    digits = f"({value})::VARCHAR"
+    if shape["scale"]:
+        digits = f"rtrim(rtrim({digits}, '0'), '.')"
+    return _short_or_text(name, value, common, digits)
+
+
+def _short_or_text(name: str, value: str, common: str, digits: str) -> str:
+    """Hash as the common type where the value fits it exactly, as text where it does not: by value, not by type."""
+    short = f"TRY_CAST({value} AS {common})"
+    return f"CASE WHEN {short} = {value} THEN hash({name}, {short}) ELSE hash({name}, {digits}) END"

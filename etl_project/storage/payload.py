@@ -1,0 +1,151 @@
+"""Payload: incoming data as something DuckDB can scan more than once.
+
+Belongs here: telling what kind of thing an asset returned, and making a relation of it. What already lies in memory is
+scanned in place; what can be read only once (a stream, a query that may answer differently the second time) is
+staged in a temporary table, which DuckDB moves to disk when memory runs out. A kill leaves nothing of it behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from etl_project.storage.base import Slice, Sql, WriteRefused
+from etl_project.storage.drift import Column
+from etl_project.storage.sql import quote, unique
+
+
+class Payload:
+    """Rows that can be scanned as often as needed, as `name`, for as long as the block that made it lasts."""
+
+    def __init__(self, name: str, columns: Sequence[Column]) -> None:
+        self.name = name
+        self.columns = tuple(columns)
+
+
+@contextmanager
+def scannable(connection: duckdb.DuckDBPyConnection, data: Any, stage: bool = False) -> Iterator[Payload]:
+    """Make the data a relation of the connection; `stage` copies even what could be scanned in place.
+
+    Raises WriteRefused for anything that is not a frame (retrying does not help).
+    """
+    name = unique("etl_payload")
+    source = data if isinstance(data, Sql) else as_arrow(data)
+    if isinstance(source, Sql):
+        untyped: set[str] = set()
+        _stage_query(connection, name, source)
+    else:
+        _refuse_twice(source.schema.names)
+        untyped = {field.name for field in source.schema if pa.types.is_null(field.type)}
+        if stage or isinstance(source, pa.RecordBatchReader):
+            _stage_arrow(connection, name, source)
+        else:
+            connection.register(name, source)
+    try:
+        yield Payload(name, _columns(connection, name, untyped))
+    finally:
+        _forget(connection, name)
+
+
+def as_arrow(data: Any) -> pa.Table | pa.RecordBatchReader:
+    """The data as an Arrow table, or as a stream of batches where it can be read only once."""
+    try:
+        if isinstance(data, pa.Table | pa.RecordBatchReader):
+            return data
+        if isinstance(data, pd.DataFrame):
+            return _from_pandas(data)
+        if isinstance(data, pa.RecordBatch):
+            return pa.Table.from_batches([data])
+        if hasattr(data, "__arrow_c_stream__"):
+            return _from_stream(data)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise WriteRefused(
+            f"The data has a column that is not of one type: {error}. Nothing was changed; retrying does not help. "
+            "Give every column one type."
+        ) from error
+    raise WriteRefused(
+        f"Expected rows (pandas, pyarrow, polars, a stream that speaks Arrow) or Sql, got {type(data).__name__}. "
+        "Nothing was changed; retrying does not help. Return a frame; an empty one if there are no rows."
+    )
+
+
+def _from_pandas(frame: pd.DataFrame) -> pa.Table:
+    """The frame without its index. Without rows, `object` and `float64` are what pandas makes of nothing."""
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    if len(frame) or not len(frame.columns):
+        return table
+    hollow = [str(dtype) in ("object", "float64") for dtype in frame.dtypes]
+    fields = [f.with_type(pa.null()) if empty else f for f, empty in zip(table.schema, hollow, strict=True)]
+    return pa.schema(fields).empty_table()
+
+
+def _from_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
+    """A frame of another library is shared in place; anything else is taken for a stream."""
+    reader = pa.RecordBatchReader.from_stream(data)
+    in_memory = hasattr(data, "__len__") and not isinstance(data, duckdb.DuckDBPyRelation)
+    return reader.read_all() if in_memory else reader
+
+
+def run_sql(query: Sql) -> tuple[str, dict[str, Any]]:
+    """The query over its slices as one statement and its values."""
+    params: dict[str, Any] = {}
+    inputs = []
+    for name, piece in query.inputs.items():
+        params.update(piece.params)
+        inputs.append(f"{quote(name)} AS ({piece.sql})")
+    with_inputs = f"WITH {', '.join(inputs)} " if inputs else ""
+    return f"{with_inputs}SELECT * FROM (\n{query.query.strip().rstrip(';')}\n)", params
+
+
+def slices_of(data: Any) -> list[Slice]:
+    """The lazy reads that the data consists of."""
+    return list(data.inputs.values()) if isinstance(data, Sql) else []
+
+
+def _stage_query(connection: duckdb.DuckDBPyConnection, name: str, query: Sql) -> None:
+    statement, params = run_sql(query)
+    try:
+        _refuse_twice(connection.sql(statement, params=params).columns)
+        connection.execute(f"CREATE TEMP TABLE {quote(name)} AS {statement}", params)
+    except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
+        raise WriteRefused(f"The query failed: {error}\nNothing was changed; retrying does not help.") from error
+
+
+def _stage_arrow(connection: duckdb.DuckDBPyConnection, name: str, source: pa.Table | pa.RecordBatchReader) -> None:
+    stream = unique("etl_stream")
+    connection.register(stream, source)
+    try:
+        connection.execute(f"CREATE TEMP TABLE {quote(name)} AS SELECT * FROM {quote(stream)}")
+    finally:
+        connection.unregister(stream)
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, name: str, untyped: set[str]) -> list[Column]:
+    relation = connection.sql(f"SELECT * FROM {quote(name)}")
+    return [
+        Column(column, kind, untyped=column in untyped)
+        for column, kind in zip(relation.columns, relation.types, strict=True)
+    ]
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    """DuckDB would rename the second of two columns; the caller meant something else."""
+    lowered = [name.lower() for name in names]
+    twice = sorted({name for name in names if lowered.count(name.lower()) > 1})
+    if twice:
+        raise WriteRefused(
+            f"Columns come twice: {', '.join(map(repr, twice))} (case does not count). Nothing was changed; "
+            "retrying does not help. Name each column once."
+        )
+
+
+def _forget(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Free the memory; after a fatal error the connection can no longer be asked, and closing it frees it too."""
+    with suppress(duckdb.Error):
+        connection.unregister(name)
+        connection.execute(f"DROP TABLE IF EXISTS {quote(name)}")

@@ -1,0 +1,71 @@
+"""Read receipts: which partitions, with which fingerprints, a step has read.
+
+Belongs here: the book in which everything that a step reads is noted, whoever reads it (any IO manager, the asset's
+body), and what follows from it at commit: the input hash of each partition written, and whether something that was
+read has been rewritten since. A book lives exactly as long as the step's execution context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from etl_project.storage.base import UNKNOWN, Commit, Receipt, input_hash
+
+Lookup = Callable[[Iterable[str], Collection[str | None]], Mapping[tuple[str, str | None], Commit]]
+
+
+class ReceiptBook:
+    """What one step has read so far."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, str | None], str | None] = {}
+
+    def add(self, asset: str, partition: str | None, fingerprint: str | None) -> None:
+        """Note that this partition was read with this fingerprint; None: nobody knows which.
+
+        The same partition read twice with different content leaves no fingerprint: no hash can stand for both.
+        """
+        key = (asset, partition)
+        if key in self._entries and self._entries[key] != fingerprint:
+            fingerprint = None
+        self._entries[key] = fingerprint
+
+    def knows(self, asset: str) -> bool:
+        """Whether anything of this asset was read."""
+        return any(name == asset for name, _ in self._entries)
+
+    def input_hash(self, wanted: Iterable[tuple[str, str | None]]) -> str:
+        """The hash over exactly these partitions; UNKNOWN when one of them has no receipt or no fingerprint."""
+        return input_hash((asset, key, self._entries.get((asset, key))) for asset, key in wanted)
+
+    def partitions_of(self, asset: str) -> list[str | None]:
+        """The partitions of this asset that were read."""
+        return [key for name, key in self._entries if name == asset]
+
+    def assets(self) -> list[str]:
+        """The assets of which something was read."""
+        return sorted({name for name, _ in self._entries})
+
+
+# One book a running step, gone with it: nothing is kept between steps.
+_BOOKS: WeakKeyDictionary[Any, ReceiptBook] = WeakKeyDictionary()
+
+
+def receipts_of(step_context: Any) -> ReceiptBook:
+    """The book of the step; the same one for every IO manager and for the asset's body.
+
+    `step_context` is `context.step_context` in an IO manager, `context.get_step_execution_context()` in an asset.
+    """
+    return _BOOKS.setdefault(step_context, ReceiptBook())
+
+
+def stale(reads: Sequence[Receipt], lookup: Lookup) -> list[Receipt]:
+    """The receipts that no longer hold, by what the lookup says now. One without a fingerprint cannot be told."""
+    reads = [read for read in reads if read.fingerprint is not None]
+    if not reads:
+        return []
+    found = lookup({read.asset for read in reads}, {read.partition for read in reads})
+    now_there = {key: commit.fingerprint for key, commit in found.items()}
+    return [read for read in reads if now_there.get((read.asset, read.partition), UNKNOWN) != read.fingerprint]

@@ -1,0 +1,39 @@
+"""Refusals: the one form in which a store says no.
+
+Belongs here: the wording that every refused write and every wait in vain shares: what was attempted, everything that
+was found, whether retrying helps, what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from etl_project.storage.base import Scope, Table, WriteRefused
+
+_SHOWN = 20
+
+
+class DataFault(WriteRefused):
+    """The rows of some partition are at fault; those of another one need not be."""
+
+
+def refused(table: Table, scope: Scope, problems: Sequence[str], advice: str) -> str:
+    """A message that lists all problems of one write and says what to do."""
+    return "\n".join(
+        [
+            f"{what(table, scope)}: the write was refused and nothing was changed.",
+            *(f"  - {problem}" for problem in problems[:_SHOWN]),
+            *([f"  - and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []),
+            f"Retrying does not help. {advice}",
+        ]
+    )
+
+
+def what(table: Table, scope: Scope) -> str:
+    """The asset and the partitions of a write, in words."""
+    keys = [partition.key for partition in scope.partitions]
+    if keys == [None]:
+        return f"Asset {table.asset!r}"
+    if len(keys) == 1:
+        return f"Asset {table.asset!r}, partition {keys[0]!r}"
+    return f"Asset {table.asset!r}, {len(keys)} partitions from {keys[0]!r} to {keys[-1]!r}"
