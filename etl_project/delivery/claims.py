@@ -1,0 +1,182 @@
+"""Claims on incoming keys: at most one upload holds a key, and its effect happens exactly once.
+
+Belongs here: who may act for a key, and the steps from the first byte to the answer. Does not belong here: HTTP.
+
+The effect of an upload is one rename, of a temporary file whose name nobody else ever uses. The claim knows that name
+before the file exists, so whatever a kill leaves can be told from the outside:
+
+    receiving  the temporary file is incomplete or absent: remove it, nothing happened
+    landed     it was complete and synced, and the answer is fixed: is it still there, rename it; if not, that happened
+    done       the answer is replayed
+
+An owner is a process, which renews the lease of its claims. Another may take a claim over as soon as the owner is
+known to be dead, or when the lease has run out. The temporary name is also the fence: whoever lost it changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from etl_project import faults, partitions, processes
+from etl_project.delivery.database import Database
+from etl_project.failures import Transient
+from etl_project.storage import atomic
+
+_GONE = ""
+"""The owner of a claim whose process gave it up: anybody may take it over."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A claim that is ours: write to `temporary`, then land it as `target`."""
+
+    temporary: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The first answer to a key, to be replayed to whoever sends the same request and body again."""
+
+    request: str
+    body_sha256: str
+    status: int
+    answer: str
+
+
+class InProgress(Transient):
+    """Another request holds the key. Nothing was changed; retrying helps."""
+
+
+class ClaimLost(Transient):
+    """The lease ran out and another request has the key now. Nothing was changed; retrying helps."""
+
+
+class Claims:
+    """The claims in one database; every state change is one transaction."""
+
+    def __init__(self, database: Database, lease_seconds: float) -> None:
+        self._database = database
+        self._lease_seconds = lease_seconds
+        self._owner = processes.this_process().to_json()
+
+    def claim(self, client: str, key: str, request: str, target: Path) -> Upload | Answered:
+        """The key is ours until it is landed or released, or it already has its answer.
+
+        `target` counts for the first request only. Raises InProgress (retrying helps). A kill leaves a claim of a
+        dead owner, which the next request takes over.
+        """
+        with self._database.transaction(durable=False) as connection:
+            row = connection.execute("select * from claims where client = ? and key = ?", (client, key)).fetchone()
+            if row is None:
+                return self._insert(connection, client, key, request, target)
+            if row["state"] != "done" and not _may_take_over(row):
+                raise InProgress(f"Another request with key {key!r} is in progress.")
+            if row["state"] == "receiving":
+                connection.execute("delete from claims where temporary = ?", (row["temporary"],))
+                upload = self._insert(connection, client, key, request, target)
+        if row["state"] == "receiving":
+            Path(row["temporary"]).unlink(missing_ok=True)
+            return upload
+        if row["state"] == "landed":
+            self._settle(Upload(Path(row["temporary"]), Path(row["target"])))
+        return Answered(row["request"], row["body_sha256"], row["status"], row["answer"])
+
+    def land(self, upload: Upload, body_sha256: str, status: int, answer: str) -> None:
+        """Make the complete and synced temporary file the target; from here on the answer is fixed.
+
+        Raises ClaimLost (retrying helps): then nothing was changed. A kill before the commit leaves nothing, a kill
+        after it a file that the next start or request renames.
+        """
+        with self._database.transaction() as connection:
+            landed = connection.execute(
+                "update claims set state = 'landed', body_sha256 = ?, status = ?, answer = ?, updated_at = ?"
+                " where temporary = ? and state = 'receiving'",
+                (body_sha256, status, answer, _now(), str(upload.temporary)),
+            )
+            if landed.rowcount != 1:
+                raise ClaimLost("The upload took longer than its lease, and another request has taken the key over.")
+        faults.reach("receiver.landed")
+        self._settle(upload)
+
+    def release(self, upload: Upload) -> None:
+        """Give the key up after a failure: unlanded, nothing of the upload stays; landed, anybody may finish it."""
+        with self._database.transaction(durable=False) as connection:
+            connection.execute(
+                "delete from claims where temporary = ? and state = 'receiving'", (str(upload.temporary),)
+            )
+            landed = connection.execute(
+                "update claims set owner = ? where temporary = ? and state = 'landed'", (_GONE, str(upload.temporary))
+            )
+        if landed.rowcount == 0:
+            upload.temporary.unlink(missing_ok=True)
+
+    def renew(self) -> None:
+        """Extend the lease of everything this process holds."""
+        with self._database.transaction(durable=False) as connection:
+            connection.execute(
+                "update claims set lease_until = ? where owner = ? and state <> 'done'",
+                (self._lease_end(), self._owner),
+            )
+
+    def recover(self) -> int:
+        """Finish or undo what dead owners left; the number of claims. Doing it twice changes nothing more."""
+        with self._database.transaction(durable=False) as connection:
+            unfinished = connection.execute("select * from claims where state <> 'done'").fetchall()
+        left = [row for row in unfinished if _may_take_over(row)]
+        for row in left:
+            upload = Upload(Path(row["temporary"]), Path(row["target"]))
+            if row["state"] == "landed":
+                self._settle(upload)
+            else:
+                self.release(upload)
+        return len(left)
+
+    def forget(self, keep: timedelta) -> int:
+        """Drop answers older than `keep`; the number of keys that are free again."""
+        with self._database.transaction(durable=False) as connection:
+            return connection.execute(
+                "delete from claims where state = 'done' and updated_at < ?", (_now() - keep.total_seconds(),)
+            ).rowcount
+
+    def _insert(self, connection: sqlite3.Connection, client: str, key: str, request: str, target: Path) -> Upload:
+        upload = Upload(atomic.temporary_sibling(target), target)
+        connection.execute(
+            "insert into claims (client, key, request, state, temporary, target, owner, lease_until, updated_at)"
+            " values (?, ?, ?, 'receiving', ?, ?, ?, ?, ?)",
+            (client, key, request, str(upload.temporary), str(target), self._owner, self._lease_end(), _now()),
+        )
+        return upload
+
+    def _settle(self, upload: Upload) -> None:
+        """The effect, then the note of it. Repeating both changes nothing: the temporary file is gone."""
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(upload.temporary, upload.target)
+        atomic.sync_folder(upload.target.parent)
+        faults.reach("receiver.renamed")
+        with self._database.transaction(durable=False) as connection:
+            connection.execute(
+                "update claims set state = 'done', updated_at = ? where temporary = ?", (_now(), str(upload.temporary))
+            )
+        faults.reach("receiver.done")
+
+    def _lease_end(self) -> float:
+        return _now() + self._lease_seconds
+
+
+def _may_take_over(row: sqlite3.Row) -> bool:
+    """Of a process in another pid namespace (a container that was restarted) nothing is known: its lease decides."""
+    if row["owner"] == _GONE or row["lease_until"] < _now():
+        return True
+    owner = processes.Owner.from_json(row["owner"])
+    another_boot = owner.host != processes.this_host()[0]
+    return another_boot or (processes.same_host(owner) and not processes.is_alive(owner))
+
+
+def _now() -> float:
+    return partitions.now().timestamp()

@@ -1,0 +1,85 @@
+"""Problems: every refusal of the receiver as application/problem+json (RFC 9457).
+
+Belongs here: the one exception that becomes an answer, and the answer. Does not belong here: when to refuse.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from etl_project.failures import Transient
+
+_LOG = logging.getLogger("etl.receiver")
+_DESCRIBED = {"Link": '</openapi.json>; rel="describedby"; type="application/json"'}
+
+
+class Problem(Exception):
+    """A request that is refused; `kind` is the stable word that a program may look at. Nothing was changed."""
+
+    def __init__(self, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.headers = dict(headers or {})
+
+
+def response(status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer: type, title, status and a detail for people."""
+    content = {
+        "type": f"urn:etl-project:problem:{kind}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    return JSONResponse(
+        content, status, headers={**_DESCRIBED, **(headers or {})}, media_type="application/problem+json"
+    )
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
+    """Answer a refusal."""
+    assert isinstance(error, Problem)
+    _LOG.info("%s %s refused: %d %s: %s", request.method, request.url.path, error.status, error.kind, error)
+    return response(error.status, error.kind, str(error), error.headers)
+
+
+async def on_transient(request: Request, error: Exception) -> Response:
+    """Answer what was busy: nothing was changed, so the sender may come again."""
+    _LOG.warning("%s %s: %s", request.method, request.url.path, error)
+    return response(503, "busy", f"{error} Nothing was changed; retrying helps.", {"Retry-After": "2"})
+
+
+async def on_os_error(request: Request, error: Exception) -> Response:
+    """Answer a disk that is full (507) or broken (500)."""
+    _LOG.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full:
+        return response(507, "disk-full", "No space is left here; retrying helps once there is.", {"Retry-After": "60"})
+    return response(500, "storage", "The file could not be stored; retrying with the same key is safe.")
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Answer what the router refuses: unknown paths and methods."""
+    assert isinstance(error, HTTPException)
+    return response(error.status_code, "request", error.detail, error.headers)
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """Answer a fault of ours; uvicorn logs the traceback."""
+    return response(500, "fault", "The request failed here; retrying with the same key is safe.")
+
+
+HANDLERS = {
+    Problem: on_problem,
+    Transient: on_transient,
+    OSError: on_os_error,
+    HTTPException: on_http_error,
+    Exception: on_error,
+}

@@ -1,0 +1,220 @@
+"""What the tests of HTTP out and in share: a real receiver process, a client process, a proxy that drops connections."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx2
+
+from etl_project.delivery.client import DeliveryClient
+from etl_project.delivery.database import Database
+from etl_project.delivery.records import Deliveries
+from etl_project.delivery.settings import Outgoing
+
+TOKEN = "correct-horse-battery"
+OTHER_TOKEN = "another-horse-battery"
+PATIENCE_SECONDS = 60
+
+_SERVE = """
+from etl_project import settings
+from etl_project.delivery import receiver, settings as delivery_settings
+receiver.serve(settings.load(), delivery_settings.receiver())
+"""
+
+
+def free_port() -> int:
+    """A port that nobody listens on right now."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class ReceiverProcess:
+    """A receiver in a process of its own, to be killed and started again on the same data and port."""
+
+    def __init__(self, data_dir: Path, **environ: str) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._environ = {
+            **os.environ,
+            "ETL_DATA_DIR": str(data_dir),
+            "ETL_RECEIVER_PORT": str(self.port),
+            "ETL_RECEIVER_TOKEN_ACME": TOKEN,
+            "ETL_RECEIVER_SOURCES_ACME": "orders, payments",
+            "ETL_RECEIVER_TOKEN_OTHER": OTHER_TOKEN,
+            "ETL_RECEIVER_SOURCES_OTHER": "orders",
+            **environ,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, fault: str | None = None) -> ReceiverProcess:
+        """Start it, armed to kill itself if `fault` says so, and wait until it answers."""
+        environ = self._environ | ({"ETL_FAULT": fault} if fault else {})
+        log = (self.data_dir.parent / "receiver.log").open("ab")
+        with log:
+            self.process = subprocess.Popen([sys.executable, "-c", _SERVE], env=environ, stdout=log, stderr=log)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log()
+            try:
+                if httpx2.get(f"{self.url}/healthz", timeout=5).status_code == 200:
+                    return self
+            except httpx2.TransportError:
+                time.sleep(0.02)
+        raise AssertionError(self.log())
+
+    def wait_for_death(self) -> None:
+        """Wait until the armed fault has killed it."""
+        assert self.process is not None
+        assert self.process.wait(PATIENCE_SECONDS) == -signal.SIGKILL, self.log()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(PATIENCE_SECONDS)
+
+    def stop(self) -> None:
+        """SIGTERM, as a supervisor would."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(PATIENCE_SECONDS)
+
+    def log(self) -> str:
+        """What it has printed."""
+        return (self.data_dir.parent / "receiver.log").read_text(errors="replace")
+
+    def files(self) -> list[Path]:
+        """Everything below incoming that a scan would look at."""
+        return sorted(path for path in self._everything() if not path.name.startswith("."))
+
+    def temporaries(self) -> list[Path]:
+        """What unfinished uploads have left."""
+        return sorted(path for path in self._everything() if path.name.startswith("."))
+
+    def take(self) -> list[bytes]:
+        """Take the files away, as the pipeline does: an effect that happens twice shows as a file that is back."""
+        contents = [path.read_bytes() for path in self.files()]
+        for path in self.files():
+            path.unlink()
+        return contents
+
+    def _everything(self) -> list[Path]:
+        return [path for path in (self.data_dir / "incoming").rglob("*") if path.is_file()]
+
+
+@contextmanager
+def running(data_dir: Path, **environ: str) -> Iterator[ReceiverProcess]:
+    """A receiver that is stopped at the end."""
+    receiver = ReceiverProcess(data_dir, **environ)
+    try:
+        yield receiver.start()
+    finally:
+        receiver.stop()
+
+
+def headers(key: str, token: str = TOKEN, **more: str) -> dict[str, str]:
+    """The headers of a well-formed upload."""
+    return {"Authorization": f"Bearer {token}", "Idempotency-Key": f'"{key}"', **more}
+
+
+def outgoing(url: str, **changes: object) -> Outgoing:
+    """Settings of an impatient client with many attempts."""
+    values: dict[str, object] = {
+        "token": TOKEN,
+        "connect_seconds": 5.0,
+        "read_seconds": 10.0,
+        "attempts": 40,
+        "total_seconds": 50.0,
+        "first_wait_seconds": 0.05,
+        "longest_wait_seconds": 0.2,
+    }
+    return Outgoing(url, **(values | changes))  # type: ignore[arg-type]
+
+
+@contextmanager
+def client(data_dir: Path, settings: Outgoing) -> Iterator[tuple[DeliveryClient, Deliveries]]:
+    """A client in this process and its records."""
+    database = Database(data_dir / "delivery.sqlite")
+    try:
+        deliveries = Deliveries(database)
+        yield DeliveryClient(settings, deliveries, logging.getLogger("test")), deliveries
+    finally:
+        database.close()
+
+
+class Proxy:
+    """Forwards connections to a port and drops the first few of them at a chosen moment.
+
+    Moments: `on_connect`, `in_request` (after half of it), `before_answer` (all of it has arrived), `in_answer` (some
+    bytes of it have come back), `after_answer` (all of them have).
+    """
+
+    def __init__(self, port: int, moment: str, drops: int) -> None:
+        self._target = port
+        self._moment = moment
+        self._drops = drops
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.dropped = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop accepting."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            moment = self._moment if self.dropped < self._drops else "never"
+            self.dropped += moment != "never"
+            threading.Thread(target=self._serve, args=(connection, moment), daemon=True).start()
+
+    def _serve(self, client: socket.socket, moment: str) -> None:
+        with client:
+            if moment == "on_connect":
+                return
+            with socket.create_connection(("127.0.0.1", self._target)) as server:
+                request = _read_message(client)
+                if moment == "in_request":
+                    server.sendall(request[: len(request) - 20])
+                    return
+                server.sendall(request)
+                answer = _read_message(server)
+                if moment == "before_answer":
+                    return
+                client.sendall(answer[: len(answer) - 10] if moment == "in_answer" else answer)
+
+
+def _read_message(connection: socket.socket) -> bytes:
+    """One HTTP message with a Content-Length."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        piece = connection.recv(65536)
+        if not piece:
+            return data
+        data += piece
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(
+        (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
+    )
+    while len(body) < length:
+        piece = connection.recv(65536)
+        if not piece:
+            break
+        body += piece
+    return head + b"\r\n\r\n" + body
