@@ -55,6 +55,11 @@ class Pair:
         """The type that holds the values of both sides, if the column may be widened to one."""
         return None if self.source_type is None else _common(self.target.type, self.source_type)
 
+    def into(self, target: Column) -> Pair:
+        """The same incoming column, going into a column of another type."""
+        source = Column(self.source, self.source_type, untyped=self.source_type is None)
+        return Pair(self.source, target, self.source_type, not _always_fits(source, target.type))
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -23,7 +23,6 @@ from etl_project.partitions import now
 from etl_project.storage import atomic, commits, payload
 from etl_project.storage.base import (
     Commit,
-    InputChanged,
     PartlyCommitted,
     ReadRefused,
     Receipt,
@@ -39,8 +38,8 @@ from etl_project.storage.duckdb_table import DuckDBTable
 from etl_project.storage.duckdb_write import DuckDBWrite
 from etl_project.storage.payload import Payload
 from etl_project.storage.placement import Placement
-from etl_project.storage.receipts import stale
-from etl_project.storage.refusal import DataFault, refused, what
+from etl_project.storage.receipts import Lookup, refuse_changed
+from etl_project.storage.refusal import DataFault, partly, refused, what
 from etl_project.storage.sql import Binds, quote
 
 CONFIG = {"custom_user_agent": "dagster"}
@@ -100,7 +99,7 @@ class DuckDBStore:
                     "Materialize the asset first."
                 )
             kinds = {column.name: column.type for column in there.columns()}
-            names = _chosen(kinds, columns, table, scope)
+            names = chosen(kinds, columns, table, scope)
             binds = Binds()
             where = _where(kinds, table, scope, binds)
             select = f"SELECT {', '.join(map(quote, names))} FROM {there.name}{where}"
@@ -242,13 +241,7 @@ class DuckDBStore:
                 failures[partition.key] = str(fault)
         if not failures:
             return done
-        bad = "\n".join(failures.values())
-        raise PartlyCommitted(
-            f"{what(table, scope)}: {len(done)} partitions are committed, {len(failures)} are at fault and keep their "
-            f"old rows. Retrying does not help.\n{bad}",
-            done,
-            failures,
-        )
+        raise PartlyCommitted(partly(table, scope, len(done), failures), done, failures)
 
     @contextmanager
     def _looking(self, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection | None]:
@@ -288,9 +281,10 @@ class DuckDBStore:
             try:
                 return duckdb.connect(str(self.path), read_only=read_only, config=dict(CONFIG))
             except duckdb.ConnectionException as error:
-                # This process has the file open for writing (or, briefly, for reading): join it.
-                busy, read_only = error, False if read_only else read_only
-                held = "this process has it open with another configuration"
+                if read_only:
+                    read_only = False  # This process has the file open for writing already: join it at once.
+                    continue
+                busy, held = error, "open in this process with another configuration"
             except duckdb.IOException as error:
                 holder = _HOLDER.search(str(error))
                 if holder is None and "lock" not in str(error):
@@ -313,17 +307,14 @@ class DuckDBStore:
 
     def _refuse_changed(self, connection: duckdb.DuckDBPyConnection, reads: Sequence[Receipt]) -> None:
         """What was read from here is looked up in this very transaction, what was read elsewhere is asked for there."""
-        own = [read for read in reads if isinstance(read.store, DuckDBStore) and read.store.path == self.path]
-        others = [read for read in reads if read not in own or read.store not in [r.store for r in own]]
-        changed = stale(
-            own, lambda assets, keys: commits.last(connection, assets, keys) if commits.exists(connection) else {}
-        )
-        changed += [read for read in others if read.store is not None and stale([read], read.store.last_commits)]
-        if changed:
-            names = ", ".join(f"{read.asset}[{read.partition}]" for read in changed[:10])
-            raise InputChanged(
-                f"{names} was rewritten after it had been read. Nothing was changed; retrying helps: it reads it anew."
-            )
+
+        def here(assets: Iterable[str], keys: Collection[str | None]) -> Mapping[tuple[str, str | None], Commit]:
+            return commits.last(connection, assets, keys) if commits.exists(connection) else {}
+
+        def lookup(read: Receipt) -> Lookup | None:
+            return here if isinstance(read.store, DuckDBStore) and read.store.path == self.path else None
+
+        refuse_changed(reads, lookup)
 
     def _refuse_foreign(self, table: Table, scope: Scope, data: Any) -> None:
         foreign = {p.database for p in payload.slices_of(data)} - {None, str(self.path)}
@@ -363,7 +354,7 @@ def check(table: Table, scope: Scope) -> None:
         )
 
 
-def _chosen(kinds: Mapping[str, Any], columns: Sequence[str] | None, table: Table, scope: Scope) -> list[str]:
+def chosen(kinds: Mapping[str, Any], columns: Sequence[str] | None, table: Table, scope: Scope) -> list[str]:
     """The columns asked for, as the table spells them."""
     spelled = {name.lower(): name for name in kinds}
     if columns is None:

@@ -16,19 +16,16 @@ from datetime import datetime
 import duckdb
 
 from etl_project import faults
-from etl_project.storage import commits, drift, survey
-from etl_project.storage.base import UNKNOWN, Commit, Request, Scope, Table, WriteRefused
+from etl_project.storage import commits, drift, survey, verdict
+from etl_project.storage.base import Commit, Request, Scope, Table, WriteRefused
 from etl_project.storage.drift import Pair
 from etl_project.storage.duckdb_table import DuckDBTable
 from etl_project.storage.fingerprint import Typed
 from etl_project.storage.payload import Payload
-from etl_project.storage.placement import Placement
 from etl_project.storage.refusal import DataFault, refused
 from etl_project.storage.sql import Binds, quote
 from etl_project.storage.survey import EMPTY, Difference, Rows, Tally
-
-COMPARED_ROWS = 250_000
-"""Days with more rows are counted but not compared row by row: that costs as much as the write itself."""
+from etl_project.storage.verdict import Finding
 
 
 class DuckDBWrite:
@@ -64,7 +61,7 @@ class DuckDBWrite:
         before = survey.count(self._connection, here._replace(only=self._everything))
         unchanged = self._unchanged(new, before, previous, here)
         changed = [n for n in self._everything if n not in unchanged]
-        self._refuse_shrinking(before, new, changed)
+        verdict.refuse_shrinking(self._table, self._scope, self._request, before, {n: new[n] for n in changed})
         differences = self._differences(before, new, changed, here, incoming)
         records = self._records(previous, before, new, differences, at)
         commits.claim(self._connection, records)
@@ -110,7 +107,8 @@ class DuckDBWrite:
     def _incoming(self, pairs: Sequence[Pair]) -> Rows:
         columns = [survey.stored_as(pair) for pair in pairs]
         relation = quote(self._payload.name)
-        return self._rows(relation, columns, self._everything if self._restricted else None)
+        rows = verdict.placed(relation, columns, self._table, self._scope)
+        return rows._replace(only=self._everything) if self._restricted else rows
 
     def _here(self) -> Rows:
         """What the table holds; columns that fill themselves when data lacks them are no content."""
@@ -120,15 +118,7 @@ class DuckDBWrite:
             for c in self._target.columns()
             if not c.filled or c.name.lower() in given
         ]
-        return self._rows(self._target.name, columns, None)
-
-    def _rows(self, relation: str, columns: Sequence[Typed], only: Sequence[int] | None) -> Rows:
-        name = self._partition_column_name()
-        if name is None:
-            return Rows(relation, columns, "0", Placement(self._scope, "", "integer"), only)
-        column = next(c for c in columns if c.name.lower() == name.lower())
-        placement = Placement(self._scope, column.name, str(column.type.id))
-        return Rows(relation, columns, column.value, placement, only)
+        return verdict.placed(self._target.name, columns, self._table, self._scope)
 
     def _guarded(self, incoming: Rows) -> dict[int, Tally]:
         """What comes in, per partition; refused when any row belongs to none."""
@@ -156,36 +146,20 @@ class DuckDBWrite:
         there = survey.tally(self._connection, here._replace(only=tuple(alike)))
         return {n for n in alike if there.get(n, EMPTY).fingerprint == new[n].fingerprint}
 
-    def _refuse_shrinking(self, before: dict[int, int], new: dict[int, Tally], changed: Sequence[int]) -> None:
-        limit = self._table.max_removed_ratio
-        if limit is None or self._request.allow_shrink:
-            return
-        problems = [
-            f"partition {self._scope.partitions[n].key!r} would shrink from {before[n]} to {new[n].rows} rows"
-            for n in changed
-            if before.get(n) and before[n] - new[n].rows > limit * before[n]
-        ]
-        if problems:
-            advice = f"At most {limit:.0%} may go; if this is right, run it again with the tag etl/allow_shrink=true."
-            raise DataFault(refused(self._table, self._scope, problems, advice))
-
     def _differences(
         self, before: dict[int, int], new: dict[int, Tally], changed: Sequence[int], here: Rows, incoming: Rows
     ) -> dict[int, Difference | None]:
         """By content where that is cheap; where one side is empty it is plain; None where it was not compared."""
-        result: dict[int, Difference | None] = {n: Difference(0, 0, new[n].rows) for n in self._everything}
-        compared = []
-        for n in changed:
-            old_rows, new_rows = before.get(n, 0), new[n].rows
-            if not old_rows or not new_rows:
-                result[n] = Difference(new_rows, old_rows, 0)
-            elif max(old_rows, new_rows) <= COMPARED_ROWS:
-                compared.append(n)
-            else:
-                result[n] = None
+        result = {n: verdict.plain_difference(before.get(n, 0), new[n].rows, n in changed) for n in self._everything}
+        compared = tuple(
+            n
+            for n, plain in result.items()
+            if plain is None and max(before.get(n, 0), new[n].rows) <= verdict.COMPARED_ROWS
+        )
         if compared:
-            only = tuple(compared)
-            result |= survey.difference(self._connection, here._replace(only=only), incoming._replace(only=only))
+            result |= survey.difference(
+                self._connection, here._replace(only=compared), incoming._replace(only=compared)
+            )
         return result
 
     def _records(
@@ -196,29 +170,11 @@ class DuckDBWrite:
         differences: dict[int, Difference | None],
         at: datetime,
     ) -> list[Commit]:
-        records = []
-        for n, partition in enumerate(self._scope.partitions):
-            difference = differences[n]
-            records.append(
-                Commit(
-                    asset=self._table.asset,
-                    partition=partition.key,
-                    sequence=previous[n].sequence + 1 if n in previous else 1,
-                    run_id=self._request.run_id,
-                    code_version=self._request.code_version,
-                    input_hash=self._request.input_hashes.get(partition.key, UNKNOWN),
-                    fingerprint=new[n].fingerprint,
-                    rows_before=before.get(n, 0),
-                    rows=new[n].rows,
-                    rows_added=difference.added if difference else None,
-                    rows_removed=difference.removed if difference else None,
-                    rows_kept=difference.kept if difference else None,
-                    changed=n not in previous or previous[n].fingerprint != new[n].fingerprint,
-                    committed_at=at,
-                    schema_changes=tuple(self._schema_changes),
-                )
-            )
-        return records
+        found = (Finding(previous.get(n), before.get(n, 0), new[n], differences[n]) for n in self._everything)
+        return [
+            verdict.record(self._table, partition, self._request, finding, at, self._schema_changes)
+            for partition, finding in zip(self._scope.partitions, found, strict=True)
+        ]
 
     def _delete(self, here: Rows, changed: Sequence[int]) -> None:
         binds = Binds()

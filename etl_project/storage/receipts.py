@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from etl_project.storage.base import UNKNOWN, Commit, Receipt, input_hash
+from etl_project.storage.base import UNKNOWN, Commit, InputChanged, Receipt, input_hash
 
 Lookup = Callable[[Iterable[str], Collection[str | None]], Mapping[tuple[str, str | None], Commit]]
 
@@ -59,6 +59,25 @@ def receipts_of(step_context: Any) -> ReceiptBook:
     `step_context` is `context.step_context` in an IO manager, `context.get_step_execution_context()` in an asset.
     """
     return _BOOKS.setdefault(step_context, ReceiptBook())
+
+
+def refuse_changed(reads: Sequence[Receipt], own: Callable[[Receipt], Lookup | None] = lambda _: None) -> None:
+    """Refuse to go on when something that was read has been rewritten since.
+
+    `own` gives the look-up for what lies in the caller's own transaction; everything else is asked of its store.
+    Raises InputChanged (retrying helps: it reads anew).
+    """
+    lookups: dict[int, tuple[Lookup, list[Receipt]]] = {}
+    for read in reads:
+        if read.store is not None:
+            lookup = own(read) or read.store.last_commits
+            lookups.setdefault(id(read.store), (lookup, []))[1].append(read)
+    changed = [read for lookup, group in lookups.values() for read in stale(group, lookup)]
+    if changed:
+        names = ", ".join(f"{read.asset}[{read.partition}]" for read in changed[:10])
+        raise InputChanged(
+            f"{names} was rewritten after it had been read. Nothing was changed; retrying helps: it reads it anew."
+        )
 
 
 def stale(reads: Sequence[Receipt], lookup: Lookup) -> list[Receipt]:

@@ -6,7 +6,7 @@ was found, whether retrying helps, what to do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from etl_project.storage.base import Scope, Table, WriteRefused
 
@@ -25,6 +25,18 @@ def refused(table: Table, scope: Scope, problems: Sequence[str], advice: str) ->
             *(f"  - {problem}" for problem in problems[:_SHOWN]),
             *([f"  - and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []),
             f"Retrying does not help. {advice}",
+        ]
+    )
+
+
+def partly(table: Table, scope: Scope, good: int, failures: Mapping[str | None, str]) -> str:
+    """A message for a range of which some partitions are at fault."""
+    return "\n".join(
+        [
+            f"{what(table, scope)}: {good} partitions are committed, {len(failures)} are at fault and keep their old "
+            "rows. Retrying does not help.",
+            *list(failures.values())[:_SHOWN],
+            *([f"and {len(failures) - _SHOWN} more"] if len(failures) > _SHOWN else []),
         ]
     )
 
