@@ -1,0 +1,11 @@
+"""Storage: partitions that are replaced as a whole, in any Dagster project.
+
+`DuckDBPartitionIOManager` and `ParquetPartitionIOManager` are all that most projects need; `Sql` and `Slice` let an
+asset run a query inside the writing transaction; `receipts_of` notes what an asset's body reads by itself.
+"""
+
+from etl_project.storage.base import Slice, Sql
+from etl_project.storage.io_manager import DuckDBPartitionIOManager, ParquetPartitionIOManager
+from etl_project.storage.receipts import receipts_of
+
+__all__ = ["DuckDBPartitionIOManager", "ParquetPartitionIOManager", "Slice", "Sql", "receipts_of"]

@@ -32,21 +32,28 @@ class ReceiptBook:
             fingerprint = None
         self._entries[key] = fingerprint
 
-    def knows(self, asset: str) -> bool:
-        """Whether anything of this asset was read."""
-        return any(name == asset for name, _ in self._entries)
+    def knows(self, asset: str, partition: str | None) -> bool:
+        """Whether this partition has a receipt, be it without a fingerprint."""
+        return (asset, partition) in self._entries
 
-    def input_hash(self, wanted: Iterable[tuple[str, str | None]]) -> str:
-        """The hash over exactly these partitions; UNKNOWN when one of them has no receipt or no fingerprint."""
+    def input_hashes(self, parents: Mapping[str | None, Sequence[tuple[str, str | None]]]) -> dict[str | None, str]:
+        """The input hash of each output partition, whose parents are given.
+
+        Taken over exactly the receipts of its parents, and over what else was noted for that partition or as a
+        whole (an asset's body notes its files). UNKNOWN where a parent has no fingerprint.
+        """
+        mapped = {asset for group in parents.values() for asset, _ in group}
+        others: dict[str | None, list[tuple[str, str | None]]] = {}
+        for asset, partition in self._entries:
+            if asset not in mapped:
+                others.setdefault(partition, []).append((asset, partition))
+        return {
+            key: self._hash([*group, *others.get(key, []), *(others.get(None, []) if key is not None else [])])
+            for key, group in parents.items()
+        }
+
+    def _hash(self, wanted: Iterable[tuple[str, str | None]]) -> str:
         return input_hash((asset, key, self._entries.get((asset, key))) for asset, key in wanted)
-
-    def partitions_of(self, asset: str) -> list[str | None]:
-        """The partitions of this asset that were read."""
-        return [key for name, key in self._entries if name == asset]
-
-    def assets(self) -> list[str]:
-        """The assets of which something was read."""
-        return sorted({name for name, _ in self._entries})
 
 
 # One book a running step, gone with it: nothing is kept between steps.

@@ -1,0 +1,199 @@
+"""IO managers: the storage contract for any Dagster project, as a thin adapter.
+
+Belongs here: what a Dagster context says, in the words of a store, and what a store says, in the words of Dagster. No
+decision about data is made here.
+
+    from etl_project.storage import DuckDBPartitionIOManager
+    Definitions(assets=[...], resources={"io_manager": DuckDBPartitionIOManager(url="warehouse.duckdb")})
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+from dagster import DagsterEvent
+from dagster._core.definitions.data_version import DataVersion
+from pydantic import Field
+
+from etl_project.failures import EtlError, as_failure, tag_run
+from etl_project.storage import delivered
+from etl_project.storage.base import Commit, PartlyCommitted, Receipt, Request, Scope, Store, Table
+from etl_project.storage.duckdb import DuckDBStore
+from etl_project.storage.lineage import parents_of
+from etl_project.storage.parquet import ParquetStore
+from etl_project.storage.receipts import ReceiptBook, receipts_of
+from etl_project.storage.scopes import scope_of, table_of
+
+ALLOW_SHRINK_TAG = "etl/allow_shrink"
+"""Run tag: `true` lets this run shrink partitions by more than their table's `max_removed_ratio`."""
+
+
+class PartitionIOManager(dg.ConfigurableIOManager):
+    """Replaces exactly the partitions of the run and reads exactly those that an input maps to."""
+
+    @abstractmethod
+    def store(self) -> Store:
+        """The store behind this IO manager."""
+
+    def still_owner(self, context: dg.OutputContext) -> Callable[[], None]:
+        """What the store calls right before each commit; it raises when the run may no longer write."""
+        return lambda: None
+
+    def default_schema(self) -> str | None:
+        """The schema of tables whose asset names none."""
+        return None
+
+    def handle_output(  # type: ignore[override]  # Dagster takes the events of a generator
+        self, context: dg.OutputContext, obj: Any
+    ) -> Iterator[DagsterEvent]:
+        """Make the run's partitions hold exactly `obj`; see `Store.replace` for what is refused.
+
+        Partitions of a range that are committed although others are at fault are reported as materialized.
+        """
+        step = context.step_context
+        try:
+            table, scope = self._target(context)
+            commits = self.store().replace(table, scope, obj, self._request(context, table, scope))
+        except PartlyCommitted as error:
+            for commit in error.commits:
+                event = dg.AssetMaterialization(
+                    context.asset_key, partition=commit.partition, metadata=_metadata(commit)
+                )
+                yield DagsterEvent.asset_materialization(step, event)
+            raise _failure(context, error) from error
+        except EtlError as error:
+            raise _failure(context, error) from error
+        _describe(context, commits)
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """The partitions that the input maps to, as the type that the parameter is annotated with.
+
+        pandas (Arrow-backed: every value as stored), pyarrow Table or RecordBatchReader, polars, or a lazy Slice.
+        Input metadata `columns` limits the columns.
+        """
+        try:
+            table, scope = self._source(context)
+            store = self.store()
+            piece = store.read(table, scope, context.definition_metadata.get("columns"))
+            rows = delivered.as_annotated(store, piece, context.dagster_type.typing_type)
+        except EtlError as error:
+            raise _failure(context, error) from error
+        book = receipts_of(context.step_context)
+        for read in piece.reads:
+            book.add(read.asset, read.partition, read.fingerprint)
+        return rows
+
+    def _target(self, context: dg.OutputContext) -> tuple[Table, Scope]:
+        partitions = context.asset_partitions_def if context.has_asset_partitions else None
+        keys = context.asset_partition_keys if context.has_asset_partitions else []
+        metadata = {**context.definition_metadata, **(context.output_metadata or {})}
+        return (
+            table_of(context.asset_key, metadata, self.default_schema()),
+            scope_of(context.asset_key, partitions, keys),
+        )
+
+    def _source(self, context: dg.InputContext) -> tuple[Table, Scope]:
+        partitions = context.asset_partitions_def if context.has_asset_partitions else None
+        keys = context.asset_partition_keys if context.has_asset_partitions else []
+        upstream = context.upstream_output
+        metadata = upstream.definition_metadata if upstream is not None else {}
+        return (
+            table_of(context.asset_key, metadata, self.default_schema()),
+            scope_of(context.asset_key, partitions, keys),
+        )
+
+    def _request(self, context: dg.OutputContext, table: Table, scope: Scope) -> Request:
+        step = context.step_context
+        book = receipts_of(step)
+        keys = [partition.key for partition in scope.partitions]
+        parents = parents_of(step, context.asset_key, keys)
+        reads = _note_unread(book, self.store(), parents)
+        return Request(
+            run_id=step.run_id,
+            code_version=step.job_def.asset_layer.get(context.asset_key).code_version,
+            input_hashes=book.input_hashes(parents),
+            allow_shrink=step.dagster_run.tags.get(ALLOW_SHRINK_TAG, "").lower() == "true",
+            reads=reads,
+            still_owner=self.still_owner(context),
+        )
+
+
+class DuckDBPartitionIOManager(PartitionIOManager):
+    """Tables in a DuckDB file: one transaction a write, constraints kept, commit records inside."""
+
+    url: str = Field(description="Path of the DuckDB file, with or without `duckdb:///` before it.")
+    schema_: str | None = Field(default=None, alias="schema", description="Schema of the tables; `main` by default.")
+    wait_seconds: float = Field(default=60.0, description="How long to wait for another process that holds the file.")
+
+    def store(self) -> DuckDBStore:
+        """The DuckDB file."""
+        return DuckDBStore(self.url, self.wait_seconds)
+
+    def default_schema(self) -> str | None:
+        """The configured schema."""
+        return self.schema_
+
+
+class ParquetPartitionIOManager(PartitionIOManager):
+    """Parquet files, one a partition: one rename a partition, the commit record in the footer."""
+
+    root: str = Field(description="Folder of the files.")
+    wait_seconds: float = Field(default=60.0, description="How long to wait for another writer of a partition.")
+
+    def store(self) -> ParquetStore:
+        """The folder."""
+        return ParquetStore(self.root, self.wait_seconds)
+
+
+def _note_unread(
+    book: ReceiptBook, store: Store, parents: Mapping[str | None, Sequence[tuple[str, str | None]]]
+) -> list[Receipt]:
+    """Parents that no IO manager loaded (`deps=`): their commit records stand for what the body read."""
+    unread = sorted({p for group in parents.values() for p in group if not book.knows(*p)}, key=repr)
+    if not unread:
+        return []
+    found = store.last_commits({asset for asset, _ in unread}, {key for _, key in unread})
+    receipts = [
+        Receipt(asset, key, found[asset, key].fingerprint if (asset, key) in found else None, store)
+        for asset, key in unread
+    ]
+    for receipt in receipts:
+        book.add(receipt.asset, receipt.partition, receipt.fingerprint)
+    return receipts
+
+
+def _describe(context: dg.OutputContext, commits: Sequence[Commit]) -> None:
+    """What the UI shows of the commits, per partition; an identical rerun makes nothing downstream stale."""
+    step = context.step_context
+    for commit in commits:
+        if commit.partition is None or len(commits) == 1:
+            context.add_output_metadata(_metadata(commit))
+        else:
+            step.add_asset_metadata(_metadata(commit), context.asset_key, commit.partition)
+    if len(commits) == 1:
+        step.set_data_version(context.asset_key, DataVersion(commits[0].fingerprint))
+
+
+def _metadata(commit: Commit) -> dict[str, Any]:
+    known: dict[str, Any] = {
+        "dagster/partition_row_count" if commit.partition is not None else "dagster/row_count": commit.rows,
+        "fingerprint": commit.fingerprint,
+        "input_hash": commit.input_hash,
+        "changed": commit.changed,
+        "rows_before": commit.rows_before,
+        "rows_added": commit.rows_added,
+        "rows_removed": commit.rows_removed,
+        "rows_kept": commit.rows_kept,
+        "committed_at": dg.MetadataValue.timestamp(commit.committed_at),
+        "schema_changes": ", ".join(commit.schema_changes) or None,
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _failure(context: dg.InputContext | dg.OutputContext, error: EtlError) -> dg.Failure:
+    step = context.step_context
+    tag_run(step.instance, step.run_id, error)
+    return as_failure(error)

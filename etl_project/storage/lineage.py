@@ -1,0 +1,56 @@
+"""Lineage: which upstream partitions an output partition is made of, as Dagster's partition mappings say.
+
+Belongs here: walking from an output asset to its parents' partitions. It only asks definitions; what was really read
+is in the receipts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.partitions.context import partition_loading_context
+from dagster._core.definitions.partitions.utils import infer_partition_mapping
+
+Parent = tuple[str, str | None]
+
+
+def parents_of(step_context: Any, asset_key: dg.AssetKey, keys: Sequence[str | None]) -> dict[str | None, list[Parent]]:
+    """For each output partition, the (asset, partition) pairs that it maps to in all its parents."""
+    layer = step_context.job_def.asset_layer
+    parents: dict[str | None, list[Parent]] = {key: [] for key in keys}
+    for parent in sorted(layer.get(asset_key).parent_keys):
+        mapped = _mapped(step_context, asset_key, parent, keys)
+        for key in keys:
+            parents[key] += [(parent.to_user_string(), upstream) for upstream in mapped[key]]
+    return parents
+
+
+def _mapped(
+    step_context: Any, asset_key: dg.AssetKey, parent: dg.AssetKey, keys: Sequence[str | None]
+) -> Mapping[str | None, Sequence[str | None]]:
+    """The parent's partitions for each key; None stands for the whole of an unpartitioned parent."""
+    layer = step_context.job_def.asset_layer
+    here = layer.get(asset_key).partitions_def
+    there = layer.get(parent).partitions_def if layer.has(parent) else None
+    if there is None:
+        return {key: [None] for key in keys}
+    declared = step_context.assets_def.get_partition_mapping_for_dep(parent)
+    mapping = infer_partition_mapping(declared, here, there)
+    if here == there and _is_identity(mapping):
+        return {key: [key] for key in keys}
+    with partition_loading_context(dynamic_partitions_store=step_context.instance):
+        return {key: _through(mapping, key, here, there) for key in keys}
+
+
+def _is_identity(mapping: dg.PartitionMapping) -> bool:
+    if isinstance(mapping, dg.TimeWindowPartitionMapping):
+        return mapping.start_offset == 0 and mapping.end_offset == 0
+    return isinstance(mapping, dg.IdentityPartitionMapping)
+
+
+def _through(mapping: dg.PartitionMapping, key: str | None, here: Any, there: Any) -> Sequence[str | None]:
+    subset = None if key is None else here.empty_subset().with_partition_keys([key])
+    result = mapping.get_upstream_mapped_partitions_result_for_partitions(subset, here, there)
+    return sorted(result.partitions_subset.get_partition_keys())
