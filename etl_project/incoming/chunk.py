@@ -30,3 +30,7 @@ class Chunk(NamedTuple):
     lines: pa.Array
     raw: Callable[[Sequence[int]], list[str]]
     broken: list[Broken]
+
+
+Load = Callable[[], Chunk]
+"""A chunk that has been found in the file and is still to be read; it can be read in any thread."""

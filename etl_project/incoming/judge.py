@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -16,9 +16,11 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl_project.incoming import convert, csv_records, names, stream
+from etl_project.incoming import csv_records, jsonl_records, names, parquet_records, stream
 from etl_project.incoming.archive import Accepted
-from etl_project.incoming.chunk import Chunk
+from etl_project.incoming.chunk import Chunk, Load
+from etl_project.incoming.convert import Converter
+from etl_project.incoming.in_order import in_order
 from etl_project.incoming.refused import Refused
 from etl_project.incoming.spec import SourceSpec
 
@@ -63,8 +65,9 @@ def read(path: Path, spec: SourceSpec, name: str, day: date) -> Iterator[Batch]:
     """
     records = rejected = 0
     first_reason = ""
-    for chunk in _chunks(path, spec, name):
-        batch = _batch(chunk, spec, names.shown(name), day)
+    converter = Converter(ZoneInfo(spec.time_zone))
+    loads = _chunks(path, spec, name)
+    for batch in in_order(partial(_batch, load, spec, converter, names.shown(name), day) for load in loads):
         records += batch.rows.num_rows + batch.rejects.num_rows
         if batch.rejects.num_rows and not rejected:
             first_reason = f"line {batch.rejects['source_line'][0]}: {batch.rejects['reason'][0]}"
@@ -77,25 +80,27 @@ def read(path: Path, spec: SourceSpec, name: str, day: date) -> Iterator[Batch]:
 
 def count_rows(spec: SourceSpec, version: Accepted) -> int:
     """How many records an archived file has, typed or not: what rows and rejects together must come to."""
-    return sum(len(chunk.lines) + len(chunk.broken) for chunk in _chunks(version.path, spec, version.name))
+    loads = _chunks(version.path, spec, version.name)
+    return sum(len(chunk.lines) + len(chunk.broken) for chunk in in_order(loads))
 
 
-def _chunks(path: Path, spec: SourceSpec, name: str) -> Iterator[Chunk]:
-    if spec.format in ("csv", "tsv"):
-        return csv_records.chunks(stream.text_blocks(path, name, spec), spec)
-    raise NotImplementedError(spec.format)
+def _chunks(path: Path, spec: SourceSpec, name: str) -> Iterator[Load]:
+    if spec.format == "parquet":
+        return parquet_records.chunks(path, spec)
+    blocks = stream.text_blocks(path, name, spec)
+    return jsonl_records.chunks(blocks, spec) if spec.format == "jsonl" else csv_records.chunks(blocks, spec)
 
 
-def _batch(chunk: Chunk, spec: SourceSpec, file: str, day: date) -> Batch:
-    zone = ZoneInfo(spec.time_zone)
-    typed = [convert.column(text, target, zone) for text, target in zip(chunk.texts, spec.targets, strict=True)]
+def _batch(load: Load, spec: SourceSpec, converter: Converter, file: str, day: date) -> Batch:
+    chunk = load()
+    typed = [converter.column(text, target) for text, target in zip(chunk.texts, spec.targets, strict=True)]
     bad = _bad(chunk, typed, spec)
     count = len(chunk.lines)
     rejects: list[_Reject] = [(broken.line, None, broken.reason, broken.raw) for broken in chunk.broken]
     arrays = [*typed, pa.repeat(pa.scalar(day), count), pa.repeat(pa.scalar(file), count), chunk.lines]
     rows = pa.Table.from_arrays(arrays, schema=rows_schema(spec))
     if bad is not None:
-        rejects += _untyped(chunk, typed, pc.indices_nonzero(bad).to_pylist(), spec)
+        rejects += _untyped(chunk, typed, pc.indices_nonzero(bad).to_pylist(), spec, converter)
         rows = rows.filter(pc.invert(bad))
     return Batch(rows, _rejects_table(sorted(rejects, key=lambda reject: reject[0]), file, day))
 
@@ -110,8 +115,9 @@ def _bad(chunk: Chunk, typed: list[pa.Array], spec: SourceSpec) -> pa.Array | No
     return reduce(pc.or_, masks) if masks else None
 
 
-def _untyped(chunk: Chunk, typed: list[pa.Array], which: list[int], spec: SourceSpec) -> list[_Reject]:
-    zone = ZoneInfo(spec.time_zone)
+def _untyped(
+    chunk: Chunk, typed: list[pa.Array], which: list[int], spec: SourceSpec, converter: Converter
+) -> list[_Reject]:
     rejects: list[_Reject] = []
     for at, raw in zip(which, chunk.raw(which), strict=True):
         first: str | None = None
@@ -121,7 +127,7 @@ def _untyped(chunk: Chunk, typed: list[pa.Array], which: list[int], spec: Source
                 continue
             first = first or target.name
             value = text[at].as_py()
-            reasons.append(f"{target.name}: empty" if value is None else convert.why_not(value, target, zone))
+            reasons.append(f"{target.name}: empty" if value is None else converter.why_not(value, target))
         rejects.append((chunk.lines[at].as_py(), first, "; ".join(reasons), raw))
     return rejects
 

@@ -48,7 +48,7 @@ def text_blocks(path: Path, name: str, spec: SourceSpec) -> Iterator[bytes]:
         yield block
         line += block.count(b"\n")
     if first:
-        raise Refused("empty file", "0 bytes", "at least a header line")
+        raise Refused("empty file", "0 bytes", "at least one line")
     if rest:
         _refuse_unreadable(rest, line, spec)
         yield rest
