@@ -16,7 +16,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from etl_project.delivery import protocol
+from etl_project.delivery import problems, protocol
 from etl_project.delivery.problems import Problem
 from etl_project.delivery.settings import Receiver
 
@@ -40,6 +40,7 @@ async def chunks(request: Request, announced: int | None, limits: Receiver) -> A
             )
         chunk = message.get("body", b"")
         more = message.get("more_body", False)
+        setattr(request.state, problems.BODY_READ, not more)
         size += len(chunk)
         if size > limits.max_bytes:
             raise Problem(413, "too-large", f"The body is larger than {limits.max_bytes} bytes.")

@@ -98,7 +98,10 @@ class DeliveryClient:
         """
         if "supersedes" in content:
             raise DeliveryRejected(f"{asset} {day}: the content has a field `supersedes` of its own; rename that.")
-        content_hash = hashlib.sha256(canonical_json(content)).hexdigest()
+        try:
+            content_hash = hashlib.sha256(canonical_json(content)).hexdigest()
+        except (TypeError, ValueError) as error:
+            raise DeliveryRejected(f"{asset} {day}: the content is not JSON ({error}); convert it first.") from error
         delivery = self._deliveries.plan(
             endpoint_name(self._settings.url), asset, day, content_hash, lambda old: self._key(asset, day, content, old)
         )

@@ -5,6 +5,7 @@ Belongs here: the one exception that becomes an answer, and the answer. Does not
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 from collections.abc import Mapping
@@ -17,6 +18,10 @@ from starlette.responses import JSONResponse, Response
 from etl_project.failures import Transient
 
 _LOG = logging.getLogger("etl.receiver")
+BODY_READ = "body_read"
+"""The key in the request's state that says: the body has been read to its end."""
+
+_LINGER_SECONDS = 2.0
 _DESCRIBED = {"Link": '</openapi.json>; rel="describedby"; type="application/json"'}
 
 
@@ -47,6 +52,7 @@ async def on_problem(request: Request, error: Exception) -> Response:
     """Answer a refusal."""
     assert isinstance(error, Problem)
     _LOG.info("%s %s refused: %d %s: %s", request.method, request.url.path, error.status, error.kind, error)
+    await _let_it_finish(request)
     return response(error.status, error.kind, str(error), error.headers)
 
 
@@ -68,12 +74,30 @@ async def on_os_error(request: Request, error: Exception) -> Response:
 async def on_http_error(request: Request, error: Exception) -> Response:
     """Answer what the router refuses: unknown paths and methods."""
     assert isinstance(error, HTTPException)
+    if error.status_code == 404 and not request.scope["path"].isprintable():
+        return response(400, "name", "The path has characters that no path here has.")
     return response(error.status_code, "request", error.detail, error.headers)
 
 
 async def on_error(request: Request, error: Exception) -> Response:
     """Answer a fault of ours; uvicorn logs the traceback."""
     return response(500, "fault", "The request failed here; retrying with the same key is safe.")
+
+
+async def _let_it_finish(request: Request) -> None:
+    """Throw away the rest of a body whose sender wants the connection closed: closing on unread bytes is a reset.
+
+    A reset can overtake the answer (RFC 9112, 9.6). On a connection that stays open the server does this by itself.
+    """
+    if "close" not in request.headers.get("connection", "").lower() or "expect" in request.headers:
+        return
+    more = not getattr(request.state, BODY_READ, False)
+    try:
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while more:
+                more = (await request.receive()).get("more_body", False)
+    except TimeoutError:
+        return
 
 
 HANDLERS = {

@@ -131,6 +131,7 @@ class _Receiver:
 
     def _admit(self, request: Request) -> tuple[Client, str]:
         client = requests.authenticate(request.headers, self._receiving.clients)
+        requests.printable_path(request.scope["path"])
         return client, requests.allowed_source(client, request.path_params["source"])
 
     async def _once(

@@ -50,6 +50,12 @@ def allowed_source(client: Client, source: str) -> str:
     return source
 
 
+def printable_path(path: str) -> None:
+    """400 for control characters: the router would drop a line break at the end and take the rest for the name."""
+    if not path.isprintable():
+        raise Problem(400, "name", f"{path[:200]!r} has characters that no path here has.")
+
+
 def file_name(text: str) -> str:
     """The name, if it is plain, visible to the scan and stays in its folder; otherwise 400."""
     if not re.fullmatch(NAME_PATTERN, text):

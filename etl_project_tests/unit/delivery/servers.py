@@ -1,4 +1,4 @@
-"""What the tests of HTTP out and in share: a real receiver process, a client process, a proxy that drops connections."""
+"""What the tests of HTTP out and in share: a real receiver process, a client, a proxy that drops connections."""
 
 from __future__ import annotations
 

@@ -1,0 +1,256 @@
+"""A real receiver and everything that may not come in: each is refused with its reason, and nothing is left behind."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import socket
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from etl_project_tests.unit.delivery.servers import OTHER_TOKEN, TOKEN, ReceiverProcess, headers, running
+
+LIMIT = 256 * 1024
+
+
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverProcess]:
+    data_dir = tmp_path_factory.mktemp("refusals") / "data"
+    with running(data_dir, ETL_RECEIVER_MAX_BYTES=str(LIMIT), ETL_RECEIVER_IDLE_SECONDS="0.5") as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(receiver: ReceiverProcess) -> Iterator[None]:
+    yield
+    assert receiver.temporaries() == []
+    assert receiver.take() == []
+
+
+def put(receiver: ReceiverProcess, path: str, body: bytes = b"x", **options: object) -> httpx2.Response:
+    return httpx2.put(f"{receiver.url}{path}", content=body, **options)  # type: ignore[arg-type]
+
+
+def refused(response: httpx2.Response, status: int, kind: str) -> dict[str, object]:
+    """The problem, if it is that one."""
+    problem = response.json()
+    assert (response.status_code, problem["type"]) == (status, f"urn:etl-project:problem:{kind}")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    return problem
+
+
+def raw(receiver: ReceiverProcess, *pieces: bytes, close: bool = False) -> bytes:
+    """Send bytes as they are and read until the receiver closes."""
+    with socket.create_connection(("127.0.0.1", receiver.port), timeout=30) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        if close:
+            connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+        return answer
+
+
+def head(key: str, length: int | None, path: str = "/v1/incoming/orders/a.csv", *, close: bool = False) -> bytes:
+    size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    end = "Connection: close\r\n" if close else ""
+    return (
+        f"PUT {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+        f'Idempotency-Key: "{key}"\r\n{size}\r\n{end}\r\n'
+    ).encode()
+
+
+def test_a_request_without_a_known_token_is_401(receiver: ReceiverProcess) -> None:
+    for authorization in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
+        response = put(receiver, "/v1/incoming/orders/a.csv", headers={"Idempotency-Key": '"k"', **authorization})
+        refused(response, 401, "token")
+        assert response.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_a_source_of_somebody_else_is_403_whether_it_exists_or_not(receiver: ReceiverProcess) -> None:
+    for source in ("payments", "no-such", "Orders", "orders%20"):
+        refused(put(receiver, f"/v1/incoming/{source}/a.csv", headers=headers("k", OTHER_TOKEN)), 403, "source")
+    for source in ("..", "%2e%2e", "..%2f..", "%2e%2e%2f"):
+        assert raw(receiver, head("k", 1, f"/v1/incoming/{source}/a.csv", close=True), b"x").startswith(
+            b"HTTP/1.1 403 "
+        )
+    assert not (receiver.data_dir / "incoming" / "payments").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..%2fa.csv",
+        "%2e%2e%2fa.csv",
+        "..%2f..%2fetc%2fpasswd",
+        "%2fetc%2fpasswd",
+        "a%2fb.csv",
+        "a%5cb",
+        "a%00",
+        "a%0a",
+        "a%0ab",
+        ".hidden",
+        "a.tmp",
+        "a.part",
+        "a~",
+        "a%20b",
+        "%c3%bc.csv",
+        "%ff",
+        "%2e",
+        "%2e%2e",
+    ],
+)
+def test_traversal_and_odd_names_are_400(receiver: ReceiverProcess, name: str) -> None:
+    response = raw(
+        receiver,
+        head("k", 1, f"/v1/incoming/orders/{name}", close=True),
+        b"x",
+    )
+    assert response.startswith(b"HTTP/1.1 400 "), response
+    assert b"application/problem+json" in response
+
+
+def test_an_empty_and_an_endless_name_are_400(receiver: ReceiverProcess) -> None:
+    for name in ("", "x" * 201):
+        refused(put(receiver, f"/v1/incoming/orders/{name}", headers=headers("k")), 400, "name")
+
+
+def test_a_missing_or_malformed_key_is_400(receiver: ReceiverProcess) -> None:
+    authorization = {"Authorization": f"Bearer {TOKEN}"}
+    response = put(receiver, "/v1/incoming/orders/a.csv", headers=authorization)
+    refused(response, 400, "key-missing")
+    assert 'rel="describedby"' in response.headers["link"]
+    for key in ("bare", '""', '"a', '"' + "x" * 300 + '"'):
+        malformed = put(receiver, "/v1/incoming/orders/a.csv", headers={**authorization, "Idempotency-Key": key})
+        refused(malformed, 400, "key-malformed")
+
+
+def test_a_large_body_is_413_before_it_is_read_and_while_it_streams(receiver: ReceiverProcess) -> None:
+    big = b"x" * (LIMIT + 1)
+    refused(put(receiver, "/v1/incoming/orders/a.csv", big, headers=headers("big")), 413, "too-large")
+    pieces = iter([big[:LIMIT], big[LIMIT:]])
+    streamed = httpx2.put(f"{receiver.url}/v1/incoming/orders/a.csv", content=pieces, headers=headers("big"))
+    refused(streamed, 413, "too-large")
+    answer = raw(receiver, head("huge", 10**15), close=True)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_wrong_digest_is_400_and_the_key_stays_free(receiver: ReceiverProcess) -> None:
+    right = base64.b64encode(hashlib.sha256(b"x").digest()).decode()
+    wrong = base64.b64encode(hashlib.sha256(b"y").digest()).decode()
+    for digest in (f"sha-256=:{wrong}:", "sha-256=nonsense", "md5=:AAAA:"):
+        response = put(receiver, "/v1/incoming/orders/a.csv", headers=headers("d", **{"Content-Digest": digest}))
+        refused(response, 400, "digest")
+    response = put(
+        receiver, "/v1/incoming/orders/a.csv", headers=headers("d", **{"Content-Digest": f"sha-256=:{right}:"})
+    )
+    assert response.status_code == 201
+    assert receiver.take() == [b"x"]
+
+
+def test_a_body_shorter_than_announced_is_400(receiver: ReceiverProcess) -> None:
+    answer = raw(receiver, head("short", 100), b"only this", close=True)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"].endswith(":cut-short")
+
+
+def test_a_chunked_body_without_its_end_is_400(receiver: ReceiverProcess) -> None:
+    answer = raw(receiver, head("chunked", None), b"5\r\nhello\r\n", close=True)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_sender_that_vanishes_leaves_nothing_and_its_key_is_free(receiver: ReceiverProcess) -> None:
+    with socket.create_connection(("127.0.0.1", receiver.port)) as connection:
+        connection.sendall(head("gone", 100) + b"half")
+    again = raw(receiver, head("gone", 4, close=True), b"full")
+    while again.startswith(b"HTTP/1.1 409 "):
+        again = raw(receiver, head("gone", 4, close=True), b"full")
+    assert again.startswith(b"HTTP/1.1 201 ")
+    assert receiver.take() == [b"full"]
+
+
+def test_a_sender_that_closes_its_side_after_a_whole_request_is_answered(receiver: ReceiverProcess) -> None:
+    assert raw(receiver, head("half-closed", 1), b"x", close=True).startswith(b"HTTP/1.1 201 ")
+    assert receiver.take() == [b"x"]
+
+
+def test_a_body_that_pauses_too_long_is_408_and_cut_off(receiver: ReceiverProcess) -> None:
+    answer = raw(receiver, head("slow", 100), b"a little")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in answer.lower()
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "kind"),
+    [
+        (b"", "application/x-ndjson", 400, "line"),
+        (b"{}\nnot json\n", "application/x-ndjson", 400, "line"),
+        (b"[1]\n", "application/jsonl", 400, "line"),
+        (b"{}\n", "text/csv", 415, "media-type"),
+        (b"{}\n", "", 415, "media-type"),
+    ],
+)
+def test_what_is_not_json_lines_is_refused(
+    receiver: ReceiverProcess, body: bytes, content_type: str, status: int, kind: str
+) -> None:
+    response = httpx2.post(
+        f"{receiver.url}/v1/incoming/orders",
+        content=body,
+        headers=headers("lines", **({"Content-Type": content_type} if content_type else {})),
+    )
+    refused(response, status, kind)
+
+
+def test_an_odd_day_is_400(receiver: ReceiverProcess) -> None:
+    for query in ("day=yesterday", "day=2026-02-30", "day=2026-01-01&day=2026-01-02"):
+        response = httpx2.post(
+            f"{receiver.url}/v1/incoming/orders?{query}",
+            content=b"{}",
+            headers=headers("day", **{"Content-Type": "application/x-ndjson"}),
+        )
+        refused(response, 400, "day")
+
+
+def test_encoded_and_partial_bodies_are_400(receiver: ReceiverProcess) -> None:
+    for name, value in (("Content-Encoding", "gzip"), ("Content-Range", "bytes 0-0/2")):
+        response = put(receiver, "/v1/incoming/orders/a.csv", headers=headers("part", **{name: value}))
+        refused(response, 400, name.lower())
+
+
+def test_unknown_paths_and_methods_are_problems_too(receiver: ReceiverProcess) -> None:
+    refused(httpx2.get(f"{receiver.url}/v2"), 404, "request")
+    wrong_method = httpx2.delete(f"{receiver.url}/v1/incoming/orders/a.csv", headers=headers("k"))
+    refused(wrong_method, 405, "request")
+    assert wrong_method.headers["allow"] == "PUT"
+
+
+def test_bytes_that_are_not_http_are_400(receiver: ReceiverProcess) -> None:
+    answer = raw(receiver, b"\x16\x03\x01 hello\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+
+
+def test_a_head_without_end_is_431(receiver: ReceiverProcess) -> None:
+    with socket.create_connection(("127.0.0.1", receiver.port), timeout=30) as connection:
+        connection.sendall(b"PUT / HTTP/1.1\r\n")
+        try:
+            for number in range(10_000):
+                connection.sendall(f"X-{number}: {'x' * 1000}\r\n".encode())
+        except OSError:
+            return  # It has been cut off in the middle: what was asked for.
+        pytest.fail("10 MB of headers were taken")
+
+
+def test_the_same_key_with_another_body_or_request_is_422(receiver: ReceiverProcess) -> None:
+    assert put(receiver, "/v1/incoming/orders/a.csv", b"one", headers=headers("once")).status_code == 201
+    refused(put(receiver, "/v1/incoming/orders/a.csv", b"two", headers=headers("once")), 422, "key-reused")
+    refused(put(receiver, "/v1/incoming/orders/b.csv", b"one", headers=headers("once")), 422, "key-reused")
+    refused(put(receiver, "/v1/incoming/payments/a.csv", b"one", headers=headers("once")), 422, "key-reused")
+    assert receiver.take() == [b"one"]
