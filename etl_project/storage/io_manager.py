@@ -15,12 +15,11 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterEvent
-from dagster._core.definitions.data_version import DataVersion
 from pydantic import Field
 
 from etl_project.failures import EtlError, as_failure, tag_run
-from etl_project.storage import delivered
-from etl_project.storage.base import Commit, PartlyCommitted, Receipt, Request, Scope, Store, Table
+from etl_project.storage import delivered, events
+from etl_project.storage.base import PartlyCommitted, Receipt, Request, Scope, Store, Table
 from etl_project.storage.duckdb import DuckDBStore
 from etl_project.storage.lineage import parents_of
 from etl_project.storage.parquet import ParquetStore
@@ -53,20 +52,19 @@ class PartitionIOManager(dg.ConfigurableIOManager):
 
         Partitions of a range that are committed although others are at fault are reported as materialized.
         """
-        step = context.step_context
         try:
             table, scope = self._target(context)
             commits = self.store().replace(table, scope, obj, self._request(context, table, scope))
         except PartlyCommitted as error:
-            for commit in error.commits:
-                event = dg.AssetMaterialization(
-                    context.asset_key, partition=commit.partition, metadata=_metadata(commit)
-                )
-                yield DagsterEvent.asset_materialization(step, event)
+            yield from events.materialized(context, error.commits)
             raise _failure(context, error) from error
         except EtlError as error:
             raise _failure(context, error) from error
-        _describe(context, commits)
+        if len(commits) == 1:
+            events.describe(context, commits[0])
+        else:
+            yield from events.materialized(context, commits)
+            events.no_more_events(context)
 
     def load_input(self, context: dg.InputContext) -> Any:
         """The partitions that the input maps to, as the type that the parameter is annotated with.
@@ -163,34 +161,6 @@ def _note_unread(
     for receipt in receipts:
         book.add(receipt.asset, receipt.partition, receipt.fingerprint)
     return receipts
-
-
-def _describe(context: dg.OutputContext, commits: Sequence[Commit]) -> None:
-    """What the UI shows of the commits, per partition; an identical rerun makes nothing downstream stale."""
-    step = context.step_context
-    for commit in commits:
-        if commit.partition is None or len(commits) == 1:
-            context.add_output_metadata(_metadata(commit))
-        else:
-            step.add_asset_metadata(_metadata(commit), context.asset_key, commit.partition)
-    if len(commits) == 1:
-        step.set_data_version(context.asset_key, DataVersion(commits[0].fingerprint))
-
-
-def _metadata(commit: Commit) -> dict[str, Any]:
-    known: dict[str, Any] = {
-        "dagster/partition_row_count" if commit.partition is not None else "dagster/row_count": commit.rows,
-        "fingerprint": commit.fingerprint,
-        "input_hash": commit.input_hash,
-        "changed": commit.changed,
-        "rows_before": commit.rows_before,
-        "rows_added": commit.rows_added,
-        "rows_removed": commit.rows_removed,
-        "rows_kept": commit.rows_kept,
-        "committed_at": dg.MetadataValue.timestamp(commit.committed_at),
-        "schema_changes": ", ".join(commit.schema_changes) or None,
-    }
-    return {name: value for name, value in known.items() if value is not None}
 
 
 def _failure(context: dg.InputContext | dg.OutputContext, error: EtlError) -> dg.Failure:
