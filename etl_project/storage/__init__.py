@@ -4,8 +4,21 @@
 asset run a query inside the writing transaction; `receipts_of` notes what an asset's body reads by itself.
 """
 
-from etl_project.storage.base import Slice, Sql
+from etl_project.storage.base import Commit, Partial, Slice, Sql, StoreBusy
+from etl_project.storage.duckdb import DuckDBStore
 from etl_project.storage.io_manager import DuckDBPartitionIOManager, ParquetPartitionIOManager
+from etl_project.storage.parquet import ParquetStore
 from etl_project.storage.receipts import receipts_of
 
-__all__ = ["DuckDBPartitionIOManager", "ParquetPartitionIOManager", "Slice", "Sql", "receipts_of"]
+__all__ = [
+    "Commit",
+    "DuckDBPartitionIOManager",
+    "DuckDBStore",
+    "ParquetPartitionIOManager",
+    "ParquetStore",
+    "Partial",
+    "Slice",
+    "Sql",
+    "StoreBusy",
+    "receipts_of",
+]

@@ -171,6 +171,17 @@ class Sql:
         self.inputs = inputs
 
 
+class Partial:
+    """Data for only some of the partitions of a run; the others are missing, each for the reason given.
+
+    They keep what they have, and the step fails naming them; the ones with data are committed.
+    """
+
+    def __init__(self, data: Any, missing: Mapping[str | None, str]) -> None:
+        self.data = data
+        self.missing = dict(missing)
+
+
 class WriteRefused(Permanent):
     """The data breaks the contract. Nothing was changed; the old rows are intact. Retrying does not help."""
 

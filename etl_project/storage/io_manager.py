@@ -19,11 +19,12 @@ from pydantic import Field
 
 from etl_project.failures import EtlError, as_failure, tag_run
 from etl_project.storage import delivered, events
-from etl_project.storage.base import PartlyCommitted, Receipt, Request, Scope, Store, Table
+from etl_project.storage.base import Commit, PartlyCommitted, Partial, Receipt, Request, Scope, Store, Table
 from etl_project.storage.duckdb import DuckDBStore
 from etl_project.storage.lineage import parents_of
 from etl_project.storage.parquet import ParquetStore
 from etl_project.storage.receipts import ReceiptBook, receipts_of
+from etl_project.storage.refusal import missing_partitions
 from etl_project.storage.scopes import scope_of, table_of
 
 ALLOW_SHRINK_TAG = "etl/allow_shrink"
@@ -50,11 +51,12 @@ class PartitionIOManager(dg.ConfigurableIOManager):
     ) -> Iterator[DagsterEvent]:
         """Make the run's partitions hold exactly `obj`; see `Store.replace` for what is refused.
 
-        Partitions of a range that are committed although others are at fault are reported as materialized.
+        Partitions of a range that are committed although others are at fault are reported as materialized, and so
+        are those that a `Partial` has data for.
         """
         try:
             table, scope = self._target(context)
-            commits = self.store().replace(table, scope, obj, self._request(context, table, scope))
+            commits = self._replaced(context, table, scope, obj)
         except PartlyCommitted as error:
             yield from events.materialized(context, error.commits)
             raise _failure(context, error) from error
@@ -83,6 +85,17 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         for read in piece.reads:
             book.add(read.asset, read.partition, read.fingerprint)
         return rows
+
+    def _replaced(self, context: dg.OutputContext, table: Table, scope: Scope, obj: Any) -> list[Commit]:
+        """Replace the partitions that there is data for. Raises PartlyCommitted when others are missing."""
+        missing = obj.missing if isinstance(obj, Partial) else {}
+        data = obj.data if isinstance(obj, Partial) else obj
+        given = Scope(tuple(partition for partition in scope.partitions if partition.key not in missing))
+        request = self._request(context, table, given)
+        commits = self.store().replace(table, given, data, request) if given.partitions else []
+        if missing:
+            raise PartlyCommitted(missing_partitions(table, len(commits), missing), commits, missing)
+        return commits
 
     def _target(self, context: dg.OutputContext) -> tuple[Table, Scope]:
         partitions = context.asset_partitions_def if context.has_asset_partitions else None

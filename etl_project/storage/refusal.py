@@ -41,6 +41,19 @@ def partly(table: Table, scope: Scope, good: int, failures: Mapping[str | None, 
     )
 
 
+def missing_partitions(table: Table, good: int, missing: Mapping[str | None, str]) -> str:
+    """A message for partitions that there is nothing to build from."""
+    lines = [f"  - {key}: {reason}" for key, reason in missing.items()]
+    return "\n".join(
+        [
+            f"Asset {table.asset!r}: {good} partitions are committed, {len(missing)} are missing and were not written. "
+            "Missing is not empty. Retrying does not help; they are built when their input arrives.",
+            *lines[:_SHOWN],
+            *([f"  - and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []),
+        ]
+    )
+
+
 def what(table: Table, scope: Scope) -> str:
     """The asset and the partitions of a write, in words."""
     keys = [partition.key for partition in scope.partitions]
