@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_project import faults
+from etl_project import faults, state
 from etl_project.failures import EtlError
 from etl_project.locks import Job, LockBusy, LockLost, TaskLock, WrongHost
 from etl_project.processes import this_process
@@ -334,7 +334,9 @@ def test_processes_that_start_together_after_a_reboot_are_no_strangers(path: Pat
 IN_A_CONTAINER = """
 import sys
 from pathlib import Path
+from etl_project import state
 from etl_project.locks import TaskLock, WrongHost
+state.CLAIM_SECONDS = 0.1
 for line in sys.stdin:
     try:
         lease = TaskLock(Path(sys.argv[1])).take("theirs", [("orders", "2024-01-01"), ("items", None)], 0)
@@ -374,8 +376,9 @@ def ask(process: subprocess.Popen[str]) -> str:
 
 
 def test_a_second_container_is_refused_while_one_works_and_takes_over_when_it_is_gone(
-    path: Path, lock: TaskLock
+    path: Path, lock: TaskLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(state, "CLAIM_SECONDS", 0.1)
     with container(path) as other:
         with lock.take("ours", [TUESDAY], 0):
             for _ in range(2):
@@ -452,8 +455,8 @@ def witnessed_rounds(path: Path, witness: Path, seed: int, rounds: int) -> Calla
                 return
             except FileExistsError:
                 other = int(os.readlink(spot))
-                state = Path(f"/proc/{other}/stat")
-                if state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z":
+                stat = Path(f"/proc/{other}/stat")
+                if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
                     raise
                 spot.unlink()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import pickle
 import sqlite3
 import threading
@@ -335,6 +336,24 @@ def test_after_a_reboot_everything_is_free_though_a_pid_and_start_time_agree(loc
             taker.check()
 
 
+def test_a_host_that_slips_in_while_we_claim_the_file_is_noticed(
+    lock: TaskLock, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step from the exclusive to the shared flock is not atomic: here, another host comes and goes in between."""
+    really, host_file, asked = fcntl.flock, Path(f"{path}-host"), []
+
+    def flock(descriptor: int, operation: int) -> None:
+        asked.append(operation & ~fcntl.LOCK_NB)
+        if asked == [fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_SH]:
+            host_file.write_text("their-boot pid:[7]\ntheir-container\n")
+        really(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with lock.take("one", [MONDAY], 0):
+        assert host_file.read_text().startswith(processes.this_process().host)
+    assert len(asked) > 3
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe garbage", b"x" * 10_000])
 def test_a_torn_host_file_is_written_anew(lock: TaskLock, path: Path, content: bytes) -> None:
     lock.take("one", [MONDAY], 0).release()
@@ -366,6 +385,14 @@ def test_a_run_without_any_process_holds_nothing(lock: TaskLock, path: Path) -> 
     with lock.take("one", [MONDAY], 0):
         change(path, "DELETE FROM task_lock_holder")
         assert is_free(lock, MONDAY)
+
+
+def test_the_last_living_process_of_a_run_frees_what_a_dead_one_still_holds(lock: TaskLock, path: Path) -> None:
+    lock.take("one", [MONDAY], 0)
+    last = lock.take("one", [TUESDAY], 0)
+    change(path, "UPDATE task_lock_holder SET started_at = '1' WHERE generation = 1")
+    last.release()
+    assert rows(path) == rows(path, "SELECT * FROM task_lock_holder") == []
 
 
 def test_what_a_dead_process_held_is_swept_by_whoever_comes(lock: TaskLock, path: Path) -> None:
