@@ -6,6 +6,9 @@ particular failure; those live beside the code that raises them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import dagster as dg
 
 FAILURE_TAG = "etl/failure"
@@ -50,3 +53,13 @@ def tag_run(instance: dg.DagsterInstance, run_id: str, error: EtlError) -> None:
             instance.add_run_tags(run_id, {FAILURE_TAG: "transient"})
         return
     instance.add_run_tags(run_id, {FAILURE_TAG: "permanent", "dagster/retry_on_asset_or_op_failure": "false"})
+
+
+@contextmanager
+def reported(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """Let an EtlError of the block reach Dagster as the right kind of failure, noted on the run."""
+    try:
+        yield
+    except EtlError as error:
+        tag_run(instance, run_id, error)
+        raise as_failure(error) from error

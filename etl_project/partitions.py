@@ -6,12 +6,15 @@ days and instants as arguments, so that a rerun sees the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
 ONE_DAY = timedelta(days=1)
+PARTITION_TAG = "dagster/partition"
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
 
 
 def now() -> datetime:
@@ -27,6 +30,28 @@ def daily(start: date) -> dg.DailyPartitionsDefinition:
 def day_of(key: str) -> date:
     """The day that a daily partition key names. Raises ValueError for anything but YYYY-MM-DD."""
     return date.fromisoformat(key)
+
+
+def days_of(context: dg.AssetExecutionContext) -> list[date]:
+    """The days that this step builds: one, or those of a range run."""
+    keys = context.partition_key_range
+    return list(days_between(day_of(keys.start), day_of(keys.end)))
+
+
+def days_of_run(tags: Mapping[str, str]) -> tuple[date, date] | None:
+    """The first and last day a run was asked for, from its tags; None for a run without partitions."""
+    if PARTITION_TAG in tags:
+        return day_of(tags[PARTITION_TAG]), day_of(tags[PARTITION_TAG])
+    if RANGE_START_TAG in tags and RANGE_END_TAG in tags:
+        return day_of(tags[RANGE_START_TAG]), day_of(tags[RANGE_END_TAG])
+    return None
+
+
+def run_tags(first: date, last: date) -> dict[str, str]:
+    """The tags of a run over these days, as Dagster's own backfills set them."""
+    if first == last:
+        return {PARTITION_TAG: first.isoformat()}
+    return {RANGE_START_TAG: first.isoformat(), RANGE_END_TAG: last.isoformat()}
 
 
 def days_between(first: date, last: date) -> Iterator[date]:

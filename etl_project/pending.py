@@ -78,15 +78,17 @@ def pending(
     heads: Heads,
     now: datetime,
     open_day_interval: timedelta,
+    closing: date | None = None,
 ) -> list[Due]:
     """Exactly the runs that bring every commit in line with its inputs; none when nothing is due.
 
     A day of an asset is due when a settled file waits for it, when the hash of its inputs differs from the one in its
     last commit, or when it has inputs and was never committed. Days after today (UTC) are never due; today is due at
-    most once in `open_day_interval`. Neighbouring days that are due in the same assets are one run.
+    most once in `open_day_interval`. Neighbouring days that are due in the same assets are one run. `closing` is a day
+    that somebody declares closed: without a file it is empty, where its source allows that.
     """
     ordered = in_dependency_order(nodes)
-    reasons = _reasons(ordered, sources, heads, now, open_day_interval)
+    reasons = _reasons(ordered, sources, heads, now, open_day_interval, closing)
     by_group: dict[frozenset[str], list[date]] = {}
     for day, due in reasons.items():
         for island in _islands(ordered):
@@ -120,10 +122,11 @@ def _run(
     return Due(first, last, assets, _digest([assets, [node.code_version for node in nodes], why]))
 
 
-def expected_empty_days(state: SourceState, today: date) -> set[date]:
+def expected_empty_days(state: SourceState, today: date, closing: date | None = None) -> set[date]:
     """Closed days without a file that a source calls empty: gaps between days that have one, up to a sane length.
 
-    Longer gaps, and everything after the last file, stay missing: nobody said that the shop was closed.
+    Longer gaps, and everything after the last file, stay missing: nobody said that the shop was closed. The daily
+    schedule does say it, of the one day that it closes.
     """
     if state.empty_fingerprint is None:
         return set()
@@ -133,7 +136,10 @@ def expected_empty_days(state: SourceState, today: date) -> set[date]:
         for before, after in pairwise(known)
         if (after - before).days - 1 <= state.longest_empty_gap_days
     )
-    return {day for gap in gaps for day in gap if day < today} - state.blocked
+    empty = {day for gap in gaps for day in gap}
+    if closing is not None and known and known[0] < closing and closing not in known:
+        empty.add(closing)
+    return {day for day in empty if day < today} - state.blocked
 
 
 def in_dependency_order(nodes: Iterable[Node]) -> list[Node]:
@@ -156,13 +162,14 @@ def _reasons(
     heads: Heads,
     now: datetime,
     open_day_interval: timedelta,
+    closing: date | None,
 ) -> dict[date, dict[str, str]]:
     """For every day the assets that are due, each with the input state that makes it so."""
     today = now.date()
     days: set[date] = {day for _, day in heads}
     empty: dict[str, set[date]] = {}
     for name, state in sources.items():
-        empty[name] = expected_empty_days(state, today)
+        empty[name] = expected_empty_days(state, today, closing)
         days |= {*state.waiting, *state.accepted, *empty[name]}
     return {
         day: due

@@ -73,12 +73,17 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     _refuse_unusable(data_dir)
     return Settings(
         data_dir=data_dir,
-        start_date=_date(env, "ETL_START_DATE", "2010-12-01"),
+        start_date=start_date(env),
         settle_seconds=_seconds(env, "ETL_SETTLE_SECONDS", 1.0),
         open_day_interval_seconds=_seconds(env, "ETL_OPEN_DAY_INTERVAL_SECONDS", 300.0),
         sensor_interval_seconds=max(1, round(_seconds(env, "ETL_SENSOR_INTERVAL_SECONDS", 2.0))),
         wait_seconds=_seconds(env, "ETL_WAIT_SECONDS", 60.0),
     )
+
+
+def start_date(environ: Mapping[str, str] | None = None) -> date:
+    """The first day that exists (UTC). On its own because assets need it when they are declared."""
+    return _date(os.environ if environ is None else environ, "ETL_START_DATE", "2010-12-01")
 
 
 def _refuse_unusable(folder: Path) -> None:

@@ -101,3 +101,13 @@ class Deliveries:
         with self._database.transaction(durable=False) as connection:
             rows = connection.execute(f"select {_COLUMNS} from deliveries where asset = ? order by sequence", (asset,))
             return [Delivery(**row) for row in rows]
+
+    def settled(self, endpoint: str, prefix: str) -> set[str]:
+        """Names of the assets, of those that begin with `prefix`, that have a confirmed or refused delivery."""
+        with self._database.transaction(durable=False) as connection:
+            rows = connection.execute(
+                "select distinct asset from deliveries where endpoint = ? and substr(asset, 1, ?) = ?"
+                " and state in ('sent', 'rejected')",
+                (endpoint, len(prefix), prefix),
+            )
+            return {row["asset"] for row in rows}

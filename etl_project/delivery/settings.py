@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from urllib.parse import urlsplit
 
 from etl_project.settings import SettingsError
@@ -26,10 +26,11 @@ _SHORTEST_TOKEN = 16
 
 @dataclass(frozen=True)
 class Outgoing:
-    """Where results are posted and how patient the client is. Times are seconds."""
+    """Where results are posted, from which day on, and how patient the client is. Times are seconds."""
 
     url: str = field(repr=False)
     token: str | None = field(default=None, repr=False)
+    since: date | None = None
     connect_seconds: float = 5.0
     read_seconds: float = 30.0
     attempt_seconds: float = 60.0
@@ -75,6 +76,7 @@ def outgoing(environ: Mapping[str, str] | None = None) -> Outgoing | None:
     return Outgoing(
         url=_url("ETL_DELIVERY_URL", url),
         token=_header_safe("ETL_DELIVERY_TOKEN", env.get("ETL_DELIVERY_TOKEN")),
+        since=_day(env, "ETL_DELIVERY_SINCE"),
         connect_seconds=_number(env, "ETL_DELIVERY_CONNECT_SECONDS", 5.0),
         read_seconds=_number(env, "ETL_DELIVERY_READ_SECONDS", 30.0),
         attempt_seconds=_number(env, "ETL_DELIVERY_ATTEMPT_SECONDS", 60.0),
@@ -156,6 +158,14 @@ def _header_safe(name: str, text: str | None) -> str | None:
     if text and not re.fullmatch(r"[\x21-\x7e]+", text):
         raise SettingsError(f"{name} has characters that cannot travel in a header; use visible ASCII without spaces.")
     return text or None
+
+
+def _day(env: Mapping[str, str], name: str) -> date | None:
+    text = env.get(name)
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise SettingsError(f"{name}={text!r} is not a date; write it as YYYY-MM-DD, or leave it out.") from None
 
 
 def _number(env: Mapping[str, str], name: str, default: float) -> float:

@@ -29,12 +29,15 @@ from etl_project.incoming.spec import Column
 _INTEGER = r"[+-]?[0-9]+(\.0+)?"
 _PLAIN = r"[+-]?([0-9]+(\.[0-9]+)?|\.[0-9]+)"
 _NUMBER = rf"{_PLAIN}([eE][+-]?[0-9]+)?"
-_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_YEAR = "([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
+_DATE = rf"{_YEAR}-[0-9]{{2}}-[0-9]{{2}}"
 _TIME = rf"{_DATE}[ T][0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}}(\.[0-9]{{1,6}}0*)?)?"
 _OFFSET = r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _INSTANT = pa.timestamp("us", "UTC")
 _LOCAL = pa.timestamp("us")
+_FIRST = pa.scalar(datetime.min.replace(tzinfo=UTC), _INSTANT)
+_LAST = pa.scalar(datetime.max.replace(tzinfo=UTC), _INSTANT)
 _FEW = 16
 
 
@@ -84,7 +87,7 @@ class Converter:
         with_offset = _only(texts, _TIME + _OFFSET)
         if with_offset.null_count == len(with_offset):
             return instants
-        return pc.coalesce(instants, _cast(with_offset, _INSTANT))
+        return pc.coalesce(instants, _within_calendar(_cast(with_offset, _INSTANT)))
 
 
 def _pattern(kind: pa.DataType) -> str:
@@ -117,6 +120,12 @@ def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
         return pa.concat_arrays([_cast(texts[:middle], kind), _cast(texts[middle:], kind)])
 
 
+def _within_calendar(instants: pa.Array) -> pa.Array:
+    """An offset can carry the first and the last day of the calendar out of it; NULL for those."""
+    inside = pc.and_(pc.greater_equal(instants, _FIRST), pc.less_equal(instants, _LAST))
+    return pc.if_else(inside, instants, pa.scalar(None, _INSTANT))
+
+
 def _one(text: str, kind: pa.DataType) -> Any:
     """One text by the definition of its type; None when it is no value. The text has the form of its type already."""
     try:
@@ -128,9 +137,9 @@ def _one(text: str, kind: pa.DataType) -> Any:
             return float(text)
         if pa.types.is_date(kind):
             return date.fromisoformat(text)
-        moment = re.fullmatch(rf"({_TIME}){_OFFSET}?", text)
+        moment = re.fullmatch(rf"(?P<local>{_TIME})(?P<offset>{_OFFSET})?", text)
         assert moment is not None, "only texts of the form of their type come here"
-        value = datetime.fromisoformat(moment[1][:26] + (moment[4] or ""))
+        value = datetime.fromisoformat(moment["local"][:26] + (moment["offset"] or ""))
         return value.astimezone(UTC) if kind == _INSTANT else value
     except (ValueError, ArithmeticError):
         return None

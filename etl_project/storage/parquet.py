@@ -201,7 +201,7 @@ class _ParquetWrite:
             raise WriteRefused(refused(self._table, self._scope, plan.problems, "Deliver what the files hold."))
         if reference is None:
             self._schema_changes = ("files created",)
-        targets = as_stored([*known, *plan.added])
+        targets = [*known, *as_stored(plan.added)]
         self._schema_changes += tuple(f"column {c.name!r} added as {c.type}" for c in targets[len(known) :])
         return targets, list(drift.plan(targets, self._payload.columns, "evolve", self._column).pairs)
 
@@ -336,6 +336,8 @@ def file_columns(connection: duckdb.DuckDBPyConnection, path: Path) -> list[Colu
 
 def as_stored(columns: Sequence[Column]) -> list[Column]:
     """The columns with the types that they have once they were written to a file and read again."""
+    if not columns:
+        return []
     with _in_memory() as connection, tempfile.TemporaryDirectory(prefix="etl-") as folder:
         path = Path(folder) / "types.parquet"
         select = ", ".join(f"NULL::{_writable(c)} AS {quote(c.name)}" for c in columns)

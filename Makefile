@@ -1,0 +1,42 @@
+# Two commands to begin with: `make demo` and `make test`. Each sets up what it needs; a second call starts at once.
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test crash lint bench clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(SETUP)  ## a virtual environment in .venv with pinned dependencies
+
+$(SETUP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(SETUP)  ## sample files in, tables out, and the proof that a rerun changes nothing
+	@$(BIN)/etl demo
+
+dev: $(SETUP)  ## the Dagster UI on the same data, with sensor and schedule running
+	@$(BIN)/dagster dev
+
+test: $(SETUP)  ## all tests but the long crash runs
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not stress'
+
+crash: $(SETUP)  ## hundreds of SIGKILLs at random moments (minutes)
+	@$(BIN)/python -m pytest -q -m stress
+
+lint: $(SETUP)  ## format, lint, types, YAML, definitions
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/dg check yaml
+	@$(BIN)/dagster definitions validate
+
+bench: $(SETUP)  ## benchmarks: ratios against a floor measured in the same run
+	@$(BIN)/python benchmarks/drain.py
+
+clean:  ## remove the virtual environment and caches; data/ stays
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

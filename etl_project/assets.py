@@ -1,0 +1,87 @@
+"""Daily assets: `dg.asset` with this project's defaults, so that a pipeline says only what is its own.
+
+Belongs here: the decorator and what it derives from the pipeline's folder (contract, schema, code version). Every
+argument of `dg.asset` can still be given and wins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from etl_project import contracts, partitions, settings
+
+WAREHOUSE = "warehouse"
+"""Key of the IO manager whose partitions are rows of a DuckDB table."""
+LAKE = "lake"
+"""Key of the IO manager whose partitions are Parquet files."""
+RESULT_LIBRARIES = ("duckdb", "pandas", "pyarrow")
+
+
+def daily_partitions() -> dg.DailyPartitionsDefinition:
+    """The days every asset of this project has, from the ETL_START_DATE setting on."""
+    return partitions.daily(settings.start_date())
+
+
+def single_run() -> dg.BackfillPolicy:
+    """A backfill over many days is one run: one transaction a table instead of one a day."""
+    return dg.BackfillPolicy.single_run()
+
+
+def daily_table(folder: Path, **options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Declare a daily asset stored as rows of the warehouse table of the same name.
+
+    `folder` is the pipeline's folder: its name is the group, and its `contract.sql` says what a row is.
+    """
+
+    def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
+        name = options.get("name") or function.__name__
+        declared: dict[str, Any] = {
+            "name": name,
+            "partitions_def": daily_partitions(),
+            "backfill_policy": single_run(),
+            "io_manager_key": WAREHOUSE,
+            "group_name": folder.name,
+            "code_version": code_version(folder),
+            **options,
+            "kinds": {"duckdb", *options.get("kinds", ())},
+            "metadata": {**table_metadata(folder, name), **options.get("metadata", {})},
+        }
+        asset: dg.AssetsDefinition = dg.asset(**declared)(function)
+        return asset
+
+    return decorate
+
+
+def table_metadata(folder: Path, table: str) -> dict[str, Any]:
+    """What the IO manager and the UI need to know of a table: its contract and its columns."""
+    tables = contracts.read(folder / "contract.sql")
+    if table not in tables:
+        raise contracts.ContractError(
+            f"{folder / 'contract.sql'} has no CREATE TABLE {table}; it has {', '.join(sorted(tables)) or 'no table'}."
+        )
+    return contract_metadata(tables[table])
+
+
+def contract_metadata(contract: contracts.TableContract) -> dict[str, Any]:
+    """Asset metadata of one contract table."""
+    return {
+        "partition_column": "batch_date",
+        "contract_sql": contract.sql,
+        "dagster/column_schema": contract.column_schema(),
+    }
+
+
+def code_version(folder: Path, files: Sequence[str] = ("*.py", "*.sql", "*.yaml")) -> str:
+    """The same for the same sources and library versions: a change of either is another version."""
+    digest = hashlib.sha256()
+    for path in sorted(found for pattern in files for found in folder.glob(pattern)):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for library in RESULT_LIBRARIES:
+        digest.update(f"{library}=={version(library)}\n".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,85 @@
+"""Contracts: what a `contract.sql` says, as data.
+
+A contract is plain DDL. It is read by running it in an empty in-memory DuckDB, so that there is no second opinion on
+what it means. Does not belong here: creating tables from it in a warehouse (`storage`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+
+from etl_project.failures import Permanent
+
+
+class ContractError(Permanent):
+    """A contract cannot be used. The message names the file and what to change in it."""
+
+
+@dataclass(frozen=True)
+class ContractColumn:
+    """One column: `type` as DuckDB prints it, like `DECIMAL(12,3)` or `TIMESTAMP WITH TIME ZONE`."""
+
+    name: str
+    type: str
+    nullable: bool
+    comment: str | None
+
+
+@dataclass(frozen=True)
+class TableContract:
+    """One table of a contract and the DDL script it comes from."""
+
+    name: str
+    comment: str | None
+    columns: tuple[ContractColumn, ...]
+    sql: str
+
+    def column_schema(self) -> dg.TableSchema:
+        """The columns as Dagster shows them beside the asset."""
+        return dg.TableSchema(
+            columns=[
+                dg.TableColumn(
+                    column.name,
+                    column.type,
+                    description=column.comment,
+                    constraints=dg.TableColumnConstraints(nullable=column.nullable),
+                )
+                for column in self.columns
+            ]
+        )
+
+
+def read(path: Path) -> dict[str, TableContract]:
+    """The tables of a contract file by name. Raises ContractError (retrying does not help) with DuckDB's own words."""
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, duckdb.Error) as error:
+        raise ContractError(f"{path}: this contract cannot be used: {error}") from error
+
+
+def parse(sql: str) -> dict[str, TableContract]:
+    """The tables that a DDL script creates, by name. Raises duckdb.Error where the script is wrong."""
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(sql)
+        tables = connection.execute("select table_name, comment from duckdb_tables()").fetchall()
+        columns = connection.execute(
+            "select table_name, column_name, data_type, is_nullable, comment from duckdb_columns() "
+            "where not internal order by table_name, column_index"
+        ).fetchall()
+    return {
+        table: TableContract(
+            table,
+            comment,
+            tuple(
+                ContractColumn(name, kind, nullable, note)
+                for owner, name, kind, nullable, note in columns
+                if owner == table
+            ),
+            sql,
+        )
+        for table, comment in tables
+    }

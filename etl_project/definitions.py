@@ -1,0 +1,66 @@
+"""All wiring, nothing else: pipelines, resources, jobs, sensor and schedule as one set of definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster.components.core.component_tree import ComponentTree
+from dagster_duckdb import DuckDBResource
+
+from etl_project import pipelines, settings
+from etl_project.assets import LAKE, WAREHOUSE
+from etl_project.incoming.refuse import refuse_job
+from etl_project.incoming.source import FileSource, folders_with_defs
+from etl_project.runs import DAYS_JOB
+from etl_project.sensor import closed_day_schedule, pending_sensor
+from etl_project.situation import Project, nodes
+from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager
+
+
+def build_defs(*, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Everything in `pipelines/`, wired up. `resources` replace or add to the default ones, by key."""
+    return wire(*load_project(), resources=resources)
+
+
+def wire(project: Project, assets: dg.Definitions, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Assets, resources, jobs, sensor and schedule as one set."""
+    days = dg.define_asset_job(DAYS_JOB, selection=dg.AssetSelection.all(), description="Any assets over any days.")
+    refuse = refuse_job(project)
+    wiring = dg.Definitions(
+        resources={**default_resources(project.settings), **(resources or {})},
+        jobs=[days, refuse],
+        sensors=[pending_sensor(project, [days, refuse])],
+        schedules=[closed_day_schedule(project, days)],
+        # In process: the assets are one query each, and a process a step would cost more than all of them.
+        executor=dg.in_process_executor,
+    )
+    return dg.Definitions.merge(assets, wiring)
+
+
+def load_project() -> tuple[Project, dg.Definitions]:
+    """The sources and assets that `pipelines/` declares, before any wiring."""
+    tree = ComponentTree.from_module(defs_module=pipelines, project_root=Path(__file__).parent.parent)
+    assets = tree.build_defs()
+    folders = [(folder, tree.load_component(folder)) for folder in folders_with_defs(tree.defs_module_path)]
+    sources = tuple(component.spec(folder) for folder, component in folders if isinstance(component, FileSource))
+    return Project(settings.load(), sources, nodes(assets)), assets
+
+
+def default_resources(configured: settings.Settings) -> dict[str, Any]:
+    """The IO managers and the DuckDB resource on the files of the data folder."""
+    warehouse = DuckDBPartitionIOManager(url=str(configured.warehouse), wait_seconds=configured.wait_seconds)
+    return {
+        WAREHOUSE: warehouse,
+        "io_manager": warehouse,
+        LAKE: ParquetPartitionIOManager(root=str(configured.lake)),
+        "duckdb": DuckDBResource(database=str(configured.warehouse)),
+    }
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What `dagster dev` and the run workers load."""
+    return build_defs()

@@ -1,0 +1,1 @@
+"""A made-up shop with real dirt, the same on every machine."""

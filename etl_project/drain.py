@@ -1,0 +1,109 @@
+"""Drain: run what is pending in this process until nothing is.
+
+For cron jobs, tests and the demo. The runs are real Dagster runs, recorded in the instance, and exactly those that the
+sensor would ask for. A kill anywhere leaves what was committed; the next drain goes on from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from etl_project import partitions, processes, runs
+from etl_project.pending import Due
+from etl_project.situation import Project, Situation, due, look
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Run config: failures are told by the caller and kept in the instance, with their stack traces."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A loaded project and the Dagster instance that records its runs."""
+
+    project: Project
+    jobs: Mapping[str, dg.JobDefinition]
+    instance: dg.DagsterInstance
+
+
+@dataclass
+class Drained:
+    """What a drain did: runs that went well, runs that failed, and files it put into quarantine."""
+
+    succeeded: list[Due] = field(default_factory=list)
+    failed: list[Due] = field(default_factory=list)
+    gave_up: list[Due] = field(default_factory=list)
+    refused_undated: int = 0
+
+    @property
+    def runs(self) -> int:
+        """How many runs were made."""
+        return len(self.succeeded) + len(self.failed)
+
+
+OnRun = Callable[[Due, bool | None], None]
+
+
+def drain(deployment: Deployment, on_run: OnRun = lambda _due, _success: None) -> Drained:
+    """Bring every commit in line with its inputs. A state that failed before is tried once, a permanent failure not.
+
+    `on_run` is told of each run before it starts (None) and after it ended (whether it went well). Raises StoreBusy
+    (retrying helps) when another process holds the warehouse for longer than the wait setting.
+    """
+    project, instance = deployment.project, deployment.instance
+    runs.bury_the_dead(instance)
+    done = Drained()
+    tried: set[str] = set()
+    while True:
+        situation = _settled(project)
+        if situation.undated:
+            done.refused_undated += _refuse_undated(deployment, situation)
+        asks: list[Due] = []
+        for one in due(project, situation):
+            if one.state in tried:
+                continue
+            tried.add(one.state)
+            permanent = any(attempt.permanent for attempt in runs.attempts(instance, one.state))
+            (done.gave_up if permanent else asks).append(one)
+        if not asks:
+            return done
+        for one in asks:
+            on_run(one, None)
+            success = execute(deployment, one)
+            (done.succeeded if success else done.failed).append(one)
+            on_run(one, success)
+
+
+def execute(deployment: Deployment, one: Due) -> bool:
+    """Make one due run here, as a recorded Dagster run; whether it went well."""
+    result = deployment.jobs[runs.DAYS_JOB].execute_in_process(
+        instance=deployment.instance,
+        run_config=QUIET,
+        asset_selection=[dg.AssetKey.from_user_string(asset) for asset in one.assets],
+        tags={**runs.tags(one), **runs.owner_tag(processes.this_process())},
+        raise_on_error=False,
+    )
+    return result.success
+
+
+def _settled(project: Project) -> Situation:
+    """One look, after giving files that are still too young the time to settle once."""
+    situation = look(project, partitions.now())
+    if situation.unsettled:
+        time.sleep(project.settings.settle_seconds)
+        situation = look(project, partitions.now())
+    return situation
+
+
+def _refuse_undated(deployment: Deployment, situation: Situation) -> int:
+    """Put files that belong to no day into quarantine, by a run of its own; how many there were."""
+    result = deployment.jobs[runs.REFUSE_JOB].execute_in_process(
+        instance=deployment.instance,
+        run_config=QUIET,
+        tags=runs.owner_tag(processes.this_process()),
+        raise_on_error=False,
+    )
+    return sum(map(len, situation.undated.values())) if result.success else 0

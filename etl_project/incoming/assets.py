@@ -1,0 +1,274 @@
+"""The assets of a source: files taken in, raw rows in the lake, typed rows and rejects in the warehouse.
+
+Thin Dagster shells over the pure functions beside this module.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import dagster as dg
+import pyarrow as pa
+
+from etl_project import contracts, partitions, settings
+from etl_project.assets import LAKE, WAREHOUSE, code_version, contract_metadata, daily_partitions, single_run
+from etl_project.failures import reported
+from etl_project.incoming import archive, judge, quarantine, receive, scan
+from etl_project.incoming import checks as incoming_checks
+from etl_project.incoming.names import shown
+from etl_project.incoming.spec import SourceSpec
+from etl_project.storage import Partial, Slice, Sql
+from etl_project.storage.receipts import receipts_of
+
+SOURCE_METADATA = "etl/source"
+"""Asset metadata: the asset takes in the files of this source."""
+
+RECEIVING_THREADS = 4
+"""Receiving waits for the disk most of the time (copy, fsync, rename), so a few threads pay even on one core."""
+
+REJECTS_CONTRACT = """
+CREATE TABLE "{name}" (
+    batch_date  DATE    NOT NULL,
+    source_file VARCHAR NOT NULL,
+    source_line BIGINT  NOT NULL,
+    column_name VARCHAR,
+    reason      VARCHAR NOT NULL,
+    raw_text    VARCHAR,
+    PRIMARY KEY (batch_date, source_file, source_line)
+);
+COMMENT ON TABLE "{name}" IS 'Rows of accepted files that could not be typed: rows in the files = rows stored + these';
+COMMENT ON COLUMN "{name}".batch_date IS 'UTC batch date of the file';
+COMMENT ON COLUMN "{name}".source_file IS 'Name of the file';
+COMMENT ON COLUMN "{name}".source_line IS 'Line of the file on which the row begins; the header is line 1';
+COMMENT ON COLUMN "{name}".column_name IS 'First column at fault; empty where the row has no columns to speak of';
+COMMENT ON COLUMN "{name}".reason IS 'Everything that is wrong with the row';
+COMMENT ON COLUMN "{name}".raw_text IS 'The row as it stood in the file';
+"""
+
+
+class SourceOptions(Protocol):
+    """What the assets take from the component beyond the spec."""
+
+    @property
+    def computed(self) -> Mapping[str, str]: ...
+    @property
+    def max_removed_ratio(self) -> float | None: ...
+    @property
+    def drift(self) -> str: ...
+    @property
+    def owners(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True)
+class Names:
+    """The asset names of a source."""
+
+    files: str
+    raw: str
+    rejects: str
+    typed: str
+
+    @classmethod
+    def of(cls, source: str) -> Self:
+        """All four follow from the name of the source."""
+        return cls(f"{source}_files", f"raw_{source}", f"{source}_rejects", source)
+
+
+def definitions(
+    spec: SourceSpec, contract: contracts.TableContract, options: SourceOptions, folder: Path
+) -> dg.Definitions:
+    """The four assets of a source and their checks."""
+    common = {
+        "partitions_def": daily_partitions(),
+        "backfill_policy": single_run(),
+        "group_name": folder.name,
+    }
+    version = code_version(folder)
+    return dg.Definitions(
+        assets=[
+            _files(spec, {**common, "owners": list(options.owners)}),
+            _raw_and_rejects(spec, version, common),
+            _typed(spec, contract, options, {**common, "code_version": version, "owners": list(options.owners)}),
+        ],
+        asset_checks=incoming_checks.checks(spec, Names.of(spec.name).files, spec.name),
+    )
+
+
+def _files(spec: SourceSpec, common: Mapping[str, Any]) -> dg.AssetsDefinition:
+    """Files that wait are judged and archived or quarantined; the archive is what everything is built from."""
+
+    @dg.asset(
+        name=Names.of(spec.name).files,
+        kinds={"file"},
+        description=f"Accepted files of {spec.name}: judged against the contract, then archived for good.",
+        metadata={SOURCE_METADATA: spec.name},
+        **common,
+    )
+    def files(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        configured = settings.load()
+        days = set(partitions.days_of(context))
+        waiting = scan.scan(configured.incoming / spec.name, spec, partitions.now()).waiting
+        results = receive.receive_all(
+            [file for file in waiting if file.day in days],
+            spec,
+            configured.incoming,
+            configured.archive,
+            configured.quarantine,
+            threads=RECEIVING_THREADS,
+        )
+        for file in results.received:
+            why = f": {file.reason}" if file.reason else ""
+            context.log.info(f"{shown(file.name)} ({file.day}): {file.outcome}{why}")
+        with reported(context.instance, context.run_id):
+            _refuse_failed(results.failed)
+        for day in sorted(days):
+            received = [file for file in results.received if file.day == day]
+            metadata = _day_metadata(received, configured.archive, spec, day)
+            context.add_asset_metadata(metadata, partition_key=day.isoformat())
+        return dg.MaterializeResult()
+
+    return files
+
+
+def _refuse_failed(failed: Sequence[receive.Failed]) -> None:
+    """Raise one error for all files that could not be received. They are where they were, and are due again."""
+    if failed:
+        lines = "; ".join(f"{shown(one.waiting.name)}: {one.error}" for one in failed)
+        raise receive.CannotReceive(f"{len(failed)} files could not be received, the others were: {lines}")
+
+
+def _day_metadata(received: Sequence[receive.Received], root: Path, spec: SourceSpec, day: date) -> dict[str, Any]:
+    """What the UI shows of a day's files: how many count, and what happened to those that came now."""
+    accepted = archive.accepted(root, spec, day)
+    outcomes = Counter(file.outcome for file in received)
+    return {
+        "files": len(accepted),
+        "input hash": archive.fingerprint(accepted),
+        **{f"{outcome} now": count for outcome, count in sorted(outcomes.items())},
+        "archive": dg.MetadataValue.path(str(root / spec.name / day.isoformat())),
+    }
+
+
+def _raw_and_rejects(spec: SourceSpec, version: str, common: Mapping[str, Any]) -> dg.AssetsDefinition:
+    """One reading of the archive gives both what could be typed and what could not: together, every row."""
+    own = Names.of(spec.name)
+
+    @dg.multi_asset(
+        name=f"read_{spec.name}",
+        outs={
+            own.raw: dg.AssetOut(
+                io_manager_key=LAKE,
+                is_required=False,
+                kinds={"parquet"},
+                code_version=version,
+                description=f"Rows of the accepted files of {spec.name}, typed, with file and line number.",
+            ),
+            own.rejects: dg.AssetOut(
+                io_manager_key=WAREHOUSE,
+                is_required=False,
+                kinds={"duckdb"},
+                code_version=version,
+                description=f"Rows of the accepted files of {spec.name} that could not be typed, and why.",
+                metadata=contract_metadata(contracts.parse(REJECTS_CONTRACT.format(name=own.rejects))[own.rejects]),
+            ),
+        },
+        deps=[own.files],
+        can_subset=True,
+        **common,
+    )
+    def read(context: dg.AssetExecutionContext) -> Iterator[dg.Output[Partial]]:
+        configured = settings.load()
+        book = receipts_of(context.get_step_execution_context())
+        days: dict[date, Sequence[archive.Accepted]] = {}
+        missing: dict[str | None, str] = {}
+        for day in partitions.days_of(context):
+            accepted = archive.accepted(configured.archive, spec, day)
+            if reason := _why_missing(spec, accepted, day, configured):
+                missing[day.isoformat()] = reason
+                continue
+            days[day] = accepted
+            book.add(own.files, day.isoformat(), archive.fingerprint(accepted))
+        rejects: list[pa.Table] = []
+        with reported(context.instance, context.run_id):
+            rows = _rows(spec, days, rejects)
+            if own.raw in context.op_execution_context.selected_output_names:
+                yield dg.Output(Partial(rows, missing), output_name=own.raw)
+            for _ in rows:
+                pass  # Only the rejects were asked for: the rows still have to be read to know them.
+            if own.rejects in context.op_execution_context.selected_output_names:
+                yield dg.Output(
+                    Partial(pa.concat_tables([judge.REJECTS_SCHEMA.empty_table(), *rejects]), missing),
+                    output_name=own.rejects,
+                )
+
+    return read
+
+
+def _rows(
+    spec: SourceSpec, days: Mapping[date, Sequence[archive.Accepted]], rejects: list[pa.Table]
+) -> pa.RecordBatchReader:
+    """The typed rows of the archived files, day by day and file by file in name order; fills `rejects` on the way."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for day, accepted in days.items():
+            for version in accepted:
+                for batch in judge.read(version.path, spec, version.name, day):
+                    rejects.append(batch.rejects)
+                    yield from batch.rows.to_batches()
+
+    return pa.RecordBatchReader.from_batches(judge.rows_schema(spec), batches())
+
+
+def _why_missing(
+    spec: SourceSpec, accepted: Sequence[archive.Accepted], day: date, configured: settings.Settings
+) -> str | None:
+    """Why a day cannot be built; None for a day with files, and for a closed day that the source calls empty."""
+    if accepted:
+        return None
+    if day in quarantine.open_days(configured.quarantine, configured.archive, spec):
+        return "its only file is in quarantine: see the reason file there"
+    if spec.empty_days == "missing":
+        return "no file was accepted (a source may say `empty_days: allowed`)"
+    if day >= partitions.now().date():
+        return "no file was accepted, and the day is not over"
+    return None
+
+
+def _typed(
+    spec: SourceSpec, contract: contracts.TableContract, options: SourceOptions, common: Mapping[str, Any]
+) -> dg.AssetsDefinition:
+    """The table of the contract, from the raw rows, inside one transaction; no row passes through Python."""
+    query = typed_query(contract, options.computed)
+
+    @dg.asset(
+        name=spec.name,
+        ins={"raw_rows": dg.AssetIn(Names.of(spec.name).raw)},
+        io_manager_key=WAREHOUSE,
+        kinds={"duckdb", "sql"},
+        description=contract.comment,
+        metadata={
+            **contract_metadata(contract),
+            "drift": options.drift,
+            "query": dg.MetadataValue.md(f"```sql\n{query}\n```"),
+            **({"max_removed_ratio": options.max_removed_ratio} if options.max_removed_ratio else {}),
+        },
+        **common,
+    )
+    def typed(raw_rows: Slice) -> Sql:
+        return Sql(query, raw_rows=raw_rows)
+
+    return typed
+
+
+def typed_query(contract: contracts.TableContract, computed: Mapping[str, str]) -> str:
+    """The query that makes the contract's columns out of the raw rows."""
+    columns = [
+        f'  cast({computed[column.name]} as {column.type}) as "{column.name}"'
+        if column.name in computed
+        else f'  "{column.name}"'
+        for column in contract.columns
+    ]
+    return "select\n" + ",\n".join(columns) + "\nfrom raw_rows"

@@ -1,0 +1,113 @@
+"""The component: one `defs.yaml` declares a source, and everything from its drop folder to its typed table follows.
+
+Belongs here: the words of the YAML, checked when it is loaded, and the assembly of the pipeline's folder. The assets
+themselves are in `incoming.assets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from etl_project import contracts, settings
+from etl_project.incoming import assets as incoming_assets
+from etl_project.incoming.spec import Column, SourceSpec
+
+PYTHON_BESIDE = ("assets.py", "checks.py")
+
+
+class FileSource(dg.Component, dg.Model, dg.Resolvable):
+    """A drop folder whose daily files become a raw Parquet asset, a typed table and a table of rejected rows.
+
+    The folder of the `defs.yaml` also holds `contract.sql` (the table) and, if there is more to build, `assets.py` and
+    `checks.py`.
+    """
+
+    name: str = Field(description="Name of the source: files arrive in incoming/<name>/, the table has this name.")
+    patterns: Sequence[str] = Field(description="File names, `*` for anything and `{date}` for the batch date.")
+    columns: Mapping[str, str] = Field(description="Header of the file: column of the table, in the file's order.")
+    computed: Mapping[str, str] = Field(
+        default={},
+        description="Column of the table: SQL over the raw rows (the columns above, source_file, source_line).",
+    )
+    format: Literal["csv", "tsv", "jsonl", "parquet"] = "csv"
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    time_zone: str = Field(default="UTC", description="IANA zone of local times in the files.")
+    files_per_day: Literal["many", "latest"] = Field(
+        default="many", description="`many`: files of a day add up. `latest`: the newest one is the day."
+    )
+    empty_days: Literal["missing", "allowed"] = Field(
+        default="missing", description="What a closed day without a file is: missing (nothing is written) or empty."
+    )
+    max_rejected_ratio: float = Field(default=0.01, ge=0, le=1, description="More broken rows refuse the whole file.")
+    max_removed_ratio: float | None = Field(
+        default=None, gt=0, le=1, description="A rerun that would shrink a day by more than this is refused."
+    )
+    drift: Literal["evolve", "freeze"] = Field(default="evolve", description="What a changed contract may do.")
+    owners: Sequence[str] = Field(default=(), description="Owners shown in the UI: e-mail addresses or team:NAME.")
+
+    def spec(self, folder: Path) -> SourceSpec:
+        """The source as the incoming layer takes it. Raises ContractError where YAML and contract do not fit."""
+        contract = self.contract(folder)
+        self._refuse_mismatch(contract)
+        types = {column.name: column for column in contract.columns}
+        configured = settings.load()
+        return SourceSpec(
+            name=self.name,
+            patterns=tuple(self.patterns),
+            format=self.format,
+            delimiter="\t" if self.format == "tsv" else self.delimiter,
+            encoding=self.encoding,
+            columns=dict(self.columns),
+            types=tuple(Column(name, types[name].type, types[name].nullable) for name in self.columns.values()),
+            time_zone=self.time_zone,
+            files_per_day=self.files_per_day,
+            empty_days=self.empty_days,
+            max_rejected_ratio=self.max_rejected_ratio,
+            settle_seconds=configured.settle_seconds,
+            start_date=configured.start_date,
+        )
+
+    def contract(self, folder: Path) -> contracts.TableContract:
+        """The table of this source, from the `contract.sql` in its folder."""
+        tables = contracts.read(folder / "contract.sql")
+        if self.name not in tables:
+            raise contracts.ContractError(
+                f"{folder / 'contract.sql'} has no CREATE TABLE {self.name}, which {folder / 'defs.yaml'} names; "
+                f"it has {', '.join(sorted(tables)) or 'no table'}."
+            )
+        return tables[self.name]
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """All definitions of this pipeline's folder: the source's own, and those of the Python beside it."""
+        own = incoming_assets.definitions(self.spec(context.path), self.contract(context.path), self, context.path)
+        beside = [context.path / name for name in PYTHON_BESIDE if (context.path / name).exists()]
+        modules = [context.load_defs_relative_python_module(path) for path in beside]
+        return dg.Definitions.merge(own, dg.load_definitions_from_modules(modules))
+
+    def _refuse_mismatch(self, contract: contracts.TableContract) -> None:
+        """Every column of the table comes from the file, is computed, or is the batch date; all differences at once."""
+        known = {column.name for column in contract.columns}
+        given = [*self.columns.values(), *self.computed]
+        problems = [f"column {name} is not in CREATE TABLE {self.name}" for name in given if name not in known]
+        problems += [f"column {name} is given twice" for name in sorted({n for n in given if given.count(n) > 1})]
+        problems += [
+            f"column {name} of CREATE TABLE {self.name} comes from nowhere: name it under columns or computed"
+            for name in sorted(known - set(given) - {"batch_date"})
+        ]
+        if "batch_date" not in known:
+            problems.append(f"CREATE TABLE {self.name} needs a column batch_date DATE NOT NULL")
+        if problems:
+            raise contracts.ContractError(
+                f"Source {self.name}: defs.yaml and contract.sql differ: {'; '.join(problems)}."
+            )
+
+
+def folders_with_defs(root: Path) -> list[Path]:
+    """The folders right below `root` that declare a component."""
+    return sorted(path.parent for path in root.glob("*/defs.yaml"))

@@ -1,0 +1,89 @@
+"""The Dagster instance: its storages live under the data folder, like everything else a run writes.
+
+Belongs here: the classes that `dagster.yaml` names, and opening the same instance from Python. Dagster's own classes do
+the work; these only tell them where, because a path in `dagster.yaml` cannot follow ETL_DATA_DIR.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._config import Field
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.root import LocalArtifactStorage
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._serdes import ConfigurableClassData
+
+from etl_project import settings
+from etl_project.failures import Permanent
+
+
+class NoInstance(Permanent):
+    """There is no `dagster.yaml` to read. The message says where it was looked for."""
+
+
+class DataDirStorage(DagsterSqliteStorage):
+    """Runs, events and schedules in SQLite under the data folder."""
+
+    @classmethod
+    def config_type(cls) -> Mapping[str, Field]:
+        """No configuration: the place follows from ETL_DATA_DIR."""
+        return {}
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: Any, config_value: Mapping[str, Any]
+    ) -> Any:
+        """The storage at `<data>/dagster/storage`."""
+        return super().from_config_value(inst_data, {"base_dir": str(settings.load().dagster_home / "storage")})
+
+
+class DataDirComputeLogManager(LocalComputeLogManager):
+    """What steps print, under the data folder."""
+
+    @classmethod
+    def config_type(cls) -> Mapping[str, Field]:
+        """No configuration: the place follows from ETL_DATA_DIR."""
+        return {}
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> Any:
+        """The logs at `<data>/dagster/compute_logs`."""
+        return super().from_config_value(inst_data, {"base_dir": str(settings.load().dagster_home / "compute_logs")})
+
+
+class DataDirArtifactStorage(LocalArtifactStorage):
+    """Dagster's own scratch files, under the data folder."""
+
+    @classmethod
+    def config_type(cls) -> Mapping[str, Field]:
+        """No configuration: the place follows from ETL_DATA_DIR."""
+        return {}
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> Any:
+        """The artifacts at `<data>/dagster`."""
+        return super().from_config_value(inst_data, {"base_dir": str(settings.load().dagster_home)})
+
+
+@contextmanager
+def opened(root: Path | None = None) -> Iterator[dg.DagsterInstance]:
+    """The instance of a `dagster dev` started in the same folder: DAGSTER_HOME if set, else ./dagster.yaml."""
+    if os.environ.get("DAGSTER_HOME"):
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+        return
+    folder = root or Path.cwd()
+    if not (folder / "dagster.yaml").is_file():
+        raise NoInstance(f"{folder} has no dagster.yaml: start in the project's folder, or set DAGSTER_HOME.")
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        yield instance

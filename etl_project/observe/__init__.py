@@ -1,0 +1,1 @@
+"""What a person sees: status, the demo's report and the `etl` command."""

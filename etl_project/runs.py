@@ -1,0 +1,116 @@
+"""Which of the due runs to ask Dagster for now, given what became of earlier ones.
+
+A failure that retrying can help is asked for again with growing pauses; a permanent one only when its state (input or
+code) changes. Belongs here: that decision, run tags, and clearing up after processes that died in the middle of a run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+
+from etl_project import partitions, processes
+from etl_project.failures import FAILURE_TAG
+from etl_project.pending import Due
+
+DAYS_JOB = "build_days"
+"""The job of every asset of every pipeline: a run selects assets and days of it."""
+REFUSE_JOB = "refuse_undated_files"
+"""The job that puts files which belong to no day into quarantine."""
+STATE_TAG = "etl/state"
+"""Run tag: what made the run due; the same state is the same request."""
+OWNER_TAG = "etl/owner"
+"""Run tag: the processes that execute the run, so that a dead one can be told from a busy one."""
+FIRST_PAUSE = timedelta(seconds=30)
+LONGEST_PAUSE = timedelta(hours=1)
+NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A finished earlier run for the same state."""
+
+    permanent: bool
+    failed: bool
+    ended_at: datetime
+
+
+@dataclass(frozen=True)
+class Flight:
+    """A run that has not finished: its assets (None: unknown, so all) and days (None: all)."""
+
+    assets: frozenset[str] | None
+    days: tuple[date, date] | None
+
+    def touches(self, due: Due) -> bool:
+        """Whether this run may be working on what is due."""
+        if self.days is not None and (self.days[1] < due.first or due.last < self.days[0]):
+            return False
+        return self.assets is None or not self.assets.isdisjoint(due.assets)
+
+
+def tags(due: Due) -> dict[str, str]:
+    """The run tags of a due run."""
+    return {STATE_TAG: due.state, **partitions.run_tags(due.first, due.last)}
+
+
+def wait_until(attempts: Sequence[Attempt]) -> datetime | None:
+    """When to ask for a state again: None at once, NEVER as long as it is the same."""
+    if any(attempt.permanent for attempt in attempts):
+        return NEVER
+    if not attempts:
+        return None
+    doublings = min(len(attempts), 12) - 1
+    pause = min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
+    return max(attempt.ended_at for attempt in attempts) + pause
+
+
+def attempts(instance: dg.DagsterInstance, state: str) -> list[Attempt]:
+    """The finished runs that were asked for with this state."""
+    records = instance.get_run_records(filters=dg.RunsFilter(tags={STATE_TAG: state}))
+    return [
+        Attempt(
+            permanent=record.dagster_run.tags.get(FAILURE_TAG) == "permanent",
+            failed=record.dagster_run.status is not dg.DagsterRunStatus.SUCCESS,
+            ended_at=record.update_timestamp.astimezone(UTC),
+        )
+        for record in records
+        if record.dagster_run.is_finished
+    ]
+
+
+def in_flight(instance: dg.DagsterInstance) -> list[Flight]:
+    """The runs that are queued or running, whoever asked for them."""
+    runs = instance.get_runs(
+        filters=dg.RunsFilter(statuses=[*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.NOT_STARTED])
+    )
+    return [
+        Flight(
+            assets=None
+            if run.asset_selection is None
+            else frozenset(key.to_user_string() for key in run.asset_selection),
+            days=partitions.days_of_run(run.tags),
+        )
+        for run in runs
+    ]
+
+
+def bury_the_dead(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs as failed whose processes died without a word; their ids. What they had committed stays committed."""
+    buried = []
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)):
+        owners = [processes.Owner.from_json(owner) for owner in json.loads(run.tags.get(OWNER_TAG, "[]"))]
+        if owners and not any(processes.is_alive(owner) for owner in owners):
+            instance.report_run_failed(run, "The process of this run died. What it had committed stays committed.")
+            buried.append(run.run_id)
+    return buried
+
+
+def owner_tag(*owners: processes.Owner) -> dict[str, str]:
+    """The tag that names the processes which execute a run."""
+    return {OWNER_TAG: json.dumps([owner.to_json() for owner in owners])}

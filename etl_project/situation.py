@@ -1,0 +1,138 @@
+"""What is there right now: files that wait, accepted versions, commits. The eyes of `pending()`.
+
+Belongs here: reading folders and commit records, and turning them into what `pending` compares. It writes nothing, and
+keeps nothing between two looks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import dagster as dg
+
+from etl_project.incoming import archive, quarantine, scan
+from etl_project.incoming.assets import SOURCE_METADATA
+from etl_project.incoming.spec import SourceSpec
+from etl_project.partitions import day_of
+from etl_project.pending import Due, Head, Node, SourceState, pending
+from etl_project.settings import Settings
+from etl_project.storage import Commit, DuckDBStore, ParquetStore
+
+FOLLOWS_METADATA = "etl/follows_inputs"
+"""Asset metadata: False keeps an asset out of `pending()`; it is then rebuilt by hand only."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """The fixed side: settings, sources and the graph of daily assets."""
+
+    settings: Settings
+    sources: tuple[SourceSpec, ...]
+    nodes: tuple[Node, ...]
+
+    @property
+    def warehouse(self) -> DuckDBStore:
+        """The store of the tables, opened per operation."""
+        return DuckDBStore(self.settings.warehouse, wait_seconds=self.settings.wait_seconds)
+
+    @property
+    def lake(self) -> ParquetStore:
+        """The store of the raw files."""
+        return ParquetStore(self.settings.lake)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """One look at everything, at one instant."""
+
+    at: datetime
+    sources: Mapping[str, SourceState]
+    scans: Mapping[str, scan.Scan]
+    commits: Mapping[tuple[str, date], Commit]
+
+    @property
+    def undated(self) -> dict[str, tuple[scan.Unplaced, ...]]:
+        """Files that belong to no day, by source."""
+        return {name: found.undated for name, found in self.scans.items() if found.undated}
+
+    @property
+    def unsettled(self) -> int:
+        """Files that are still too young to be touched."""
+        return sum(found.unsettled for found in self.scans.values())
+
+
+def look(project: Project, now: datetime, *, wait: bool = True) -> Situation:
+    """Read everything once.
+
+    Raises StoreBusy (retrying helps) while a run holds the warehouse: at once, or with `wait` after the wait setting.
+    """
+    scans = {spec.name: scan.scan(project.settings.incoming / spec.name, spec, now) for spec in project.sources}
+    assets = [node.asset for node in project.nodes if node.source is None]
+    warehouse = DuckDBStore(project.settings.warehouse, wait_seconds=project.settings.wait_seconds if wait else 0)
+    commits = {**project.lake.last_commits(assets), **warehouse.last_commits(assets)}
+    return Situation(
+        at=now,
+        sources={spec.name: _state(project.settings, spec, scans[spec.name]) for spec in project.sources},
+        scans=scans,
+        commits={(asset, day_of(key)): commit for (asset, key), commit in commits.items() if key is not None},
+    )
+
+
+def due(project: Project, situation: Situation, closing: date | None = None) -> list[Due]:
+    """The runs to ask for in this situation; `closing` as in `pending`."""
+    heads = {
+        key: Head(commit.input_hash, commit.fingerprint, commit.committed_at)
+        for key, commit in situation.commits.items()
+    }
+    interval = timedelta(seconds=project.settings.open_day_interval_seconds)
+    return pending(project.nodes, situation.sources, heads, situation.at, interval, closing)
+
+
+def nodes(definitions: dg.Definitions) -> tuple[Node, ...]:
+    """The daily assets of the definitions as `pending` sees them."""
+    daily = {
+        spec.key: spec
+        for declared in definitions.assets or ()
+        if isinstance(declared, dg.AssetsDefinition)
+        for spec in declared.specs
+        if isinstance(spec.partitions_def, dg.DailyPartitionsDefinition)
+    }
+    return tuple(_node(spec, daily) for _, spec in sorted(daily.items()))
+
+
+def _node(spec: dg.AssetSpec, daily: Mapping[dg.AssetKey, dg.AssetSpec]) -> Node:
+    """An asset follows its inputs only where all of them are daily assets too: others have no day to compare."""
+    upstream = {dep.asset_key for dep in spec.deps} - {spec.key}
+    return Node(
+        asset=spec.key.to_user_string(),
+        upstream=tuple(sorted(key.to_user_string() for key in upstream if key in daily)),
+        source=spec.metadata.get(SOURCE_METADATA),
+        follows_inputs=bool(spec.metadata.get(FOLLOWS_METADATA, True)) and upstream <= daily.keys(),
+        code_version=spec.code_version or "",
+    )
+
+
+def _state(settings: Settings, spec: SourceSpec, found: scan.Scan) -> SourceState:
+    by_day: dict[date, list[scan.Waiting]] = {}
+    for file in found.waiting:
+        by_day.setdefault(file.day, []).append(file)
+    return SourceState(
+        waiting={day: _identity(files) for day, files in by_day.items()},
+        accepted={
+            day: archive.fingerprint(versions)
+            for day, versions in archive.accepted_days(settings.archive, spec).items()
+        },
+        blocked=frozenset(quarantine.open_days(settings.quarantine, settings.archive, spec)),
+        empty_fingerprint=archive.fingerprint(()) if spec.empty_days == "allowed" else None,
+    )
+
+
+def _identity(files: Iterable[scan.Waiting]) -> str:
+    """Names which files wait, without reading them: another file, or another version of one, is another request."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}\0{file.mtime_ns}\0{file.size}\0{file.inode}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,108 @@
+"""Help for tests that run the real project in a folder of their own, in processes of their own.
+
+Belongs here: starting `etl` and reading back what it left, through fresh connections. Nothing is mocked.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pytest
+
+ROOT = Path(__file__).parent.parent
+REAL_FILES = ROOT.parent / "shared" / "data" / "online_retail" / "by-day"
+HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
+TABLES = ("orders", "orders_rejects", "daily_sales", "daily_customers", "daily_report")
+
+needs_real_files = pytest.mark.skipif(
+    not REAL_FILES.is_dir(), reason=f"the real files (UCI Online Retail, one CSV a day) are not in {REAL_FILES}"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with all the state of one deployment."""
+
+    data: Path
+
+    @property
+    def incoming(self) -> Path:
+        """The drop folder of the orders."""
+        return self.data / "incoming" / "orders"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The environment of a process that works on this deployment."""
+        base = {key: value for key, value in os.environ.items() if key not in ("DAGSTER_HOME", "ETL_FAULT")}
+        return {**base, "ETL_DATA_DIR": str(self.data), "ETL_SETTLE_SECONDS": "0", **more}
+
+    def etl(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run the `etl` command to its end, in a process of its own."""
+        return subprocess.run(
+            [sys.executable, "-m", "etl_project.observe", *arguments],
+            cwd=ROOT,
+            env=self.environment(**more),
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    def drained(self, expected_exit: int = 0, **more: str) -> str:
+        """Drain, and give what was printed; the exit code has to be the expected one."""
+        done = self.etl("drain", **more)
+        assert done.returncode == expected_exit, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def drop(self, name: str, text: str) -> None:
+        """Put a file into the drop folder the way a careful sender does."""
+        self.incoming.mkdir(parents=True, exist_ok=True)
+        aside = self.incoming / f".{name}.tmp"
+        aside.write_text(text)
+        aside.rename(self.incoming / name)
+
+    def query(self, sql: str) -> list[tuple[object, ...]]:
+        """Rows of a query on the warehouse, through a connection of its own."""
+        with duckdb.connect(str(self.data / "warehouse.duckdb"), read_only=True) as connection:
+            connection.execute("set timezone = 'UTC'")
+            return connection.execute(sql).fetchall()
+
+    def tables(self) -> dict[str, list[tuple[object, ...]]]:
+        """Every row of every table, in an order of its own, and every raw row: what two ends are compared by."""
+        found = {name: self.query(f"select * from {name} order by all") for name in TABLES}
+        lake = self.data / "lake" / "raw_orders"
+        with duckdb.connect() as connection:
+            connection.execute("set timezone = 'UTC'")
+            found["raw_orders"] = connection.execute(
+                f"select * from read_parquet('{lake}/*/data.parquet') order by all"
+            ).fetchall()
+        return found
+
+    def last_commits(self) -> dict[tuple[str, str], tuple[int, str, bool]]:
+        """Of every (asset, day) in the warehouse: how many commits, the last fingerprint, whether the last one changed."""
+        rows = self.query(
+            "select asset, partition_key, count(*), arg_max(fingerprint, sequence), arg_max(changed, sequence) "
+            "from etl_commits group by all"
+        )
+        return {(str(asset), str(key)): (int(str(n)), str(f), bool(c)) for asset, key, n, f, c in rows}
+
+    def leftovers(self) -> list[str]:
+        """Temporary and claimed files that should not be there once everything has run."""
+        kept = (path for path in self.data.rglob("*") if path.is_file() and "dagster" not in path.parts)
+        return sorted(str(path) for path in kept if path.name.startswith(".etl-") or ".taken" in path.parts)
+
+
+def order_file(day: date, invoices: int = 3, price: str = "2.50") -> str:
+    """A small file of a day: as many invoices of two lines each."""
+    lines = [HEADER]
+    for number in range(invoices):
+        invoice = 1000 * day.toordinal() % 1_000_000 + number
+        lines += [
+            f"{invoice},A1,MUG,2,{day} 09:30:00,{price},1400{number}.0,France",
+            f"{invoice},B2,TIN,{number + 1},{day} 09:30:00,1.255,1400{number}.0,France",
+        ]
+    return "\n".join(lines) + "\n"

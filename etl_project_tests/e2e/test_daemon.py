@@ -1,0 +1,114 @@
+"""The real daemon: a bare `dagster dev`, a file dropped while it runs, and history that outlives a restart."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from etl_project_tests.deployments import ROOT, Place, order_file
+
+DAY = date(2025, 3, 3)
+PATIENCE_SECONDS = 120
+
+MATERIALIZED = """
+query ($key: AssetKeyInput!) {
+  assetNodeOrError(assetKey: $key) {
+    ... on AssetNode { assetMaterializations { partition runId metadataEntries { label } } }
+  }
+}
+"""
+INSTIGATORS = """
+{ repositoriesOrError { ... on RepositoryConnection { nodes {
+    sensors { name sensorState { status } } schedules { name scheduleState { status } } } } } }
+"""
+
+
+class Server:
+    """A running `dagster dev`."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}/graphql"
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """The data of a GraphQL query."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)["data"]
+
+    def materialized(self, asset: str) -> set[str]:
+        """The partitions of an asset with a materialization event."""
+        node = self.ask(MATERIALIZED, key={"path": [asset]})["assetNodeOrError"]
+        return {event["partition"] for event in node["assetMaterializations"]}
+
+
+@contextmanager
+def dagster_dev(place: Place, log: Path) -> Iterator[Server]:
+    """`dagster dev` as a person starts it in the project's folder: no DAGSTER_HOME, only the data folder is its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dagster", "dev", "--port", str(port)],
+            cwd=ROOT,
+            env=place.environment(),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = Server(port)
+    try:
+        eventually(lambda: server.ask("{ version }"), log, process)
+        yield server
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=60)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def eventually(met: Callable[[], Any], log: Path, process: subprocess.Popen[bytes] | None = None) -> Any:
+    """Wait until the condition is met; refused connections and a held warehouse are not yet."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        assert process is None or process.poll() is None, log.read_text()[-4000:]
+        try:
+            if found := met():
+                return found
+        except (OSError, duckdb.Error):
+            pass
+        time.sleep(0.3)
+    pytest.fail(f"not met within {PATIENCE_SECONDS} s; the log ends with:\n{log.read_text()[-4000:]}")
+
+
+def test_a_dropped_file_is_materialized_and_a_restart_keeps_the_history(tmp_path: Path) -> None:
+    place, log = Place(tmp_path / "data"), tmp_path / "dev.log"
+    with dagster_dev(place, log) as server:
+        [states] = server.ask(INSTIGATORS)["repositoriesOrError"]["nodes"]
+        assert {s["name"]: s["sensorState"]["status"] for s in states["sensors"]}["pending_days"] == "RUNNING"
+        assert {s["name"]: s["scheduleState"]["status"] for s in states["schedules"]} == {"closed_day": "RUNNING"}
+        place.drop(f"orders-{DAY}.csv", order_file(DAY))
+        eventually(lambda: str(DAY) in server.materialized("daily_report"), log)
+        assert eventually(lambda: place.query("select count(*) from orders"), log) == [(6,)]
+    with dagster_dev(place, log) as server:
+        assert server.materialized("daily_report") == {str(DAY)}
+        assert server.materialized("orders_files") == {str(DAY)}
+    assert not (ROOT / ".tmp_dagster_home").exists()

@@ -1,0 +1,144 @@
+"""The main job, end to end: files in, tables out, drop again, correct one; bad input beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from etl_project import partitions
+from etl_project_tests.deployments import REAL_FILES, Place, needs_real_files, order_file
+
+DAY = date(2025, 3, 3)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "data")
+
+
+@needs_real_files
+def test_the_real_files_are_stored_to_the_last_row_and_a_rerun_rewrites_nothing(place: Place) -> None:
+    place.incoming.mkdir(parents=True)
+    for file in sorted(REAL_FILES.glob("*.csv")):
+        shutil.copy(file, place.incoming / file.name)
+    printed = place.drained()
+    assert int(printed.strip().splitlines()[-1].split(" runs")[0]) <= 3
+    [[stored, revenue]] = place.query("select count(*), sum(quantity * unit_price) from orders")
+    [[rejected]] = place.query("select count(*) from orders_rejects")
+    assert (int(str(stored)) + int(str(rejected)), revenue) == (209_029, Decimal("3706827.641"))
+    assert place.query("select sum(quantity) from orders") == [(1_950_544,)]
+    assert place.query("select sum(revenue) from daily_sales") == [(Decimal("3706827.641"),)]
+    assert place.query("select sum(revenue) from daily_customers") == [(Decimal("3706827.641"),)]
+    assert place.query("select sum(revenue), count(*) from daily_report") == [(Decimal("3706827.641"), 182)]
+    before = place.last_commits()
+    for file in sorted(REAL_FILES.glob("*.csv")):
+        shutil.copy(file, place.incoming / file.name)
+    place.drained()
+    again = place.last_commits()
+    assert {key: fingerprint for key, (_, fingerprint, _) in again.items()} == {
+        key: fingerprint for key, (_, fingerprint, _) in before.items()
+    }
+    assert not any(changed for _, _, changed in again.values()), "no partition is rewritten"
+    text = (REAL_FILES / "2011-01-05.csv").read_text()
+    place.drop("2011-01-05.csv", text.replace(",2.55,", ",2.65,"))
+    place.drained()
+    corrected = place.last_commits()
+    differing = {key for key in again if corrected[key][1] != again[key][1]}
+    assert differing == {
+        (asset, "2011-01-05") for asset in ("orders", "daily_sales", "daily_customers", "daily_report")
+    }
+
+
+def test_several_files_of_a_day_add_up_and_a_correction_replaces_its_own_file(place: Place) -> None:
+    place.drop(f"a-{DAY}.csv", order_file(DAY, invoices=2))
+    place.drop(f"b-{DAY}.csv", order_file(DAY, invoices=2, price="9.99"))
+    place.drained()
+    assert place.query("select count(*), max(line_no) from orders") == [(8, 4)]
+    place.drop(f"b-{DAY}.csv", order_file(DAY, invoices=1, price="8.88"))
+    place.drained()
+    assert place.query("select count(*), max(unit_price) from orders") == [(6, Decimal("8.880"))]
+
+
+def test_a_closed_day_between_two_files_is_committed_as_empty(place: Place) -> None:
+    place.drop(f"{DAY}.csv", order_file(DAY))
+    place.drop(f"{DAY + timedelta(days=2)}.csv", order_file(DAY + timedelta(days=2)))
+    place.drained()
+    assert place.query("select revenue, invoices from daily_report order by batch_date") != []
+    assert place.query("select batch_date, revenue, invoices from daily_report where invoices = 0") == [
+        (DAY + timedelta(days=1), Decimal("0.000"), 0)
+    ]
+
+
+def test_bad_files_go_to_quarantine_with_a_reason_and_the_others_go_on(place: Place) -> None:
+    place.drop(f"good-{DAY}.csv", order_file(DAY))
+    place.drop(f"header-{DAY}.csv", order_file(DAY).replace("Quantity", "Amount", 1))
+    place.drop(f"empty-{DAY}.csv", "")
+    place.drop(f"mostly-broken-{DAY}.csv", order_file(DAY).replace(",2,", ",two,"))
+    place.drop("no-date.csv", order_file(DAY))
+    place.drop("too-early-2001-01-01.csv", order_file(DAY))
+    place.drop(f"too-far-ahead-{partitions.now().date() + timedelta(days=3)}.csv", order_file(DAY))
+    place.drop("no-such-day-2025-02-30.csv", order_file(DAY))
+    (place.incoming / f"unreadable-{DAY}.csv.gz").write_bytes(b"\x1f\x8b not gzip")
+    place.drained(expected_exit=1)
+    assert place.query("select count(*) from orders") == [(6,)]
+    listed = {entry["name"]: entry for entry in json.loads(place.etl("quarantine", "list", "--json").stdout)}
+    assert len(listed) == 8
+    header = listed[f"header-{DAY}.csv"]
+    assert "Amount" in header["found"] + header["reason"] and "Quantity" in header["expected"] + header["found"]
+    assert not [path for path in place.incoming.iterdir() if path.is_file()]
+    status = json.loads(place.etl("status", "--json").stdout)
+    assert status["sources"] == [{"source": "orders", "waiting": 0, "quarantined": 8}]
+
+
+def test_a_day_whose_correction_is_refused_keeps_its_last_good_rows(place: Place) -> None:
+    place.drop(f"{DAY}.csv", order_file(DAY))
+    place.drained()
+    before = place.tables()
+    place.drop(f"{DAY}.csv", order_file(DAY).replace(",2,", ",two,"))
+    place.drained(expected_exit=1)
+    assert place.tables() == before
+    place.drained()
+
+
+def test_a_first_file_that_is_refused_leaves_its_day_missing_and_the_neighbours_built(place: Place) -> None:
+    days = [DAY + timedelta(days=n) for n in range(3)]
+    for day in days:
+        place.drop(f"{day}.csv", order_file(day) if day != days[1] else "not,the,header\n")
+    place.drained(expected_exit=1)
+    assert [day for (day,) in place.query("select batch_date from daily_report order by 1")] == [days[0], days[2]]
+    place.drop(f"{days[1]}.csv", order_file(days[1]))
+    place.drained()
+    assert [day for (day,) in place.query("select batch_date from daily_report order by 1")] == days
+
+
+def test_broken_rows_are_kept_among_the_rejects_with_line_column_reason_and_text(place: Place) -> None:
+    text = order_file(DAY, invoices=300)
+    lines = text.splitlines()
+    lines[7] = lines[7].replace(f"{DAY} 09:30:00", "2025-02-30 09:30:00")
+    place.drop(f"{DAY}.csv", "\n".join(lines) + "\n")
+    place.drained()
+    [[file, line, column, reason, raw]] = place.query(
+        "select source_file, source_line, column_name, reason, raw_text from orders_rejects"
+    )
+    assert (file, line, column, raw) == (f"{DAY}.csv", 8, "invoiced_at", lines[7])
+    assert "2025-02-30" in str(reason)
+    assert place.query("select count(*) from orders") == [(599,)]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("ETL_START_DATE", "yesterday", "ETL_START_DATE='yesterday' is not a date"),
+        ("ETL_DATA_DIR", "/proc/nowhere", "ETL_DATA_DIR=/proc/nowhere"),
+        ("ETL_SETTLE_SECONDS", "soon", "ETL_SETTLE_SECONDS='soon' is not a number of seconds"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_line(place: Place, variable: str, value: str, says: str) -> None:
+    done = place.etl("status", **{variable: value})
+    assert done.returncode == 2
+    assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
