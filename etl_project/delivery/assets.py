@@ -6,7 +6,7 @@ A posted day is a row of the table `report_delivery`, written like any other tab
 made from, so a changed report is due again and an unchanged one is not.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: Dagster reads the annotation of `context` as it stands.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -164,10 +164,14 @@ def _described(instance: dg.DagsterInstance, record: dg.RunRecord) -> dict[str, 
 
 
 def _message(entry: dg.EventLogEntry) -> str:
+    """What went wrong in the step: its first cause, without Dagster's wrapping."""
     event = entry.dagster_event
-    if event is not None and event.is_step_failure and event.step_failure_data.error is not None:
-        return f"{event.step_key}: {event.step_failure_data.error.message.strip()}"
-    return entry.user_message or (event.message if event and event.message else "")
+    if event is None or not event.is_step_failure or event.step_failure_data.error is None:
+        return entry.user_message or (event.message if event and event.message else "")
+    error = event.step_failure_data.error
+    while error.cause is not None:
+        error = error.cause
+    return f"{event.step_key}: {error.message.strip()}"
 
 
 def _plain(value: Any) -> Any:

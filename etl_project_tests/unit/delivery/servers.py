@@ -6,12 +6,14 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx2
@@ -24,6 +26,8 @@ from etl_project.delivery.settings import Outgoing
 TOKEN = "correct-horse-battery"
 OTHER_TOKEN = "another-horse-battery"
 PATIENCE_SECONDS = 60
+
+Answer = tuple[int, dict[str, str], bytes]
 
 _SERVE = """
 from etl_project import settings
@@ -152,6 +156,48 @@ def client(data_dir: Path, settings: Outgoing) -> Iterator[tuple[DeliveryClient,
         yield DeliveryClient(settings, deliveries, logging.getLogger("test")), deliveries
     finally:
         database.close()
+
+
+class Script:
+    """A server that gives prepared answers, the last one for ever, and remembers what it was asked."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+
+    @contextmanager
+    def serving(self, context: ssl.SSLContext | None = None) -> Iterator[int]:
+        script = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                script.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                status, headers, content = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if context:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+
+def answer(status: int, **headers: str) -> Answer:
+    return status, {name.replace("_", "-"): value for name, value in headers.items()}, b'{"ok": true}'
 
 
 class Proxy:

@@ -9,64 +9,18 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from etl_project import partitions
 from etl_project.delivery.client import DeliveryFailed, DeliveryRejected, canonical_json, endpoint_name
-from etl_project_tests.unit.delivery.servers import TOKEN, client, free_port, outgoing
+from etl_project_tests.unit.delivery.servers import TOKEN, Answer, Script, answer, client, free_port, outgoing
 
 DAY = date(2026, 3, 1)
 CONTENT = {"revenue": "12.30", "invoices": 4}
-Answer = tuple[int, dict[str, str], bytes]
-
-
-class Script:
-    """A server that gives prepared answers, the last one for ever, and remembers what it was asked."""
-
-    def __init__(self, *answers: Answer) -> None:
-        self.answers = list(answers)
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-
-    @contextmanager
-    def serving(self, context: ssl.SSLContext | None = None) -> Iterator[int]:
-        script = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                script.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                status, headers, content = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(content)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        if context:
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
-
-
-def answer(status: int, **headers: str) -> Answer:
-    return status, {name.replace("_", "-"): value for name, value in headers.items()}, b'{"ok": true}'
 
 
 def test_a_delivery_carries_a_quoted_key_a_digest_and_the_token(tmp_path: Path) -> None:
