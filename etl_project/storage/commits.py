@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
@@ -138,5 +138,6 @@ def _row(commit: Commit) -> dict[str, Any]:
 def _commit(row: tuple[Any, ...]) -> Commit:
     values = dict(zip(_ARROW.names, row, strict=True))
     values["partition"] = values["partition"] or None
+    values["committed_at"] = values["committed_at"].astimezone(UTC)
     values["schema_changes"] = tuple(values["schema_changes"])
     return Commit(**values)

@@ -99,7 +99,7 @@ def run_sql(query: Sql) -> tuple[str, dict[str, Any]]:
         params.update(piece.params)
         inputs.append(f"{quote(name)} AS ({piece.sql})")
     with_inputs = f"WITH {', '.join(inputs)} " if inputs else ""
-    return f"{with_inputs}SELECT * FROM (\n{query.query.strip().rstrip(';')}\n)", params
+    return f"{with_inputs}(\n{query.query.strip().rstrip(';')}\n)", params
 
 
 def slices_of(data: Any) -> list[Slice]:

@@ -1,0 +1,144 @@
+"""Promise 6: columns drift as the table's policy says; what loses or guesses anything is refused, all at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from etl_project.storage.base import Table, WriteRefused
+from etl_project_tests.contracts.conftest import DAY, NEXT, ORDERS, Bench, day, frame
+
+FROZEN = replace(ORDERS, drift="freeze")
+
+
+def days(*numbers: Any, kind: pa.DataType, on: Any = DAY) -> pa.Table:
+    """One row a value, in column n of this type."""
+    return pa.table({"batch_date": pa.array([on] * len(numbers), pa.date32()), "n": pa.array(numbers, kind)})
+
+
+def refusal(bench: Bench, data: Any, table: Table = ORDERS) -> str:
+    with pytest.raises(WriteRefused) as caught:
+        bench.replace(data, day(DAY), table)
+    return str(caught.value)
+
+
+def test_a_new_column_is_added_and_old_rows_have_null_in_it(bench: Bench) -> None:
+    bench.replace(frame((DAY, 1)), day(DAY))
+    bench.replace(frame((NEXT, 2), city=["Rome"]), day(NEXT))
+    assert bench.rows(day(DAY, NEXT)) == [(DAY, 1, None), (NEXT, 2, "Rome")]
+    assert bench.rows(day(DAY)) == [(DAY, 1, None)]
+
+
+def test_a_missing_column_becomes_null(bench: Bench) -> None:
+    bench.replace(frame((DAY, 1), city=["Rome"]), day(DAY))
+    bench.replace(frame((NEXT, 2)), day(NEXT))
+    assert bench.rows(day(DAY, NEXT)) == [(DAY, 1, "Rome"), (NEXT, 2, None)]
+
+
+def test_a_frozen_table_takes_no_new_and_misses_no_old_column(bench: Bench) -> None:
+    bench.replace(frame((DAY, 1), city=["Rome"]), day(DAY), FROZEN)
+    message = refusal(bench, frame((DAY, 2), town=["Pisa"], street=["Via"]), FROZEN)
+    assert "'town'" in message and "'street'" in message and "'city' is missing" in message
+    assert bench.rows(day(DAY), FROZEN) == [(DAY, 1, "Rome")]
+
+
+@pytest.mark.parametrize(
+    ("narrow", "value", "wide", "big"),
+    [
+        (pa.int8(), 1, pa.int64(), 2**40),
+        (pa.int32(), 1, pa.decimal128(38, 0), None),
+        (pa.uint8(), 1, pa.int16(), 300),
+        (pa.float32(), 0.5, pa.float64(), 0.1),
+        (pa.decimal128(5, 2), 1, pa.decimal128(12, 3), 1000000),
+    ],
+    ids=["integers", "no value", "unsigned", "floats", "decimals"],
+)
+def test_a_column_is_widened_when_values_need_it(
+    bench: Bench, narrow: pa.DataType, value: Any, wide: pa.DataType, big: Any
+) -> None:
+    bench.replace(days(value, kind=narrow), day(DAY))
+    bench.replace(days(big, kind=wide, on=NEXT), day(NEXT))
+    assert [row[1] for row in bench.rows(day(DAY, NEXT))] == [value, big]
+
+
+def test_a_wider_type_whose_values_fit_changes_nothing(once: Bench) -> None:
+    once.replace(days(1, kind=pa.int32()), day(DAY))
+    before = once.arrow(day(DAY)).schema
+    commits = once.replace(days(2, kind=pa.int64()), day(DAY))
+    assert once.arrow(day(DAY)).schema == before and commits[0].schema_changes == ()
+
+
+def test_a_frozen_column_is_not_widened(bench: Bench) -> None:
+    bench.replace(days(1, kind=pa.int8()), day(DAY), FROZEN)
+    assert "'n' is TINYINT" in refusal(bench, days(300, kind=pa.int64()), FROZEN)
+
+
+@pytest.mark.parametrize(
+    ("kept", "value", "sent", "lost"),
+    [
+        (pa.int32(), 1, pa.float64(), 1.5),
+        (pa.int32(), 1, pa.float64(), float("nan")),
+        (pa.int64(), 1, pa.float64(), 1e300),
+        (pa.float64(), 0.5, pa.int64(), 2**53 + 1),
+        (pa.decimal128(12, 3), 1, pa.float64(), 0.0005),
+        (pa.date32(), DAY, pa.timestamp("us"), 1),
+        (pa.timestamp("us"), 0, pa.timestamp("ns"), 1),
+    ],
+)
+def test_a_value_that_would_change_is_refused(
+    bench: Bench, kept: pa.DataType, value: Any, sent: pa.DataType, lost: Any
+) -> None:
+    bench.replace(days(value, kind=kept), day(DAY))
+    before = bench.rows(day(DAY))
+    assert "cannot hold" in refusal(bench, days(lost, kind=sent))
+    assert bench.rows(day(DAY)) == before
+
+
+@pytest.mark.parametrize(
+    ("kept", "value", "sent", "other"),
+    [
+        (pa.int32(), 1, pa.string(), "1"),
+        (pa.string(), "1", pa.int32(), 1),
+        (pa.timestamp("us", "UTC"), 0, pa.timestamp("us"), 0),
+        (pa.timestamp("us"), 0, pa.timestamp("us", "UTC"), 0),
+        (pa.bool_(), True, pa.int32(), 1),
+        (pa.binary(), b"1", pa.string(), "1"),
+        (pa.list_(pa.int32()), [1], pa.int32(), 1),
+    ],
+)
+def test_a_column_never_changes_its_kind(
+    bench: Bench, kept: pa.DataType, value: Any, sent: pa.DataType, other: Any
+) -> None:
+    bench.replace(days(value, kind=kept), day(DAY))
+    before = bench.rows(day(DAY))
+    assert "column 'n' is" in refusal(bench, days(other, kind=sent))
+    assert bench.rows(day(DAY)) == before
+
+
+def test_whole_floats_go_into_an_integer_column(bench: Bench) -> None:
+    bench.replace(days(1, None, kind=pa.int32()), day(DAY))
+    bench.replace(days(2.0, None, kind=pa.float64()), day(DAY))
+    assert bench.rows(day(DAY)) == [(DAY, 2), (DAY, None)]
+
+
+def test_all_differences_are_listed_at_once(bench: Bench) -> None:
+    bench.replace(frame((DAY, 1), a=["x"], b=[1]), day(DAY), FROZEN)
+    message = refusal(bench, frame((DAY, 1), a=[1], c=["y"], d=["z"]), FROZEN)
+    assert all(name in message for name in ("'a'", "'b'", "'c'", "'d'"))
+
+
+def test_a_column_that_comes_twice_is_refused(bench: Bench) -> None:
+    twice = pa.table([pa.array([DAY]), pa.array([1]), pa.array([2])], names=["batch_date", "n", "N"])
+    assert "twice" in refusal(bench, twice)
+
+
+def test_a_column_without_type_and_values_is_null_and_not_created(bench: Bench) -> None:
+    bench.replace(frame((DAY, 1)), day(DAY))
+    bench.replace(frame((DAY, 2), later=pa.nulls(1)), day(DAY))
+    assert bench.arrow(day(DAY)).column_names == ["batch_date", "n"]
+    bench.replace(frame((DAY, 2), later=["now"]), day(DAY))
+    bench.replace(frame((DAY, 3), later=pa.nulls(1)), day(DAY))
+    assert bench.rows(day(DAY)) == [(DAY, 3, None)]
