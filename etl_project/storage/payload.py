@@ -99,7 +99,7 @@ def run_sql(query: Sql) -> tuple[str, dict[str, Any]]:
         params.update(piece.params)
         inputs.append(f"{quote(name)} AS ({piece.sql})")
     with_inputs = f"WITH {', '.join(inputs)} " if inputs else ""
-    return f"{with_inputs}(\n{query.query.strip().rstrip(';')}\n)", params
+    return f"{with_inputs}SELECT * FROM (\n{query.query.strip().rstrip(';')}\n)", params
 
 
 def slices_of(data: Any) -> list[Slice]:
@@ -110,7 +110,6 @@ def slices_of(data: Any) -> list[Slice]:
 def _stage_query(connection: duckdb.DuckDBPyConnection, name: str, query: Sql) -> None:
     statement, params = run_sql(query)
     try:
-        _refuse_twice(connection.sql(statement, params=params).columns)
         connection.execute(f"CREATE TEMP TABLE {quote(name)} AS {statement}", params)
     except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
         raise WriteRefused(f"The query failed: {error}\nNothing was changed; retrying does not help.") from error
