@@ -20,6 +20,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
 from etl_project import settings
+from etl_project.event_storage import KeptOpenEventLogStorage
 from etl_project.failures import Permanent
 
 
@@ -29,6 +30,10 @@ class NoInstance(Permanent):
 
 class DataDirStorage(DagsterSqliteStorage):
     """Runs, events and schedules in SQLite under the data folder."""
+
+    def __init__(self, base_dir: str, inst_data: Any = None) -> None:
+        super().__init__(base_dir, inst_data)
+        self._event_log_storage = KeptOpenEventLogStorage(self._event_log_storage._base_dir)
 
     @classmethod
     def config_type(cls) -> Mapping[str, Field]:
@@ -40,7 +45,7 @@ class DataDirStorage(DagsterSqliteStorage):
         cls, inst_data: Any, config_value: Mapping[str, Any]
     ) -> Any:
         """The storage at `<data>/dagster/storage`."""
-        return super().from_config_value(inst_data, {"base_dir": str(settings.load().dagster_home / "storage")})
+        return cls.from_local(str(settings.load().dagster_home / "storage"), inst_data)
 
 
 class DataDirComputeLogManager(LocalComputeLogManager):

@@ -1,7 +1,7 @@
 """Settings: every path, URL and environment variable of the project, in one place, validated when loaded.
 
 Belongs here: reading the environment and naming the folders under the data folder. Does not belong here: creating or
-opening any of them (import and load do no I/O, apart from the one look at whether the data folder can be used).
+opening any of them, but for the data folder itself, which is made when it is not there.
 """
 
 from __future__ import annotations
@@ -87,14 +87,13 @@ def start_date(environ: Mapping[str, str] | None = None) -> date:
 
 
 def _refuse_unusable(folder: Path) -> None:
-    """The folder itself, or the nearest parent that exists, has to be a folder that we may write to."""
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise SettingsError(f"ETL_DATA_DIR={folder}: {there} is not a folder; name a folder that can be created.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise SettingsError(f"ETL_DATA_DIR={folder}: no permission to write to {there}; choose another folder.")
+    """The folder has to be there, or to be made, and has to let us write."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"ETL_DATA_DIR={folder} cannot be made: {error.strerror}; name another folder.") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingsError(f"ETL_DATA_DIR={folder}: no permission to write there; choose another folder.")
 
 
 def _date(env: Mapping[str, str], name: str, default: str) -> date:

@@ -1,0 +1,71 @@
+"""Event storage: Dagster's SQLite event log with its connections kept open between events.
+
+Dagster opens a new engine for every event: it compiles the same statements again, and closing the only connection
+writes the whole log back to the database file and waits for the disk. A range run stores one event for each asset and
+day, so this is most of its time. Nothing else is changed: the same files, tables and queries.
+
+A kill of the process loses nothing. A power cut may lose the last events; what was done is said by the commit records,
+not by events.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SQLITE_BUSY_TIMEOUT_SECONDS
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import Connection
+from sqlalchemy.pool import QueuePool
+
+OPEN_FILES = 3
+"""The index, the run at work and one more: a process that reads many runs keeps no more than these open."""
+
+
+class KeptOpenEventLogStorage(SqliteEventLogStorage):
+    """Stores and reads events like Dagster's own class, at a fraction of the cost for each."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._engines: OrderedDict[str, Engine] = OrderedDict()
+        super().__init__(*arguments, **options)
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[Connection]:
+        """A transaction on the file of a run, or on the index of all runs."""
+        with self._db_lock:
+            engine = self._engine(shard)
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+            with engine.begin() as connection:
+                yield connection
+
+    def _engine(self, shard: str) -> Engine:
+        if shard not in self._engines:
+            engine = create_engine(
+                self.conn_string_for_shard(shard),
+                poolclass=QueuePool,
+                pool_size=1,
+                connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+            )
+            event.listen(engine, "connect", _leave_flushing_to_the_log)
+            self._engines[shard] = engine
+        self._engines.move_to_end(shard)
+        while len(self._engines) > OPEN_FILES:
+            self._engines.popitem(last=False)[1].dispose()
+        return self._engines[shard]
+
+    def dispose(self) -> None:
+        """Close every file."""
+        with self._db_lock:
+            while self._engines:
+                self._engines.popitem()[1].dispose()
+        super().dispose()
+
+
+def _leave_flushing_to_the_log(connection: Any, _record: Any) -> None:
+    """In WAL mode this makes a commit one append: complete after a kill, and never a torn file after a power cut."""
+    connection.execute("PRAGMA synchronous=NORMAL")
