@@ -19,6 +19,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
+from etl_project import faults
 from etl_project.incoming import names
 from etl_project.incoming.scan import VERSION
 from etl_project.incoming.spec import SourceSpec
@@ -74,7 +75,9 @@ def accept(root: Path, spec: SourceSpec, day: date, name: str, copy: Path, sha25
     atomic.make_folder(folder)
     sequence = highest_sequence(root, spec, day) + 1
     target = folder / f"{sequence:06d}-{sha256}"
+    faults.reach("archive.before_rename")
     os.rename(copy, target)
+    faults.reach("archive.after_rename")
     atomic.sync_folder(folder)
     return Accepted(name, sequence, sha256, target)
 

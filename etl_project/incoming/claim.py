@@ -40,11 +40,12 @@ def remove(folder: Path, entry: Entry | Waiting) -> None:
         _forget(Path(entry.path).parent, folder)
 
 
-def sweep(folder: Path) -> None:
-    """Remove the empty claims that a kill has left."""
+def sweep(folder: Path, before: float) -> None:
+    """Remove the empty claims that a kill has left before this instant (seconds since the epoch)."""
     for parent, _, _ in os.walk(folder / CLAIMS, topdown=False):
         with suppress(OSError):
-            os.rmdir(parent)
+            if Path(parent) != folder / CLAIMS and os.stat(parent).st_mtime < before:
+                os.rmdir(parent)
 
 
 def _same(path: Path, entry: Entry | Waiting) -> bool:
@@ -60,9 +61,11 @@ def _put_back(claimed: Path, place: Path) -> None:
 
 
 def _forget(parent: Path, folder: Path) -> None:
-    """Remove the empty folders of a claim, from the inside out; folders of the sender's own are left alone."""
-    claims = folder / CLAIMS
-    while claims == parent or claims in parent.parents:
+    """Remove the empty folders of a claim, from the inside out; folders of the sender's own are left alone.
+
+    `.taken` itself stays: another thread may be about to make its claim in it.
+    """
+    while folder / CLAIMS in parent.parents:
         try:
             os.rmdir(parent)
         except OSError:

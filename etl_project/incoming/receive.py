@@ -120,8 +120,9 @@ def receive_all(
     The threads share nothing, and any number of them leaves the same bytes. After a failure the other files of its
     day keep waiting (a later file must not get ahead of an earlier one); the other days are not touched by it.
     """
-    _sweep(archive_root / spec.name)
-    claim.sweep(incoming_root / spec.name)
+    abandoned_before = partitions.now().timestamp() - _ABANDONED_SECONDS
+    _sweep(archive_root / spec.name, abandoned_before)
+    claim.sweep(incoming_root / spec.name, abandoned_before)
     days: dict[date, list[Waiting]] = {}
     for one in waiting:
         days.setdefault(one.day, []).append(one)
@@ -274,9 +275,8 @@ def _receiving(entry: Entry | Waiting) -> Iterator[None]:
         raise CannotReceive(f"{names.shown(entry.path)}: {error.strerror or error}{at}; {advice}.") from error
 
 
-def _sweep(folder: Path) -> None:
+def _sweep(folder: Path, before: float) -> None:
     """Remove the copies that killed processes have left: those whose lock nobody holds any longer."""
-    before = partitions.now().timestamp() - _ABANDONED_SECONDS
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             if (

@@ -47,11 +47,11 @@ def text_blocks(path: Path, name: str, spec: SourceSpec) -> Iterator[bytes]:
         _refuse_unreadable(block, line, spec)
         yield block
         line += block.count(b"\n")
-    if first:
-        raise Refused("empty file", "0 bytes", "at least one line")
     if rest:
         _refuse_unreadable(rest, line, spec)
         yield rest
+    elif line == 1:
+        raise Refused("empty file", "0 bytes", "at least one line")
 
 
 def expanded(path: Path, name: str, spec: SourceSpec) -> Iterator[bytes]:

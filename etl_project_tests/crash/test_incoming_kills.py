@@ -1,0 +1,133 @@
+"""SIGKILL at every named step of receiving a file: the next call ends where an undisturbed one does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl_project.incoming import receive
+from etl_project_tests.unit.incoming.world import World, rows
+
+A, B, C, D, E = (f"{letter}-2024-03-05.csv" for letter in "abcde")
+STEPS = [
+    "archive.before_rename",
+    "archive.after_rename",
+    "incoming.after_archive",
+    "incoming.after_claim",
+    "incoming.after_removal",
+    "quarantine.reason.before_rename",
+    "quarantine.reason.after_rename",
+    "quarantine.after_reason",
+    "quarantine.after_move",
+]
+
+# Children are forked from a small process that has imported everything: real processes, without the price of imports.
+CHILDREN = multiprocessing.get_context("forkserver")
+CHILDREN.set_forkserver_preload(["etl_project_tests.unit.incoming.world"])
+
+
+def prepared(root: Path) -> World:
+    """Something accepted before, and one waiting file for each way that a file can go."""
+    world = World(root)
+    world.drop(A, rows(3))
+    world.drop(B, rows(4))
+    world.receive()
+    world.drop(A, rows(5))  # a correction
+    world.drop(B, rows(4))  # identical
+    world.drop(C, rows(4))  # a duplicate
+    world.drop("x/" + D, b"no header\n")  # refused
+    world.drop(os.fsdecode(b"\xff\n" + E.encode()), rows(20_000))  # new, and long enough to be killed in
+    world.drop("undated.csv", rows(1))
+    return world
+
+
+def receive_everything(root: Path, threads: int, fault: str | None) -> None:
+    """What the children run."""
+    if fault:
+        os.environ["ETL_FAULT"] = fault
+    world = World(root)
+    for unplaced in world.scan().undated:
+        receive.refuse(unplaced, world.spec, *world.roots)
+    world.receive(threads)
+
+
+def started(world: World, threads: int = 1, fault: str | None = None) -> Any:
+    child = CHILDREN.Process(target=receive_everything, args=(world.root, threads, fault))
+    child.start()
+    return child
+
+
+def run(world: World, fault: str | None = None) -> int:
+    """The exit code of a child that takes everything in."""
+    child = started(world, fault=fault)
+    child.join()
+    return int(child.exitcode)
+
+
+def settle_claims(world: World) -> None:
+    """Let the time pass after which a claim is no longer being worked on."""
+    for parent, _, _ in os.walk(world.folder / ".taken"):
+        os.utime(parent, (1, 1))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[bytes, Any]:
+    world = prepared(tmp_path_factory.mktemp("undisturbed"))
+    assert run(world) == 0
+    return world.state()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_at_any_step_ends_where_an_undisturbed_call_does(
+    tmp_path: Path, undisturbed: dict[bytes, Any], step: str
+) -> None:
+    for nth in (1, 2):
+        world = prepared(tmp_path / str(nth))
+        assert run(world, f"{step}:{nth}=kill") == -signal.SIGKILL
+        settle_claims(world)
+        assert run(world) == 0
+        assert world.state() == undisturbed
+
+
+def test_an_undisturbed_second_call_changes_nothing(tmp_path: Path, undisturbed: dict[bytes, Any]) -> None:
+    world = prepared(tmp_path)
+    for _ in range(2):
+        assert run(world) == 0
+        assert world.state() == undisturbed
+
+
+@pytest.mark.parametrize("step", ["archive.before_rename", "incoming.after_claim", "quarantine.after_reason"])
+@pytest.mark.parametrize("kind", ["full", "error"])
+def test_an_error_at_a_step_ends_where_an_undisturbed_call_does(
+    tmp_path: Path, undisturbed: dict[bytes, Any], step: str, kind: str
+) -> None:
+    world = prepared(tmp_path)
+    assert run(world, f"{step}={kind}") == 1
+    assert [path.name for path in (world.archive / "sales").glob(".etl-*")] == []
+    settle_claims(world)
+    assert run(world) == 0
+    assert world.state() == undisturbed
+
+
+@pytest.mark.stress
+def test_kills_at_random_moments_end_where_an_undisturbed_call_does(
+    tmp_path: Path, undisturbed: dict[bytes, Any]
+) -> None:
+    chance = random.Random(20240305)
+    for number in range(60):
+        world = prepared(tmp_path / str(number))
+        for _ in range(chance.randint(1, 3)):
+            child = started(world, threads=chance.choice((1, 4)))
+            time.sleep(chance.uniform(0.05, 0.4))
+            child.kill()
+            child.join()
+            settle_claims(world)
+        assert run(world) == 0
+        assert world.state() == undisturbed
