@@ -287,6 +287,10 @@ class DuckDBStore:
                 busy, held = error, "open in this process with another configuration"
             except duckdb.IOException as error:
                 holder = _HOLDER.search(str(error))
+                if "not a valid DuckDB" in str(error):
+                    raise WriteRefused(
+                        f"{self.path} is no DuckDB database: {error}. Retrying does not help."
+                    ) from error
                 if holder is None and "lock" not in str(error):
                     raise self._unavailable(error) from error
                 busy = error
@@ -328,15 +332,15 @@ class DuckDBStore:
 
     def _explained(self, error: Exception) -> Exception:
         """What a database error means to the caller."""
-        if isinstance(error, duckdb.TransactionException) or (
-            isinstance(error, duckdb.ConstraintException) and "etl_commits" in str(error)
+        text = str(error)
+        claimed = isinstance(error, duckdb.ConstraintException) and "sequence:" in text
+        if isinstance(error, duckdb.TransactionException) or claimed:
+            return _Conflict(text)
+        if isinstance(
+            error, duckdb.ProgrammingError | duckdb.DataError | duckdb.NotSupportedError | duckdb.IntegrityError
         ):
-            return _Conflict(str(error))
-        if isinstance(error, duckdb.ConstraintException) and "sequence:" in str(error):
-            return _Conflict(str(error))
-        if isinstance(error, duckdb.OperationalError | duckdb.FatalException | OSError):
-            return self._unavailable(error)
-        return error
+            return WriteRefused(f"{self.path}: {text}. Nothing was changed; retrying does not help.")
+        return self._unavailable(error)
 
     def _unavailable(self, error: Exception) -> EtlError:
         return StoreUnavailable(f"{self.path}: {error}. Nothing was changed; retrying helps once the cause is gone.")

@@ -81,11 +81,11 @@ class DuckDBTable:
         """Alter the column to a type that holds every old value; says so."""
         try:
             self._connection.execute(f"ALTER TABLE {self.name} ALTER COLUMN {quote(column.name)} TYPE {kind}")
-        except (duckdb.CatalogException, duckdb.DependencyException) as error:
+        except (duckdb.ProgrammingError, duckdb.DependencyException) as error:
             raise WriteRefused(
                 f"Asset {self.table.asset!r}: column {column.name!r} has to be widened from {column.type} to {kind}, "
-                f"but DuckDB does not alter a column that an index or a key uses ({error}). Nothing was changed; "
-                "retrying does not help. Alter the table by hand, or deliver values that fit."
+                f"but DuckDB does not alter a column that an index, a key or a check uses ({error}). Nothing was "
+                "changed; retrying does not help. Alter the table by hand, or deliver values that fit."
             ) from error
         return f"column {column.name!r} widened from {column.type} to {kind}"
 

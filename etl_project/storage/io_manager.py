@@ -19,7 +19,7 @@ from pydantic import Field
 
 from etl_project.failures import EtlError, as_failure, tag_run
 from etl_project.storage import delivered, events
-from etl_project.storage.base import Commit, PartlyCommitted, Partial, Receipt, Request, Scope, Store, Table
+from etl_project.storage.base import Commit, Partial, PartlyCommitted, Receipt, Request, Scope, Store, Table
 from etl_project.storage.duckdb import DuckDBStore
 from etl_project.storage.lineage import parents_of
 from etl_project.storage.parquet import ParquetStore

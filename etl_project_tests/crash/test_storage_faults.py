@@ -1,0 +1,76 @@
+"""A write that stops at any named step leaves whole days, and the next one ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from etl_project_tests.contracts import world
+
+STEPS = {
+    "duckdb": ["duckdb.after_claim", "duckdb.between_delete_and_insert", "duckdb.before_commit", "duckdb.after_commit"],
+    "parquet": ["parquet.half_written", "parquet.before_rename", "parquet.after_rename"],
+}
+KILLED = -signal.SIGKILL
+DAYS = world.days(3)
+AFTER = ("duckdb.after_commit", "parquet.after_rename")
+
+
+@pytest.mark.parametrize("kind", ["kill", "error", "full"])
+@pytest.mark.parametrize(("backend", "step"), [(backend, step) for backend, steps in STEPS.items() for step in steps])
+def test_a_write_stopped_at_a_step_changes_whole_days_or_nothing(
+    backend: str, step: str, kind: str, tmp_path: Path
+) -> None:
+    world.write(backend, tmp_path, DAYS, 1)
+    nth = ":2" if backend == "parquet" else ""
+    code = world.finish(world.write, backend, tmp_path, DAYS, 2, f"{step}{nth}={kind}")
+    there = list(world.versions(backend, tmp_path, DAYS).values())
+    world.records_agree(backend, tmp_path, DAYS)
+    if kind == "kill":
+        assert code == KILLED
+    elif step in AFTER:
+        assert code == 0, "the commit record says that it happened"
+    else:
+        assert code == 1
+    if backend == "duckdb":
+        assert there == [2 if step in AFTER else 1] * 3
+    elif code != 0:
+        assert there == ([2, 2, 1] if step in AFTER else [2, 1, 1])
+    world.write(backend, tmp_path, DAYS, 2)
+    assert list(world.versions(backend, tmp_path, DAYS).values()) == [2, 2, 2]
+    assert world.leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(("backend", "step"), [(backend, step) for backend, steps in STEPS.items() for step in steps])
+def test_a_first_write_that_is_killed_is_as_if_it_had_never_been_or_whole(
+    backend: str, step: str, tmp_path: Path
+) -> None:
+    one = world.days(1)
+    assert world.finish(world.write, backend, tmp_path, one, 1, f"{step}=kill") == KILLED
+    assert list(world.versions(backend, tmp_path, one).values()) == ([1] if step in AFTER else [])
+    world.write(backend, tmp_path, one, 1)
+    world.write(backend, tmp_path, one, 1)
+    assert list(world.versions(backend, tmp_path, one).values()) == [1]
+    assert world.leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("backend", STEPS)
+def test_a_disk_that_ends_in_the_middle_leaves_the_old_rows(backend: str, tmp_path: Path) -> None:
+    one = world.days(1)
+    world.write(backend, tmp_path, one, 1)
+    size = max(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    code = world.finish(write_much, backend, tmp_path, size + 4096)
+    assert code == 1
+    assert list(world.versions(backend, tmp_path, one).values()) == [1]
+    world.write(backend, tmp_path, one, 2)
+    assert list(world.versions(backend, tmp_path, one).values()) == [2]
+    assert world.leftovers(tmp_path) == []
+
+
+def write_much(backend: str, folder: Path, file_size: int) -> None:
+    """More rows than fit in a file of that size."""
+    world.ROWS = 200_000
+    world.rows.__defaults__ = (world.ROWS,)
+    world.write(backend, folder, world.days(1), 9, file_size=file_size)
