@@ -188,6 +188,11 @@ class DuckDBStore:
             self._refuse_changed(connection, reads)
             request.still_owner()
             faults.reach("duckdb.before_commit")
+        except DataFault as fault:
+            _roll_back(connection)
+            if write.was_overtaken():
+                raise _Conflict(str(fault)) from fault
+            raise
         except duckdb.Error as error:
             _roll_back(connection)
             raise self._explained(error) from error

@@ -50,6 +50,7 @@ class DuckDBWrite:
         self._target = DuckDBTable(connection, table)
         self._everything = tuple(range(len(scope.partitions)))
         self._schema_changes: list[str] = []
+        self._seen: dict[int, Commit] | None = None
 
     def run(self, at: datetime) -> list[Commit]:
         """Do everything but COMMIT; gives the records as they are claimed. `at` is the instant they carry."""
@@ -57,7 +58,7 @@ class DuckDBWrite:
         pairs, incoming = self._fitted(self._matched())
         new = self._guarded(incoming)
         here = self._here()
-        previous = self._previous()
+        previous = self._seen = self._previous()
         before = survey.count(self._connection, here._replace(only=self._everything))
         unchanged = self._unchanged(new, before, previous, here)
         changed = [n for n in self._everything if n not in unchanged]
@@ -71,6 +72,13 @@ class DuckDBWrite:
             faults.reach("duckdb.between_delete_and_insert")
             self._insert(pairs, incoming, changed)
         return records
+
+    def was_overtaken(self) -> bool:
+        """Whether another writer has committed one of the partitions since this one looked.
+
+        Then its rows may be what broke a key: that is nobody's data at fault. Asked after the transaction is over.
+        """
+        return self._seen is not None and commits.exists(self._connection) and self._previous() != self._seen
 
     def _matched(self) -> tuple[Pair, ...]:
         """Pair the columns, adding those that the policy allows; every refused difference at once."""

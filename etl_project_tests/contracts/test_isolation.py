@@ -1,0 +1,96 @@
+"""Promise 9: a reader sees whole partitions, two writers of one partition never both win, others wait their turn."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from etl_project.storage.base import Request
+from etl_project_tests.contracts import world
+from etl_project_tests.contracts.backends import open_store
+
+ONE = world.days(1)
+
+
+def test_two_threads_that_write_one_empty_day_leave_one_of_their_row_sets(backend: str, tmp_path: Path) -> None:
+    world.write(backend, tmp_path, world.days(1, 5), 0)
+    together = threading.Barrier(2)
+
+    def write(version: int) -> None:
+        together.wait()
+        world.write(backend, tmp_path, ONE, version)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, [1, 2]))
+    assert set(world.versions(backend, tmp_path, ONE).values()) <= {1, 2}
+    world.records_agree(backend, tmp_path, world.days(6))
+
+
+def test_two_writers_that_both_found_the_day_empty_do_not_both_insert(backend: str, tmp_path: Path) -> None:
+    """The second writer looks before the first commits, and commits after it."""
+    world.write(backend, tmp_path, world.days(1, 5), 0)
+    calls = []
+
+    def overtaken() -> None:
+        calls.append(1)
+        if len(calls) == 1 and backend != "parquet":
+            open_store(backend, tmp_path).replace(world.TABLE, ONE, world.rows(ONE, 1), Request("the other"))
+
+    store = open_store(backend, tmp_path)
+    store.replace(world.TABLE, ONE, world.rows(ONE, 2), Request("the slow one", still_owner=overtaken))
+    assert list(world.versions(backend, tmp_path, ONE).values()) == [2]
+    expected = ["the slow one"] if backend == "parquet" else ["the other", "the slow one"]
+    assert [commit.run_id for commit in store.history("orders", "2024-01-01")] == expected
+
+
+def test_processes_that_write_one_empty_day_leave_one_of_their_row_sets(backend: str, tmp_path: Path) -> None:
+    writers = [world.start(world.write, backend, tmp_path, ONE, version) for version in (1, 2, 3)]
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    assert set(world.versions(backend, tmp_path, ONE).values()) < {1, 2, 3}
+    assert len(open_store(backend, tmp_path).history("orders", "2024-01-01")) == 3
+
+
+def test_readers_see_whole_days_while_processes_write_the_same_and_other_days(backend: str, tmp_path: Path) -> None:
+    run_side_by_side(backend, tmp_path, processes=3, days=6, rounds=2)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(1800)
+def test_eight_processes_write_forty_days_under_the_eyes_of_a_reader(backend: str, tmp_path: Path) -> None:
+    run_side_by_side(backend, tmp_path, processes=8, days=40, rounds=2)
+
+
+def run_side_by_side(backend: str, folder: Path, processes: int, days: int, rounds: int) -> None:
+    """Neighbouring writers share half of their days."""
+    scope = world.days(days)
+    world.write(backend, folder, scope, 0)
+    share = days // processes
+    reader = world.start(world.keep_reading, backend, folder, scope, 3.0)
+    writers = [
+        world.start(
+            world.keep_writing, backend, folder, world.days(min(share * 2, days - n * share), n * share), n, rounds
+        )
+        for n in range(processes)
+    ]
+    for process in (*writers, reader):
+        process.join()
+        assert process.exitcode == 0
+    assert len(world.versions(backend, folder, scope)) == days
+    world.records_agree(backend, folder, scope)
+
+
+def test_two_days_through_one_process_equal_two_processes(backend: str, tmp_path: Path) -> None:
+    other = world.days(1, 1)
+    for scope in (ONE, other):
+        world.write(backend, tmp_path / "one", scope, 7)
+        assert world.finish(world.write, backend, tmp_path / "two", scope, 7) == 0
+
+    def fingerprints(folder: Path) -> dict[object, str]:
+        return {key: commit.fingerprint for key, commit in open_store(backend, folder).last_commits().items()}
+
+    assert fingerprints(tmp_path / "one") == fingerprints(tmp_path / "two")
