@@ -53,7 +53,7 @@ def report_delivery_asset(sending: Outgoing, records: Path, report: str = "daily
             with open_client(sending, records, context.log) as (client, _):
                 outcomes = {row["batch_date"]: outcome for row, outcome in deliver_days(client, report, days)}
         except EtlError as error:
-            tag_run(context.instance, context.run_id, error)
+            tag_run(context.instance, context.run.run_id, error)
             raise as_failure(error) from error
         return confirmations(outcomes)
 

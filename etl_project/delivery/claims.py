@@ -7,7 +7,7 @@ before the file exists, so whatever a kill leaves can be told from the outside:
 
     receiving  the temporary file is incomplete or absent: remove it, nothing happened
     landed     it was complete and synced, and the answer is fixed: is it still there, rename it; if not, that happened
-    done       the answer is replayed
+    done       as landed with the file gone; a note made in bulk, so that nobody has to look again
 
 An owner is a process, which renews the lease of its claims. Another may take a claim over as soon as the owner is
 known to be dead, or when the lease has run out. The temporary name is also the fence: whoever lost it changes nothing.
@@ -24,6 +24,7 @@ from pathlib import Path
 
 from etl_project import faults, partitions, processes
 from etl_project.delivery.database import Database
+from etl_project.delivery.together import Together
 from etl_project.failures import Transient
 from etl_project.storage import atomic
 
@@ -64,6 +65,7 @@ class Claims:
         self._database = database
         self._lease_seconds = lease_seconds
         self._owner = processes.this_process().to_json()
+        self._sync = Together(_sync_folders)
 
     def claim(self, client: str, key: str, request: str, target: Path) -> Upload | Answered:
         """The key is ours until it is landed or released, or it already has its answer.
@@ -75,7 +77,7 @@ class Claims:
             row = connection.execute("select * from claims where client = ? and key = ?", (client, key)).fetchone()
             if row is None:
                 return self._insert(connection, client, key, request, target)
-            if row["state"] != "done" and not _may_take_over(row):
+            if _in_progress(row):
                 raise InProgress(f"Another request with key {key!r} is in progress.")
             if row["state"] == "receiving":
                 connection.execute("delete from claims where temporary = ?", (row["temporary"],))
@@ -90,17 +92,19 @@ class Claims:
     def land(self, upload: Upload, body_sha256: str, status: int, answer: str) -> None:
         """Make the complete and synced temporary file the target; from here on the answer is fixed.
 
-        Raises ClaimLost (retrying helps): then nothing was changed. A kill before the commit leaves nothing, a kill
-        after it a file that the next start or request renames.
+        The record relies on the temporary file's name, so that name is on the disk before it. Raises ClaimLost
+        (retrying helps): then nothing was changed. A kill before the commit leaves nothing, a kill after it a file
+        that the next start or request renames.
         """
-        with self._database.transaction() as connection:
-            landed = connection.execute(
-                "update claims set state = 'landed', body_sha256 = ?, status = ?, answer = ?, updated_at = ?"
-                " where temporary = ? and state = 'receiving'",
-                (body_sha256, status, answer, _now(), str(upload.temporary)),
-            )
-            if landed.rowcount != 1:
-                raise ClaimLost("The upload took longer than its lease, and another request has taken the key over.")
+        self._sync(upload.temporary.parent)
+        faults.reach("receiver.synced")
+        landed = self._database.execute_together(
+            "update claims set state = 'landed', body_sha256 = ?, status = ?, answer = ?, updated_at = ?"
+            " where temporary = ? and state = 'receiving'",
+            (body_sha256, status, answer, _now(), str(upload.temporary)),
+        )
+        if landed != 1:
+            raise ClaimLost("The upload took longer than its lease, and another request has taken the key over.")
         faults.reach("receiver.landed")
         self._settle(upload)
 
@@ -125,17 +129,29 @@ class Claims:
             )
 
     def recover(self) -> int:
-        """Finish or undo what dead owners left; the number of claims. Doing it twice changes nothing more."""
+        """Finish or undo what dead owners left, and note what has happened; the number of claims it did so for.
+
+        Doing it twice changes nothing more. Raises OSError when a file cannot be renamed, after all the others.
+        """
         with self._database.transaction(durable=False) as connection:
-            unfinished = connection.execute("select * from claims where state <> 'done'").fetchall()
-        left = [row for row in unfinished if _may_take_over(row)]
-        for row in left:
+            open_rows = connection.execute("select * from claims where state <> 'done'").fetchall()
+        free = [row for row in open_rows if not _in_progress(row)]
+        stuck: list[OSError] = []
+        settled = []
+        for row in free:
             upload = Upload(Path(row["temporary"]), Path(row["target"]))
-            if row["state"] == "landed":
-                self._settle(upload)
-            else:
+            if row["state"] == "receiving":
                 self.release(upload)
-        return len(left)
+                continue
+            try:
+                _rename_once(upload)
+                settled.append(upload)
+            except OSError as error:
+                stuck.append(error)
+        self._note(settled)
+        if stuck:
+            raise stuck[0]
+        return len(free)
 
     def forget(self, keep: timedelta) -> int:
         """Drop answers older than `keep`; the number of keys that are free again."""
@@ -154,19 +170,37 @@ class Claims:
         return upload
 
     def _settle(self, upload: Upload) -> None:
-        """The effect, then the note of it. Repeating both changes nothing: the temporary file is gone."""
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(upload.temporary, upload.target)
-        atomic.sync_folder(upload.target.parent)
+        """The effect, on the disk. Repeating it changes nothing: the temporary file is gone."""
+        _rename_once(upload)
+        self._sync(upload.target.parent)
         faults.reach("receiver.renamed")
+
+    def _note(self, settled: list[Upload]) -> None:
+        _sync_folders([upload.target.parent for upload in settled])
         with self._database.transaction(durable=False) as connection:
-            connection.execute(
-                "update claims set state = 'done', updated_at = ? where temporary = ?", (_now(), str(upload.temporary))
+            connection.executemany(
+                "update claims set state = 'done' where temporary = ?", [(str(u.temporary),) for u in settled]
             )
-        faults.reach("receiver.done")
 
     def _lease_end(self) -> float:
         return _now() + self._lease_seconds
+
+
+def _sync_folders(folders: list[Path]) -> list[None]:
+    for folder in set(folders):
+        atomic.sync_folder(folder)
+    return [None] * len(folders)
+
+
+def _rename_once(upload: Upload) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(upload.temporary, upload.target)
+
+
+def _in_progress(row: sqlite3.Row) -> bool:
+    """Whether somebody may still be at work on it. What has been renamed is over, whatever its owner does now."""
+    over = row["state"] == "done" or (row["state"] == "landed" and not Path(row["temporary"]).exists())
+    return not over and not _may_take_over(row)
 
 
 def _may_take_over(row: sqlite3.Row) -> bool:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
+from etl_project.delivery.together import Together
 from etl_project.failures import Permanent, Transient
 from etl_project.storage import atomic
 
@@ -68,6 +69,8 @@ class Database:
         """Open the file, creating it and its tables. Raises RecordsUnusable; opening twice changes nothing."""
         self._path = path
         self._lock = Lock()
+        self._commit = Together(self._execute_all)
+        self._durable: bool | None = None
         try:
             atomic.make_folder(path.parent)
             self._connection = sqlite3.connect(
@@ -88,8 +91,10 @@ class Database:
         harmless. Raises RecordsBusy (retrying helps) and RecordsUnusable (it does not).
         """
         with self._lock, self._explained():
-            # With NORMAL, the WAL is not synced at commit: https://sqlite.org/pragma.html#pragma_synchronous
-            self._connection.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
+            if durable is not self._durable:
+                # With NORMAL, the WAL is not synced at commit: https://sqlite.org/pragma.html#pragma_synchronous
+                self._connection.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
+                self._durable = durable
             self._connection.execute("begin immediate")
             try:
                 yield self._connection
@@ -97,6 +102,18 @@ class Database:
                 self._connection.execute("rollback")
                 raise
             self._connection.execute("commit")
+
+    def execute_together(self, sql: str, parameters: tuple[object, ...]) -> int:
+        """How many rows the statement changed, durably; statements that wait at the same time share one commit.
+
+        Each commit waits for the disk, one after the other: with a commit for each of many uploads at once, that
+        queue would be the limit. Raises what `transaction` raises, for all who share the commit.
+        """
+        return self._commit((sql, parameters))
+
+    def _execute_all(self, statements: list[tuple[str, tuple[object, ...]]]) -> list[int]:
+        with self.transaction() as connection:
+            return [connection.execute(sql, parameters).rowcount for sql, parameters in statements]
 
     def close(self) -> None:
         """Close the connection; the records stay."""

@@ -6,8 +6,6 @@ The files are taken away between the crash and the end, as the pipeline would: a
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,20 +17,21 @@ import httpx2
 import pytest
 
 from etl_project.delivery.client import Outcome
-from etl_project_tests.unit.delivery.servers import Proxy, ReceiverProcess, client, headers, outgoing, running
+from etl_project_tests.unit.delivery import servers
+from etl_project_tests.unit.delivery.servers import (
+    PATIENCE_SECONDS,
+    Proxy,
+    ReceiverProcess,
+    client,
+    headers,
+    outgoing,
+    running,
+    spawn,
+)
 
 DAY = date(2026, 3, 1)
 CONTENT = {"revenue": "12.30"}
 BODY = b'{"revenue":"12.30"}'
-
-_DELIVER = """
-import sys
-from datetime import date
-from pathlib import Path
-from etl_project_tests.unit.delivery.servers import client, outgoing
-with client(Path(sys.argv[1]), outgoing(sys.argv[2])) as (sender, _):
-    sender.deliver("report", date(2026, 3, 1), {"revenue": "12.30"})
-"""
 
 
 def deliver(folder: Path, url: str) -> Outcome:
@@ -60,13 +59,9 @@ def test_a_client_killed_at_any_step_has_one_effect_after_its_rerun(
     receiver: ReceiverProcess, tmp_path: Path, step: str, effects_before: int
 ) -> None:
     url = f"{receiver.url}/v1/incoming/payments?day=2026-03-01&step={step}"
-    killed = subprocess.run(
-        [sys.executable, "-c", _DELIVER, str(tmp_path), url],
-        env={"ETL_FAULT": f"{step}=kill", "PYTHONPATH": str(Path.cwd())},
-        capture_output=True,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = spawn(servers.deliver, tmp_path, url, log=tmp_path / "client.log", ETL_FAULT=f"{step}=kill")
+    killed.join(PATIENCE_SECONDS)
+    assert killed.exitcode == -signal.SIGKILL, (tmp_path / "client.log").read_text()
     assert receiver.take() == [BODY] * effects_before
     for _ in range(2):
         assert deliver(tmp_path, url).status == 201
@@ -105,7 +100,7 @@ def restarted_after_its_death(receiver: ReceiverProcess, taken: list[bytes]) -> 
         watching.result()
 
 
-STEPS = ["receiver.claimed", "receiver.synced", "receiver.landed", "receiver.renamed", "receiver.done"]
+STEPS = ["receiver.claimed", "receiver.synced", "receiver.landed", "receiver.renamed"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -163,12 +158,10 @@ def test_both_killed_at_once_have_one_effect_after_both_came_back(tmp_path: Path
     try:
         receiver.start("receiver.renamed=kill")
         url = f"{receiver.url}/v1/incoming/payments?day=2026-03-01"
-        sending = subprocess.Popen(
-            [sys.executable, "-c", _DELIVER, str(tmp_path), url], env={"PYTHONPATH": str(Path.cwd())}
-        )
+        sending = spawn(servers.deliver, tmp_path, url, log=tmp_path / "client.log")
         receiver.wait_for_death()
         sending.kill()
-        sending.wait()
+        sending.join(PATIENCE_SECONDS)
         assert receiver.take() == [BODY]
         receiver.start()
         assert deliver(tmp_path, url).status == 201

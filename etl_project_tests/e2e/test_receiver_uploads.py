@@ -130,11 +130,11 @@ def test_a_restart_in_the_middle_of_an_upload_leaves_nothing(tmp_path: Path, how
         with begin_upload(receiver, "half.csv", "half", 5_000_000) as connection:
             connection.sendall(b"x" * 2_000_000)
             wait_until(lambda: receiver.temporaries() != [])
-            receiver.process.send_signal(how)  # type: ignore[union-attr]
+            receiver.send(how)
             if how == signal.SIGTERM:
                 # It lets running uploads end; this one ends by its sender's going away.
                 connection.close()
-            receiver.process.wait(60)  # type: ignore[union-attr]
+            receiver.process.join(60)  # type: ignore[union-attr]
         assert receiver.files() == []
         receiver.start()
         assert receiver.temporaries() == []

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import httpx2
 
+from etl_project import settings
+from etl_project.delivery import receiver
+from etl_project.delivery import settings as delivery_settings
 from etl_project.delivery.client import DeliveryClient
 from etl_project.delivery.database import Database
 from etl_project.delivery.records import Deliveries
@@ -29,11 +33,35 @@ PATIENCE_SECONDS = 60
 
 Answer = tuple[int, dict[str, str], bytes]
 
-_SERVE = """
-from etl_project import settings
-from etl_project.delivery import receiver, settings as delivery_settings
-receiver.serve(settings.load(), delivery_settings.receiver())
-"""
+_FORKS = multiprocessing.get_context("forkserver")
+"""Every process is forked from one that has everything imported: a real process, without the second of importing."""
+_FORKS.set_forkserver_preload(["etl_project.delivery.receiver", "etl_project.delivery.client"])
+
+
+def spawn(target: Callable[..., None], *arguments: object, log: Path, **environ: str) -> ForkServerProcess:
+    """Run `target` in a process of its own, with these environment variables, printing to `log`."""
+    process = _FORKS.Process(target=_run, args=(target, arguments, log, environ))
+    process.start()
+    return process
+
+
+def _run(target: Callable[..., None], arguments: tuple[object, ...], log: Path, environ: dict[str, str]) -> None:
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(environ)
+    target(*arguments)
+
+
+def serve() -> None:
+    """What `etl receive-http` does."""
+    receiver.serve(settings.load(), delivery_settings.receiver())
+
+
+def deliver(folder: Path, url: str) -> None:
+    """One delivery with the records in the folder."""
+    with client(folder, outgoing(url)) as (sender, _):
+        sender.deliver("report", date(2026, 3, 1), {"revenue": "12.30"})
 
 
 def free_port() -> int:
@@ -51,7 +79,6 @@ class ReceiverProcess:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._environ = {
-            **os.environ,
             "ETL_DATA_DIR": str(data_dir),
             "ETL_RECEIVER_PORT": str(self.port),
             "ETL_RECEIVER_TOKEN_ACME": TOKEN,
@@ -60,17 +87,16 @@ class ReceiverProcess:
             "ETL_RECEIVER_SOURCES_OTHER": "orders",
             **environ,
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self._log = data_dir.parent / "receiver.log"
+        self.process: ForkServerProcess | None = None
 
     def start(self, fault: str | None = None) -> ReceiverProcess:
         """Start it, armed to kill itself if `fault` says so, and wait until it answers."""
         environ = self._environ | ({"ETL_FAULT": fault} if fault else {})
-        log = (self.data_dir.parent / "receiver.log").open("ab")
-        with log:
-            self.process = subprocess.Popen([sys.executable, "-c", _SERVE], env=environ, stdout=log, stderr=log)
+        self.process = spawn(serve, log=self._log, **environ)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.log()
+            assert self.process.is_alive(), self.log()
             try:
                 if httpx2.get(f"{self.url}/healthz", timeout=5).status_code == 200:
                     return self
@@ -80,24 +106,33 @@ class ReceiverProcess:
 
     def wait_for_death(self) -> None:
         """Wait until the armed fault has killed it."""
+        assert self._ended() == -signal.SIGKILL, self.log()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
         assert self.process is not None
-        assert self.process.wait(PATIENCE_SECONDS) == -signal.SIGKILL, self.log()
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(PATIENCE_SECONDS)
+        """SIGKILL, and wait for the end."""
+        self.send(signal.SIGKILL)
+        self._ended()
 
     def stop(self) -> None:
         """SIGTERM, as a supervisor would."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(PATIENCE_SECONDS)
+        if self.process is not None and self.process.is_alive():
+            self.send(signal.SIGTERM)
+            self._ended()
+
+    def _ended(self) -> int | None:
+        assert self.process is not None
+        self.process.join(PATIENCE_SECONDS)
+        return self.process.exitcode
 
     def log(self) -> str:
         """What it has printed."""
-        return (self.data_dir.parent / "receiver.log").read_text(errors="replace")
+        return self._log.read_text(errors="replace")
 
     def files(self) -> list[Path]:
         """Everything below incoming that a scan would look at."""
@@ -148,12 +183,12 @@ def outgoing(url: str, **changes: object) -> Outgoing:
 
 
 @contextmanager
-def client(data_dir: Path, settings: Outgoing) -> Iterator[tuple[DeliveryClient, Deliveries]]:
+def client(data_dir: Path, sending: Outgoing) -> Iterator[tuple[DeliveryClient, Deliveries]]:
     """A client in this process and its records."""
     database = Database(data_dir / "delivery.sqlite")
     try:
         deliveries = Deliveries(database)
-        yield DeliveryClient(settings, deliveries, logging.getLogger("test")), deliveries
+        yield DeliveryClient(sending, deliveries, logging.getLogger("test")), deliveries
     finally:
         database.close()
 

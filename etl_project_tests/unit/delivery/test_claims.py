@@ -151,6 +151,8 @@ def test_answers_are_forgotten_after_their_time_and_no_sooner(
     upload.temporary.write_bytes(b"x")
     claims.land(upload, DIGEST, 201, "stored")
     claim(claims, tmp_path, key="still in progress")
+    assert claims.recover() == 1
+    assert claims.recover() == 0
     assert claims.forget(timedelta(days=1)) == 0
     with database.transaction() as connection:
         connection.execute("update claims set updated_at = updated_at - 90000")
