@@ -43,7 +43,8 @@ def test_the_real_files_are_stored_to_the_last_row_and_a_rerun_rewrites_nothing(
     assert {key: fingerprint for key, (_, fingerprint, _) in again.items()} == {
         key: fingerprint for key, (_, fingerprint, _) in before.items()
     }
-    assert not any(changed for _, _, changed in again.values()), "no partition is rewritten"
+    rebuilt = [changed for commits, _, changed in again.values() if commits > 1]
+    assert len(rebuilt) == 141 * 5 and not any(rebuilt), "every day with a file was built again, none was rewritten"
     text = (REAL_FILES / "2011-01-05.csv").read_text()
     place.drop("2011-01-05.csv", text.replace(",2.55,", ",2.65,"))
     place.drained()
