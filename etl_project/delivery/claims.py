@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +28,9 @@ from etl_project.delivery.database import Database
 from etl_project.delivery.together import Together
 from etl_project.failures import Transient
 from etl_project.storage import atomic
+
+_PREFIX = f"{atomic.TEMPORARY_PREFIX}upload-"
+"""Temporary files of uploads can be told from those of other writers: without a claim they are rubbish."""
 
 _GONE = ""
 """The owner of a claim whose process gave it up: anybody may take it over."""
@@ -148,10 +152,26 @@ class Claims:
                 settled.append(upload)
             except OSError as error:
                 stuck.append(error)
-        self._note(settled)
+        if settled:
+            self._note(settled)
         if stuck:
             raise stuck[0]
         return len(free)
+
+    def sweep(self, folder: Path) -> int:
+        """Remove temporary files that no claim names, from all sources; their number.
+
+        They are left by a kill between giving a claim up and removing its file. A claim is always there before its
+        file, so a file that is seen first and has no claim after that is nobody's.
+        """
+        seen = list(folder.glob(f"*/{_PREFIX}*{atomic.TEMPORARY_SUFFIX}"))
+        with self._database.transaction(durable=False) as connection:
+            rows = connection.execute("select temporary from claims where state <> 'done'")
+            claimed = {row["temporary"] for row in rows}
+        rubbish = [path for path in seen if str(path) not in claimed]
+        for path in rubbish:
+            path.unlink(missing_ok=True)
+        return len(rubbish)
 
     def forget(self, keep: timedelta) -> int:
         """Drop answers older than `keep`; the number of keys that are free again."""
@@ -161,7 +181,7 @@ class Claims:
             ).rowcount
 
     def _insert(self, connection: sqlite3.Connection, client: str, key: str, request: str, target: Path) -> Upload:
-        upload = Upload(atomic.temporary_sibling(target), target)
+        upload = Upload(target.parent / f"{_PREFIX}{uuid.uuid4().hex}{atomic.TEMPORARY_SUFFIX}", target)
         connection.execute(
             "insert into claims (client, key, request, state, temporary, target, owner, lease_until, updated_at)"
             " values (?, ?, ?, 'receiving', ?, ?, ?, ?, ?)",

@@ -73,11 +73,11 @@ class Database:
         self._durable: bool | None = None
         try:
             atomic.make_folder(path.parent)
-            self._connection = sqlite3.connect(
-                path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._connection.row_factory = sqlite3.Row
             with self._explained():
+                self._connection = sqlite3.connect(
+                    path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+                )
+                self._connection.row_factory = sqlite3.Row
                 self._connection.execute("pragma journal_mode = wal")
                 self._connection.executescript(_SCHEMA)
         except OSError as error:

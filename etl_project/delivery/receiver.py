@@ -93,7 +93,8 @@ class _Receiver:
         database = Database(self._settings.data_dir / "delivery.sqlite")
         self._claims = Claims(database, self._receiving.lease_seconds)
         recovered = await to_thread.run_sync(self._claims.recover)
-        _LOG.info("recovered %d unfinished uploads", recovered)
+        swept = await to_thread.run_sync(self._claims.sweep, self._settings.incoming)
+        _LOG.info("recovered %d unfinished uploads, removed %d left-over files", recovered, swept)
         upkeep = asyncio.create_task(self._upkeep())
         try:
             yield

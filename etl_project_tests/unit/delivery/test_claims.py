@@ -160,3 +160,16 @@ def test_answers_are_forgotten_after_their_time_and_no_sooner(
     claim(claims, tmp_path)
     with pytest.raises(InProgress):
         claim(claims, tmp_path, key="still in progress")
+
+
+def test_temporary_files_that_nobody_claims_are_swept_and_others_stay(claims: Claims, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "orders"
+    folder.mkdir(parents=True)
+    mine = claims.claim("acme", "k", "PUT orders/a.csv", folder / "a.csv")
+    assert isinstance(mine, Upload)
+    mine.temporary.write_bytes(b"x")
+    of_another_writer = folder / ".etl-0123.tmp"
+    of_another_writer.write_bytes(b"x")
+    (folder / ".etl-upload-0123.tmp").write_bytes(b"x")
+    assert [claims.sweep(tmp_path / "data") for _ in range(2)] == [1, 0]
+    assert set(folder.iterdir()) == {mine.temporary, of_another_writer}

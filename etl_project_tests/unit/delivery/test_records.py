@@ -85,3 +85,9 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "delivery.sqlite").write_bytes(b"not a database, but long enough to be looked at" * 40)
     with pytest.raises(RecordsUnusable, match=r"delivery\.sqlite"):
         Database(tmp_path / "delivery.sqlite")
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(RecordsUnusable, match=r"delivery\.sqlite"):
+        Database(tmp_path / "data" / "delivery.sqlite")
