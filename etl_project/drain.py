@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import dagster as dg
+from dagster._core.execution.plan.objects import StepFailureData
 
 from etl_project import partitions, processes, runs
 from etl_project.pending import Due
@@ -44,14 +45,26 @@ class Drained:
         return len(self.succeeded) + len(self.failed)
 
 
-OnRun = Callable[[Due, bool | None], None]
+OnRun = Callable[[Due, "Ended | None"], None]
+"""Told of each run before it starts (None) and after it ended."""
 
 
-def drain(deployment: Deployment, on_run: OnRun = lambda _due, _success: None) -> Drained:
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: what its failed steps said, nothing when it went well."""
+
+    complaints: tuple[str, ...] = ()
+
+    @property
+    def success(self) -> bool:
+        """Whether every step went well."""
+        return not self.complaints
+
+
+def drain(deployment: Deployment, on_run: OnRun = lambda _due, _ended: None) -> Drained:
     """Bring every commit in line with its inputs. A state that failed before is tried once, a permanent failure not.
 
-    `on_run` is told of each run before it starts (None) and after it ended (whether it went well). Raises StoreBusy
-    (retrying helps) when another process holds the warehouse for longer than the wait setting.
+    Raises StoreBusy (retrying helps) when another process holds the warehouse for longer than the wait setting.
     """
     project, instance = deployment.project, deployment.instance
     runs.bury_the_dead(instance)
@@ -72,13 +85,13 @@ def drain(deployment: Deployment, on_run: OnRun = lambda _due, _success: None) -
             return done
         for one in asks:
             on_run(one, None)
-            success = execute(deployment, one)
-            (done.succeeded if success else done.failed).append(one)
-            on_run(one, success)
+            ended = execute(deployment, one)
+            (done.succeeded if ended.success else done.failed).append(one)
+            on_run(one, ended)
 
 
-def execute(deployment: Deployment, one: Due) -> bool:
-    """Make one due run here, as a recorded Dagster run; whether it went well."""
+def execute(deployment: Deployment, one: Due) -> Ended:
+    """Make one due run here, as a recorded Dagster run."""
     result = deployment.jobs[runs.DAYS_JOB].execute_in_process(
         instance=deployment.instance,
         run_config=QUIET,
@@ -86,7 +99,20 @@ def execute(deployment: Deployment, one: Due) -> bool:
         tags={**runs.tags(one), **runs.owner_tag(processes.this_process())},
         raise_on_error=False,
     )
-    return result.success
+    if result.success:
+        return Ended()
+    failures = [event.step_failure_data for event in result.get_step_failure_events()]
+    return Ended(tuple(map(_complaint, failures)) or ("the run failed before its first step",))
+
+
+def _complaint(failure: StepFailureData) -> str:
+    """What a failed step said: the words meant for a person where there are any, else the innermost error."""
+    if failure.user_failure_data is not None and failure.user_failure_data.description:
+        return failure.user_failure_data.description
+    error = failure.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error is not None else "no reason given"
 
 
 def _settled(project: Project) -> Situation:

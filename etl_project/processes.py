@@ -66,6 +66,25 @@ def this_process() -> Owner:
     return Owner(host, pid_namespace, pid, started_at)
 
 
+def parent_process() -> Owner | None:
+    """The identity of the process that started this one; None when it has ended or cannot be looked at."""
+    pid = os.getppid()
+    try:
+        started_at = _started_at(pid)
+    except PermissionError:
+        return None
+    return Owner(*this_host(), pid, started_at) if started_at is not None else None
+
+
+def may_be_alive(owner: Owner) -> bool:
+    """Like `is_alive`, but True for a process of another container of this machine: its pid means nothing here.
+
+    An earlier boot is no other machine: a deployment whose records lie on this machine's disk has only one.
+    """
+    boot, pid_namespace = this_host()
+    return is_alive(owner) or (owner.host == boot and owner.pid_namespace != pid_namespace)
+
+
 def this_host() -> tuple[str, str]:
     """What the pids and start times of this process mean anything in: (boot id, pid namespace)."""
     if sys.platform == "linux":

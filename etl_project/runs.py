@@ -105,7 +105,7 @@ def bury_the_dead(instance: dg.DagsterInstance) -> list[str]:
     buried = []
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)):
         owners = [processes.Owner.from_json(owner) for owner in json.loads(run.tags.get(OWNER_TAG, "[]"))]
-        if owners and not any(processes.is_alive(owner) for owner in owners):
+        if owners and not any(processes.may_be_alive(owner) for owner in owners):
             instance.report_run_failed(run, "The process of this run died. What it had committed stays committed.")
             buried.append(run.run_id)
     return buried

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import dagster as dg
 import pyarrow as pa
@@ -100,7 +100,7 @@ def definitions(
 def _files(spec: SourceSpec, common: Mapping[str, Any]) -> dg.AssetsDefinition:
     """Files that wait are judged and archived or quarantined; the archive is what everything is built from."""
 
-    @dg.asset(
+    @dg.asset(  # type: ignore[untyped-decorator]  # options given as ** hide the overload
         name=Names.of(spec.name).files,
         kinds={"file"},
         description=f"Accepted files of {spec.name}: judged against the contract, then archived for good.",
@@ -130,7 +130,7 @@ def _files(spec: SourceSpec, common: Mapping[str, Any]) -> dg.AssetsDefinition:
             context.add_asset_metadata(metadata, partition_key=day.isoformat())
         return dg.MaterializeResult()
 
-    return files
+    return cast(dg.AssetsDefinition, files)
 
 
 def _refuse_failed(failed: Sequence[receive.Failed]) -> None:
@@ -243,7 +243,7 @@ def _typed(
     """The table of the contract, from the raw rows, inside one transaction; no row passes through Python."""
     query = typed_query(contract, options.computed)
 
-    @dg.asset(
+    @dg.asset(  # type: ignore[untyped-decorator]
         name=spec.name,
         ins={"raw_rows": dg.AssetIn(Names.of(spec.name).raw)},
         io_manager_key=WAREHOUSE,
@@ -260,7 +260,7 @@ def _typed(
     def typed(raw_rows: Slice) -> Sql:
         return Sql(query, raw_rows=raw_rows)
 
-    return typed
+    return cast(dg.AssetsDefinition, typed)
 
 
 def typed_query(contract: contracts.TableContract, computed: Mapping[str, str]) -> str:

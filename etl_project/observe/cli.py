@@ -19,7 +19,7 @@ from rich.table import Table
 from etl_project import instance as instances
 from etl_project import partitions, settings
 from etl_project.demo import run as demo_run
-from etl_project.drain import Deployment, drain
+from etl_project.drain import Deployment, Ended, drain
 from etl_project.failures import EtlError
 from etl_project.incoming import quarantine
 from etl_project.observe import status as statuses
@@ -91,7 +91,9 @@ def quarantine_list(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps([described(file) for file in files], indent=2))  # noqa: T201
         return
-    table = Table("Key", "Source", "Day", "File", "Reason", box=None)
+    table = Table("Key", "Source", "Day", box=None)
+    for wide in ("File", "Reason"):
+        table.add_column(wide, overflow="fold")
     for file in files:
         why = file.reason
         table.add_row(
@@ -144,14 +146,15 @@ def span(one: Due) -> str:
     return f"{days}, {len(one.assets)} assets"
 
 
-def show_run(one: Due, success: bool | None) -> None:
-    """One line when a run starts, one when it ends."""
-    if success is None:
+def show_run(one: Due, ended: Ended | None) -> None:
+    """One line when a run starts, one when it ends, and what its failed steps said."""
+    if ended is None:
         console.print(f"  building {span(one)} …")
-    elif success:
+    elif ended.success:
         console.print("  [green]done[/]")
     else:
-        console.print("  [yellow]some days could not be built; the others are committed[/]")
+        for complaint in ended.complaints:
+            console.print(f"  [yellow]{escape(complaint)}[/]", highlight=False)
 
 
 def show_outcome(outcome: demo_run.Outcome) -> None:
@@ -162,24 +165,35 @@ def show_outcome(outcome: demo_run.Outcome) -> None:
     table.add_row("rows stored", f"{outcome.rows_stored:,}")
     table.add_row("rows rejected", f"{outcome.rows_rejected:,}")
     table.add_row("files in quarantine", str(outcome.quarantined))
-    changed = (
-        ", ".join(f"{asset} {day}" for asset, day in outcome.changed_by_correction) or "nothing: it was known already"
-    )
-    table.add_row("changed by the correction", changed)
+    table.add_row("changed by the correction", correction_of(outcome))
     verdict = "[green]identical[/]" if outcome.proven else "[red]DIFFERENT[/]"
     table.add_row("second run", f"{outcome.identical} of {outcome.rebuilt} fingerprints {verdict}")
     console.print(table)
     console.print("Next:  [bold]etl status[/]            what is committed, failed, missing")
     console.print("       [bold]etl quarantine list[/]   the refused files, and why")
-    console.print("       [bold]make dev[/]              the same data in the Dagster UI, http://127.0.0.1:3000")
+    console.print("       [bold]make dev[/]              the same data in the Dagster UI")
+
+
+def correction_of(outcome: demo_run.Outcome) -> str:
+    """Which days changed, and in which assets."""
+    days = {str(day) for _, day in outcome.changed_by_correction}
+    assets = ", ".join(sorted({asset for asset, _ in outcome.changed_by_correction}))
+    return f"{', '.join(sorted(days))} only, in {assets}" if days else "nothing"
 
 
 def show_status(found: statuses.Status) -> None:
     """The status as two tables."""
-    table = Table("Asset", "Committed", "Failed", "Missing", "Stale", "Rows", "Last commit (UTC)", box=None)
+    table = Table("Asset", box=None)
+    for count in ("Committed", "Failed", "Missing", "Stale", "Rows"):
+        table.add_column(count, justify="right")
+    table.add_column("Last commit (UTC)", no_wrap=True)
     for asset in found.assets:
         counts = (asset.committed, asset.failed, asset.missing, asset.stale, asset.rows)
-        table.add_row(asset.asset, *(f"{count:,}" for count in counts), asset.last_commit or "never")
+        table.add_row(
+            asset.asset,
+            *(f"{count:,}" for count in counts),
+            (asset.last_commit or "never").replace("T", " ").removesuffix("+00:00"),
+        )
     console.print(table)
     for source in found.sources:
         console.print(f"\n{source.source}: {source.waiting} files waiting, {source.quarantined} in quarantine")
