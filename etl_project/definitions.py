@@ -14,6 +14,7 @@ from etl_project import pipelines, settings
 from etl_project.assets import LAKE, WAREHOUSE
 from etl_project.incoming.refuse import refuse_job
 from etl_project.incoming.source import FileSource, folders_with_defs
+from etl_project.run_lock import RunLock
 from etl_project.runs import DAYS_JOB
 from etl_project.sensor import closed_day_schedule, pending_sensor
 from etl_project.situation import Project, nodes
@@ -56,6 +57,7 @@ def default_resources(configured: settings.Settings) -> dict[str, Any]:
         WAREHOUSE: warehouse,
         "io_manager": warehouse,
         LAKE: ParquetPartitionIOManager(root=str(configured.lake)),
+        "run_lock": RunLock(state=str(configured.state), wait_seconds=configured.wait_seconds),
         "duckdb": DuckDBResource(database=str(configured.warehouse)),
     }
 

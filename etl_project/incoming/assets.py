@@ -105,6 +105,7 @@ def _files(spec: SourceSpec, common: Mapping[str, Any]) -> dg.AssetsDefinition:
         kinds={"file"},
         description=f"Accepted files of {spec.name}: judged against the contract, then archived for good.",
         metadata={SOURCE_METADATA: spec.name},
+        required_resource_keys={"run_lock"},
         **common,
     )
     def files(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
