@@ -99,7 +99,8 @@ def _parameter(name: str, place: str, pattern: str, text: str, *, required: bool
 
 
 _SOURCE = _parameter("source", "path", SOURCE_PATTERN, "A source that this client may write to")
-_NAME = _parameter("name", "path", requests.NAME_PATTERN, "The file's name; .tmp, .swp and .part are refused")
+_FINISHED = r"(?!.*\.(tmp|swp|part)$)"
+_NAME = _parameter("name", "path", _FINISHED + requests.NAME_PATTERN, "The file's name, not one of an unfinished file")
 _KEY = _parameter(
     "Idempotency-Key", "header", requests.KEY_PATTERN, "A quoted string, new for new content, the same for a repetition"
 )
