@@ -8,8 +8,8 @@ of one partition collide, an empty one included: snapshots alone would let both 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -114,13 +114,22 @@ def history(connection: duckdb.DuckDBPyConnection, asset: str, partition: str | 
 
 def to_json(commit: Commit) -> str:
     """The record as text; `from_json` gives it back."""
-    return json.dumps({**asdict(commit), "committed_at": commit.committed_at.isoformat()})
+    return json.dumps(to_fields(commit))
 
 
 def from_json(text: str) -> Commit:
     """The record that `to_json` wrote; fields that a later version added are passed over."""
-    known = {field.name for field in fields(Commit)}
-    values: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in known}
+    return from_fields(json.loads(text))
+
+
+def to_fields(commit: Commit) -> dict[str, Any]:
+    """The record as what JSON can hold."""
+    return {**vars(commit), "committed_at": commit.committed_at.isoformat()}
+
+
+def from_fields(fields: Mapping[str, Any]) -> Commit:
+    """The record that `to_fields` gave."""
+    values = {name: value for name, value in fields.items() if name in Commit.__dataclass_fields__}
     values["committed_at"] = datetime.fromisoformat(values["committed_at"])
     values["schema_changes"] = tuple(values["schema_changes"])
     return Commit(**values)

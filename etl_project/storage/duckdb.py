@@ -1,13 +1,11 @@
 """The DuckDB backend: tables and their commit records in one database file.
 
-Belongs here: opening the file, the transaction around a write, retries of conflicts, settling an unknown outcome, and
-reading. Connections are opened per operation and closed on every path: DuckDB gives the file to one process at a time,
-and a connection that leaks shuts everybody else out.
+Belongs here: the transaction around a write, retries of conflicts, settling an unknown outcome, and reading. What goes
+on inside the transaction is `duckdb_write`'s, opening the file is `duckdb_file`'s.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,9 +16,8 @@ import duckdb
 import pyarrow as pa
 
 from etl_project import faults
-from etl_project.failures import EtlError
 from etl_project.partitions import now
-from etl_project.storage import atomic, commits, payload
+from etl_project.storage import commits, payload
 from etl_project.storage.base import (
     Commit,
     PartlyCommitted,
@@ -30,10 +27,10 @@ from etl_project.storage.base import (
     Scope,
     Slice,
     StoreBusy,
-    StoreUnavailable,
     Table,
     WriteRefused,
 )
+from etl_project.storage.duckdb_file import DuckDBFile, pauses, unavailable
 from etl_project.storage.duckdb_table import DuckDBTable
 from etl_project.storage.duckdb_write import DuckDBWrite
 from etl_project.storage.payload import Payload
@@ -41,13 +38,6 @@ from etl_project.storage.placement import Placement
 from etl_project.storage.receipts import Lookup, refuse_changed
 from etl_project.storage.refusal import DataFault, partly, refused, what
 from etl_project.storage.sql import Binds, quote
-
-CONFIG = {"custom_user_agent": "dagster"}
-"""The configuration of dagster-duckdb's resource: one process may open a file only with one configuration."""
-
-_HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
-_FIRST_PAUSE_SECONDS = 0.02
-_LONGEST_PAUSE_SECONDS = 1.0
 
 
 class _Conflict(Exception):
@@ -67,7 +57,7 @@ class DuckDBStore:
         """`url` is a path, with or without `duckdb:///` before it; `settings` are DuckDB's, set on every connection."""
         self.path = Path(str(url).removeprefix("duckdb:///")).absolute()
         self.wait_seconds = wait_seconds
-        self.settings = dict(settings or {})
+        self._file = DuckDBFile(self.path, settings or {})
 
     def replace(self, table: Table, scope: Scope, data: Any, request: Request) -> list[Commit]:
         """Make the scope hold exactly `data`, or change nothing.
@@ -91,7 +81,7 @@ class DuckDBStore:
 
         Raises ReadRefused when the table or a column does not exist (retrying does not help).
         """
-        with self._looking(self.wait_seconds) as connection:
+        with self._file.looking(self.wait_seconds) as connection:
             there = DuckDBTable(connection, table) if connection is not None else None
             if connection is None or there is None or not there.exists():
                 raise ReadRefused(
@@ -128,14 +118,14 @@ class DuckDBStore:
 
         One short read-only open. Raises StoreBusy when another process holds the file (retrying helps).
         """
-        with self._looking(wait_seconds) as connection:
+        with self._file.looking(wait_seconds) as connection:
             if connection is None or not commits.exists(connection):
                 return {}
             return commits.last(connection, assets, partitions)
 
     def history(self, asset: str, partition: str | None) -> list[Commit]:
         """All commit records of one partition, oldest first."""
-        with self._looking(self.wait_seconds) as connection:
+        with self._file.looking(self.wait_seconds) as connection:
             if connection is None or not commits.exists(connection):
                 return []
             return commits.history(connection, asset, partition)
@@ -143,8 +133,7 @@ class DuckDBStore:
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection that may write, closed when the block ends, however it ends. Sessions are in UTC."""
-        atomic.make_folder(self.path.parent)
-        with self._opened(read_only=False, wait_seconds=self.wait_seconds) as connection:
+        with self._file.writing(self.wait_seconds) as connection:
             yield connection
 
     def _patiently(
@@ -159,7 +148,7 @@ class DuckDBStore:
     ) -> list[Commit]:
         """Try again while other connections of this process are in the way, for as long as we may wait."""
         deadline = time.monotonic() + self.wait_seconds
-        for pause in _pauses():
+        for pause in pauses():
             try:
                 return self._once(
                     connection, DuckDBWrite(connection, table, scope, request, rows, restricted), request, reads
@@ -198,7 +187,7 @@ class DuckDBStore:
             raise self._explained(error) from error
         except OSError as error:
             _roll_back(connection)
-            raise self._unavailable(error) from error
+            raise unavailable(self.path, error) from error
         except BaseException:
             _roll_back(connection)
             raise
@@ -249,64 +238,14 @@ class DuckDBStore:
         raise PartlyCommitted(partly(table, scope, len(done), failures), done, failures)
 
     @contextmanager
-    def _looking(self, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection | None]:
-        """A connection for a look; None when there is no file yet."""
-        if not self.path.exists():
-            yield None
-            return
-        with self._opened(read_only=True, wait_seconds=wait_seconds) as connection:
-            yield connection
-
-    @contextmanager
     def _snapshot(self, piece: Slice) -> Iterator[duckdb.DuckDBPyConnection]:
         """A transaction in which what the slice stands for is still what it was."""
-        with self._looking(self.wait_seconds) as connection:
+        with self._file.looking(self.wait_seconds) as connection:
             if connection is None:
                 raise ReadRefused(f"{self.path} does not exist. Retrying does not help. Materialize the asset first.")
             connection.begin()
             self._refuse_changed(connection, piece.reads)
             yield connection
-
-    @contextmanager
-    def _opened(self, read_only: bool, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
-        connection = self._open(read_only, wait_seconds)
-        try:
-            connection.execute("SET TimeZone = 'UTC'")
-            for name, value in self.settings.items():
-                connection.execute(f"SET {quote(name)} = ?", [value])
-            yield connection
-        finally:
-            connection.close()
-
-    def _open(self, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
-        """Open the file, waiting with growing pauses for whoever holds it."""
-        deadline = time.monotonic() + wait_seconds
-        busy: duckdb.Error
-        for pause in _pauses():
-            try:
-                return duckdb.connect(str(self.path), read_only=read_only, config=dict(CONFIG))
-            except duckdb.ConnectionException as error:
-                if read_only:
-                    read_only = False  # This process has the file open for writing already: join it at once.
-                    continue
-                busy, held = error, "open in this process with another configuration"
-            except duckdb.IOException as error:
-                holder = _HOLDER.search(str(error))
-                if "not a valid DuckDB" in str(error):
-                    raise WriteRefused(
-                        f"{self.path} is no DuckDB database: {error}. Retrying does not help."
-                    ) from error
-                if holder is None and "lock" not in str(error):
-                    raise self._unavailable(error) from error
-                busy = error
-                held = f"held by {holder['program']} (PID {holder['pid']})" if holder else "held by another process"
-            if time.monotonic() + pause > deadline:
-                raise StoreBusy(
-                    f"{self.path} is {held}; waited {wait_seconds:g} s. Nothing was changed; retrying helps once it is "
-                    "closed there."
-                ) from busy
-            time.sleep(pause)
-        raise AssertionError("the pauses never end")
 
     def _receipts(self, connection: duckdb.DuckDBPyConnection, table: Table, scope: Scope) -> tuple[Receipt, ...]:
         keys = [partition.key for partition in scope.partitions]
@@ -345,10 +284,7 @@ class DuckDBStore:
             error, duckdb.ProgrammingError | duckdb.DataError | duckdb.NotSupportedError | duckdb.IntegrityError
         ):
             return WriteRefused(f"{self.path}: {text}. Nothing was changed; retrying does not help.")
-        return self._unavailable(error)
-
-    def _unavailable(self, error: Exception) -> EtlError:
-        return StoreUnavailable(f"{self.path}: {error}. Nothing was changed; retrying helps once the cause is gone.")
+        return unavailable(self.path, error)
 
 
 def check(table: Table, scope: Scope) -> None:
@@ -389,13 +325,6 @@ def _where(kinds: Mapping[str, Any], table: Table, scope: Scope, binds: Binds) -
         )
     name, kind = found[0]
     return f" WHERE {Placement(scope, name, str(kind.id)).within(quote(name), binds)}"
-
-
-def _pauses() -> Iterator[float]:
-    pause = _FIRST_PAUSE_SECONDS
-    while True:
-        yield pause
-        pause = min(pause * 1.6, _LONGEST_PAUSE_SECONDS)
 
 
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:

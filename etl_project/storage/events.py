@@ -11,6 +11,7 @@ them a second time (every event costs 12 to 14 ms). Tried with dagster 1.13.27, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -20,6 +21,14 @@ from dagster._core.definitions.data_version import DataVersion
 from dagster._core.execution.plan.execute_step import _get_output_asset_events
 
 from etl_project.storage.base import Commit
+
+
+def began(step: Any) -> datetime:
+    """When the body of the step began, this attempt of it."""
+    kinds = {dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_RESTARTED}
+    records = step.instance.get_records_for_run(step.run_id, of_type=kinds, ascending=False).records
+    times = [r.event_log_entry.timestamp for r in records if r.event_log_entry.step_key == step.step.key]
+    return datetime.fromtimestamp(max(times), UTC)
 
 
 def describe(context: dg.OutputContext, commit: Commit) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import dagster as dg
@@ -19,16 +20,29 @@ from pydantic import Field
 
 from etl_project.failures import EtlError, as_failure, tag_run
 from etl_project.storage import delivered, events
-from etl_project.storage.base import Commit, Partial, PartlyCommitted, Receipt, Request, Scope, Store, Table
+from etl_project.storage.base import (
+    Commit,
+    InputChanged,
+    Partial,
+    PartlyCommitted,
+    Receipt,
+    Request,
+    Scope,
+    Slice,
+    Store,
+    Table,
+)
 from etl_project.storage.duckdb import DuckDBStore
 from etl_project.storage.lineage import parents_of
 from etl_project.storage.parquet import ParquetStore
-from etl_project.storage.receipts import ReceiptBook, receipts_of
+from etl_project.storage.receipts import fingerprint_at, receipts_of, refuse_changed
 from etl_project.storage.refusal import missing_partitions
 from etl_project.storage.scopes import scope_of, table_of
 
 ALLOW_SHRINK_TAG = "etl/allow_shrink"
 """Run tag: `true` lets this run shrink partitions by more than their table's `max_removed_ratio`."""
+
+_TRIES = 3
 
 
 class PartitionIOManager(dg.ConfigurableIOManager):
@@ -76,15 +90,23 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         """
         try:
             table, scope = self._source(context)
-            store = self.store()
-            piece = store.read(table, scope, context.definition_metadata.get("columns"))
-            rows = delivered.as_annotated(store, piece, context.dagster_type.typing_type)
+            piece, rows = self._read(context, table, scope)
         except EtlError as error:
             raise _failure(context, error) from error
         book = receipts_of(context.step_context)
         for read in piece.reads:
             book.add(read.asset, read.partition, read.fingerprint)
         return rows
+
+    def _read(self, context: dg.InputContext, table: Table, scope: Scope) -> tuple[Slice, Any]:
+        """The rows and what they are; once more when they were rewritten between being named and being read."""
+        store, columns = self.store(), context.definition_metadata.get("columns")
+        for _ in range(_TRIES - 1):
+            with suppress(InputChanged):
+                piece = store.read(table, scope, columns)
+                return piece, delivered.as_annotated(store, piece, context.dagster_type.typing_type)
+        piece = store.read(table, scope, columns)
+        return piece, delivered.as_annotated(store, piece, context.dagster_type.typing_type)
 
     def _replaced(self, context: dg.OutputContext, table: Table, scope: Scope, obj: Any) -> list[Commit]:
         """Replace the partitions that there is data for. Raises PartlyCommitted when others are missing."""
@@ -121,7 +143,7 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         book = receipts_of(step)
         keys = [partition.key for partition in scope.partitions]
         parents = parents_of(step, context.asset_key, keys)
-        reads = _note_unread(book, self.store(), parents)
+        reads = _note_unread(step, self.store(), parents)
         return Request(
             run_id=step.run_id,
             code_version=step.job_def.asset_layer.get(context.asset_key).code_version,
@@ -160,17 +182,26 @@ class ParquetPartitionIOManager(PartitionIOManager):
 
 
 def _note_unread(
-    book: ReceiptBook, store: Store, parents: Mapping[str | None, Sequence[tuple[str, str | None]]]
+    step: Any, store: Store, parents: Mapping[str | None, Sequence[tuple[str, str | None]]]
 ) -> list[Receipt]:
-    """Parents that no IO manager loaded (`deps=`): their commit records stand for what the body read."""
+    """Parents that no IO manager loaded (`deps=`): their commit records stand for what the body read.
+
+    Raises InputChanged when one was rewritten since the step began (retrying helps).
+    """
+    book = receipts_of(step)
     unread = sorted({p for group in parents.values() for p in group if not book.knows(*p)}, key=repr)
     if not unread:
         return []
-    found = store.last_commits({asset for asset, _ in unread}, {key for _, key in unread})
-    receipts = [
-        Receipt(asset, key, found[asset, key].fingerprint if (asset, key) in found else None, store)
-        for asset, key in unread
-    ]
+    commits = store.last_commits({asset for asset, _ in unread}, {key for _, key in unread})
+    began = events.began(step)
+    receipts = []
+    for asset, key in unread:
+        commit = commits.get((asset, key))
+        fingerprint = commit.fingerprint if commit is not None else None
+        if commit is not None and commit.committed_at > began:
+            fingerprint = fingerprint_at(store.history(asset, key), began)
+        receipts.append(Receipt(asset, key, fingerprint, store))
+    refuse_changed(receipts)
     for receipt in receipts:
         book.add(receipt.asset, receipt.partition, receipt.fingerprint)
     return receipts

@@ -22,6 +22,7 @@ from etl_project import faults
 from etl_project.storage import atomic
 from etl_project.storage.base import Commit, StoreBusy, Table
 from etl_project.storage.commits import from_json, to_json
+from etl_project.storage.footers import Footers
 
 FILE = "data.parquet"
 KEPT_RECORDS = 20
@@ -35,8 +36,10 @@ _PAUSE_SECONDS = 0.02
 class Lake:
     """A folder of Parquet files, `<asset>/<partition column>=<key>/data.parquet`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, cache: Path | None = None) -> None:
+        """`cache`: a folder in which the records of unchanged files may be remembered."""
         self.root = root
+        self._cache = cache
 
     def path(self, table: Table, key: str | None) -> Path:
         """The file of a partition, whether it exists or not."""
@@ -47,24 +50,29 @@ class Lake:
 
     def newest(self, table: Table) -> Path | None:
         """The file of the asset that was written last; its columns are those that all its files agree with."""
-        files = [(entry.stat().st_mtime_ns, entry.path) for entry in self._files(table.asset)]
+        files = []
+        for file in self._files(encoded(table.asset)):
+            with suppress(FileNotFoundError):
+                files.append((os.stat(file).st_mtime_ns, file))
         return Path(max(files)[1]) if files else None
-
-    def paths_of(self, asset: str) -> Iterator[Path]:
-        """All files of an asset."""
-        return (Path(entry.path) for entry in self._files(asset))
 
     def records(
         self, assets: Iterable[str] | None = None, partitions: Collection[str | None] | None = None
     ) -> Iterator[Commit]:
         """The newest record of every file, or of those given."""
-        names = [encoded(asset) for asset in assets] if assets is not None else self._asset_folders()
-        wanted = None if partitions is None else set(partitions)
+        names = self._asset_folders() if assets is None else [encoded(asset) for asset in assets]
+        wanted = None if partitions is None else {None if key is None else encoded(key) for key in partitions}
         for name in names:
-            for entry in self._files_in(self.root / name):
-                found = history(Path(entry.path))
-                if found and (wanted is None or found[-1].partition in wanted):
-                    yield found[-1]
+            files = list(self._files(name, wanted))
+            if self._cache is None or wanted is not None:
+                yield from (record for record in map(last_record, files) if record is not None)
+            else:
+                yield from Footers(self._cache / f"{name}.json").records(files, last_record)
+
+    def file_of(self, asset: str, partition: str | None) -> Path | None:
+        """The file of a partition, whatever its partition column is called."""
+        found = list(self._files(encoded(asset), {None if partition is None else encoded(partition)}))
+        return Path(found[0]) if found else None
 
     def _asset_folders(self) -> list[str]:
         if not self.root.is_dir():
@@ -72,20 +80,20 @@ class Lake:
         with os.scandir(self.root) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
-    def _files(self, asset: str) -> Iterator[os.DirEntry[str]]:
-        return self._files_in(self.root / encoded(asset))
-
-    def _files_in(self, folder: Path) -> Iterator[os.DirEntry[str]]:
-        """Data files in an asset's folder or one level below."""
+    def _files(self, asset_folder: str, partitions: Collection[str | None] | None = None) -> Iterator[str]:
+        """Where files of an asset are or, a partition's folder being empty, may be; of these partitions only."""
+        folder = self.root / asset_folder
         if not folder.is_dir():
             return
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    with os.scandir(entry.path) as inner:
-                        yield from (file for file in inner if file.name == FILE)
-                elif entry.name == FILE:
-                    yield entry
+                key = entry.name.partition("=")[2] if "=" in entry.name else None
+                if partitions is not None and key not in partitions:
+                    continue
+                if entry.name == FILE:
+                    yield entry.path
+                elif key is not None:
+                    yield f"{entry.path}/{FILE}"
 
 
 def encoded(name: str) -> str:
@@ -104,6 +112,12 @@ def history(path: Path) -> list[Commit]:
         return []
     earlier = [from_json(text) for text in json.loads(metadata.get(_EARLIER, b"[]"))]
     return [*earlier, from_json(metadata[_RECORD].decode())]
+
+
+def last_record(path: str) -> Commit | None:
+    """The newest commit record in a file's footer."""
+    found = history(Path(path))
+    return found[-1] if found else None
 
 
 def write(path: Path, batches: pa.RecordBatchReader, record: Commit, earlier: Sequence[Commit]) -> None:

@@ -8,6 +8,7 @@ read has been rewritten since. A book lives exactly as long as the step's execut
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -95,3 +96,9 @@ def stale(reads: Sequence[Receipt], lookup: Lookup) -> list[Receipt]:
     found = lookup({read.asset for read in reads}, {read.partition for read in reads})
     now_there = {key: commit.fingerprint for key, commit in found.items()}
     return [read for read in reads if now_there.get((read.asset, read.partition), UNKNOWN) != read.fingerprint]
+
+
+def fingerprint_at(history: Sequence[Commit], moment: datetime) -> str | None:
+    """What a partition's fingerprint was at that moment, by its records; None when it had none."""
+    before = [commit.fingerprint for commit in history if commit.committed_at <= moment]
+    return before[-1] if before else None

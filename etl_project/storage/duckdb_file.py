@@ -1,0 +1,105 @@
+"""The DuckDB file: opening it, waiting for whoever holds it, closing it on every path.
+
+Belongs here: connections, and nothing about tables. They are opened per operation: DuckDB gives the file to one process
+at a time, and a connection that leaks shuts everybody else out.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from etl_project.storage import atomic
+from etl_project.storage.base import StoreBusy, StoreUnavailable, WriteRefused
+from etl_project.storage.sql import quote
+
+CONFIG = {"custom_user_agent": "dagster"}
+"""The configuration of dagster-duckdb's resource: one process may open a file only with one configuration."""
+
+_HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+_FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 1.0
+
+
+class DuckDBFile:
+    """One database file, opened for as long as a block lasts."""
+
+    def __init__(self, path: Path, settings: Mapping[str, str | int]) -> None:
+        """`settings` are DuckDB's, set on every connection."""
+        self._path = path
+        self._settings = dict(settings)
+
+    @contextmanager
+    def writing(self, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that may write; the file is created where there is none. Raises StoreBusy (retrying helps)."""
+        atomic.make_folder(self._path.parent)
+        with self._opened(read_only=False, wait_seconds=wait_seconds) as connection:
+            yield connection
+
+    @contextmanager
+    def looking(self, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        """A connection for a look; None when there is no file yet. Raises StoreBusy (retrying helps)."""
+        if not self._path.exists():
+            yield None
+            return
+        with self._opened(read_only=True, wait_seconds=wait_seconds) as connection:
+            yield connection
+
+    @contextmanager
+    def _opened(self, read_only: bool, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        connection = self._open(read_only, wait_seconds)
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            for name, value in self._settings.items():
+                connection.execute(f"SET {quote(name)} = ?", [value])
+            yield connection
+        finally:
+            connection.close()
+
+    def _open(self, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
+        """Open the file, waiting with growing pauses for whoever holds it."""
+        deadline = time.monotonic() + wait_seconds
+        busy: duckdb.Error
+        for pause in pauses():
+            try:
+                return duckdb.connect(str(self._path), read_only=read_only, config=dict(CONFIG))
+            except duckdb.ConnectionException as error:
+                if read_only:
+                    read_only = False  # This process has the file open for writing already: join it at once.
+                    continue
+                busy, held = error, "open in this process with another configuration"
+            except duckdb.IOException as error:
+                holder = _HOLDER.search(str(error))
+                if "not a valid DuckDB" in str(error):
+                    raise WriteRefused(
+                        f"{self._path} is no DuckDB database: {error}. Retrying does not help."
+                    ) from error
+                if holder is None and "lock" not in str(error):
+                    raise unavailable(self._path, error) from error
+                busy = error
+                held = f"held by {holder['program']} (PID {holder['pid']})" if holder else "held by another process"
+            if time.monotonic() + pause > deadline:
+                raise StoreBusy(
+                    f"{self._path} is {held}; waited {wait_seconds:g} s. Nothing was changed; retrying helps once "
+                    "it is closed there."
+                ) from busy
+            time.sleep(pause)
+        raise AssertionError("the pauses never end")
+
+
+def unavailable(path: Path, error: Exception) -> StoreUnavailable:
+    """What to say when the machine, not the data, is at fault."""
+    return StoreUnavailable(f"{path}: {error}. Nothing was changed; retrying helps once the cause is gone.")
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait between tries, growing, without end."""
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * 1.6, _LONGEST_PAUSE_SECONDS)

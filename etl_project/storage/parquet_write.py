@@ -1,0 +1,209 @@
+"""One write to a folder of Parquet files: partition by partition, each changed by one rename.
+
+Belongs here: the order of the steps of a write. Everything is found out about all rows first; then each partition is
+looked at, judged, written and renamed, alone in its folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from etl_project.partitions import now
+from etl_project.storage import atomic, drift, lake, survey, verdict
+from etl_project.storage.base import Commit, PartlyCommitted, Request, Scope, Table, WriteRefused
+from etl_project.storage.drift import Column, Pair
+from etl_project.storage.duckdb_table import DuckDBTable
+from etl_project.storage.fingerprint import Typed
+from etl_project.storage.parquet_files import as_stored, escaped, file_columns, in_memory
+from etl_project.storage.payload import Payload
+from etl_project.storage.placement import column_type_for
+from etl_project.storage.refusal import DataFault, partly, refused, what
+from etl_project.storage.sql import Binds, quote, text
+from etl_project.storage.survey import EMPTY, Difference, Rows, Tally
+from etl_project.storage.verdict import Finding
+
+
+class ParquetWrite:
+    """One write: everything is found out about all rows first, then the partitions are replaced one by one."""
+
+    def __init__(
+        self,
+        files: lake.Lake,
+        wait_seconds: float,
+        connection: duckdb.DuckDBPyConnection,
+        table: Table,
+        scope: Scope,
+        request: Request,
+        rows: Payload,
+    ) -> None:
+        self._lake = files
+        self._wait_seconds = wait_seconds
+        self._connection = connection
+        self._table = table
+        self._scope = scope
+        self._request = request
+        self._payload = rows
+        self._column = None if scope.partitions[0].key is None else table.partition_column
+        self._schema_changes: tuple[str, ...] = ()
+
+    def run(self) -> list[Commit]:
+        """Replace every partition whose data is sound; PartlyCommitted names the others."""
+        targets, pairs = self._matched()
+        pairs, found = self._fitted(pairs)
+        incoming = self._incoming(pairs)
+        if None in found:
+            problems = survey.outside(self._connection, incoming, str(self._column))
+            raise WriteRefused(refused(self._table, self._scope, problems, "Deliver only rows of these partitions."))
+        done: list[Commit] = []
+        failures: dict[str | None, str] = {}
+        for n, partition in enumerate(self._scope.partitions):
+            try:
+                self._refuse_lost(n, found, pairs, incoming)
+                done.append(self._replace_one(n, found.get(n, EMPTY), targets, pairs, incoming))
+            except DataFault as fault:
+                if len(self._scope.partitions) == 1:
+                    raise
+                failures[partition.key] = str(fault)
+        if failures:
+            raise PartlyCommitted(partly(self._table, self._scope, len(done), failures), done, failures)
+        return done
+
+    def _matched(self) -> tuple[list[Column], list[Pair]]:
+        """All columns of the new files, and which of them come in; every refused difference at once."""
+        reference = self._reference()
+        known = reference if reference is not None else self._from_data()
+        plan = drift.plan(known, self._payload.columns, self._table.drift, self._column)
+        if plan.problems:
+            raise WriteRefused(refused(self._table, self._scope, plan.problems, "Deliver what the files hold."))
+        if reference is None:
+            self._schema_changes = ("files created",)
+        targets = [*known, *as_stored(plan.added)]
+        self._schema_changes += tuple(f"column {c.name!r} added as {c.type}" for c in targets[len(known) :])
+        return targets, list(drift.plan(targets, self._payload.columns, "evolve", self._column).pairs)
+
+    def _reference(self) -> list[Column] | None:
+        """The columns that all files have so far, or that the contract wants."""
+        newest = self._lake.newest(self._table)
+        if newest is not None:
+            return file_columns(self._connection, newest)
+        if self._table.contract_sql is None:
+            return None
+        with in_memory() as scratch:
+            made = DuckDBTable(scratch, self._table)
+            made.prepare(self._scope, self._payload.columns)
+            return as_stored(made.columns())
+
+    def _from_data(self) -> list[Column]:
+        columns = []
+        for column in self._payload.columns:
+            if not column.untyped:
+                columns.append(column)
+            elif self._column is not None and column.name.lower() == self._column.lower():
+                columns.append(Column(column.name, duckdb.sqltype(column_type_for(self._scope))))
+        if not columns:
+            problem = "the data has no column with a type"
+            raise WriteRefused(refused(self._table, self._scope, [problem], "Give the columns their types."))
+        return as_stored(columns)
+
+    def _incoming(self, pairs: Sequence[Pair]) -> Rows:
+        columns = [survey.stored_as(pair) for pair in pairs]
+        return verdict.placed(quote(self._payload.name), columns, self._table, self._scope)
+
+    def _fitted(self, pairs: list[Pair]) -> tuple[list[Pair], dict[int | None, Tally]]:
+        """Widen the columns whose values do not fit, where the policy allows it, and count again."""
+        checked = [pair for pair in pairs if pair.checked]
+        found = survey.tally(self._connection, self._incoming(pairs), checked)
+        lost = [p for n, p in enumerate(checked) if any(t.lost[n] for where, t in found.items() if where is not None)]
+        if self._table.drift == "freeze" or not any(pair.wider for pair in lost):
+            return pairs, found
+        wider = {p.source: as_stored([p.target._replace(type=duckdb.sqltype(p.wider))])[0] for p in lost if p.wider}
+        self._schema_changes += tuple(f"column {c.name!r} widened to {c.type}" for c in wider.values())
+        return self._fitted([p.into(wider[p.source]) if p.source in wider else p for p in pairs])
+
+    def _refuse_lost(self, n: int, found: dict[int | None, Tally], pairs: Sequence[Pair], incoming: Rows) -> None:
+        checked = [pair for pair in pairs if pair.checked]
+        counts = found[n].lost if n in found else ()
+        here = incoming._replace(only=(n,))
+        problems = [
+            survey.lost_values(self._connection, here, pair)
+            for pair, count in zip(checked, counts, strict=False)
+            if count
+        ]
+        if problems:
+            advice = "Deliver values that the column can hold."
+            raise DataFault(refused(self._table, Scope((self._scope.partitions[n],)), problems, advice))
+
+    def _replace_one(
+        self, n: int, new: Tally, targets: Sequence[Column], pairs: Sequence[Pair], incoming: Rows
+    ) -> Commit:
+        """One partition, alone in its folder: look at what is there, judge, write, rename."""
+        one = Scope((self._scope.partitions[n],))
+        path = self._lake.path(self._table, one.partitions[0].key)
+        with lake.turn(path.parent, self._wait_seconds, what(self._table, one)):
+            earlier = lake.history(path)
+            previous = earlier[-1] if earlier else None
+            there = self._there(path, one) if previous is not None else None
+            old = survey.tally(self._connection, there).get(0, EMPTY) if there is not None else EMPTY
+            changed = previous is None or old.fingerprint != new.fingerprint
+            if changed:
+                verdict.refuse_shrinking(self._table, one, self._request, {0: old.rows}, {0: new})
+            difference = verdict.plain_difference(old.rows, new.rows, changed)
+            if difference is None and there is not None and max(old.rows, new.rows) <= verdict.COMPARED_ROWS:
+                difference = self._difference(there, incoming, n)
+            finding = Finding(previous, old.rows, new, difference)
+            record = verdict.record(self._table, one.partitions[0], self._request, finding, now(), self._schema_changes)
+            if previous is not None and not changed and _says_the_same(record, previous):
+                self._request.still_owner()
+                return replace(previous, changed=False)
+            return self._written(path, record, earlier, self._select(n, targets, pairs, incoming))
+
+    def _there(self, path: Path, one: Scope) -> Rows:
+        relation = f"read_parquet([{text(escaped(path))}], hive_partitioning=false)"
+        columns = [Typed(c.name, quote(c.name), c.type) for c in file_columns(self._connection, path)]
+        return verdict.placed(relation, columns, self._table, one)
+
+    def _difference(self, there: Rows, incoming: Rows, n: int) -> Difference | None:
+        old = there._replace(placement=incoming.placement, only=(n,))
+        new = incoming._replace(only=(n,))
+        return survey.difference(self._connection, old, new).get(n)
+
+    def _select(
+        self, n: int, targets: Sequence[Column], pairs: Sequence[Pair], incoming: Rows
+    ) -> tuple[str, dict[str, Any]]:
+        """The partition's rows with all columns of the file, those that do not come as NULL."""
+        binds = Binds()
+        values = {pair.target.name: survey.stored_as(pair) for pair in pairs}
+        missing = {c.name: Typed(c.name, f"NULL::{c.type}", c.type) for c in targets if c.name not in values}
+        columns = [(values | missing)[c.name] for c in targets]
+        select = ", ".join(f"{c.value} AS {quote(c.name)}" for c in columns)
+        return f"SELECT {select} FROM {incoming.relation} {incoming._replace(only=(n,)).where(binds)}", binds.values
+
+    def _written(
+        self, path: Path, record: Commit, earlier: Sequence[Commit], select: tuple[str, dict[str, Any]]
+    ) -> Commit:
+        """One rename. An error after it is settled by what the file says."""
+        try:
+            with atomic.replacing(path, "parquet") as temporary:
+                statement, values = select
+                rows = self._connection.sql(statement, params=values or None)
+                lake.write(temporary, pa.RecordBatchReader.from_stream(rows), record, earlier)
+                self._request.still_owner()
+        except OSError:
+            if lake.history(path)[-1:] != [record]:
+                raise
+        return record
+
+
+def _says_the_same(record: Commit, previous: Commit) -> bool:
+    """Whether writing the file again would say nothing new."""
+    return (record.input_hash, record.code_version, record.fingerprint) == (
+        previous.input_hash,
+        previous.code_version,
+        previous.fingerprint,
+    )
