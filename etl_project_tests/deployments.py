@@ -47,6 +47,7 @@ class Place:
             [sys.executable, "-m", "etl_project.observe", *arguments],
             cwd=ROOT,
             env=self.environment(**more),
+            check=False,
             capture_output=True,
             text=True,
             timeout=240,
@@ -83,7 +84,7 @@ class Place:
         return found
 
     def last_commits(self) -> dict[tuple[str, str], tuple[int, str, bool]]:
-        """Of every (asset, day) in the warehouse: how many commits, the last fingerprint, whether the last one changed."""
+        """Of every (asset, day) in the warehouse: number of commits, last fingerprint, whether the last one changed."""
         rows = self.query(
             "select asset, partition_key, count(*), arg_max(fingerprint, sequence), arg_max(changed, sequence) "
             "from etl_commits group by all"

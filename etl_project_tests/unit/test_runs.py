@@ -1,0 +1,158 @@
+"""Which due runs are asked for now: pauses after failures, none after a permanent one, none beside a running one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.test_utils import create_run_for_test
+
+from etl_project import partitions, processes, runs, sensor, settings
+from etl_project.failures import FAILURE_TAG
+from etl_project.incoming.scan import Scan
+from etl_project.pending import Due, Node, SourceState
+from etl_project.situation import Project, Situation, due
+from etl_project.storage import Commit
+
+ENDED = datetime(2025, 3, 20, 12, tzinfo=UTC)
+DAY = date(2025, 3, 3)
+
+
+def failed(times: int, *, permanent: bool = False) -> list[runs.Attempt]:
+    return [runs.Attempt(permanent, True, ENDED - timedelta(hours=times - n)) for n in range(1, times + 1)]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "pause"),
+    [(1, timedelta(seconds=30)), (2, timedelta(minutes=1)), (4, timedelta(minutes=4)), (20, timedelta(hours=1))],
+)
+def test_a_transient_failure_is_asked_for_again_with_growing_pauses(attempts: int, pause: timedelta) -> None:
+    assert runs.wait_until(failed(attempts)) == ENDED + pause
+
+
+def test_a_permanent_failure_is_never_asked_for_as_it_is() -> None:
+    assert runs.wait_until([*failed(1, permanent=True), *failed(1)]) == runs.NEVER
+
+
+def test_what_was_never_tried_is_asked_for_at_once() -> None:
+    assert runs.wait_until([]) is None
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as made:
+        yield made
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    loaded = settings.load({"ETL_DATA_DIR": str(tmp_path)})
+    return Project(loaded, (), (Node("shop_files", source="shop"), Node("raw_shop", ("shop_files",))))
+
+
+@pytest.fixture
+def situation() -> Situation:
+    """One file waits for one day."""
+    scan = Scan((), (), (), 0, ())
+    return Situation(partitions.now(), {"shop": SourceState(waiting={DAY: "a file"})}, {"shop": scan}, {})
+
+
+def asked(project: Project, situation: Situation, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
+    return sensor.decide(project, situation, instance)[0]
+
+
+def the_one(project: Project, situation: Situation) -> Due:
+    [one] = due(project, situation)
+    return one
+
+
+def test_the_sensor_asks_for_the_due_day_with_its_assets(
+    project: Project, situation: Situation, instance: dg.DagsterInstance
+) -> None:
+    [request] = asked(project, situation, instance)
+    assert request.tags["dagster/partition"] == str(DAY)
+    assert {key.to_user_string() for key in request.asset_selection or ()} == {"shop_files", "raw_shop"}
+    assert asked(project, situation, instance)[0].run_key == request.run_key
+
+
+@pytest.mark.parametrize(
+    ("status", "tags"),
+    [
+        (dg.DagsterRunStatus.STARTED, {}),
+        (dg.DagsterRunStatus.STARTING, {}),
+        (dg.DagsterRunStatus.FAILURE, {FAILURE_TAG: "permanent"}),
+        (dg.DagsterRunStatus.FAILURE, {FAILURE_TAG: "transient"}),
+        (dg.DagsterRunStatus.FAILURE, {}),
+    ],
+)
+def test_a_run_for_the_same_state_holds_the_next_one_back(
+    project: Project,
+    situation: Situation,
+    instance: dg.DagsterInstance,
+    status: dg.DagsterRunStatus,
+    tags: dict[str, str],
+) -> None:
+    create_run_for_test(instance, status=status, tags={**runs.tags(the_one(project, situation)), **tags})
+    assert asked(project, situation, instance) == []
+
+
+def test_after_its_pause_a_transient_failure_is_asked_for_under_another_run_key(
+    project: Project, situation: Situation, instance: dg.DagsterInstance
+) -> None:
+    [first] = asked(project, situation, instance)
+    create_run_for_test(instance, status=dg.DagsterRunStatus.FAILURE, tags=runs.tags(the_one(project, situation)))
+    later = Situation(situation.at + timedelta(minutes=1), situation.sources, situation.scans, situation.commits)
+    [second] = asked(project, later, instance)
+    assert first.run_key != second.run_key, "Dagster drops a run key that it has seen before"
+
+
+def test_a_run_on_other_days_or_other_assets_holds_nothing_back(
+    project: Project, situation: Situation, instance: dg.DagsterInstance
+) -> None:
+    started = dg.DagsterRunStatus.STARTED
+    create_run_for_test(
+        instance, status=started, tags=partitions.run_tags(DAY + partitions.ONE_DAY, DAY + 9 * partitions.ONE_DAY)
+    )
+    create_run_for_test(
+        instance, status=started, tags=partitions.run_tags(DAY, DAY), asset_selection=frozenset({dg.AssetKey("other")})
+    )
+    assert len(asked(project, situation, instance)) == 1
+    create_run_for_test(instance, status=started, tags=partitions.run_tags(DAY - partitions.ONE_DAY, DAY))
+    assert asked(project, situation, instance) == []
+
+
+def test_a_run_whose_process_died_is_marked_as_failed_and_a_live_one_is_not(instance: dg.DagsterInstance) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    gone = processes.Owner(*processes.this_host(), child.pid, "1")
+    child.communicate()
+    started = dg.DagsterRunStatus.STARTED
+    dead = create_run_for_test(instance, status=started, tags=runs.owner_tag(gone))
+    alive = create_run_for_test(instance, status=started, tags=runs.owner_tag(gone, processes.this_process()))
+    nobodys = create_run_for_test(instance, status=started)
+    assert runs.bury_the_dead(instance) == [dead.run_id]
+    statuses = {run.run_id: run.status for run in instance.get_runs()}
+    assert statuses == {
+        dead.run_id: dg.DagsterRunStatus.FAILURE,
+        alive.run_id: started,
+        nobodys.run_id: started,
+    }
+
+
+def test_a_closed_day_is_committed_as_empty_only_where_its_source_allows_it(project: Project) -> None:
+    day = partitions.now().date() - partitions.ONE_DAY
+    before = day - partitions.ONE_DAY
+    scan = Scan((), (), (), 0, ())
+    made = Commit("raw_shop", str(before), 1, "run", None, "unknown", "x", 0, 1, None, None, None, True, ENDED)
+
+    def asked_for(empty: str | None) -> list[tuple[date, date]]:
+        state = SourceState(accepted={before: "a"}, empty_fingerprint=empty)
+        found = Situation(partitions.now(), {"shop": state}, {"shop": scan}, {("raw_shop", before): made})
+        return [(one.first, one.last) for one in due(project, found, closing=day)]
+
+    assert asked_for(None) == []
+    assert asked_for("nothing") == [(day, day)]
