@@ -34,6 +34,7 @@ class DuckDBTable:
         self.table = table
         self.schema = table.schema or "main"
         self.name = f"{quote(self.schema)}.{quote(table.name)}"
+        self._columns: list[Column] | None = None
 
     def exists(self) -> bool:
         """Whether the table is there. A view of that name is no table."""
@@ -44,7 +45,12 @@ class DuckDBTable:
         return bool(self._connection.execute(query, [self.schema, self.table.name]).fetchall())
 
     def columns(self) -> list[Column]:
-        """The table's columns in order, with what happens to those that get no value."""
+        """The table's columns in order, with what happens to those that get no value. Looked up once per change."""
+        if self._columns is None:
+            self._columns = self._look_up_columns()
+        return self._columns
+
+    def _look_up_columns(self) -> list[Column]:
         query = (
             "SELECT column_name, NOT is_nullable, column_default IS NOT NULL FROM duckdb_columns() "
             "WHERE database_name = current_database() AND lower(schema_name) = lower(?) "
@@ -72,6 +78,7 @@ class DuckDBTable:
 
     def add(self, columns: Sequence[Column]) -> list[str]:
         """Add nullable columns; says so."""
+        self._columns = None
         for column in columns:
             kind = _storable(column)
             self._connection.execute(f"ALTER TABLE {self.name} ADD COLUMN {quote(column.name)} {kind}")
@@ -79,6 +86,7 @@ class DuckDBTable:
 
     def widen(self, column: Column, kind: str) -> str:
         """Alter the column to a type that holds every old value; says so."""
+        self._columns = None
         try:
             self._connection.execute(f"ALTER TABLE {self.name} ALTER COLUMN {quote(column.name)} TYPE {kind}")
         except (duckdb.ProgrammingError, duckdb.DependencyException) as error:
@@ -132,6 +140,7 @@ class DuckDBTable:
             problem = f"the table has {old_rows} rows and no partition column {name!r}: nothing says which day they are"
             advice = "Set the asset's metadata 'partition_expression' to SQL that gives the day of an old row."
             raise WriteRefused(refused(self.table, scope, [problem], advice))
+        self._columns = None
         self._connection.execute(f"ALTER TABLE {self.name} ADD COLUMN {quote(name)} {kind}")
         if old_rows:
             self._fill(scope, name, kind, str(expression))

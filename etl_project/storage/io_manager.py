@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -19,6 +20,7 @@ from dagster import DagsterEvent
 from pydantic import Field
 
 from etl_project.failures import EtlError, as_failure, tag_run
+from etl_project.run_lock import RunLock
 from etl_project.storage import delivered, events
 from etl_project.storage.base import (
     Commit,
@@ -48,13 +50,13 @@ _TRIES = 3
 class PartitionIOManager(dg.ConfigurableIOManager):
     """Replaces exactly the partitions of the run and reads exactly those that an input maps to."""
 
+    run_lock: RunLock | None = Field(
+        default=None, description="Keeps two runs off one partition; without it the store alone decides who wins."
+    )
+
     @abstractmethod
     def store(self) -> Store:
         """The store behind this IO manager."""
-
-    def still_owner(self, context: dg.OutputContext) -> Callable[[], None]:
-        """What the store calls right before each commit; it raises when the run may no longer write."""
-        return lambda: None
 
     def default_schema(self) -> str | None:
         """The schema of tables whose asset names none."""
@@ -119,6 +121,11 @@ class PartitionIOManager(dg.ConfigurableIOManager):
             raise PartlyCommitted(missing_partitions(table, len(commits), missing), commits, missing)
         return commits
 
+    def _still_owner(self, table: Table, keys: Sequence[str | None]) -> Callable[[], None]:
+        """What the store calls right before each commit; it raises when the run has lost its lock."""
+        lock = self.run_lock
+        return (lambda: None) if lock is None else partial(lock.check, table.asset, keys)
+
     def _target(self, context: dg.OutputContext) -> tuple[Table, Scope]:
         partitions = context.asset_partitions_def if context.has_asset_partitions else None
         keys = context.asset_partition_keys if context.has_asset_partitions else []
@@ -150,7 +157,7 @@ class PartitionIOManager(dg.ConfigurableIOManager):
             input_hashes=book.input_hashes(parents),
             allow_shrink=step.dagster_run.tags.get(ALLOW_SHRINK_TAG, "").lower() == "true",
             reads=reads,
-            still_owner=self.still_owner(context),
+            still_owner=self._still_owner(table, keys),
         )
 
 

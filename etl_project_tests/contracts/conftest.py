@@ -98,13 +98,17 @@ def backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(params=[1, 2], ids=["once", "twice"])
-def bench(request: pytest.FixtureRequest, backend: str, tmp_path: Path, elsewhere: ProcessPoolExecutor) -> Bench:
+TWINS = [(name, times) for name in BACKENDS for times in (1, 2) if times == 2 or name in ("duckdb", "parquet")]
+
+
+@pytest.fixture(params=TWINS, ids=[f"{name}-{'twice' if times == 2 else 'once'}" for name, times in TWINS])
+def bench(request: pytest.FixtureRequest, tmp_path: Path, elsewhere: ProcessPoolExecutor) -> Bench:
     """Each write test runs with every write made once, and with its twin in which every write is made twice."""
-    return Bench(backend, tmp_path, elsewhere, request.param)
+    name, times = request.param
+    return Bench(name, tmp_path, elsewhere, times)
 
 
-@pytest.fixture
-def once(backend: str, tmp_path: Path, elsewhere: ProcessPoolExecutor) -> Bench:
-    """For tests that count commits."""
-    return Bench(backend, tmp_path, elsewhere)
+@pytest.fixture(params=["duckdb", "parquet"])
+def once(request: pytest.FixtureRequest, tmp_path: Path, elsewhere: ProcessPoolExecutor) -> Bench:
+    """For tests that count commits, and for those in which nothing is written."""
+    return Bench(request.param, tmp_path, elsewhere)

@@ -89,12 +89,12 @@ def test_a_frozen_column_is_not_widened(bench: Bench) -> None:
     ],
 )
 def test_a_value_that_would_change_is_refused(
-    bench: Bench, kept: pa.DataType, value: Any, sent: pa.DataType, lost: Any
+    once: Bench, kept: pa.DataType, value: Any, sent: pa.DataType, lost: Any
 ) -> None:
-    bench.replace(days(value, kind=kept), day(DAY))
-    before = bench.rows(day(DAY))
-    assert "cannot hold" in refusal(bench, days(lost, kind=sent))
-    assert bench.rows(day(DAY)) == before
+    once.replace(days(value, kind=kept), day(DAY))
+    before = once.rows(day(DAY))
+    assert "cannot hold" in refusal(once, days(lost, kind=sent))
+    assert once.rows(day(DAY)) == before
 
 
 @pytest.mark.parametrize(
@@ -110,12 +110,12 @@ def test_a_value_that_would_change_is_refused(
     ],
 )
 def test_a_column_never_changes_its_kind(
-    bench: Bench, kept: pa.DataType, value: Any, sent: pa.DataType, other: Any
+    once: Bench, kept: pa.DataType, value: Any, sent: pa.DataType, other: Any
 ) -> None:
-    bench.replace(days(value, kind=kept), day(DAY))
-    before = bench.rows(day(DAY))
-    assert "column 'n' is" in refusal(bench, days(other, kind=sent))
-    assert bench.rows(day(DAY)) == before
+    once.replace(days(value, kind=kept), day(DAY))
+    before = once.rows(day(DAY))
+    assert "column 'n' is" in refusal(once, days(other, kind=sent))
+    assert once.rows(day(DAY)) == before
 
 
 def test_whole_floats_go_into_an_integer_column(bench: Bench) -> None:

@@ -92,7 +92,7 @@ def regions(*rows: tuple[str, int]) -> pa.Table:
     return pa.table({"batch_date": [row[0] for row in rows], "n": [row[1] for row in rows]})
 
 
-@pytest.mark.parametrize("names", [("eu", "us"), ("it's", 'a "b"'), ("../..", "a/b"), ("€ 🙂", "x' OR 1=1 --")])
+@pytest.mark.parametrize("names", [("eu", "us"), ("€ 🙂", "x' OR 1=1 --")])
 def test_a_static_key_owns_its_value(bench: Bench, names: Sequence[str]) -> None:
     one, two = names
     both = scope_of(KEY, dg.StaticPartitionsDefinition([one, two]), [one, two])
