@@ -7,8 +7,7 @@ that is killed frees them by dying.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -51,11 +50,10 @@ class RunLock(dg.ConfigurableResource[None]):
             self._lease.release()
             self._lease = None
 
-    def committing(self, asset: str, keys: list[str | None]) -> AbstractContextManager[None]:
-        """Around the commit itself: raises LockLost when the run has lost the lock, and keeps it from being lost."""
-        if self._lease is None:
-            return nullcontext()
-        return self._lease.committing((asset, key if key is None or _is_day(key) else None) for key in keys)
+    def check(self, asset: str, keys: Sequence[str | None]) -> None:
+        """Return only while the run holds these partitions. Raises LockLost: the run must not commit any more."""
+        if self._lease is not None:
+            self._lease.check((asset, key if key is None or _is_day(key) else None) for key in keys)
 
 
 def jobs_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[Job]:

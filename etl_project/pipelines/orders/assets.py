@@ -70,7 +70,7 @@ def daily_report(context: dg.AssetExecutionContext, duckdb: DuckDBResource) -> p
         numbers = {name: float(row[name]) for name in ("revenue", "invoices", "customers", "returned_share")}
         chart = charts.get(key) or day_chart(key, [], [])
         context.add_asset_metadata(
-            {**numbers, "top_product": row["top_product"] or "none", "day": dg.MetadataValue.md(chart)},
+            {**numbers, "top_product": row["top_product"] or "none", "chart of the day": dg.MetadataValue.md(chart)},
             partition_key=key,
         )
     return report
