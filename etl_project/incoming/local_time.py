@@ -43,7 +43,7 @@ class LocalTimes:
     def _instants(self, micros: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The instants, and which local times do not exist."""
         minutes, which = np.unique(micros // _MINUTE, return_inverse=True)
-        shifts = [self._of_minute(int(minute)) for minute in minutes]
+        shifts = [self._shifts.get(minute) or self._of_minute(minute) for minute in minutes.tolist()]
         first = np.array([shift or 0 for shift, _ in shifts], dtype=np.int64)
         skipped = np.array([shift is None for shift, _ in shifts], dtype=bool)
         changing = np.array([shift != last for shift, last in shifts], dtype=bool)
@@ -55,13 +55,10 @@ class LocalTimes:
         return instants, missing
 
     def _of_minute(self, minute: int) -> tuple[_Shift, _Shift]:
-        """The shifts at the first and at the last microsecond of the minute."""
-        found = self._shifts.get(minute)
-        if found is None:
-            if len(self._shifts) >= _REMEMBERED:
-                self._shifts.clear()
-            found = self._shift(minute * _MINUTE), self._shift((minute + 1) * _MINUTE - 1)
-            self._shifts[minute] = found
+        """The shifts at the first and at the last microsecond of the minute, remembered."""
+        if len(self._shifts) >= _REMEMBERED:
+            self._shifts.clear()
+        found = self._shifts[minute] = self._shift(minute * _MINUTE), self._shift((minute + 1) * _MINUTE - 1)
         return found
 
     def _shift(self, micros: int) -> _Shift:

@@ -14,11 +14,11 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from etl_project.failures import Transient
-from etl_project.incoming import names
 from etl_project.incoming.spec import SourceSpec
 
 CLAIMS = ".taken"
@@ -29,6 +29,7 @@ VERSION = re.compile(r"[0-9]{6,}-[0-9a-f]{64}")
 
 _TEMPORARY = (".tmp", "~", ".swp", ".part")
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_ANY_DATE = re.compile(_DATE)
 _AHEAD = timedelta(days=1)
 
 
@@ -37,24 +38,34 @@ class CannotList(Transient):
 
 
 class Entry(NamedTuple):
-    """A settled regular file. `name` is its path below the drop folder, `path` where it is now."""
+    """A settled regular file. `name` is its path below `folder`: the drop folder, or a claim in it."""
 
     name: str
-    path: str
+    folder: str
     mtime_ns: int
     size: int
     inode: int
 
+    @property
+    def path(self) -> str:
+        """Where the file was when it was listed."""
+        return f"{self.folder}/{self.name}"
+
 
 class Waiting(NamedTuple):
-    """A settled file of a day that can be worked on."""
+    """An `Entry` with its day: a file that can be worked on."""
 
     name: str
-    path: str
+    folder: str
     day: date
     mtime_ns: int
     size: int
     inode: int
+
+    @property
+    def path(self) -> str:
+        """Where the file was when it was listed."""
+        return f"{self.folder}/{self.name}"
 
 
 class Unplaced(NamedTuple):
@@ -87,67 +98,70 @@ def scan(folder: Path, spec: SourceSpec, now: datetime) -> Scan:
     `now` is an aware UTC instant: it decides what is settled (`settle_seconds`) and what lies ahead.
     Raises CannotList (retrying helps) when the folder cannot be read; an unreadable subfolder is passed over.
     """
-    passed_over: list[PassedOver] = []
-    settled, unsettled = _settled(folder, spec, now, passed_over)
     days = _Days(spec, now.date())
+    root = os.fspath(folder)
+    passed_over: list[PassedOver] = []
+    claims = [claim.path for claim in _listing(os.path.join(root, CLAIMS), CLAIMS, passed_over)]
+    # What lies in a claim came before whatever has its name now, whatever their dates of change say.
+    claimed = _look(claims, days, spec, now, passed_over)
+    dropped = _look([root], days, spec, now, passed_over)
+    return Scan(
+        claimed.waiting + dropped.waiting,
+        claimed.undated + dropped.undated,
+        claimed.early + dropped.early,
+        claimed.unsettled + dropped.unsettled,
+        tuple(passed_over),
+    )
+
+
+def _look(folders: list[str], days: _Days, spec: SourceSpec, now: datetime, passed_over: list[PassedOver]) -> Scan:
+    """The files of some folders, oldest first. This loop runs once a file: it does no more than it must."""
+    now_ns = int(now.timestamp() * 1e9)
+    deadline_ns = now_ns - int(spec.settle_seconds * 1e9)
     waiting: list[Waiting] = []
     early: list[Waiting] = []
     undated: list[Unplaced] = []
-    for entry in settled:
-        day = days.place(entry.name)
-        if isinstance(day, str):
-            undated.append(Unplaced(entry, day))
-        else:
-            name, path, mtime_ns, size, inode = entry
-            (early if day > days.today else waiting).append(Waiting(name, path, day, mtime_ns, size, inode))
-    return Scan(tuple(waiting), tuple(undated), tuple(early), unsettled, tuple(passed_over))
-
-
-def _settled(folder: Path, spec: SourceSpec, now: datetime, passed_over: list[PassedOver]) -> tuple[list[Entry], int]:
-    """Settled files in the order in which they came (claimed ones first: they came before what replaced them)."""
-    deadline = now.timestamp() - spec.settle_seconds
-    horizon = now.timestamp()
-    settled: list[Entry] = []
     unsettled = 0
-    for name, entry in _files(os.fspath(folder), "", passed_over):
-        try:
-            stat = entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            continue
-        # A date of change in the future says nothing about the writer; the inode's own change time is this machine's.
-        changed = stat.st_mtime if stat.st_mtime <= horizon else stat.st_ctime
-        if changed > deadline:
-            unsettled += 1
-        else:
-            settled.append(Entry(name, entry.path, stat.st_mtime_ns, stat.st_size, stat.st_ino))
-    settled.sort(key=lambda entry: (entry.mtime_ns, names.order(entry.name)))
-    claimed, still_claimed = _claimed(folder, deadline, passed_over)
-    return claimed + settled, unsettled + still_claimed
-
-
-def _claimed(folder: Path, deadline: float, passed_over: list[PassedOver]) -> tuple[list[Entry], int]:
-    """Files that a killed run left in its claim; a claim as young as an unsettled file is still being worked on."""
-    left: list[Entry] = []
-    busy = 0
-    for claim in _listing(os.path.join(folder, CLAIMS), CLAIMS, passed_over):
-        for name, entry in _files(claim.path, "", passed_over):
+    for folder in folders:
+        claimed_ns = _claimed_at(folder)
+        for name, entry in _files(folder, "", passed_over):
             try:
                 stat = entry.stat(follow_symlinks=False)
-                taken_at = os.stat(os.path.dirname(entry.path)).st_mtime
             except FileNotFoundError:
                 continue
-            if taken_at > deadline:
-                busy += 1
+            mtime_ns = stat.st_mtime_ns
+            # A date of change in the future says nothing; the change time of the inode is this machine's own.
+            if max(claimed_ns, mtime_ns if mtime_ns <= now_ns else stat.st_ctime_ns) > deadline_ns:
+                unsettled += 1
+                continue
+            day = days.place(name)
+            if isinstance(day, str):
+                undated.append(Unplaced(Entry(name, folder, mtime_ns, stat.st_size, stat.st_ino), day))
             else:
-                left.append(Entry(name, entry.path, stat.st_mtime_ns, stat.st_size, stat.st_ino))
-    return sorted(left, key=lambda entry: (entry.mtime_ns, names.order(entry.name))), busy
+                file = Waiting(name, folder, day, mtime_ns, stat.st_size, stat.st_ino)
+                (early if day > days.today else waiting).append(file)
+    oldest_first = itemgetter(3, 0)
+    undated.sort(key=lambda one: (one.entry.mtime_ns, one.entry.name))
+    return Scan(
+        tuple(sorted(waiting, key=oldest_first)), tuple(undated), tuple(sorted(early, key=oldest_first)), unsettled, ()
+    )
+
+
+def _claimed_at(folder: str) -> int:
+    """When the claim was made (ns): one as young as an unsettled file is still being worked on. 0 for no claim."""
+    if os.path.basename(os.path.dirname(folder)) != CLAIMS:
+        return 0
+    try:
+        return os.stat(folder).st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _files(folder: str, prefix: str, passed_over: list[PassedOver]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Regular files below the folder, with their relative names; hidden and temporary names are left out."""
     for entry in _listing(folder, prefix, passed_over):
         name = entry.name
-        if name.startswith(".") or name.endswith(_TEMPORARY):
+        if name[0] == "." or name.endswith(_TEMPORARY):
             continue
         if prefix:
             name = f"{prefix}/{name}"
@@ -160,17 +174,16 @@ def _files(folder: str, prefix: str, passed_over: list[PassedOver]) -> Iterator[
             passed_over.append(PassedOver(name, what))
 
 
-def _listing(folder: str, name: str, passed_over: list[PassedOver]) -> list[os.DirEntry[str]]:
+def _listing(folder: str, name: str, passed_over: list[PassedOver]) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return list(entries)
+            yield from entries
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return
     except PermissionError as error:
         if not name:
             raise CannotList(f"{folder}: no permission to list it; allow this user to read and enter it.") from error
         passed_over.append(PassedOver(name, "a folder that this user may not list"))
-        return []
 
 
 class _Days:
@@ -192,9 +205,10 @@ class _Days:
             if found is None:
                 continue
             text = found[1]
-            other = first.fullmatch(name)
-            if other is not None and other[1] != text:
-                return f"the name holds two dates, {other[1]} and {text}; the pattern must say which one counts"
+            if _ANY_DATE.search(name, 0, found.start(1)):
+                other = first.fullmatch(name)
+                if other is not None and other[1] != text:
+                    return f"the name holds two dates, {other[1]} and {text}; the pattern must say which one counts"
             day = self._read.get(text)
             if day is None:
                 day = self._read[text] = self._day(text)
