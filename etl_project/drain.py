@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 from dagster._core.execution.plan.objects import StepFailureData
 
-from etl_project import partitions, processes, runs
+from etl_project import partitions, processes, run_lock, runs
 from etl_project.pending import Due
 from etl_project.situation import Project, Situation, due, look
 
@@ -96,7 +96,7 @@ def execute(deployment: Deployment, one: Due) -> Ended:
         instance=deployment.instance,
         run_config=QUIET,
         asset_selection=[dg.AssetKey.from_user_string(asset) for asset in one.assets],
-        tags={**runs.tags(one), **runs.owner_tag(processes.this_process())},
+        tags={**runs.tags(one), **run_lock.owner_tag(processes.this_process())},
         raise_on_error=False,
     )
     if result.success:
@@ -129,7 +129,7 @@ def _refuse_undated(deployment: Deployment, situation: Situation) -> int:
     result = deployment.jobs[runs.REFUSE_JOB].execute_in_process(
         instance=deployment.instance,
         run_config=QUIET,
-        tags=runs.owner_tag(processes.this_process()),
+        tags=run_lock.owner_tag(processes.this_process()),
         raise_on_error=False,
     )
     return sum(map(len, situation.undated.values())) if result.success else 0

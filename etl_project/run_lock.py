@@ -7,15 +7,19 @@ that is killed frees them by dying.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from etl_project import partitions, processes, runs
+from etl_project import partitions, processes
 from etl_project.failures import reported
 from etl_project.locks import Job, Lease, TaskLock
+
+OWNER_TAG = "etl/owner"
+"""Run tag: the processes that execute the run, so that a dead one can be told from a busy one."""
 
 
 class RunLock(dg.ConfigurableResource[None]):
@@ -76,6 +80,11 @@ def jobs_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[Job]:
     yield from ((asset, key) for asset in assets for key in keys)
 
 
+def owner_tag(*owners: processes.Owner) -> dict[str, str]:
+    """The tag that names the processes which execute a run."""
+    return {OWNER_TAG: json.dumps([owner.to_json() for owner in owners])}
+
+
 def _is_day(key: str) -> bool:
     try:
         return partitions.day_of(key).isoformat() == key
@@ -88,7 +97,7 @@ def _name_the_owner(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
     The parent counts too: under the multiprocess executor this process ends with its step, and the parent is the run's.
     """
-    if runs.OWNER_TAG not in run.tags:
+    if OWNER_TAG not in run.tags:
         parent = processes.parent_process()
         owners = [processes.this_process(), *([parent] if parent else [])]
-        instance.add_run_tags(run.run_id, runs.owner_tag(*owners))
+        instance.add_run_tags(run.run_id, owner_tag(*owners))

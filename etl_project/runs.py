@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
-from etl_project import partitions, processes
+from etl_project import partitions, processes, run_lock
 from etl_project.failures import FAILURE_TAG
 from etl_project.pending import Due
 
@@ -24,8 +24,6 @@ REFUSE_JOB = "refuse_undated_files"
 """The job that puts files which belong to no day into quarantine."""
 STATE_TAG = "etl/state"
 """Run tag: what made the run due; the same state is the same request."""
-OWNER_TAG = "etl/owner"
-"""Run tag: the processes that execute the run, so that a dead one can be told from a busy one."""
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(hours=1)
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -104,13 +102,8 @@ def bury_the_dead(instance: dg.DagsterInstance) -> list[str]:
     """Mark runs as failed whose processes died without a word; their ids. What they had committed stays committed."""
     buried = []
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)):
-        owners = [processes.Owner.from_json(owner) for owner in json.loads(run.tags.get(OWNER_TAG, "[]"))]
+        owners = [processes.Owner.from_json(owner) for owner in json.loads(run.tags.get(run_lock.OWNER_TAG, "[]"))]
         if owners and not any(processes.may_be_alive(owner) for owner in owners):
             instance.report_run_failed(run, "The process of this run died. What it had committed stays committed.")
             buried.append(run.run_id)
     return buried
-
-
-def owner_tag(*owners: processes.Owner) -> dict[str, str]:
-    """The tag that names the processes which execute a run."""
-    return {OWNER_TAG: json.dumps([owner.to_json() for owner in owners])}

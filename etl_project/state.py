@@ -19,7 +19,6 @@ from pathlib import Path
 
 from etl_project.failures import EtlError, Permanent, Transient
 from etl_project.processes import this_host
-from etl_project.storage.atomic import make_folder
 
 BUSY_SECONDS = 30.0
 """How long one statement waits for SQLite's own write lock, which a healthy process holds for milliseconds."""
@@ -69,7 +68,7 @@ def transaction(path: Path) -> Iterator[sqlite3.Connection]:
 
 def prepare(path: Path, schema: tuple[str, ...]) -> None:
     """Create the file, its folder and the tables (statements with IF NOT EXISTS); a few reads if all is there."""
-    make_folder(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with closing(connect(path, "rwc")) as db:
         db.execute("PRAGMA journal_mode = WAL")
         for statement in schema:
@@ -97,7 +96,7 @@ def join_host(path: Path) -> int:
 
 def _share_host(path: Path, mine: str) -> int:
     with ExitStack() as stack:
-        make_folder(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(f"{path}-host", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         stack.callback(os.close, descriptor)
         try:

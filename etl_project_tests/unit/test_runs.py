@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
-from etl_project import partitions, processes, runs, sensor, settings
+from etl_project import partitions, processes, run_lock, runs, sensor, settings
 from etl_project.failures import FAILURE_TAG
 from etl_project.incoming.scan import Scan
 from etl_project.pending import Due, Node, SourceState
@@ -131,8 +131,8 @@ def test_a_run_whose_process_died_is_marked_as_failed_and_a_live_one_is_not(inst
     gone = processes.Owner(*processes.this_host(), child.pid, "1")
     child.communicate()
     started = dg.DagsterRunStatus.STARTED
-    dead = create_run_for_test(instance, status=started, tags=runs.owner_tag(gone))
-    alive = create_run_for_test(instance, status=started, tags=runs.owner_tag(gone, processes.this_process()))
+    dead = create_run_for_test(instance, status=started, tags=run_lock.owner_tag(gone))
+    alive = create_run_for_test(instance, status=started, tags=run_lock.owner_tag(gone, processes.this_process()))
     nobodys = create_run_for_test(instance, status=started)
     assert runs.bury_the_dead(instance) == [dead.run_id]
     statuses = {run.run_id: run.status for run in instance.get_runs()}
