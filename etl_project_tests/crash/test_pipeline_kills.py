@@ -45,7 +45,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(prepared: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[tuple[object, ...]]]]:
+def undisturbed(
+    prepared: Place, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, list[tuple[object, ...]]]]:
     """What a run that nobody disturbs ends in."""
     place = copy_of(prepared, tmp_path_factory.mktemp("undisturbed"))
     place.drained()
@@ -74,7 +76,9 @@ def test_a_kill_is_harmless(
     assert place.last_commits() == commits, "a drain with nothing to do commits nothing"
 
 
-@pytest.mark.parametrize("fault", ["duckdb.between_delete_and_insert", "parquet.before_rename", "incoming.after_archive"])
+@pytest.mark.parametrize(
+    "fault", ["duckdb.between_delete_and_insert", "parquet.before_rename", "incoming.after_archive"]
+)
 @pytest.mark.parametrize("kind", ["full", "error"])
 def test_a_full_disk_or_an_io_error_is_harmless_too(
     fault: str, kind: str, prepared: Place, undisturbed: dict[str, list[tuple[object, ...]]], tmp_path: Path

@@ -1,0 +1,102 @@
+"""The run's lock around real runs: both executors, two runs that meet, a step process killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from etl_project.failures import FAILURE_TAG
+from etl_project.locks import LockBusy, TaskLock
+
+EXECUTORS = ["in_process", "multiprocess"]
+DAYS = ("2025-03-03", "2025-03-05")
+
+
+def start(data: Path, executor: str, days: tuple[str, str] = DAYS, **more: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "LOCKED_DATA": str(data), "EXECUTOR": executor, **more}
+    environment.pop("DAGSTER_HOME", None)
+    command = [sys.executable, "-W", "ignore", "-m", "etl_project_tests.crash.locked_project", *days]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def reached(data: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until the second asset's body is at work."""
+    while not (data / "reached").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+
+
+def stored(data: Path) -> list[tuple[object, ...]]:
+    with duckdb.connect(str(data / "w.duckdb"), read_only=True) as connection:
+        return connection.execute("select batch_date::varchar, n from second order by 1").fetchall()
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_while_a_run_is_at_work_nobody_else_gets_any_of_its_days(executor: str, tmp_path: Path) -> None:
+    (tmp_path / "told").write_text("wait")
+    process = start(tmp_path, executor)
+    reached(tmp_path, process)
+    lock = TaskLock(tmp_path / "state.sqlite")
+    for asset in ("first", "second"):
+        for day in ("2025-03-03", "2025-03-04", "2025-03-05"):
+            with pytest.raises(LockBusy, match=asset):
+                lock.take("another run", [(asset, day)], 0)
+    with lock.take("another run", [("second", "2025-03-06"), ("third", "2025-03-03")], 0):
+        pass
+    (tmp_path / "told").unlink()
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    with lock.take("another run", [("first", "2025-03-03"), ("second", "2025-03-05")], 0):
+        pass
+    assert len(stored(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_run_that_waits_in_vain_fails_as_retryable_and_names_the_holder(executor: str, tmp_path: Path) -> None:
+    (tmp_path / "told").write_text("wait")
+    holder = start(tmp_path, executor)
+    reached(tmp_path, holder)
+    other = start(tmp_path, executor, ("2025-03-05", "2025-03-09"))
+    output, _ = other.communicate()
+    assert other.returncode == 1
+    assert "2025-03-05" in output and "etrying helps" in output, output
+    (tmp_path / "told").unlink()
+    assert holder.wait() == 0
+    again = start(tmp_path, executor, ("2025-03-05", "2025-03-09"))
+    output, _ = again.communicate()
+    assert again.returncode == 0, output
+    assert len(stored(tmp_path)) == 7
+
+
+def test_a_run_that_meets_another_waits_for_it(tmp_path: Path) -> None:
+    (tmp_path / "told").write_text("wait")
+    holder = start(tmp_path, "in_process")
+    reached(tmp_path, holder)
+    other = start(tmp_path, "in_process", LOCK_WAIT="60")
+    time.sleep(1)
+    assert other.poll() is None
+    (tmp_path / "told").unlink()
+    assert (holder.wait(), other.wait()) == (0, 0)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_killed_process_frees_its_days_at_once(executor: str, tmp_path: Path) -> None:
+    (tmp_path / "told").write_text("die")
+    killed = start(tmp_path, executor)
+    output, _ = killed.communicate()
+    assert killed.returncode != 0, output
+    again = start(tmp_path, executor)
+    output, _ = again.communicate()
+    assert again.returncode == 0, output
+    assert stored(tmp_path) == [(str(date(2025, 3, day)), 1) for day in (3, 4, 5)]
+
+
+def test_the_failure_is_tagged_so_that_it_is_asked_for_again() -> None:
+    assert LockBusy("").retryable and FAILURE_TAG == "etl/failure"
