@@ -5,6 +5,7 @@ Belongs here: starting `etl` and reading back what it left, through fresh connec
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -23,6 +24,16 @@ TABLES = ("orders", "orders_rejects", "daily_sales", "daily_customers", "daily_r
 needs_real_files = pytest.mark.skipif(
     not REAL_FILES.is_dir(), reason=f"the real files (UCI Online Retail, one CSV a day) are not in {REAL_FILES}"
 )
+
+
+RUN_CHECKS = """
+import json, dagster as dg
+from etl_project.definitions import build_defs
+job = dg.define_asset_job("checks", selection=dg.AssetSelection.all_asset_checks())
+job = dg.Definitions.merge(build_defs(), dg.Definitions(jobs=[job])).resolve_job_def("checks")
+done = job.execute_in_process(run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}})
+print(json.dumps({e.check_name: e.passed for e in done.get_asset_check_evaluations()}))
+"""
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,20 @@ class Place:
             "from etl_commits group by all"
         )
         return {(str(asset), str(key)): (int(str(n)), str(f), bool(c)) for asset, key, n, f, c in rows}
+
+    def checks(self) -> dict[str, bool]:
+        """Run every asset check on its own, over all days, in a process of its own: which of them pass."""
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", RUN_CHECKS],
+            cwd=ROOT,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=True,
+        )
+        found: dict[str, bool] = json.loads(done.stdout)
+        return found
 
     def leftovers(self) -> list[str]:
         """Temporary and claimed files that should not be there once everything has run."""

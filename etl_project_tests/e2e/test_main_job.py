@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from etl_project import partitions
@@ -143,3 +144,23 @@ def test_a_wrong_setting_is_one_clear_line(place: Place, variable: str, value: s
     done = place.etl("status", **{variable: value})
     assert done.returncode == 2
     assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_the_checks_notice_rows_that_vanish_or_change_behind_their_backs(place: Place) -> None:
+    place.drop(f"{DAY}.csv", order_file(DAY))
+    place.drained()
+    assert place.checks() == {
+        "rows_in_equal_rows_stored_and_rejected": True,
+        "revenue_is_that_of_the_orders": True,
+        "no_refused_files": True,
+    }
+    with duckdb.connect(str(place.data / "warehouse.duckdb")) as connection:
+        connection.execute("delete from orders where line_no = 1 and invoice_no = (select max(invoice_no) from orders)")
+    assert place.checks() == {
+        "rows_in_equal_rows_stored_and_rejected": False,
+        "revenue_is_that_of_the_orders": False,
+        "no_refused_files": True,
+    }
+    place.drop(f"bad-{DAY}.csv", "")
+    place.drained(expected_exit=1)
+    assert place.checks()["no_refused_files"] is False

@@ -84,6 +84,19 @@ def test_an_upload_of_many_pieces_arrives_whole(receiver: ReceiverProcess) -> No
     assert receiver.take() == [body]
 
 
+def test_a_long_upload_that_turns_out_wrong_leaves_nothing(receiver: ReceiverProcess) -> None:
+    url = f"{receiver.url}/v1/incoming/orders/wrong.bin"
+    digest = {"Content-Digest": f"sha-256=:{'A' * 43}=:"}
+    response = httpx2.put(url, content=b"x" * 3_000_000, headers=headers("wrong", **digest))
+    assert response.status_code == 400
+    with begin_upload(receiver, "wrong.bin", "wrong", 3_000_001) as connection:
+        connection.sendall(b"x" * 3_000_000)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+    assert receiver.files() == []
+    assert receiver.temporaries() == []
+
+
 def test_of_200_requests_at_once_with_one_key_one_has_an_effect(receiver: ReceiverProcess) -> None:
     async def all_at_once() -> list[httpx2.Response]:
         limits = httpx2.Limits(max_connections=None)

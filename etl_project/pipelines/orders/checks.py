@@ -1,0 +1,32 @@
+"""What must hold between the tables of a day, whatever built them."""
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from etl_project import partitions
+
+DIFFERENT_REVENUE = """
+select coalesce(o.batch_date, s.batch_date) as day, coalesce(o.revenue, 0) as orders, coalesce(s.revenue, 0) as sales
+from (select batch_date, sum(quantity * unit_price) as revenue from orders group by batch_date) o
+full join (select batch_date, sum(revenue) as revenue from daily_sales group by batch_date) s using (batch_date)
+where coalesce(o.revenue, 0) <> coalesce(s.revenue, 0)
+  and ($first is null or day between $first::date and $last::date)
+order by day
+"""
+
+
+@dg.asset_check(asset="daily_sales", description="The revenue of daily_sales is that of orders, for every day.")
+def revenue_is_that_of_the_orders(
+    context: dg.AssetCheckExecutionContext, duckdb: DuckDBResource
+) -> dg.AssetCheckResult:
+    """Compare both sums over the days of the run; over all days when the check runs on its own."""
+    days = partitions.days_of_run(context.run.tags)
+    window = {"first": days and str(days[0]), "last": days and str(days[1])}
+    with duckdb.get_connection() as connection:
+        differing = connection.execute(DIFFERENT_REVENUE, window).fetchall()
+    return dg.AssetCheckResult(
+        passed=not differing,
+        description="; ".join(f"{day}: orders {orders}, daily_sales {sales}" for day, orders, sales in differing)
+        or None,
+        metadata={"days that differ": len(differing)},
+    )
