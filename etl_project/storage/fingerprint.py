@@ -18,6 +18,7 @@ VERSION = "1"
 
 _NARROW_INTEGERS = {"tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger"}
 _WIDE_INTEGERS = {"ubigint", "hugeint", "uhugeint"}
+_DECIMAL = "DECIMAL(38,18)"
 _MICROSECONDS = {"timestamp_s", "timestamp_ms"}
 
 
@@ -55,26 +56,27 @@ def _pair_hash(column: Typed) -> str:
     """hash(name, value), the value in the form that every lossless type of its kind shares."""
     name, value, kind = text(column.name.lower()), column.value, str(column.type.id)
     if kind == "decimal":
-        return _decimal_hash(name, value, dict(column.type.children))
+        return _decimal_hash(name, column)
     if kind in _WIDE_INTEGERS:
-        return _short_or_text(name, value, "BIGINT", f"({value})::VARCHAR")
+        return _short_or_text(name, column, "BIGINT", f"({value})::VARCHAR")
     if kind == "timestamp_ns":
-        return _short_or_text(name, value, "TIMESTAMP", f"({value})::VARCHAR")
+        return _short_or_text(name, column, "TIMESTAMP", f"({value})::VARCHAR")
     return f"hash({name}, ({value})::{_CANONICAL[kind]})" if kind in _CANONICAL else f"hash({name}, {value})"
 
 
-def _decimal_hash(name: str, value: str, shape: dict[str, int]) -> str:
+def _decimal_hash(name: str, column: Typed) -> str:
     """Decimals of every precision and scale that are equal in value hash alike."""
-    common = "DECIMAL(38,18)"
+    shape = dict(column.type.children)
     if shape["scale"] <= 18 and shape["precision"] - shape["scale"] <= 20:
-        return f"hash({name}, ({value})::{common})"
-    digits = f"({value})::VARCHAR"
+        return f"hash({name}, ({column.value})::{_DECIMAL})"
+    digits = f"({column.value})::VARCHAR"
     if shape["scale"]:
         digits = f"rtrim(rtrim({digits}, '0'), '.')"
-    return _short_or_text(name, value, common, digits)
+    return _short_or_text(name, column, _DECIMAL, digits)
 
 
-def _short_or_text(name: str, value: str, common: str, digits: str) -> str:
+def _short_or_text(name: str, column: Typed, common: str, digits: str) -> str:
     """Hash as the common type where the value fits it exactly, as text where it does not: by value, not by type."""
-    short = f"TRY_CAST({value} AS {common})"
-    return f"CASE WHEN {short} = {value} THEN hash({name}, {short}) ELSE hash({name}, {digits}) END"
+    short = f"TRY_CAST({column.value} AS {common})"
+    fits = f"TRY_CAST({short} AS {column.type}) = {column.value}"
+    return f"CASE WHEN {fits} THEN hash({name}, {short}) ELSE hash({name}, {digits}) END"
