@@ -41,9 +41,7 @@ class DataDirStorage(DagsterSqliteStorage):
         return {}
 
     @classmethod
-    def from_config_value(
-        cls, inst_data: Any, config_value: Mapping[str, Any]
-    ) -> Any:
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Any:
         """The storage at `<data>/dagster/storage`."""
         return cls.from_local(str(settings.load().dagster_home / "storage"), inst_data)
 
@@ -57,9 +55,7 @@ class DataDirComputeLogManager(LocalComputeLogManager):
         return {}
 
     @classmethod
-    def from_config_value(
-        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
-    ) -> Any:
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Any:
         """The logs at `<data>/dagster/compute_logs`."""
         return super().from_config_value(inst_data, {"base_dir": str(settings.load().dagster_home / "compute_logs")})
 
@@ -73,9 +69,7 @@ class DataDirArtifactStorage(LocalArtifactStorage):
         return {}
 
     @classmethod
-    def from_config_value(
-        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
-    ) -> Any:
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Any:
         """The artifacts at `<data>/dagster`."""
         return super().from_config_value(inst_data, {"base_dir": str(settings.load().dagster_home)})
 
