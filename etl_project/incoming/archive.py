@@ -53,33 +53,51 @@ def accepted_days(root: Path, spec: SourceSpec) -> dict[date, tuple[Accepted, ..
     return days
 
 
-def highest_sequence(root: Path, spec: SourceSpec, day: date) -> int:
-    """The sequence of the day's newest version over all names; 0 for a day without one."""
-    versions = _versions(os.fspath(day_folder(root, spec, day)), "")
-    return max((version.sequence for version in versions), default=0)
-
-
 def fingerprint(versions: Iterable[Accepted]) -> str:
     """The hash of a day's input: of the (name, sha256) of its versions, whatever their sequence. Empty has one too."""
     content = [[version.name, version.sha256] for version in sorted(versions, key=lambda v: names.order(v.name))]
     return hashlib.sha256(json.dumps(content, separators=(",", ":"), ensure_ascii=True).encode("ascii")).hexdigest()
 
 
-def accept(root: Path, spec: SourceSpec, day: date, name: str, copy: Path, sha256: str) -> Accepted:
-    """Make `copy` (complete, flushed to disk, on the archive's file system) the newest version of its name, in one
-    rename. The caller has made sure that it is not the current version already.
+class Day:
+    """The archive of one day for its one writer: read once, kept up to date by `accept`, so that a day of many files
+    costs no more than its files. Whoever holds it must be the only one who accepts files for the day."""
 
-    A kill leaves the copy where it was or the new version in place.
-    """
-    folder = day_folder(root, spec, day) / name
-    atomic.make_folder(folder)
-    sequence = highest_sequence(root, spec, day) + 1
-    target = folder / f"{sequence:06d}-{sha256}"
-    faults.reach("archive.before_rename")
-    os.rename(copy, target)
-    faults.reach("archive.after_rename")
-    atomic.sync_folder(folder)
-    return Accepted(name, sequence, sha256, target)
+    def __init__(self, root: Path, spec: SourceSpec, day: date) -> None:
+        self._folder = day_folder(root, spec, day)
+        self._one_file = spec.files_per_day == "latest"
+        versions = list(_versions(os.fspath(self._folder), ""))
+        self.highest = max((version.sequence for version in versions), default=0)
+        self._current = {version.name: version for version in _counting(versions, spec)}
+        self._by_content = {version.sha256: version for version in self._current.values()}
+
+    def holding(self, sha256: str) -> Accepted | None:
+        """The version with this content, if one of those that count has it."""
+        return self._by_content.get(sha256)
+
+    def accept(self, name: str, copy: Path, sha256: str) -> Accepted:
+        """Make `copy` (complete, flushed to disk, on the archive's file system) the newest version, in one rename.
+
+        The content must not be `holding` already. A kill leaves the copy where it was or the new version in place.
+        """
+        folder = self._folder / name
+        atomic.make_folder(folder)
+        version = Accepted(name, self.highest + 1, sha256, folder / f"{self.highest + 1:06d}-{sha256}")
+        faults.reach("archive.before_rename")
+        os.rename(copy, version.path)
+        faults.reach("archive.after_rename")
+        atomic.sync_folder(folder)
+        self._count(version)
+        return version
+
+    def _count(self, version: Accepted) -> None:
+        self.highest = version.sequence
+        superseded = [*self._current.values()] if self._one_file else [self._current.get(version.name)]
+        for old in superseded:
+            if old is not None:
+                del self._current[old.name]
+                self._by_content.pop(old.sha256, None)
+        self._current[version.name] = self._by_content[version.sha256] = version
 
 
 def day_folder(root: Path, spec: SourceSpec, day: date) -> Path:

@@ -10,6 +10,7 @@ import pytest
 
 from etl_project.incoming import archive
 from etl_project.incoming.archive import Accepted
+from etl_project.incoming.spec import SourceSpec
 from etl_project.storage import atomic
 
 from .world import DAY, SPEC, spec
@@ -21,7 +22,7 @@ def accept(root: Path, name: str, sha256: str, day: date = DAY) -> Accepted:
     atomic.make_folder(root / SPEC.name)
     copy = root / SPEC.name / ".etl-copy.tmp"
     copy.write_bytes(sha256.encode())
-    return archive.accept(root, SPEC, day, name, copy, sha256 * 64)
+    return archive.Day(root, SPEC, day).accept(name, copy, sha256 * 64)
 
 
 def test_the_layout_is_source_day_name_sequence_and_hash(tmp_path: Path) -> None:
@@ -49,6 +50,20 @@ def test_the_highest_sequence_of_the_day_is_the_day_where_one_file_is(tmp_path: 
     for name, sha256 in (("b.csv", "1"), ("c.csv", "2"), ("a.csv", "3")):
         accept(tmp_path, name, sha256)
     assert [v.name for v in archive.accepted(tmp_path, LATEST, DAY)] == ["a.csv"]
+
+
+@pytest.mark.parametrize("source", [SPEC, LATEST])
+def test_a_day_kept_in_memory_knows_what_the_folders_know(tmp_path: Path, source: SourceSpec) -> None:
+    atomic.make_folder(tmp_path / source.name)
+    kept = archive.Day(tmp_path, source, DAY)
+    for name, sha256 in (("b", "1"), ("a", "2"), ("b", "3"), ("b", "1"), ("c", "4"), ("a", "5")):
+        copy = tmp_path / source.name / ".etl-copy.tmp"
+        copy.write_bytes(b"")
+        kept.accept(name, copy, sha256 * 64)
+        read_anew = archive.Day(tmp_path, source, DAY)
+        assert vars(kept) == vars(read_anew)
+        counting = {version.sha256[0] for version in archive.accepted(tmp_path, source, DAY)}
+        assert {one for one in "12345" if kept.holding(one * 64)} == counting
 
 
 def test_sequences_pass_a_million(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import pytest
 
-from etl_project.incoming import archive, claim, quarantine, receive
+from etl_project.incoming import archive, claim, private_copy, quarantine, receive
 from etl_project.incoming.receive import CannotReceive
 
 from .test_scan import HOSTILE
@@ -241,7 +241,7 @@ def test_a_file_that_grows_while_it_is_read_waits(world: World) -> None:
     source: Any = Growing(path)
     target: IO[bytes]
     with tempfile.TemporaryFile() as target:
-        assert receive._copy_unchanged(source, target, waiting) is None
+        assert private_copy._copy_unchanged(source, target, waiting) is None
 
 
 def test_a_newer_file_under_the_name_of_one_that_was_read_stays(world: World) -> None:
