@@ -90,7 +90,7 @@ class Claims:
             Path(row["temporary"]).unlink(missing_ok=True)
             return upload
         if row["state"] == "landed":
-            self._settle(Upload(Path(row["temporary"]), Path(row["target"])))
+            _rename_once(Upload(Path(row["temporary"]), Path(row["target"])))
         return Answered(row["request"], row["body_sha256"], row["status"], row["answer"])
 
     def land(self, upload: Upload, body_sha256: str, status: int, answer: str) -> None:
@@ -110,7 +110,10 @@ class Claims:
         if landed != 1:
             raise ClaimLost("The upload took longer than its lease, and another request has taken the key over.")
         faults.reach("receiver.landed")
-        self._settle(upload)
+        # No need to sync the folder: should a power cut undo the rename, the temporary file is there again, and so is
+        # the record that has it renamed.
+        _rename_once(upload)
+        faults.reach("receiver.renamed")
 
     def release(self, upload: Upload) -> None:
         """Give the key up after a failure: unlanded, nothing of the upload stays; landed, anybody may finish it."""
@@ -189,13 +192,8 @@ class Claims:
         )
         return upload
 
-    def _settle(self, upload: Upload) -> None:
-        """The effect, on the disk. Repeating it changes nothing: the temporary file is gone."""
-        _rename_once(upload)
-        self._sync(upload.target.parent)
-        faults.reach("receiver.renamed")
-
     def _note(self, settled: list[Upload]) -> None:
+        """Note what happened, after it is on the disk: nobody looks for the temporary file of a `done` claim."""
         _sync_folders([upload.target.parent for upload in settled])
         with self._database.transaction(durable=False) as connection:
             connection.executemany(
