@@ -42,6 +42,16 @@ _SCHEMA = pa.schema(
 )
 
 
+def delivery_definitions(sending: Outgoing | None, data_dir: Path) -> dg.Definitions:
+    """The asset and the sensor, or nothing while no address is set."""
+    if sending is None:
+        return dg.Definitions()
+    records = data_dir / "delivery.sqlite"
+    return dg.Definitions(
+        assets=[report_delivery_asset(sending, records)], sensors=[run_failure_alert(sending, records)]
+    )
+
+
 def report_delivery_asset(sending: Outgoing, records: Path, report: str = "daily_report") -> dg.AssetsDefinition:
     """The daily asset that posts `report`, a table with one row a day, once for each content of a day."""
 

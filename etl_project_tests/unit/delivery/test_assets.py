@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from etl_project.assets import WAREHOUSE, daily_partitions, single_run
-from etl_project.delivery.assets import report_delivery_asset, run_failure_alert
+from etl_project.delivery.assets import delivery_definitions, report_delivery_asset, run_failure_alert
 from etl_project.delivery.settings import Outgoing
 from etl_project.failures import FAILURE_TAG
 from etl_project.storage import DuckDBPartitionIOManager
@@ -105,6 +105,15 @@ def test_an_unreachable_receiver_fails_the_run_retryably(project: Project) -> No
     instance = dg.DagsterInstance.ephemeral()
     assert not project.run(outgoing(f"http://127.0.0.1:{free_port()}/", attempts=1), instance).success
     assert instance.get_runs()[0].tags[FAILURE_TAG] == "transient"
+
+
+def test_without_an_address_there_is_neither_asset_nor_sensor(tmp_path: Path) -> None:
+    off = delivery_definitions(None, tmp_path)
+    assert not off.assets
+    assert not off.sensors
+    on = delivery_definitions(outgoing("https://example.org/"), tmp_path)
+    assert [asset.key.to_user_string() for asset in on.assets or ()] == ["report_delivery"]  # type: ignore[union-attr]
+    assert [sensor.name for sensor in on.sensors or ()] == ["run_failure_alert"]
 
 
 @dg.op
