@@ -9,8 +9,6 @@ made from, so a changed report is due again and an unchanged one is not.
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context` as it stands.
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -21,10 +19,8 @@ import pyarrow as pa
 
 from etl_project import partitions
 from etl_project.assets import daily_table
-from etl_project.delivery.client import DeliveryClient, DeliveryRejected, Outcome, endpoint_name
-from etl_project.delivery.database import Database
-from etl_project.delivery.records import Deliveries
-from etl_project.delivery.settings import Outgoing
+from etl_project.delivery.client import DeliveryClient, DeliveryRejected, Outcome
+from etl_project.delivery.resource import Delivery
 from etl_project.failures import EtlError, as_failure, tag_run
 
 ALERT = "run_failure"
@@ -42,25 +38,29 @@ _SCHEMA = pa.schema(
 )
 
 
-def delivery_definitions(sending: Outgoing | None, data_dir: Path) -> dg.Definitions:
-    """The asset and the sensor, or nothing while no address is set."""
-    if sending is None:
-        return dg.Definitions()
-    records = data_dir / "delivery.sqlite"
-    return dg.Definitions(
-        assets=[report_delivery_asset(sending, records)], sensors=[run_failure_alert(sending, records)]
-    )
+def delivery_definitions(delivery: Delivery) -> dg.Definitions:
+    """The resource always; the asset and the sensor only where there is an address to post to."""
+    resources = {"delivery": delivery}
+    if delivery.sending is None:
+        return dg.Definitions(resources=resources)
+    asset, sensor = report_delivery_asset(delivery.sending.since), run_failure_alert(delivery)
+    return dg.Definitions(assets=[asset], sensors=[sensor], resources=resources)
 
 
-def report_delivery_asset(sending: Outgoing, records: Path, report: str = "daily_report") -> dg.AssetsDefinition:
-    """The daily asset that posts `report`, a table with one row a day, once for each content of a day."""
+def report_delivery_asset(since: date | None = None, report: str = "daily_report") -> dg.AssetsDefinition:
+    """The daily asset that posts `report`, a table with one row a day, once for each content of a day.
+
+    Days before `since` are left alone. It needs the resource `delivery`.
+    """
 
     @daily_table(Path(__file__).parent, name="report_delivery", ins={"rows": dg.AssetIn(report)}, kinds={"http"})
-    def report_delivery(context: dg.AssetExecutionContext, rows: pa.Table) -> pa.Table:
+    def report_delivery(
+        context: dg.AssetExecutionContext, rows: pa.Table, delivery: dg.ResourceParam[Delivery]
+    ) -> pa.Table:
         """The day's report, posted to ETL_DELIVERY_URL with at most one effect; one row for each confirmation."""
-        days = [row for row in rows.to_pylist() if sending.since is None or row["batch_date"] >= sending.since]
+        days = [row for row in rows.to_pylist() if since is None or row["batch_date"] >= since]
         try:
-            with open_client(sending, records, context.log) as (client, _):
+            with delivery.open(context.log) as (client, _):
                 outcomes = {row["batch_date"]: outcome for row, outcome in deliver_days(client, report, days)}
         except EtlError as error:
             tag_run(context.instance, context.run.run_id, error)
@@ -70,7 +70,7 @@ def report_delivery_asset(sending: Outgoing, records: Path, report: str = "daily
     return report_delivery
 
 
-def run_failure_alert(sending: Outgoing, records: Path) -> dg.SensorDefinition:
+def run_failure_alert(delivery: Delivery) -> dg.SensorDefinition:
     """The sensor that posts every run that failed within the last day, once.
 
     It compares failed runs with confirmed deliveries at every tick. Dagster's own failure sensors move on when their
@@ -85,25 +85,12 @@ def run_failure_alert(sending: Outgoing, records: Path) -> dg.SensorDefinition:
         description="Posts every failed run to ETL_DELIVERY_URL, once.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        # A tick has 60 s; what does not get through now is tried again by the next one.
-        impatient = replace(sending, attempts=2, total_seconds=min(20.0, sending.total_seconds))
-        with open_client(impatient, records, context.log) as (client, deliveries):
-            known = deliveries.settled(endpoint_name(sending.url), f"{ALERT}/")
+        with delivery.impatient().open(context.log) as (client, deliveries):
+            known = deliveries.settled(client.endpoint, f"{ALERT}/")
             posted = [post_alert(client, alert) for alert in failed_runs(context.instance, known)]
         return dg.SkipReason(f"{len(posted)} failed runs posted" if posted else "No failed run that is not posted yet.")
 
     return sensor
-
-
-@contextmanager
-def open_client(sending: Outgoing, records: Path, log: Any) -> Iterator[tuple[DeliveryClient, Deliveries]]:
-    """A client on its records, closed at the end."""
-    database = Database(records)
-    try:
-        deliveries = Deliveries(database)
-        yield DeliveryClient(sending, deliveries, log), deliveries
-    finally:
-        database.close()
 
 
 def deliver_days(

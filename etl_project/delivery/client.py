@@ -81,6 +81,7 @@ class DeliveryClient:
     """Posts contents to the one endpoint of its settings, recording every delivery."""
 
     def __init__(self, settings: Outgoing, deliveries: Deliveries, log: logging.Logger) -> None:
+        self.endpoint = endpoint_name(settings.url)
         self._settings = settings
         self._deliveries = deliveries
         self._log = log
@@ -103,7 +104,7 @@ class DeliveryClient:
         except (TypeError, ValueError) as error:
             raise DeliveryRejected(f"{asset} {day}: the content is not JSON ({error}); convert it first.") from error
         delivery = self._deliveries.plan(
-            endpoint_name(self._settings.url), asset, day, content_hash, lambda old: self._key(asset, day, content, old)
+            self.endpoint, asset, day, content_hash, lambda old: self._key(asset, day, content, old)
         )
         faults.reach("delivery.planned")
         if delivery.state == "sent":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 
 from etl_project.assets import WAREHOUSE, daily_partitions, single_run
 from etl_project.delivery.assets import delivery_definitions, report_delivery_asset, run_failure_alert
+from etl_project.delivery.resource import Delivery
 from etl_project.delivery.settings import Outgoing
 from etl_project.failures import FAILURE_TAG
+from etl_project.settings import SettingsError
 from etl_project.storage import DuckDBPartitionIOManager
 from etl_project_tests.unit.delivery.servers import Script, answer, free_port, outgoing
 
@@ -40,8 +43,11 @@ class Project:
             return pa.Table.from_pylist(rows, schema=schema)
 
         return dg.materialize(
-            [daily_report, report_delivery_asset(sending, self.folder / "delivery.sqlite")],
-            resources={WAREHOUSE: DuckDBPartitionIOManager(url=str(self.folder / "w.duckdb"))},
+            [daily_report, report_delivery_asset(sending.since)],
+            resources={
+                WAREHOUSE: DuckDBPartitionIOManager(url=str(self.folder / "w.duckdb")),
+                "delivery": Delivery(sending, self.folder / "delivery.sqlite"),
+            },
             tags={"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[-1]},
             instance=instance,
             raise_on_error=False,
@@ -108,10 +114,10 @@ def test_an_unreachable_receiver_fails_the_run_retryably(project: Project) -> No
 
 
 def test_without_an_address_there_is_neither_asset_nor_sensor(tmp_path: Path) -> None:
-    off = delivery_definitions(None, tmp_path)
+    off = delivery_definitions(Delivery(None, tmp_path))
     assert not off.assets
     assert not off.sensors
-    on = delivery_definitions(outgoing("https://example.org/"), tmp_path)
+    on = delivery_definitions(Delivery(outgoing("https://example.org/"), tmp_path))
     assert [asset.key.to_user_string() for asset in on.assets or ()] == ["report_delivery"]  # type: ignore[union-attr]
     assert [sensor.name for sensor in on.sensors or ()] == ["run_failure_alert"]
 
@@ -137,11 +143,11 @@ def test_every_failed_run_is_posted_once_and_an_unreachable_receiver_loses_none(
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         works.execute_in_process(instance=instance)
         failed = [breaks.execute_in_process(instance=instance, raise_on_error=False).run_id for _ in range(2)]
-        unreachable = run_failure_alert(outgoing(f"http://127.0.0.1:{free_port()}/", attempts=1), records)
+        unreachable = run_failure_alert(Delivery(outgoing(f"http://127.0.0.1:{free_port()}/", attempts=1), records))
         with pytest.raises(Exception, match="no confirmation"):
             unreachable(dg.build_sensor_context(instance))
         with script.serving() as port:
-            sensor = run_failure_alert(outgoing(f"http://127.0.0.1:{port}/"), records)
+            sensor = run_failure_alert(Delivery(outgoing(f"http://127.0.0.1:{port}/"), records))
             for _ in range(3):
                 sensor(dg.build_sensor_context(instance))
             failed.append(breaks.execute_in_process(instance=instance, raise_on_error=False).run_id)
@@ -155,9 +161,14 @@ def test_a_refused_alert_is_shown_once_and_not_posted_for_ever(tmp_path: Path) -
     script = Script(answer(400))
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance, script.serving() as port:
         breaks.execute_in_process(instance=instance, raise_on_error=False)
-        sensor = run_failure_alert(outgoing(f"http://127.0.0.1:{port}/"), tmp_path / "delivery.sqlite")
+        sensor = run_failure_alert(Delivery(outgoing(f"http://127.0.0.1:{port}/"), tmp_path / "delivery.sqlite"))
         with pytest.raises(Exception, match="refused with 400"):
             sensor(dg.build_sensor_context(instance))
         for _ in range(2):
             sensor(dg.build_sensor_context(instance))
     assert len(script.requests) == 1
+
+
+def test_a_delivery_without_an_address_says_which_setting_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="ETL_DELIVERY_URL is not set"):
+        Delivery(None, tmp_path).open(logging.getLogger()).__enter__()
