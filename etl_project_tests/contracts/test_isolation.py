@@ -30,20 +30,29 @@ def test_two_threads_that_write_one_empty_day_leave_one_of_their_row_sets(backen
 
 
 def test_two_writers_that_both_found_the_day_empty_do_not_both_insert(backend: str, tmp_path: Path) -> None:
-    """The second writer looks before the first commits, and commits after it."""
+    """The second writer comes between the first one's look at the day and its commit.
+
+    Where it may commit first, the first one looks again; where it has to wait, it goes second.
+    """
     world.write(backend, tmp_path, world.days(1, 5), 0)
-    calls = []
+    others = []
+
+    def second_writer() -> None:
+        store = open_store(backend, tmp_path)
+        store.replace(world.TABLE, ONE, world.rows(ONE, 1), Request("the other"))
 
     def overtaken() -> None:
-        calls.append(1)
-        if len(calls) == 1 and backend != "parquet":
-            open_store(backend, tmp_path).replace(world.TABLE, ONE, world.rows(ONE, 1), Request("the other"))
+        if not others:
+            others.append(threading.Thread(target=second_writer))
+            others[0].start()
+            others[0].join(0.5 if backend == "parquet" else None)
 
     store = open_store(backend, tmp_path)
     store.replace(world.TABLE, ONE, world.rows(ONE, 2), Request("the slow one", still_owner=overtaken))
-    assert list(world.versions(backend, tmp_path, ONE).values()) == [2]
-    expected = ["the slow one"] if backend == "parquet" else ["the other", "the slow one"]
-    assert [commit.run_id for commit in store.history("orders", "2024-01-01")] == expected
+    others[0].join()
+    order = ["the slow one", "the other"] if backend == "parquet" else ["the other", "the slow one"]
+    assert [commit.run_id for commit in store.history("orders", "2024-01-01")] == order
+    assert list(world.versions(backend, tmp_path, ONE).values()) == [1 if backend == "parquet" else 2]
 
 
 def test_processes_that_write_one_empty_day_leave_one_of_their_row_sets(backend: str, tmp_path: Path) -> None:
