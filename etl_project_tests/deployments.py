@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -33,6 +34,22 @@ job = dg.define_asset_job("checks", selection=dg.AssetSelection.all_asset_checks
 job = dg.Definitions.merge(build_defs(), dg.Definitions(jobs=[job])).resolve_job_def("checks")
 done = job.execute_in_process(run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}})
 print(json.dumps({e.check_name: e.passed for e in done.get_asset_check_evaluations()}))
+"""
+
+MATERIALIZE = """
+import json, sys, dagster as dg
+from datetime import date
+from etl_project import drain, instance, partitions
+from etl_project.definitions import build_defs
+first, last = map(date.fromisoformat, sys.argv[2:])
+with instance.opened() as opened:
+    job = build_defs().resolve_job_def("build_days")
+    tags = partitions.run_tags(first, last)
+    done = job.execute_in_process(
+        instance=opened, tags=tags, asset_selection=[dg.AssetKey(sys.argv[1])],
+        raise_on_error=False, run_config=drain.QUIET,
+    )
+print(json.dumps([drain._complaint(event.step_failure_data) for event in done.get_step_failure_events()]))
 """
 
 
@@ -104,8 +121,18 @@ class Place:
 
     def checks(self) -> dict[str, bool]:
         """Run every asset check on its own, over all days, in a process of its own: which of them pass."""
+        found: dict[str, bool] = self._python(RUN_CHECKS)
+        return found
+
+    def materialized(self, asset: str, first: date, last: date) -> list[str]:
+        """Build one asset over these days, as a backfill from the UI does: the complaints of the failed steps."""
+        found: list[str] = self._python(MATERIALIZE, asset, str(first), str(last))
+        return found
+
+    def _python(self, script: str, *arguments: str) -> Any:
+        """What a script prints as JSON, in a process of its own."""
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", RUN_CHECKS],
+            [sys.executable, "-W", "ignore", "-c", script, *arguments],
             cwd=ROOT,
             env=self.environment(),
             capture_output=True,
@@ -113,8 +140,7 @@ class Place:
             timeout=240,
             check=True,
         )
-        found: dict[str, bool] = json.loads(done.stdout)
-        return found
+        return json.loads(done.stdout)
 
     def leftovers(self) -> list[str]:
         """Temporary and claimed files that should not be there once everything has run."""

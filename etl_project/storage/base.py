@@ -190,6 +190,10 @@ class ReadRefused(Permanent):
     """There is nothing to read there, or not in that form. Retrying does not help."""
 
 
+class InputMissing(Permanent):
+    """An input was never committed: missing is not empty. Nothing was changed; build the input first."""
+
+
 class PartlyCommitted(Permanent):
     """Some partitions of a range are at fault: the others are committed, these keep their old rows."""
 

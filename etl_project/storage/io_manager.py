@@ -37,7 +37,7 @@ from etl_project.storage.base import (
 from etl_project.storage.duckdb import DuckDBStore
 from etl_project.storage.lineage import parents_of
 from etl_project.storage.parquet import ParquetStore
-from etl_project.storage.receipts import fingerprint_at, receipts_of, refuse_changed
+from etl_project.storage.receipts import fingerprint_at, receipts_of, refuse_changed, refuse_missing
 from etl_project.storage.refusal import missing_partitions
 from etl_project.storage.scopes import scope_of, table_of
 
@@ -93,6 +93,7 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         try:
             table, scope = self._source(context)
             piece, rows = self._read(context, table, scope)
+            refuse_missing(piece.reads, self.store())
         except EtlError as error:
             raise _failure(context, error) from error
         book = receipts_of(context.step_context)
@@ -208,6 +209,7 @@ def _note_unread(
         if commit is not None and commit.committed_at > began:
             fingerprint = fingerprint_at(store.history(asset, key), began)
         receipts.append(Receipt(asset, key, fingerprint, store))
+    refuse_missing([read for read in receipts if (read.asset, read.partition) not in commits], store)
     refuse_changed(receipts)
     for receipt in receipts:
         book.add(receipt.asset, receipt.partition, receipt.fingerprint)

@@ -12,9 +12,11 @@ from datetime import datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from etl_project.storage.base import UNKNOWN, Commit, InputChanged, Receipt, input_hash
+from etl_project.storage.base import UNKNOWN, Commit, InputChanged, InputMissing, Receipt, Store, input_hash
 
 Lookup = Callable[[Iterable[str], Collection[str | None]], Mapping[tuple[str, str | None], Commit]]
+
+_SHOWN = 10
 
 
 class ReceiptBook:
@@ -86,6 +88,22 @@ def refuse_changed(reads: Sequence[Receipt], own: Callable[[Receipt], Lookup | N
         raise InputChanged(
             f"{names} was rewritten after it had been read. Nothing was changed; retrying helps: it reads it anew."
         )
+
+
+def refuse_missing(reads: Sequence[Receipt], store: Store) -> None:
+    """Refuse partitions that were never committed, of assets with other commits in the store.
+
+    Raises InputMissing (retrying does not help before they are built).
+    """
+    for asset in sorted({read.asset for read in reads if read.fingerprint is None}):
+        missing = [str(read.partition) for read in reads if read.asset == asset and read.fingerprint is None]
+        if store.last_commits([asset]):
+            more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+            raise InputMissing(
+                f"Input {asset!r} was never committed for {', '.join(missing[:_SHOWN])}{more}. Missing is not empty, "
+                f"so nothing was changed. Retrying does not help. Materialize {asset!r} for these partitions first, "
+                "or leave them out."
+            )
 
 
 def stale(reads: Sequence[Receipt], lookup: Lookup) -> list[Receipt]:

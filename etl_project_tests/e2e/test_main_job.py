@@ -164,3 +164,31 @@ def test_the_checks_notice_rows_that_vanish_or_change_behind_their_backs(place: 
     place.drop(f"bad-{DAY}.csv", "")
     place.drained(expected_exit=1)
     assert place.checks()["no_refused_files"] is False
+
+
+@pytest.mark.parametrize("asset", ["orders", "daily_sales", "daily_customers", "daily_report"])
+def test_a_table_asked_for_a_day_that_never_came_is_refused_not_written_as_empty(place: Place, asset: str) -> None:
+    place.drop(f"{DAY}.csv", order_file(DAY))
+    place.drained()
+    before = place.tables()
+    [complaint] = place.materialized(asset, DAY, DAY + timedelta(days=2))
+    assert "never committed for 2025-03-04, 2025-03-05" in complaint and "Missing is not empty" in complaint
+    assert place.tables() == before
+    assert place.materialized(asset, DAY, DAY) == []
+    assert place.tables() == before
+
+
+def test_what_lies_downstream_of_a_table_rebuilt_by_hand_becomes_pending_by_itself(place: Place) -> None:
+    place.drop(f"{DAY}.csv", order_file(DAY))
+    place.drained()
+    with duckdb.connect(str(place.data / "warehouse.duckdb")) as connection:
+        connection.execute("update orders set quantity = quantity + 1")
+    assert place.materialized("orders", DAY, DAY) == [], "an edited table is put right by building it again"
+    before = place.last_commits()
+    place.drained()
+    assert place.last_commits() == before, "the fingerprint is the one it had, so nothing downstream is due"
+    with duckdb.connect(str(place.data / "warehouse.duckdb")) as connection:
+        connection.execute("delete from etl_commits where asset = 'daily_sales'")
+    printed = place.drained()
+    assert "2 assets" in printed, "the sales, and the report that reads them"
+    assert {key: value[1] for key, value in place.last_commits().items()} == {k: v[1] for k, v in before.items()}
