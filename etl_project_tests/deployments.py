@@ -52,6 +52,17 @@ with instance.opened() as opened:
 print(json.dumps([drain._complaint(event.step_failure_data) for event in done.get_step_failure_events()]))
 """
 
+FAILED_PARTITIONS = """
+import json, sys, dagster as dg
+from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
+from etl_project import instance
+from etl_project.assets import daily_partitions
+with instance.opened() as opened:
+    days = daily_partitions()
+    cached = get_and_update_asset_status_cache_value(opened, dg.AssetKey(sys.argv[1]), days)
+    print(json.dumps(sorted(cached.deserialize_failed_partition_subsets(days).get_partition_keys())))
+"""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -128,6 +139,10 @@ class Place:
         """Build one asset over these days, as a backfill from the UI does: the complaints of the failed steps."""
         found: list[str] = self._python(MATERIALIZE, asset, str(first), str(last))
         return found
+
+    def failed_partitions(self, asset: str) -> set[str]:
+        """The partitions that Dagster shows as failed."""
+        return set(self._python(FAILED_PARTITIONS, asset))
 
     def _python(self, script: str, *arguments: str) -> Any:
         """What a script prints as JSON, in a process of its own."""

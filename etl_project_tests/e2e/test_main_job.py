@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from etl_project import partitions
-from etl_project_tests.deployments import REAL_FILES, Place, needs_real_files, order_file
+from etl_project_tests.deployments import REAL_FILES, ROOT, Place, needs_real_files, order_file
 
 DAY = date(2025, 3, 3)
 
@@ -192,3 +192,31 @@ def test_what_lies_downstream_of_a_table_rebuilt_by_hand_becomes_pending_by_itse
     printed = place.drained()
     assert "2 assets" in printed, "the sales, and the report that reads them"
     assert {key: value[1] for key, value in place.last_commits().items()} == {k: v[1] for k, v in before.items()}
+
+
+def test_one_day_at_fault_among_forty_costs_that_day_only(place: Place) -> None:
+    days = [DAY + timedelta(days=n) for n in range(40)]
+    bad = days[17]
+    contract = (ROOT / "etl_project" / "pipelines" / "orders" / "contract.sql").read_text()
+    place.data.mkdir()
+    with duckdb.connect(str(place.data / "warehouse.duckdb")) as connection:
+        connection.execute(
+            contract.replace("quantity    INTEGER        NOT NULL", "quantity INTEGER NOT NULL CHECK (quantity < 1000)")
+        )
+    for day in days:
+        place.drop(f"{day}.csv", order_file(day) if day != bad else order_file(day).replace(",2,", ",5000,"))
+    printed = place.drained(expected_exit=1)
+    assert printed.strip().splitlines()[-1].startswith("4 runs, 2 failed"), printed
+    assert str(bad) in printed and "CHECK" in printed
+    for table in ("orders", "daily_sales", "daily_customers", "daily_report"):
+        assert [day for (day,) in place.query(f"select distinct batch_date from {table} order by 1")] == [
+            day for day in days if day != bad
+        ]
+    assert place.failed_partitions("orders") == {str(bad)}
+    assert place.drained(expected_exit=1).strip().splitlines()[-1].startswith("0 runs"), "nothing has changed"
+    [orders] = [a for a in json.loads(place.etl("status", "--json").stdout)["assets"] if a["asset"] == "orders"]
+    assert (orders["committed"], orders["failed"]) == (39, 1)
+    place.drop(f"{bad}.csv", order_file(bad))
+    place.drained()
+    assert place.query("select count(*) from daily_report") == [(40,)]
+    assert place.failed_partitions("orders") == set()
