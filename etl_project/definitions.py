@@ -13,6 +13,9 @@ from dagster_duckdb import DuckDBResource
 
 from etl_project import pipelines, settings
 from etl_project.assets import LAKE, WAREHOUSE
+from etl_project.delivery import settings as delivery_settings
+from etl_project.delivery.assets import delivery_definitions
+from etl_project.delivery.resource import Delivery
 from etl_project.incoming.refuse import refuse_job
 from etl_project.incoming.source import FileSource, folders_with_defs
 from etl_project.run_lock import RunLock
@@ -52,9 +55,12 @@ def load_project() -> tuple[Project, dg.Definitions]:
 def _load_project() -> tuple[Project, dg.Definitions]:
     tree = ComponentTree.from_module(defs_module=pipelines, project_root=Path(__file__).parent.parent)
     assets = tree.build_defs()
+    configured = settings.load()
+    delivery = Delivery(delivery_settings.outgoing(), configured.data_dir / "delivery.sqlite")
+    assets = dg.Definitions.merge(assets, delivery_definitions(delivery))
     folders = [(folder, tree.load_component(folder)) for folder in folders_with_defs(tree.defs_module_path)]
     sources = tuple(component.spec(folder) for folder, component in folders if isinstance(component, FileSource))
-    return Project(settings.load(), sources, nodes(assets)), assets
+    return Project(configured, sources, nodes(assets)), assets
 
 
 def default_resources(configured: settings.Settings) -> dict[str, Any]:

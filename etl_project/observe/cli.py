@@ -84,6 +84,16 @@ def status_command(as_json: Json = False) -> None:
         show_status(found)
 
 
+@app.command("receive-http")
+def receive_http() -> None:
+    """Take files over HTTP into incoming/: a token per client, at most one effect a key (docs/http.md)."""
+    # The server's libraries are of no use to any other command.
+    from etl_project.delivery import receiver  # noqa: PLC0415
+    from etl_project.delivery import settings as delivery_settings  # noqa: PLC0415
+
+    receiver.serve(settings.load(), delivery_settings.receiver())
+
+
 @quarantines.command("list")
 def quarantine_list(as_json: Json = False) -> None:
     """Every refused file: its key, source, day, name and reason."""
