@@ -1,6 +1,6 @@
 """One day in one CSV file of 1 GB: DuckDB's read_csv + COPY to Parquet beside the strict reading of the project.
 
-    python benchmarks/incoming_one_gb.py [--megabytes 1024] [--rounds 3]
+    python benchmarks/incoming_one_gb.py [--megabytes 1024] [--rounds 3] [--ways ...]
 
 Both read the same file and write one Parquet file through DuckDB's COPY, each in a process of its own, in alternating
 rounds. The best round of each counts; the ratios are of these, of CPU seconds too: those hold on a machine that others
@@ -159,12 +159,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         one(arguments.one[0], Path(arguments.one[1]), Path(arguments.one[2]))
         return
-    results: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    results: dict[str, list[dict[str, float]]] = {way: [] for way in arguments.ways}
     with tempfile.TemporaryDirectory() as root:
         source = Path(root, f"orders-{DAY}.csv")
         generate(source, arguments.megabytes * 2**20)

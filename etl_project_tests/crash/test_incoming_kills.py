@@ -77,6 +77,12 @@ def settle_claims(world: World) -> None:
         os.utime(parent, (1, 1))
 
 
+def assert_each_refused_file_has_its_reason(world: World) -> None:
+    for folder in world.quarantine.glob("*/*/*/"):
+        if any(path.is_file() for path in folder.rglob("*")):
+            assert folder.with_suffix(".json").is_file()
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[bytes, Any]:
     world = prepared(tmp_path_factory.mktemp("undisturbed"))
@@ -91,6 +97,7 @@ def test_a_kill_at_any_step_ends_where_an_undisturbed_call_does(
     for nth in (1, 2):
         world = prepared(tmp_path / str(nth))
         assert run(world, f"{step}:{nth}=kill") == -signal.SIGKILL
+        assert_each_refused_file_has_its_reason(world)
         settle_claims(world)
         assert run(world) == 0
         assert world.state() == undisturbed

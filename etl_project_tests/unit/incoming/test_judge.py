@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etl_project.incoming import csv_records, judge
@@ -283,7 +283,13 @@ def blocks(text: bytes, size: int) -> Iterator[tuple[bytes, bool]]:
         at = end
 
 
+@settings(max_examples=400)
 @given(st.lists(_PIECES, max_size=40).map("".join), st.sampled_from([1, 7, 10_000]), st.booleans())
+@example('a"\n",b\n', 10_000, True)
+@example('a"b\nc"d,e\n', 10_000, True)
+@example('"a"b,c\n"d\n",e\n', 10_000, True)
+@example('1,"' + "long\n" * 20 + '"\n2,b\n', 10_000, True)
+@example('1,"' + "long\n" * 20 + '"\n2,b\n', 7, True)
 def test_the_fast_reader_equals_the_grammar_on_any_text(text: str, block: int, wide: bool) -> None:
     source = spec(columns={"id": "id", "note": "note"}, max_line_bytes=50) if wide else ONE_COLUMN
     assert as_read(text.encode(), source, True, block) == as_read(text.encode(), source, False, 10_000)

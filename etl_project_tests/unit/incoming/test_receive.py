@@ -9,7 +9,7 @@ import resource
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -218,11 +218,12 @@ def test_a_file_that_has_grown_since_it_was_listed_waits(world: World) -> None:
     assert world.accepted() == {}
 
 
-class Growing:
-    """A file that somebody appends to while it is read."""
+class Changing:
+    """A file that somebody changes while it is read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, change: Callable[[Path], object]) -> None:
         self._path = path
+        self._change = change
         self._file = path.open("rb", buffering=0)
 
     def fileno(self) -> int:
@@ -230,15 +231,22 @@ class Growing:
 
     def read(self, size: int) -> bytes:
         piece = self._file.read(size)
-        with self._path.open("ab") as file:
-            file.write(b"more\n")
+        self._change(self._path)
         return piece
 
 
-def test_a_file_that_grows_while_it_is_read_waits(world: World) -> None:
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "grows": lambda path: path.write_bytes(path.read_bytes() + b"more\n"),
+    "shrinks": lambda path: path.write_bytes(b""),
+    "is rewritten": lambda path: path.write_bytes(path.read_bytes().swapcase()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_that_changes_while_it_is_read_waits(world: World, change: str) -> None:
     path = world.drop(A, rows(1))
     (waiting,) = world.scan().waiting
-    source: Any = Growing(path)
+    source: Any = Changing(path, CHANGES[change])
     target: IO[bytes]
     with tempfile.TemporaryFile() as target:
         assert private_copy._copy_unchanged(source, target, waiting) is None
