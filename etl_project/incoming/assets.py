@@ -182,6 +182,7 @@ def _raw_and_rejects(spec: SourceSpec, version: str, common: Mapping[str, Any]) 
     )
     def read(context: dg.AssetExecutionContext) -> Iterator[dg.Output[Partial]]:
         configured = settings.load()
+        receive.sweep(spec, configured.incoming, configured.archive)
         book = receipts_of(context.get_step_execution_context())
         days: dict[date, Sequence[archive.Accepted]] = {}
         missing: dict[str | None, str] = {}

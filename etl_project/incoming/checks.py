@@ -23,7 +23,7 @@ def checks(spec: SourceSpec, files_asset: str, table: str) -> list[dg.AssetCheck
         days = partitions.days_of_run(context.run.tags)
         archived = archive.accepted_days(root, spec)
         read = {
-            day: sum(_records(spec, file) for file in accepted)
+            day: sum(judge.count_rows(spec, file) for file in accepted)
             for day, accepted in archived.items()
             if days is None or days[0] <= day <= days[1]
         }
@@ -70,13 +70,6 @@ def checks(spec: SourceSpec, files_asset: str, table: str) -> list[dg.AssetCheck
         )
 
     return [nothing_vanished, nothing_refused]
-
-
-def _records(spec: SourceSpec, file: archive.Accepted) -> int:
-    """How many records an archived file holds, whether they can be typed or not."""
-    return sum(
-        batch.rows.num_rows + batch.rejects.num_rows for batch in judge.read(file.path, spec, file.name, date.min)
-    )
 
 
 def _rows_by_day(connection: object, table: str, days: tuple[date, date] | None) -> dict[date, int]:

@@ -39,9 +39,7 @@ def made(entry: Entry | Waiting, folder: Path) -> Iterator[Copy | Literal["vanis
         if source is None:
             yield "vanished"
             return
-        with source, temporary.open("xb") as target:
-            with suppress(OSError):  # Some network file systems have no locks; then nothing is ever swept either.
-                fcntl.flock(target, fcntl.LOCK_EX)
+        with source, _locked(temporary) as target:
             sha256 = _copy_unchanged(source, target, entry)
             if sha256 is None:
                 yield "unsettled"
@@ -53,14 +51,23 @@ def made(entry: Entry | Waiting, folder: Path) -> Iterator[Copy | Literal["vanis
         temporary.unlink(missing_ok=True)
 
 
-def sweep(folder: Path, before: float) -> None:
+@contextmanager
+def _locked(path: Path) -> Iterator[IO[bytes]]:
+    """A new file that no sweep touches while it is open; made again if one came between its making and its lock."""
+    while True:
+        with path.open("xb") as file:
+            with suppress(OSError):  # Some network file systems have no locks; then nothing is ever swept either.
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:
+                yield file
+                return
+
+
+def sweep(folder: Path) -> None:
     """Remove the copies that killed processes have left: those whose lock nobody holds any longer."""
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            if (
-                not entry.name.startswith(atomic.TEMPORARY_PREFIX)
-                or entry.stat(follow_symlinks=False).st_mtime > before
-            ):
+            if not entry.name.startswith(atomic.TEMPORARY_PREFIX):
                 continue
             with suppress(OSError), Path(entry.path).open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

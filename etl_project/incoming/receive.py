@@ -111,6 +111,12 @@ def refuse(
         return Received(entry.name, None, "refused", sha256=copy.sha256, reason=why)
 
 
+def sweep(spec: SourceSpec, incoming_root: Path, archive_root: Path) -> None:
+    """Remove what killed processes have left of the source: unfinished copies and empty claims."""
+    private_copy.sweep(archive_root / spec.name)
+    claim.sweep(incoming_root / spec.name, partitions.now().timestamp() - _ABANDONED_SECONDS)
+
+
 def receive_all(
     waiting: Sequence[Waiting],
     spec: SourceSpec,
@@ -124,9 +130,7 @@ def receive_all(
     The threads share nothing, and any number of them leaves the same bytes. After a failure the other files of its
     day keep waiting (a later file must not get ahead of an earlier one); the other days are not touched by it.
     """
-    abandoned_before = partitions.now().timestamp() - _ABANDONED_SECONDS
-    private_copy.sweep(archive_root / spec.name, abandoned_before)
-    claim.sweep(incoming_root / spec.name, abandoned_before)
+    sweep(spec, incoming_root, archive_root)
     days: dict[date, list[Waiting]] = {}
     for one in waiting:
         days.setdefault(one.day, []).append(one)
