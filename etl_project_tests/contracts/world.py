@@ -87,9 +87,13 @@ def found(backend: str, folder: Path, scope: Scope) -> Iterator[tuple[date, set[
 
 
 def versions(backend: str, folder: Path, scope: Scope, rows_a_day: int = ROWS) -> dict[date, int]:
-    """The version of each day; fails for a torn one."""
+    """The version of each day; fails for a torn one. Asks again while writers are in the way."""
+    while True:
+        with suppress(InputChanged, StoreBusy):
+            there = list(found(backend, folder, scope))
+            break
     result = {}
-    for day, seen, count in found(backend, folder, scope):
+    for day, seen, count in there:
         assert (len(seen), count) == (1, rows_a_day), f"{day} is torn: versions {seen}, {count} rows"
         result[day] = seen.pop()
     return result
@@ -132,5 +136,4 @@ def keep_reading(backend: str, folder: Path, scope: Scope, seconds: float) -> No
     """Look at all days again and again; a torn one ends the process with an error."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        with suppress(InputChanged):  # Rewritten between naming and reading: not handed out, asked again.
-            versions(backend, folder, scope)
+        versions(backend, folder, scope)
