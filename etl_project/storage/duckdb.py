@@ -39,9 +39,20 @@ from etl_project.storage.receipts import Lookup, refuse_changed
 from etl_project.storage.refusal import DataFault, partly, refused, what
 from etl_project.storage.sql import Binds, quote
 
+_DOUBTS = 8
+"""How often a broken key is tried again while another connection is open: 1.3 seconds in all."""
+
 
 class _Conflict(Exception):
     """Another connection touched what this transaction touches: it was rolled back, and may be tried again."""
+
+
+class _Doubtful(Exception):
+    """A key is broken, but perhaps by rows of a commit that is still under way."""
+
+    def __init__(self, fault: DataFault) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
 
 
 class DuckDBStore:
@@ -147,12 +158,17 @@ class DuckDBStore:
         restricted: bool = False,
     ) -> list[Commit]:
         """Try again while other connections of this process are in the way, for as long as we may wait."""
-        deadline = time.monotonic() + self.wait_seconds
+        deadline, doubts = time.monotonic() + self.wait_seconds, _DOUBTS
         for pause in pauses():
             try:
                 return self._once(
                     connection, DuckDBWrite(connection, table, scope, request, rows, restricted), request, reads
                 )
+            except _Doubtful as doubt:
+                doubts -= 1
+                if doubts < 0:
+                    raise doubt.fault from doubt.fault.__cause__
+                time.sleep(pause)
             except _Conflict as conflict:
                 if time.monotonic() + pause > deadline:
                     raise StoreBusy(
@@ -179,8 +195,11 @@ class DuckDBStore:
             faults.reach("duckdb.before_commit")
         except DataFault as fault:
             _roll_back(connection)
+            doubtful = _may_be_anothers_fault(connection, fault)  # Asked first: whoever is gone by now can be seen.
             if write.was_overtaken():
                 raise _Conflict(str(fault)) from fault
+            if doubtful:
+                raise _Doubtful(fault) from fault
             raise
         except duckdb.Error as error:
             _roll_back(connection)
@@ -325,6 +344,16 @@ def _where(kinds: Mapping[str, Any], table: Table, scope: Scope, binds: Binds) -
         )
     name, kind = found[0]
     return f" WHERE {Placement(scope, name, str(kind.id)).within(quote(name), binds)}"
+
+
+def _may_be_anothers_fault(connection: duckdb.DuckDBPyConnection, fault: DataFault) -> bool:
+    """Whether the rows that broke a key may be those of a commit that is under way in this process.
+
+    They are in the index a moment before anybody can see them. Other processes are shut out of the file.
+    """
+    if not isinstance(fault.__cause__, duckdb.IntegrityError):
+        return False
+    return bool(connection.execute("SELECT count > 1 FROM duckdb_connection_count()").fetchall()[0][0])
 
 
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:

@@ -123,9 +123,12 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         return commits
 
     def _still_owner(self, table: Table, keys: Sequence[str | None]) -> Callable[[], None]:
-        """What the store calls right before each commit; it raises when the run has lost its lock."""
+        """What the store calls right before each commit; it raises when the run has lost its lock.
+
+        A run takes and loses its partitions together, so one of them tells for all.
+        """
         lock = self.run_lock
-        return (lambda: None) if lock is None else partial(lock.check, table.asset, keys)
+        return (lambda: None) if lock is None else partial(lock.check, table.asset, keys[:1])
 
     def _target(self, context: dg.OutputContext) -> tuple[Table, Scope]:
         partitions = context.asset_partitions_def if context.has_asset_partitions else None

@@ -6,10 +6,11 @@ looked at, judged, written and renamed, alone in its folder.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -27,6 +28,9 @@ from etl_project.storage.refusal import DataFault, partly, refused, what
 from etl_project.storage.sql import Binds, quote, text
 from etl_project.storage.survey import EMPTY, Difference, Rows, Tally
 from etl_project.storage.verdict import Finding
+
+_CUT_ROWS = 500_000
+"""Up to so many rows are held in memory at once; more are asked for partition by partition."""
 
 
 class ParquetWrite:
@@ -60,12 +64,15 @@ class ParquetWrite:
         if None in found:
             problems = survey.outside(self._connection, incoming, str(self._column))
             raise WriteRefused(refused(self._table, self._scope, problems, "Deliver only rows of these partitions."))
+        cut = self._cut(found, targets, pairs, incoming)
         done: list[Commit] = []
         failures: dict[str | None, str] = {}
         for n, partition in enumerate(self._scope.partitions):
             try:
                 self._refuse_lost(n, found, pairs, incoming)
-                done.append(self._replace_one(n, found.get(n, EMPTY), targets, pairs, incoming))
+                select = partial(self._select, targets, pairs, incoming._replace(only=(n,)))
+                rows = cut[n].to_reader if cut is not None and n in cut else select
+                done.append(self._replace_one(n, found.get(n, EMPTY), incoming, rows))
             except DataFault as fault:
                 if len(self._scope.partitions) == 1:
                     raise
@@ -139,9 +146,7 @@ class ParquetWrite:
             advice = "Deliver values that the column can hold."
             raise DataFault(refused(self._table, Scope((self._scope.partitions[n],)), problems, advice))
 
-    def _replace_one(
-        self, n: int, new: Tally, targets: Sequence[Column], pairs: Sequence[Pair], incoming: Rows
-    ) -> Commit:
+    def _replace_one(self, n: int, new: Tally, incoming: Rows, rows: Callable[[], pa.RecordBatchReader]) -> Commit:
         """One partition, alone in its folder: look at what is there, judge, write, rename."""
         one = Scope((self._scope.partitions[n],))
         path = self._lake.path(self._table, one.partitions[0].key)
@@ -161,7 +166,7 @@ class ParquetWrite:
             if previous is not None and not changed and _says_the_same(record, previous):
                 self._request.still_owner()
                 return replace(previous, changed=False)
-            return self._written(path, record, earlier, self._select(n, targets, pairs, incoming))
+            return self._written(path, record, earlier, rows)
 
     def _there(self, path: Path, one: Scope) -> Rows:
         relation = f"read_parquet([{text(escaped(path))}], hive_partitioning=false)"
@@ -173,26 +178,44 @@ class ParquetWrite:
         new = incoming._replace(only=(n,))
         return survey.difference(self._connection, old, new).get(n)
 
+    def _cut(
+        self, found: Mapping[int | None, Tally], targets: Sequence[Column], pairs: Sequence[Pair], incoming: Rows
+    ) -> dict[int, pa.Table] | None:
+        """Few rows for many partitions are fetched once and cut up: a query for each costs more than its rows.
+
+        Within a partition the rows keep the order in which they came, as they do when they are asked for one by one.
+        """
+        counts = {n: tally.rows for n, tally in found.items() if n is not None}
+        if len(self._scope.partitions) == 1 or sum(counts.values()) > _CUT_ROWS:
+            return None
+        rows = self._select(targets, pairs, incoming, numbered=True).read_all()
+        numbers = rows.column(len(targets)).to_numpy()
+        if len(numbers) and (numbers[1:] < numbers[:-1]).any():
+            rows = rows.take(pa.array(numbers.argsort(kind="stable")))
+        rows = rows.select(range(len(targets)))
+        starts = accumulate((counts[n] for n in sorted(counts)), initial=0)
+        return {n: rows.slice(start, counts[n]) for n, start in zip(sorted(counts), starts, strict=False)}
+
     def _select(
-        self, n: int, targets: Sequence[Column], pairs: Sequence[Pair], incoming: Rows
-    ) -> tuple[str, dict[str, Any]]:
-        """The partition's rows with all columns of the file, those that do not come as NULL."""
+        self, targets: Sequence[Column], pairs: Sequence[Pair], incoming: Rows, numbered: bool = False
+    ) -> pa.RecordBatchReader:
+        """The rows with all columns of the file, those that do not come as NULL; `numbered`: and their partition."""
         binds = Binds()
         values = {pair.target.name: survey.stored_as(pair) for pair in pairs}
         missing = {c.name: Typed(c.name, f"NULL::{c.type}", c.type) for c in targets if c.name not in values}
         columns = [(values | missing)[c.name] for c in targets]
         select = ", ".join(f"{c.value} AS {quote(c.name)}" for c in columns)
-        return f"SELECT {select} FROM {incoming.relation} {incoming._replace(only=(n,)).where(binds)}", binds.values
+        number = f", {incoming.placement.position(incoming.place, binds)}" if numbered else ""
+        statement = f"SELECT {select}{number} FROM {incoming.relation} {incoming.where(binds)}"
+        return pa.RecordBatchReader.from_stream(self._connection.sql(statement, params=binds.values or None))
 
     def _written(
-        self, path: Path, record: Commit, earlier: Sequence[Commit], select: tuple[str, dict[str, Any]]
+        self, path: Path, record: Commit, earlier: Sequence[Commit], rows: Callable[[], pa.RecordBatchReader]
     ) -> Commit:
         """One rename. An error after it is settled by what the file says."""
         try:
             with atomic.replacing(path, "parquet") as temporary:
-                statement, values = select
-                rows = self._connection.sql(statement, params=values or None)
-                lake.write(temporary, pa.RecordBatchReader.from_stream(rows), record, earlier)
+                lake.write(temporary, rows(), record, earlier)
                 self._request.still_owner()
         except OSError:
             if lake.history(path)[-1:] != [record]:
