@@ -231,8 +231,10 @@ def test_a_wide_mapping_hashes_every_partition_that_was_read(project: Project) -
     assert commits["two_days", DAYS[1]].input_hash == input_hash(read)
 
 
-def test_an_unpartitioned_asset_reads_all_partitions_and_is_replaced_as_a_whole(project: Project) -> None:
-    @dg.asset
+def test_an_unpartitioned_asset_reads_the_partitions_it_maps_to_and_is_replaced_as_a_whole(project: Project) -> None:
+    three_days = dg.SpecificPartitionsPartitionMapping(DAYS[:3])
+
+    @dg.asset(ins={"daily": dg.AssetIn(partition_mapping=three_days)})
     def total(daily: pa.RecordBatchReader) -> pa.RecordBatchReader:
         return daily
 
