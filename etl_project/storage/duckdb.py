@@ -109,7 +109,7 @@ class DuckDBStore:
     def arrow(self, piece: Slice) -> pa.Table:
         """The rows of a slice, in memory. Raises InputChanged when they were rewritten since (retrying helps)."""
         with self._snapshot(piece) as connection:
-            return pa.table(connection.sql(piece.sql, params=dict(piece.params) or None))
+            return connection.execute(piece.sql, dict(piece.params) or None).to_arrow_table()
 
     @contextmanager
     def batches(self, piece: Slice) -> Iterator[pa.RecordBatchReader]:
@@ -117,7 +117,7 @@ class DuckDBStore:
         with self.connect() as connection:
             connection.begin()
             self._refuse_changed(connection, piece.reads)
-            yield pa.RecordBatchReader.from_stream(connection.sql(piece.sql, params=dict(piece.params) or None))
+            yield connection.execute(piece.sql, dict(piece.params) or None).to_arrow_reader()
 
     def last_commits(
         self,

@@ -18,6 +18,7 @@ import dagster as dg
 from dagster import DagsterEvent
 from dagster._core.definitions.assets.definition.asset_spec import AssetExecutionType
 from dagster._core.definitions.data_version import DataVersion
+from dagster._core.definitions.metadata import normalize_metadata
 from dagster._core.execution.plan.execute_step import _get_output_asset_events
 
 from etl_project.storage.base import Commit
@@ -42,11 +43,11 @@ def materialized(context: dg.OutputContext, commits: Iterable[Commit]) -> Iterat
     step, asset_key = context.step_context, context.asset_key
     output = dg.Output(None, context.name, metadata=dict(context.output_metadata or {}))
     for commit in commits:
-        step.add_asset_metadata(metadata_of(commit), asset_key, commit.partition)
+        metadata = normalize_metadata(metadata_of(commit))
         step.set_data_version(asset_key, DataVersion(commit.fingerprint))
         kind = AssetExecutionType.MATERIALIZATION
         made: Iterable[Any] = _get_output_asset_events(
-            asset_key, [str(commit.partition)], output, step.op_def.output_def_named(context.name), {}, step, kind
+            asset_key, [str(commit.partition)], output, step.op_def.output_def_named(context.name), metadata, step, kind
         )
         for event in made:
             yield DagsterEvent.asset_materialization(step, event)

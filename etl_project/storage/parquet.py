@@ -104,7 +104,7 @@ class ParquetStore:
         """The rows of a slice as a stream, for as long as the block lasts; its end checks that no file was replaced."""
         with in_memory() as connection:
             try:
-                yield pa.RecordBatchReader.from_stream(connection.sql(piece.sql, params=dict(piece.params) or None))
+                yield connection.execute(piece.sql, dict(piece.params) or None).to_arrow_reader()
             except (duckdb.Error, pa.ArrowException):
                 refuse_changed(piece.reads)
                 raise

@@ -71,7 +71,7 @@ class ParquetWrite:
             try:
                 self._refuse_lost(n, found, pairs, incoming)
                 select = partial(self._select, targets, pairs, incoming._replace(only=(n,)))
-                rows = cut[n].to_reader if cut is not None and n in cut else select
+                rows = select if cut is None else cut.get(n, cut[None]).to_reader
                 done.append(self._replace_one(n, found.get(n, EMPTY), incoming, rows))
             except DataFault as fault:
                 if len(self._scope.partitions) == 1:
@@ -180,10 +180,11 @@ class ParquetWrite:
 
     def _cut(
         self, found: Mapping[int | None, Tally], targets: Sequence[Column], pairs: Sequence[Pair], incoming: Rows
-    ) -> dict[int, pa.Table] | None:
+    ) -> dict[int | None, pa.Table] | None:
         """Few rows for many partitions are fetched once and cut up: a query for each costs more than its rows.
 
         Within a partition the rows keep the order in which they came, as they do when they are asked for one by one.
+        None stands for a partition without rows.
         """
         counts = {n: tally.rows for n, tally in found.items() if n is not None}
         if len(self._scope.partitions) == 1 or sum(counts.values()) > _CUT_ROWS:
@@ -194,7 +195,9 @@ class ParquetWrite:
             rows = rows.take(pa.array(numbers.argsort(kind="stable")))
         rows = rows.select(range(len(targets)))
         starts = accumulate((counts[n] for n in sorted(counts)), initial=0)
-        return {n: rows.slice(start, counts[n]) for n, start in zip(sorted(counts), starts, strict=False)}
+        return {None: rows.slice(0, 0)} | {
+            n: rows.slice(start, counts[n]) for n, start in zip(sorted(counts), starts, strict=False)
+        }
 
     def _select(
         self, targets: Sequence[Column], pairs: Sequence[Pair], incoming: Rows, numbered: bool = False
@@ -207,7 +210,7 @@ class ParquetWrite:
         select = ", ".join(f"{c.value} AS {quote(c.name)}" for c in columns)
         number = f", {incoming.placement.position(incoming.place, binds)}" if numbered else ""
         statement = f"SELECT {select}{number} FROM {incoming.relation} {incoming.where(binds)}"
-        return pa.RecordBatchReader.from_stream(self._connection.sql(statement, params=binds.values or None))
+        return self._connection.execute(statement, binds.values or None).to_arrow_reader()
 
     def _written(
         self, path: Path, record: Commit, earlier: Sequence[Commit], rows: Callable[[], pa.RecordBatchReader]

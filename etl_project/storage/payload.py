@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import Any
 
 import duckdb
@@ -18,6 +19,8 @@ import pyarrow as pa
 from etl_project.storage.base import Slice, Sql, WriteRefused
 from etl_project.storage.drift import Column
 from etl_project.storage.sql import quote, unique
+
+_HELD_ROWS = 500_000
 
 
 class Payload:
@@ -41,6 +44,7 @@ def scannable(connection: duckdb.DuckDBPyConnection, data: Any, stage: bool = Fa
         _stage_query(connection, name, source)
     else:
         _refuse_twice(source.schema.names)
+        source = _held_if_short(source)
         untyped = {field.name for field in source.schema if pa.types.is_null(field.type)}
         if stage or isinstance(source, pa.RecordBatchReader):
             _stage_arrow(connection, name, source)
@@ -89,6 +93,19 @@ def _from_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
     reader = pa.RecordBatchReader.from_stream(data)
     in_memory = hasattr(data, "__len__") and not isinstance(data, duckdb.DuckDBPyRelation)
     return reader.read_all() if in_memory else reader
+
+
+def _held_if_short(source: pa.Table | pa.RecordBatchReader) -> pa.Table | pa.RecordBatchReader:
+    """A short stream is read into memory, where it can be scanned in place; a long one stays a stream."""
+    if isinstance(source, pa.Table):
+        return source
+    batches, rows = [], 0
+    for batch in source:
+        batches.append(batch)
+        rows += batch.num_rows
+        if rows > _HELD_ROWS:
+            return pa.RecordBatchReader.from_batches(source.schema, chain(batches, source))
+    return pa.Table.from_batches(batches, source.schema)
 
 
 def run_sql(query: Sql) -> tuple[str, dict[str, Any]]:
