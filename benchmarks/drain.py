@@ -46,7 +46,9 @@ def main() -> None:
 def report(folder: Path, rounds: int, scratch: Path) -> None:
     """Run all three in turn and print medians and the ratio."""
     files = sorted(folder.glob("*.csv"))
-    print(f"{len(files)} files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB; {rounds} rounds, medians of seconds")
+    print(
+        f"{len(files)} files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB; {rounds} rounds, medians of seconds"
+    )
     drains, noops, scripts = [], [], []
     for number in range(rounds):
         data = scratch / f"drain-{number}"
@@ -142,9 +144,7 @@ def plain_script(folder: Path, target: Path) -> None:
             from orders group by all""")
         days = connection.execute("select min(batch_date), max(batch_date) from orders").fetchone()
         report = (sql / "report_rows.sql").read_text()
-        connection.execute(
-            f"insert into daily_report by name {report}", {"first": str(days[0]), "last": str(days[1])}
-        )
+        connection.execute(f"insert into daily_report by name {report}", {"first": str(days[0]), "last": str(days[1])})
 
 
 def made_files(folder: Path) -> Path:
