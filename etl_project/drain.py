@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import dagster as dg
 from dagster._core.execution.plan.objects import StepFailureData
@@ -16,6 +17,7 @@ from dagster._core.execution.plan.objects import StepFailureData
 from etl_project import partitions, processes, run_lock, runs
 from etl_project.pending import Due
 from etl_project.situation import Project, Situation, due, look
+from etl_project.storage.io_manager import ALLOW_SHRINK_TAG
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Run config: failures are told by the caller and kept in the instance, with their stack traces."""
@@ -61,8 +63,10 @@ class Ended:
         return not self.complaints
 
 
-def drain(deployment: Deployment, on_run: OnRun = lambda _due, _ended: None) -> Drained:
+def drain(deployment: Deployment, on_run: OnRun = lambda _due, _ended: None, *, allow_shrink: bool = False) -> Drained:
     """Bring every commit in line with its inputs. A state that failed before is tried once, a permanent failure not.
+
+    `allow_shrink` lets days lose more rows than `max_removed_ratio` allows, and tries again what failed for good.
 
     Raises StoreBusy (retrying helps) when another process holds the warehouse for longer than the wait setting.
     """
@@ -79,24 +83,24 @@ def drain(deployment: Deployment, on_run: OnRun = lambda _due, _ended: None) -> 
             if one.state in tried:
                 continue
             tried.add(one.state)
-            permanent = any(attempt.permanent for attempt in runs.attempts(instance, one.state))
+            permanent = not allow_shrink and any(attempt.permanent for attempt in runs.attempts(instance, one.state))
             (done.gave_up if permanent else asks).append(one)
         if not asks:
             return done
         for one in asks:
             on_run(one, None)
-            ended = execute(deployment, one)
+            ended = execute(deployment, one, {ALLOW_SHRINK_TAG: "true"} if allow_shrink else {})
             (done.succeeded if ended.success else done.failed).append(one)
             on_run(one, ended)
 
 
-def execute(deployment: Deployment, one: Due) -> Ended:
+def execute(deployment: Deployment, one: Due, more_tags: Mapping[str, str] = MappingProxyType({})) -> Ended:
     """Make one due run here, as a recorded Dagster run."""
     result = deployment.jobs[runs.DAYS_JOB].execute_in_process(
         instance=deployment.instance,
         run_config=QUIET,
         asset_selection=[dg.AssetKey.from_user_string(asset) for asset in one.assets],
-        tags={**runs.tags(one), **run_lock.owner_tag(processes.this_process())},
+        tags={**more_tags, **runs.tags(one), **run_lock.owner_tag(processes.this_process())},
         raise_on_error=False,
     )
     if result.success:

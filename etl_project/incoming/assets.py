@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from etl_project import contracts, partitions, settings
 from etl_project.assets import LAKE, WAREHOUSE, code_version, contract_metadata, daily_partitions, single_run
-from etl_project.failures import reported
+from etl_project.failures import Permanent, reported
 from etl_project.incoming import archive, judge, quarantine, receive, scan
 from etl_project.incoming import checks as incoming_checks
 from etl_project.incoming.names import shown
@@ -47,6 +47,10 @@ COMMENT ON COLUMN "{name}".column_name IS 'First column at fault; empty where th
 COMMENT ON COLUMN "{name}".reason IS 'Everything that is wrong with the row';
 COMMENT ON COLUMN "{name}".raw_text IS 'The row as it stood in the file';
 """
+
+
+class NoLongerAccepted(Permanent):
+    """A file in the archive does not fit the contract any more. Retrying does not help; the old rows are intact."""
 
 
 class SourceOptions(Protocol):
@@ -217,11 +221,22 @@ def _rows(
     def batches() -> Iterator[pa.RecordBatch]:
         for day, accepted in days.items():
             for version in accepted:
-                for batch in judge.read(version.path, spec, version.name, day):
+                for batch in _read_again(spec, version, day):
                     rejects.append(batch.rejects)
                     yield from batch.rows.to_batches()
 
     return pa.RecordBatchReader.from_batches(judge.rows_schema(spec), batches())
+
+
+def _read_again(spec: SourceSpec, version: archive.Accepted, day: date) -> Iterator[judge.Batch]:
+    """The batches of an accepted file. It was judged good once: now the contract has changed, or the file has."""
+    try:
+        yield from judge.read(version.path, spec, version.name, day)
+    except judge.Refused as refused:
+        raise NoLongerAccepted(
+            f"{shown(version.name)} of {day} was accepted once, and no longer is: {refused}. Nothing was changed. Retrying "
+            f"does not help. Mend the contract, or send the file again in its present form. It lies at {version.path}."
+        ) from refused
 
 
 def _why_missing(

@@ -58,11 +58,15 @@ def demo() -> None:
 
 
 @app.command("drain")
-def drain_command() -> None:
+def drain_command(
+    allow_shrink: Annotated[
+        bool, typer.Option("--allow-shrink", help="Let days lose more rows than max_removed_ratio allows.")
+    ] = False,
+) -> None:
     """Run what is pending until nothing is. Exit code: 0 all well, 1 a day failed or a file was refused, 2 usage."""
     with deployment() as opened:
         refused_before = refused(opened.project)
-        done = drain(opened, show_run)
+        done = drain(opened, show_run, allow_shrink=allow_shrink)
         newly_refused = len(refused(opened.project) - refused_before)
     for one in done.gave_up:
         console.print(f"[red]failed for good[/] {span(one)}: asked for again when its input or code changes")

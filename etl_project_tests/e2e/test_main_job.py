@@ -220,3 +220,26 @@ def test_one_day_at_fault_among_forty_costs_that_day_only(place: Place) -> None:
     place.drained()
     assert place.query("select count(*) from daily_report") == [(40,)]
     assert place.failed_partitions("orders") == set()
+
+
+def test_a_correction_that_takes_most_of_a_day_away_has_to_be_meant(place: Place) -> None:
+    place.drop(f"{DAY}.csv", order_file(DAY, invoices=5))
+    place.drained()
+    place.drop(f"{DAY}.csv", order_file(DAY, invoices=2))
+    printed = place.drained(expected_exit=1)
+    assert "would shrink from 10 to 4 rows" in printed and "allow_shrink" in printed
+    assert place.query("select count(*) from orders") == [(10,)]
+    assert place.etl("drain", "--allow-shrink").returncode == 0
+    assert place.query("select count(*) from orders") == [(4,)]
+    place.drained()
+
+
+def test_an_archived_file_that_went_bad_is_named_and_the_old_rows_stay(place: Place) -> None:
+    place.drop(f"{DAY}.csv", order_file(DAY))
+    place.drained()
+    before = place.tables()
+    [version] = (place.data / "archive" / "orders" / str(DAY) / f"{DAY}.csv").iterdir()
+    version.write_text("not,the,header\n")
+    [complaint] = place.materialized("raw_orders", DAY, DAY)
+    assert f"{DAY}.csv of {DAY} was accepted once" in complaint and str(version) in complaint
+    assert place.tables() == before
