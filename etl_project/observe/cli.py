@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -183,9 +184,13 @@ def show_outcome(outcome: demo_run.Outcome) -> None:
     verdict = "[green]identical[/]" if outcome.proven else "[red]DIFFERENT[/]"
     table.add_row("second run", f"{outcome.identical} of {outcome.rebuilt} fingerprints {verdict}")
     console.print(table)
-    console.print("Next:  [bold]etl status[/]            what is committed, failed, missing")
-    console.print("       [bold]etl quarantine list[/]   the refused files, and why")
-    console.print("       [bold]make dev[/]              the same data in the Dagster UI")
+    etl_command = "etl" if shutil.which("etl") else os.path.relpath(sys.argv[0])
+    for command, shows in (
+        (f"{etl_command} status", "what is committed, failed, missing"),
+        (f"{etl_command} quarantine list", "the refused files, and why"),
+        ("make dev", "the same data in the Dagster UI"),
+    ):
+        console.print(f"Next:  [bold]{command:32}[/] {shows}", highlight=False)
 
 
 def correction_of(outcome: demo_run.Outcome) -> str:
