@@ -235,7 +235,7 @@ def _read_again(spec: SourceSpec, version: archive.Accepted, day: date) -> Itera
     except judge.Refused as refused:
         raise NoLongerAccepted(
             f"{shown(version.name)} of {day} was accepted once, and no longer is: {refused}. Nothing was changed. "
-            f"Retrying does not help. Mend the contract, or send the file again as it is now. It lies at {version.path}."
+            f"Retrying does not help. Mend the contract, or send the file again. It lies at {version.path}."
         ) from refused
 
 
