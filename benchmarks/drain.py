@@ -155,8 +155,8 @@ def made_files(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for number in range(MADE_DAYS):
         day = sample.FIRST - timedelta(days=number)
-        rows = [row for copy in range(MADE_COPIES) for row in sample._rows_of(day + timedelta(days=1000 * copy))]
-        (folder / f"{day}.csv").write_bytes(sample._csv(sample.HEADER, rows))
+        rows = [row for copy in range(MADE_COPIES) for row in sample.rows_of(day + timedelta(days=1000 * copy))]
+        (folder / f"{day}.csv").write_bytes(sample.as_csv(sample.HEADER, rows))
     return folder
 
 

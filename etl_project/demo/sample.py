@@ -1,4 +1,4 @@
-"""Sample files: a made-up shop's orders, the same bytes on every machine and at every call.
+"""Sample files: a made-up shop's orders, the same content on every machine and at every call.
 
 Belongs here: making the files. They hold what real drop folders hold: returns, unknown customers, days without a file,
 a file in two parts, a compressed one, a copy under another name, a correction, a file with the wrong header and rows
@@ -64,15 +64,15 @@ def first_delivery() -> list[SampleFile]:
     for day in days_between(FIRST, LAST):
         if day.weekday() == SATURDAY:
             continue
-        rows = _rows_of(day)
+        rows = rows_of(day)
         name = f"orders-{day.isoformat()}"
         if day == TWO_FILES:
             half = len(rows) // 2
             files += [_file(f"{name}-am.csv", rows[:half]), _file(f"{name}-pm.csv", rows[half:])]
         elif day == COMPRESSED:
-            files.append(SampleFile(f"{name}.csv.gz", gzip.compress(_csv(HEADER, rows), mtime=0)))
+            files.append(SampleFile(f"{name}.csv.gz", gzip.compress(as_csv(HEADER, rows), mtime=0)))
         elif day == WRONG_HEADER:
-            files.append(SampleFile(f"{name}.csv", _csv(("InvoiceNo", "Item", *HEADER[2:]), rows)))
+            files.append(SampleFile(f"{name}.csv", as_csv(("InvoiceNo", "Item", *HEADER[2:]), rows)))
         elif day == BROKEN_ROWS:
             files.append(_file(f"{name}.csv", _with_broken_rows(rows)))
         else:
@@ -84,7 +84,7 @@ def first_delivery() -> list[SampleFile]:
 
 def correction() -> list[SampleFile]:
     """One day again, under the same name: the postage was wrong."""
-    rows = [(*row[:5], "4.20", *row[6:]) if row[1] == "POST" else row for row in _rows_of(CORRECTED)]
+    rows = [(*row[:5], "4.20", *row[6:]) if row[1] == "POST" else row for row in rows_of(CORRECTED)]
     return [_file(f"orders-{CORRECTED.isoformat()}.csv", rows)]
 
 
@@ -95,7 +95,7 @@ def drop(files: list[SampleFile], folder: Path) -> None:
             temporary.write_bytes(file.content)
 
 
-def _rows_of(day: date) -> list[Row]:
+def rows_of(day: date) -> list[Row]:
     """The order lines of a day. Only `Random.random` is used: its sequence is the same in every Python."""
     dice = random.Random(f"shop {day.isoformat()}")
     rows: list[Row] = []
@@ -134,10 +134,10 @@ def _with_broken_rows(rows: list[Row]) -> list[Row]:
 
 
 def _file(name: str, rows: list[Row]) -> SampleFile:
-    return SampleFile(name, _csv(HEADER, rows))
+    return SampleFile(name, as_csv(HEADER, rows))
 
 
-def _csv(header: Row, rows: list[Row]) -> bytes:
+def as_csv(header: Row, rows: list[Row]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
