@@ -34,11 +34,6 @@ class Project:
     nodes: tuple[Node, ...]
 
     @property
-    def warehouse(self) -> DuckDBStore:
-        """The store of the tables, opened per operation."""
-        return DuckDBStore(self.settings.warehouse, wait_seconds=self.settings.wait_seconds)
-
-    @property
     def lake(self) -> ParquetStore:
         """The store of the raw files."""
         return ParquetStore(self.settings.lake)

@@ -46,11 +46,6 @@ class Status:
     assets: tuple[AssetStatus, ...]
     sources: tuple[SourceStatus, ...]
 
-    @property
-    def well(self) -> bool:
-        """Nothing failed and nothing is in quarantine."""
-        return not any(asset.failed for asset in self.assets) and not any(s.quarantined for s in self.sources)
-
     def as_json(self) -> dict[str, Any]:
         """Plain values, for scripts."""
         return asdict(self)

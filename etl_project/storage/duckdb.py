@@ -123,13 +123,13 @@ class DuckDBStore:
         self,
         assets: Iterable[str] | None = None,
         partitions: Collection[str | None] | None = None,
-        wait_seconds: float = 0.0,
     ) -> dict[tuple[str, str | None], Commit]:
         """The newest commit record of every (asset, partition), or of the given ones.
 
-        One short read-only open. Raises StoreBusy when another process holds the file (retrying helps).
+        One short read-only open. Raises StoreBusy when another process holds the file for longer than the store's
+        `wait_seconds` (retrying helps); a store made with 0 says so at once.
         """
-        with self._file.looking(wait_seconds) as connection:
+        with self._file.looking(self.wait_seconds) as connection:
             if connection is None or not commits.exists(connection):
                 return {}
             return commits.last(connection, assets, partitions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,9 @@ import dagster as dg
 import pytest
 
 from etl_project import partitions
-from etl_project.definitions import build_defs
+from etl_project.definitions import build_defs, load_project
+from etl_project.situation import look
+from etl_project.storage import StoreBusy
 from etl_project_tests.deployments import Place, order_file
 
 HOLD = """
@@ -113,3 +116,18 @@ def test_the_schedule_skips_a_missing_day_where_empty_days_are_not_allowed(
     assert f"{YESTERDAY} is missing" in str(skipped.skip_message) and "not written as empty" in str(
         skipped.skip_message
     )
+
+
+def test_a_look_that_may_wait_waits_for_the_run_that_holds_the_warehouse(place: Place) -> None:
+    project, _ = load_project()
+    warehouse = str(place.data / "warehouse.duckdb")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, warehouse], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with pytest.raises(StoreBusy):
+        look(project, partitions.now(), wait=False)
+    leaving = threading.Timer(0.5, holder.communicate)
+    leaving.start()
+    assert look(project, partitions.now()).commits == {}
+    leaving.join()
