@@ -1,0 +1,1 @@
+"""The commands of `etl`, one module each: parse arguments, call one function, print what came of it."""

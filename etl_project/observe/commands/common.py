@@ -1,0 +1,50 @@
+"""What commands share: the console, the opened deployment, and how a run is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from dagster._utils.warnings import disable_dagster_warnings
+from rich.console import Console
+from rich.markup import escape
+
+from etl_project import instance as instances
+from etl_project.drain import Deployment, Ended
+from etl_project.pending import Due
+from etl_project.runs import DAYS_JOB, REFUSE_JOB
+
+console = Console()
+Json = Annotated[bool, typer.Option("--json", help="Plain JSON on standard output, for scripts.")]
+
+
+@contextmanager
+def deployment() -> Iterator[Deployment]:
+    """The project as loaded, and the instance that `dagster dev` in this folder uses too."""
+    # Dagster takes a second to import: only commands that run something pay for it.
+    from etl_project.definitions import load_project, wire  # noqa: PLC0415
+
+    with disable_dagster_warnings(), instances.opened() as instance:
+        project, assets = load_project()
+        definitions = wire(project, assets)
+        jobs = {name: definitions.resolve_job_def(name) for name in (DAYS_JOB, REFUSE_JOB)}
+        yield Deployment(project, jobs, instance)
+
+
+def span(one: Due) -> str:
+    """The days of a run and how many assets it builds."""
+    days = str(one.first) if one.first == one.last else f"{one.first} to {one.last}"
+    return f"{days}, {len(one.assets)} assets"
+
+
+def show_run(one: Due, ended: Ended | None) -> None:
+    """One line when a run starts, one when it ends, and what its failed steps said."""
+    if ended is None:
+        console.print(f"  building {span(one)} …")
+    elif ended.success:
+        console.print("  [green]done[/]")
+    else:
+        for complaint in ended.complaints:
+            console.print(f"  [yellow]{escape(complaint)}[/]", highlight=False)

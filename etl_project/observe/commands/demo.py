@@ -1,0 +1,49 @@
+"""`etl demo`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+import typer
+from rich.table import Table
+
+from etl_project.demo import run as demo_run
+from etl_project.observe.commands.common import console, deployment, show_run
+
+
+def demo() -> None:
+    """Write sample files, build everything from them, correct a day, and prove that a rerun changes nothing."""
+    with deployment() as opened:
+        outcome = demo_run.demo(opened, lambda text: console.print(f"[bold]•[/] {text}"), show_run)
+    show_outcome(outcome)
+    raise typer.Exit(0 if outcome.proven else 1)
+
+
+def show_outcome(outcome: demo_run.Outcome) -> None:
+    """The table at the end of the demo, and what to try next."""
+    table = Table("", "", show_header=False, title="Result", title_justify="left")
+    table.add_row("days", str(outcome.days))
+    table.add_row("rows in accepted files", f"{outcome.rows_stored + outcome.rows_rejected:,}")
+    table.add_row("rows stored", f"{outcome.rows_stored:,}")
+    table.add_row("rows rejected", f"{outcome.rows_rejected:,}")
+    table.add_row("files in quarantine", str(outcome.quarantined))
+    table.add_row("changed by the correction", correction_of(outcome))
+    verdict = "[green]identical[/]" if outcome.proven else "[red]DIFFERENT[/]"
+    table.add_row("second run", f"{outcome.identical} of {outcome.rebuilt} fingerprints {verdict}")
+    console.print(table)
+    etl_command = "etl" if shutil.which("etl") else os.path.relpath(sys.argv[0])
+    for command, shows in (
+        (f"{etl_command} status", "what is committed, failed, missing"),
+        (f"{etl_command} quarantine list", "the refused files, and why"),
+        ("make dev", "the same data in the Dagster UI"),
+    ):
+        console.print(f"Next:  [bold]{command:32}[/] {shows}", highlight=False)
+
+
+def correction_of(outcome: demo_run.Outcome) -> str:
+    """Which days changed, and in which assets."""
+    days = {str(day) for _, day in outcome.changed_by_correction}
+    assets = ", ".join(sorted({asset for asset, _ in outcome.changed_by_correction}))
+    return f"{', '.join(sorted(days))} only, in {assets}" if days else "nothing"
