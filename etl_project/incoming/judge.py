@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl_project.incoming import csv_records, jsonl_records, names, parquet_records, stream
+from etl_project.incoming import csv_records, jsonl_records, lateness, names, parquet_records, stream
 from etl_project.incoming.archive import Accepted
 from etl_project.incoming.chunk import Chunk, Load
 from etl_project.incoming.convert import Converter
@@ -94,20 +94,23 @@ def _chunks(path: Path, spec: SourceSpec, name: str) -> Iterator[Load]:
 def _batch(load: Load, spec: SourceSpec, converter: Converter, file: str, day: date) -> Batch:
     chunk = load()
     typed = [converter.column(text, target) for text, target in zip(chunk.texts, spec.targets, strict=True)]
-    bad = _bad(chunk, typed, spec)
+    beyond = lateness.beyond(typed, spec, day)
+    bad = _bad(chunk, typed, spec, beyond)
     count = len(chunk.lines)
     rejects: list[_Reject] = [(broken.line, None, broken.reason, broken.raw) for broken in chunk.broken]
     arrays = [*typed, pa.repeat(pa.scalar(day), count), pa.repeat(pa.scalar(file), count), chunk.lines]
     rows = pa.Table.from_arrays(arrays, schema=rows_schema(spec))
     if bad is not None:
-        rejects += _untyped(chunk, typed, pc.indices_nonzero(bad).to_pylist(), spec, converter)
+        which = pc.indices_nonzero(bad).to_pylist()
+        rejects += _unusable(chunk, typed, which, spec, converter, beyond)
         rows = rows.filter(pc.invert(bad))
     return Batch(rows, _rejects_table(sorted(rejects, key=lambda reject: reject[0]), file, day))
 
 
-def _bad(chunk: Chunk, typed: list[pa.Array], spec: SourceSpec) -> pa.Array | None:
-    """Which records have a text that is no value, or no value where one is needed; None when all are well."""
-    masks = []
+def _bad(chunk: Chunk, typed: list[pa.Array], spec: SourceSpec, beyond: lateness.Beyond | None) -> pa.Array | None:
+    """Which records have a text that is no value, no value where one is needed, or a day that the file may not carry;
+    None when all are well."""
+    masks = [beyond.mask] if beyond is not None else []
     for text, values, target in zip(chunk.texts, typed, spec.targets, strict=True):
         if values.null_count == (text.null_count if target.nullable else 0):
             continue
@@ -115,8 +118,13 @@ def _bad(chunk: Chunk, typed: list[pa.Array], spec: SourceSpec) -> pa.Array | No
     return reduce(pc.or_, masks) if masks else None
 
 
-def _untyped(
-    chunk: Chunk, typed: list[pa.Array], which: list[int], spec: SourceSpec, converter: Converter
+def _unusable(
+    chunk: Chunk,
+    typed: list[pa.Array],
+    which: list[int],
+    spec: SourceSpec,
+    converter: Converter,
+    beyond: lateness.Beyond | None,
 ) -> list[_Reject]:
     rejects: list[_Reject] = []
     for at, raw in zip(which, chunk.raw(which), strict=True):
@@ -128,6 +136,9 @@ def _untyped(
             first = first or target.name
             value = text[at].as_py()
             reasons.append(f"{target.name}: empty" if value is None else converter.why_not(value, target))
+        if beyond is not None and beyond.mask[at].as_py():
+            first = first or beyond.column
+            reasons.append(beyond.why(at))
         rejects.append((chunk.lines[at].as_py(), first, "; ".join(reasons), raw))
     return rejects
 

@@ -7,6 +7,7 @@ themselves are in `incoming.assets`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import time
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from pydantic import Field
 
 from etl_project import contracts, settings
 from etl_project.incoming import assets as incoming_assets
-from etl_project.incoming.spec import Column, SourceSpec
+from etl_project.incoming.spec import Column, SourceSpec, SpecError
 
 PYTHON_BESIDE = ("assets.py", "checks.py")
 
@@ -48,6 +49,18 @@ class FileSource(dg.Component, dg.Model, dg.Resolvable):
     max_removed_ratio: float | None = Field(
         default=None, gt=0, le=1, description="A rerun that would shrink a day by more than this is refused."
     )
+    event_column: str | None = Field(
+        default=None, description="Rows belong to the UTC day of this column instead of the day of their file."
+    )
+    lateness_days: int = Field(
+        default=0, description="How many days before its own day a file may carry rows for, by `event_column`."
+    )
+    deduplicate_on: Sequence[str] = Field(
+        default=(), description="Columns that name a row, for senders that repeat themselves: the first one is kept."
+    )
+    deadline: str | None = Field(
+        default=None, description="UTC time of the following day by which the file of a day must be there, like 06:00."
+    )
     drift: Literal["evolve", "freeze"] = Field(default="evolve", description="What a changed contract may do.")
     owners: Sequence[str] = Field(default=(), description="Owners shown in the UI: e-mail addresses or team:NAME.")
 
@@ -71,7 +84,19 @@ class FileSource(dg.Component, dg.Model, dg.Resolvable):
             max_rejected_ratio=self.max_rejected_ratio,
             settle_seconds=configured.settle_seconds,
             start_date=configured.start_date,
+            event_column=self.event_column,
+            lateness_days=self.lateness_days,
+            deduplicate_on=tuple(self.deduplicate_on),
+            deadline=self._deadline(),
         )
+
+    def _deadline(self) -> time | None:
+        try:
+            return time.fromisoformat(self.deadline) if self.deadline is not None else None
+        except ValueError:
+            raise SpecError(
+                f"source {self.name!r}: deadline {self.deadline!r} is no time of day; write it in quotes, like '06:00'"
+            ) from None
 
     def contract(self, folder: Path) -> contracts.TableContract:
         """The table of this source, from the `contract.sql` in its folder."""

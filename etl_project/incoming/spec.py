@@ -10,7 +10,7 @@ import codecs
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, time
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -24,6 +24,12 @@ EmptyDays = Literal["missing", "allowed"]
 
 ADDED = ("batch_date", "source_file", "source_line")
 """Columns that every row gets from its file; a source cannot name its own so."""
+
+EVENT_TYPES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
+"""Types whose values have a UTC day."""
+
+LONGEST_LATENESS_DAYS = 366
+"""Each day of lateness is one more day of raw rows that every rebuild of a day reads."""
 
 _PLAIN_TYPES = {
     "TINYINT": pa.int8(),
@@ -76,6 +82,9 @@ class SourceSpec:
     `columns`: name in the file's header -> column of the contract; the file has exactly these, in any order.
     `types`: the columns of the contract; those that no file column maps to are none of this module's business.
     `time_zone`: the IANA zone of local times in the file. `max_expanded_bytes`: a file's size once decompressed.
+    `event_column`: rows belong to the UTC day of this column, which may lie up to `lateness_days` before the day of
+    their file; without it they belong to the day of their file. `deduplicate_on`: columns that name a row; what comes
+    again is left out of the table. `deadline`: when the file of a day must be there, UTC, on the day after.
     """
 
     name: str
@@ -93,10 +102,19 @@ class SourceSpec:
     max_expanded_bytes: int = 16 * 2**30
     max_line_bytes: int = 4 * 2**20
     settle_seconds: float = 1.0
+    event_column: str | None = None
+    lateness_days: int = 0
+    deduplicate_on: tuple[str, ...] = ()
+    deadline: time | None = None
     _by_name: Mapping[str, Column] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        problems = [*_problems_of_names(self), *_problems_of_columns(self), *_problems_of_values(self)]
+        problems = [
+            *_problems_of_names(self),
+            *_problems_of_columns(self),
+            *_problems_of_values(self),
+            *_problems_of_days(self),
+        ]
         if problems:
             raise SpecError(f"source {self.name!r}: " + "; ".join(problems))
         object.__setattr__(self, "_by_name", {column.name: column for column in self.types})
@@ -105,6 +123,10 @@ class SourceSpec:
     def separator(self) -> str:
         """The delimiter in force: the one given, or the format's own."""
         return self.delimiter or ("\t" if self.format == "tsv" else ",")
+
+    def column(self, name: str) -> Column:
+        """The contract column of this name."""
+        return self._by_name[name]
 
     @property
     def targets(self) -> tuple[Column, ...]:
@@ -166,3 +188,25 @@ def _problems_of_values(spec: SourceSpec) -> Iterator[str]:
             yield f"{setting} is {getattr(spec, setting)}; it must be at least 1"
     if not 0 <= spec.settle_seconds < float("inf"):
         yield f"settle_seconds is {spec.settle_seconds}; it must be 0 or more"
+
+
+def _problems_of_days(spec: SourceSpec) -> Iterator[str]:
+    """What is wrong with the settings that say which day a row belongs to, and when a day must be there."""
+    known = {column.name: column for column in spec.types if column.name in spec.columns.values()}
+    if not 0 <= spec.lateness_days <= LONGEST_LATENESS_DAYS:
+        yield f"lateness_days is {spec.lateness_days}; it must lie between 0 and {LONGEST_LATENESS_DAYS}"
+    if spec.lateness_days and spec.event_column is None:
+        yield "lateness_days needs event_column: the column whose UTC day a row belongs to"
+    if spec.event_column is not None:
+        event = known.get(spec.event_column)
+        if event is None:
+            yield f"event_column {spec.event_column!r} is not one of the columns that the file fills"
+        elif event.type not in EVENT_TYPES or event.nullable:
+            yield f"event_column {event.name} must be NOT NULL and {', '.join(EVENT_TYPES)}; it is {event.type}"
+    for name in spec.deduplicate_on:
+        if name not in known:
+            yield f"deduplicate_on names {name!r}, which is not one of the columns that the file fills"
+    if spec.deadline is not None and spec.empty_days == "allowed":
+        yield "deadline and empty_days: allowed contradict each other: where days may be empty, no file can be overdue"
+    if spec.deadline is not None and spec.deadline.tzinfo is not None:
+        yield f"deadline is {spec.deadline}; write a UTC time of day without a zone, like 06:00"
