@@ -21,11 +21,10 @@ from dagster._serdes import ConfigurableClassData
 
 from etl_project import settings
 from etl_project.event_storage import KeptOpenEventLogStorage
-from etl_project.failures import Permanent
 
 
-class NoInstance(Permanent):
-    """There is no `dagster.yaml` to read. The message says where it was looked for."""
+PACKAGE = Path(__file__).parent
+"""Its `dagster.yaml` is that of the project (a link in the sources, a file once installed)."""
 
 
 class DataDirStorage(DagsterSqliteStorage):
@@ -76,13 +75,16 @@ class DataDirArtifactStorage(LocalArtifactStorage):
 
 @contextmanager
 def opened(root: Path | None = None) -> Iterator[dg.DagsterInstance]:
-    """The instance of a `dagster dev` started in the same folder: DAGSTER_HOME if set, else ./dagster.yaml."""
+    """The instance of a `dagster dev` started in the same folder: DAGSTER_HOME if set, else ./dagster.yaml.
+
+    Where neither is (an installed package, started in any folder), the `dagster.yaml` of the package is read: the
+    history is under the data folder all the same.
+    """
     if os.environ.get("DAGSTER_HOME"):
         with dg.DagsterInstance.get() as instance:
             yield instance
         return
-    folder = root or Path.cwd()
-    if not (folder / "dagster.yaml").is_file():
-        raise NoInstance(f"{folder} has no dagster.yaml: start in the project's folder, or set DAGSTER_HOME.")
+    here = root or Path.cwd()
+    folder = here if (here / "dagster.yaml").is_file() else PACKAGE
     with dg.DagsterInstance.from_config(str(folder)) as instance:
         yield instance
