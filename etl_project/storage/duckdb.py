@@ -142,6 +142,17 @@ class DuckDBStore:
             return commits.history(connection, asset, partition)
 
     @contextmanager
+    def look(self) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        """A connection for a look, in one transaction; None when there is no file yet. Other processes wait meanwhile.
+
+        Raises StoreBusy (retrying helps) when another process holds the file for longer than `wait_seconds`.
+        """
+        with self._file.looking(self.wait_seconds) as connection:
+            if connection is not None:
+                connection.begin()
+            yield connection
+
+    @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection that may write, closed when the block ends, however it ends. Sessions are in UTC."""
         with self._file.writing(self.wait_seconds) as connection:

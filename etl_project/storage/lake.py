@@ -10,26 +10,20 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl_project import faults
 from etl_project.storage import atomic
 from etl_project.storage.base import Commit, StoreBusy, Table
-from etl_project.storage.commits import from_json, to_json
+from etl_project.storage.commits import from_json
+from etl_project.storage.draft import EARLIER, RECORD
 from etl_project.storage.footers import Footers
 
 FILE = "data.parquet"
-KEPT_RECORDS = 20
-"""Earlier commit records that a file carries along."""
-
-_RECORD = b"etl_commit"
-_EARLIER = b"etl_earlier_commits"
 _PAUSE_SECONDS = 0.02
 
 
@@ -68,6 +62,13 @@ class Lake:
                 yield from (record for record in map(last_record, files) if record is not None)
             else:
                 yield from Footers(self._cache / f"{name}.json").records(files, last_record)
+
+    def files(self, asset: str) -> Iterator[tuple[str | None, Path]]:
+        """Every partition of the asset that has a file, with the file."""
+        for file in self._files(encoded(asset)):
+            folder = Path(file).parent.name
+            if Path(file).is_file():
+                yield unquote(folder.partition("=")[2]) if "=" in folder else None, Path(file)
 
     def file_of(self, asset: str, partition: str | None) -> Path | None:
         """The file of a partition, whatever its partition column is called."""
@@ -108,26 +109,16 @@ def history(path: Path) -> list[Commit]:
         metadata = pq.read_metadata(path).metadata or {}
     except FileNotFoundError:
         return []
-    if _RECORD not in metadata:
+    if RECORD not in metadata:
         return []
-    earlier = [from_json(text) for text in json.loads(metadata.get(_EARLIER, b"[]"))]
-    return [*earlier, from_json(metadata[_RECORD].decode())]
+    earlier = [from_json(text) for text in json.loads(metadata.get(EARLIER, b"[]"))]
+    return [*earlier, from_json(metadata[RECORD].decode())]
 
 
 def last_record(path: str) -> Commit | None:
     """The newest commit record in a file's footer."""
     found = history(Path(path))
     return found[-1] if found else None
-
-
-def write(path: Path, batches: pa.RecordBatchReader, record: Commit, earlier: Sequence[Commit]) -> None:
-    """Write one file with its commit record; memory holds one batch."""
-    kept = [to_json(commit) for commit in earlier[-KEPT_RECORDS:]]
-    with pq.ParquetWriter(path, batches.schema, compression="zstd") as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-            faults.reach("parquet.half_written")
-        writer.add_key_value_metadata({_RECORD: to_json(record).encode(), _EARLIER: json.dumps(kept).encode()})
 
 
 @contextmanager

@@ -121,6 +121,10 @@ class ParquetStore:
         path = self._lake.file_of(asset, partition)
         return [] if path is None else lake.history(path)
 
+    def files(self, asset: str) -> Iterator[tuple[str | None, Path]]:
+        """Every partition of the asset that has a file, with the file."""
+        return self._lake.files(asset)
+
     @contextmanager
     def _scratch(self, data: Any) -> Iterator[duckdb.DuckDBPyConnection]:
         """A DuckDB to work in; the database itself when the query reads from one. It spills to a temporary folder."""
