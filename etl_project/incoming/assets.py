@@ -5,10 +5,9 @@ Thin Dagster shells over the pure functions beside this module.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, cast
 
 import dagster as dg
 import pyarrow as pa
@@ -16,11 +15,12 @@ import pyarrow as pa
 from etl_project import contracts, partitions, settings
 from etl_project.assets import LAKE, WAREHOUSE, code_version, contract_metadata, daily_partitions, single_run
 from etl_project.failures import Permanent, reported
-from etl_project.incoming import archive, judge, quarantine, receive, scan
+from etl_project.incoming import archive, judge, quarantine, receive, scan, typed
 from etl_project.incoming import checks as incoming_checks
+from etl_project.incoming.asset_names import Names
 from etl_project.incoming.names import shown
 from etl_project.incoming.spec import SourceSpec
-from etl_project.storage import Partial, Slice, Sql
+from etl_project.storage import Partial
 from etl_project.storage.receipts import receipts_of
 
 SOURCE_METADATA = "etl/source"
@@ -53,36 +53,8 @@ class NoLongerAccepted(Permanent):
     """A file in the archive does not fit the contract any more. Retrying does not help; the old rows are intact."""
 
 
-class SourceOptions(Protocol):
-    """What the assets take from the component beyond the spec."""
-
-    @property
-    def computed(self) -> Mapping[str, str]: ...
-    @property
-    def max_removed_ratio(self) -> float | None: ...
-    @property
-    def drift(self) -> str: ...
-    @property
-    def owners(self) -> Sequence[str]: ...
-
-
-@dataclass(frozen=True)
-class Names:
-    """The asset names of a source."""
-
-    files: str
-    raw: str
-    rejects: str
-    typed: str
-
-    @classmethod
-    def of(cls, source: str) -> Self:
-        """All four follow from the name of the source."""
-        return cls(f"{source}_files", f"raw_{source}", f"{source}_rejects", source)
-
-
 def definitions(
-    spec: SourceSpec, contract: contracts.TableContract, options: SourceOptions, folder: Path
+    spec: SourceSpec, contract: contracts.TableContract, options: typed.SourceOptions, folder: Path
 ) -> dg.Definitions:
     """The four assets of a source and their checks."""
     common = {
@@ -95,9 +67,9 @@ def definitions(
         assets=[
             _files(spec, {**common, "owners": list(options.owners)}),
             _raw_and_rejects(spec, version, common),
-            _typed(spec, contract, options, {**common, "code_version": version, "owners": list(options.owners)}),
+            typed.table(spec, contract, options, {**common, "code_version": version, "owners": list(options.owners)}),
         ],
-        asset_checks=incoming_checks.checks(spec, Names.of(spec.name).files, spec.name),
+        asset_checks=incoming_checks.checks(spec),
     )
 
 
@@ -252,40 +224,3 @@ def _why_missing(
     if day >= partitions.now().date():
         return "no file was accepted, and the day is not over"
     return None
-
-
-def _typed(
-    spec: SourceSpec, contract: contracts.TableContract, options: SourceOptions, common: Mapping[str, Any]
-) -> dg.AssetsDefinition:
-    """The table of the contract, from the raw rows, inside one transaction; no row passes through Python."""
-    query = typed_query(contract, options.computed)
-
-    @dg.asset(  # type: ignore[untyped-decorator]
-        name=spec.name,
-        ins={"raw_rows": dg.AssetIn(Names.of(spec.name).raw)},
-        io_manager_key=WAREHOUSE,
-        kinds={"duckdb", "sql"},
-        description=contract.comment,
-        metadata={
-            **contract_metadata(contract),
-            "drift": options.drift,
-            "query": dg.MetadataValue.md(f"```sql\n{query}\n```"),
-            **({"max_removed_ratio": options.max_removed_ratio} if options.max_removed_ratio else {}),
-        },
-        **common,
-    )
-    def typed(raw_rows: Slice) -> Sql:
-        return Sql(query, raw_rows=raw_rows)
-
-    return cast(dg.AssetsDefinition, typed)
-
-
-def typed_query(contract: contracts.TableContract, computed: Mapping[str, str]) -> str:
-    """The query that makes the contract's columns out of the raw rows."""
-    columns = [
-        f'  cast({computed[column.name]} as {column.type}) as "{column.name}"'
-        if column.name in computed
-        else f'  "{column.name}"'
-        for column in contract.columns
-    ]
-    return "select\n" + ",\n".join(columns) + "\nfrom raw_rows"

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl_project.incoming.spec import SourceSpec
+from etl_project.storage.sql import quote
 
 
 class Allowance(NamedTuple):
@@ -62,7 +63,7 @@ def event_day(spec: SourceSpec) -> str:
     """The day of a row, as SQL over the raw rows."""
     if spec.event_column is None:
         return "batch_date"
-    column = '"' + spec.event_column.replace('"', '""') + '"'
+    column = quote(spec.event_column)
     if spec.column(spec.event_column).type == "TIMESTAMP WITH TIME ZONE":
         column = f"({column} AT TIME ZONE 'UTC')"
     return f"CAST({column} AS DATE)"

@@ -44,6 +44,10 @@ from etl_project.storage.scopes import scope_of, table_of
 ALLOW_SHRINK_TAG = "etl/allow_shrink"
 """Run tag: `true` lets this run shrink partitions by more than their table's `max_removed_ratio`."""
 
+ABSENT_PARTITIONS = "absent_partitions"
+"""Input metadata: `allowed` lets some of the partitions that an input maps to not exist (yet): they may still come.
+They are no part of the input hash, so that it changes when they do."""
+
 _TRIES = 3
 
 
@@ -88,17 +92,23 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         """The partitions that the input maps to, as the type that the parameter is annotated with.
 
         pandas (Arrow-backed: every value as stored), pyarrow Table or RecordBatchReader, polars, or a lazy Slice.
-        Input metadata `columns` limits the columns.
+        Input metadata `columns` limits the columns. A partition that was never committed is refused, unless the input
+        says `absent_partitions: allowed`.
         """
+        may_be_absent = context.definition_metadata.get(ABSENT_PARTITIONS) == "allowed"
         try:
             table, scope = self._source(context)
             piece, rows = self._read(context, table, scope)
-            refuse_missing(piece.reads, self.store())
+            if not may_be_absent:
+                refuse_missing(piece.reads, self.store())
         except EtlError as error:
             raise _failure(context, error) from error
         book = receipts_of(context.step_context)
         for read in piece.reads:
-            book.add(read.asset, read.partition, read.fingerprint)
+            if may_be_absent and read.fingerprint is None:
+                book.add_absent(read.asset, read.partition)
+            else:
+                book.add(read.asset, read.partition, read.fingerprint)
         return rows
 
     def _read(self, context: dg.InputContext, table: Table, scope: Scope) -> tuple[Slice, Any]:

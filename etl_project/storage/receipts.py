@@ -24,6 +24,7 @@ class ReceiptBook:
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str | None], str | None] = {}
+        self._absent: set[tuple[str, str | None]] = set()
 
     def add(self, asset: str, partition: str | None, fingerprint: str | None) -> None:
         """Note that this partition was read with this fingerprint; None: nobody knows which.
@@ -35,9 +36,13 @@ class ReceiptBook:
             fingerprint = None
         self._entries[key] = fingerprint
 
+    def add_absent(self, asset: str, partition: str | None) -> None:
+        """Note that this partition was looked for, may be missing, and is."""
+        self._absent.add((asset, partition))
+
     def knows(self, asset: str, partition: str | None) -> bool:
-        """Whether this partition has a receipt, be it without a fingerprint."""
-        return (asset, partition) in self._entries
+        """Whether this partition was read or looked for, be it without a fingerprint."""
+        return (asset, partition) in self._entries or (asset, partition) in self._absent
 
     def input_hashes(self, parents: Mapping[str | None, Sequence[tuple[str, str | None]]]) -> dict[str | None, str]:
         """The input hash of each output partition, whose parents are given.
@@ -56,7 +61,9 @@ class ReceiptBook:
         }
 
     def _hash(self, wanted: Iterable[tuple[str, str | None]]) -> str:
-        return input_hash((asset, key, self._entries.get((asset, key))) for asset, key in wanted)
+        return input_hash(
+            (asset, key, self._entries.get((asset, key))) for asset, key in wanted if (asset, key) not in self._absent
+        )
 
 
 # One book a running step, gone with it: nothing is kept between steps.
