@@ -3,7 +3,8 @@
 Belongs here: how a row is hashed and how the hashes of a partition become text. A row's hash is taken over its
 (column name, value) pairs with NULLs left out, so a column added later, the order of the columns and the order of the
 rows leave no trace; the rows are summed, not xored, so that duplicates count. Values are brought to one form per kind
-before they are hashed, so that a lossless widening of a column leaves no trace either.
+before they are hashed, so that a lossless widening of a column leaves no trace either. Numbers count by their bits: the
+last digit of a float and the sign of a zero are content.
 """
 
 from __future__ import annotations
@@ -32,11 +33,16 @@ class Typed(NamedTuple):
 
 def row_hash(columns: Sequence[Typed]) -> str:
     """An SQL expression for the hash of a row; columns that are NULL do not take part."""
-    parts = [f"CASE WHEN {c.value} IS NULL THEN 0::UBIGINT ELSE {_pair_hash(c)} END" for c in columns]
+    parts = [value_hash(column) for column in columns]
     chain = parts[0] if parts else "0::UBIGINT"
     for part in parts[1:]:
         chain = f"xor({chain}, {part})"
     return f"hash({chain})"
+
+
+def value_hash(column: Typed) -> str:
+    """An SQL expression for the hash of one (column name, value) pair; 0 where the value is NULL."""
+    return f"CASE WHEN {column.value} IS NULL THEN 0::UBIGINT ELSE {_pair_hash(column)} END"
 
 
 def render(rows: int, total: int | None) -> str:
@@ -44,11 +50,16 @@ def render(rows: int, total: int | None) -> str:
     return f"{VERSION}:{rows}:{total or 0:x}"
 
 
+def together(one: str, other: str) -> str:
+    """The fingerprint of two sets of rows as one."""
+    (_, rows, total), (_, more_rows, more) = one.split(":"), other.split(":")
+    return render(int(rows) + int(more_rows), int(total, 16) + int(more, 16))
+
+
 _CANONICAL = {
     **dict.fromkeys(_NARROW_INTEGERS, "BIGINT"),
     **dict.fromkeys(_MICROSECONDS, "TIMESTAMP"),
     **dict.fromkeys(("enum", "interval", "bit", "varchar"), "VARCHAR"),
-    "float": "DOUBLE",
 }
 
 
@@ -59,6 +70,9 @@ def _pair_hash(column: Typed) -> str:
         return _decimal_hash(name, column)
     if kind in _WIDE_INTEGERS:
         return _short_or_text(name, column, "BIGINT", f"({value})::VARCHAR")
+    if kind in ("float", "double"):
+        zero = f"({value}) = 0 AND signbit({value})"  # DuckDB hashes both zeros alike.
+        return f"CASE WHEN {zero} THEN hash({name}, '-0') ELSE hash({name}, ({value})::DOUBLE) END"
     if kind == "timestamp_ns":
         return _short_or_text(name, column, "TIMESTAMP", f"({value})::VARCHAR")
     return f"hash({name}, ({value})::{_CANONICAL[kind]})" if kind in _CANONICAL else f"hash({name}, {value})"

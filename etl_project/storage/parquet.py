@@ -10,6 +10,7 @@ follow the newest file of the asset (`evolve` adds and widens, every file holds 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,12 +55,12 @@ class ParquetStore:
         (it does). A kill leaves each partition old or new; the next write of a partition removes what it left.
         """
         check(table, scope)
-        reads = [*request.reads, *(read for piece in payload.slices_of(data) for read in piece.reads)]
+        reads = (*request.reads, *(read for piece in payload.slices_of(data) for read in piece.reads))
+        request = dataclasses.replace(request, reads=reads)
         try:
             with self._scratch(data) as connection:
                 several = len(scope.partitions) > 1
-                with payload.scannable(connection, data, stage=several) as rows:
-                    refuse_changed(reads)
+                with payload.scannable(connection, data, stage=several, stream=not several) as rows:
                     return ParquetWrite(self._lake, self.wait_seconds, connection, table, scope, request, rows).run()
         except (duckdb.OperationalError, OSError) as error:
             raise StoreUnavailable(

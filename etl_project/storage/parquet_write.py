@@ -1,29 +1,34 @@
 """One write to a folder of Parquet files: partition by partition, each changed by one rename.
 
 Belongs here: the order of the steps of a write. Everything is found out about all rows first; then each partition is
-looked at, judged, written and renamed, alone in its folder.
+looked at, judged, written and renamed, alone in its folder. A long stream for one partition is counted while it is
+written to a draft, in one pass; the draft is judged by the same rules, and renamed or thrown away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from typing import NoReturn
 
 import duckdb
 import pyarrow as pa
 
 from etl_project.partitions import now
-from etl_project.storage import atomic, drift, lake, survey, verdict
+from etl_project.storage import atomic, draft, drift, fingerprint, lake, survey, verdict
 from etl_project.storage.base import Commit, PartlyCommitted, Request, Scope, Table, WriteRefused
+from etl_project.storage.draft import Fill
 from etl_project.storage.drift import Column, Pair
 from etl_project.storage.duckdb_table import DuckDBTable
 from etl_project.storage.fingerprint import Typed
 from etl_project.storage.parquet_files import as_stored, escaped, file_columns, in_memory
 from etl_project.storage.payload import Payload
 from etl_project.storage.placement import column_type_for
+from etl_project.storage.receipts import refuse_changed
 from etl_project.storage.refusal import DataFault, partly, refused, what
 from etl_project.storage.sql import Binds, quote, text
 from etl_project.storage.survey import EMPTY, Difference, Rows, Tally
@@ -59,11 +64,14 @@ class ParquetWrite:
     def run(self) -> list[Commit]:
         """Replace every partition whose data is sound; PartlyCommitted names the others."""
         targets, pairs = self._matched()
+        if self._payload.stream is not None and not any(pair.checked for pair in pairs):
+            return [self._streamed(self._payload.stream, targets, pairs)]
+        self._payload.stage(self._connection)  # Values that may not fit have to be looked at before they are written.
+        refuse_changed(self._request.reads)
         pairs, found = self._fitted(pairs)
         incoming = self._incoming(pairs)
         if None in found:
-            problems = survey.outside(self._connection, incoming, str(self._column))
-            raise WriteRefused(refused(self._table, self._scope, problems, "Deliver only rows of these partitions."))
+            self._refuse_outside(incoming)
         cut = self._cut(found, targets, pairs, incoming)
         done: list[Commit] = []
         failures: dict[str | None, str] = {}
@@ -146,27 +154,67 @@ class ParquetWrite:
             advice = "Deliver values that the column can hold."
             raise DataFault(refused(self._table, Scope((self._scope.partitions[n],)), problems, advice))
 
+    def _refuse_outside(self, rows: Rows) -> NoReturn:
+        problems = survey.outside(self._connection, rows, str(self._column))
+        raise WriteRefused(refused(self._table, self._scope, problems, "Deliver only rows of these partitions."))
+
     def _replace_one(self, n: int, new: Tally, incoming: Rows, rows: Callable[[], pa.RecordBatchReader]) -> Commit:
-        """One partition, alone in its folder: look at what is there, judge, write, rename."""
+        """One partition whose rows can be scanned, alone in its folder."""
+
+        def fill(temporary: Path, record: Commit, earlier: Sequence[Commit]) -> None:
+            draft.write(temporary, rows(), record, earlier)
+
+        with self._turn(n) as path:
+            return self._judged(n, path, new, incoming, fill)
+
+    def _streamed(self, stream: pa.RecordBatchReader, targets: Sequence[Column], pairs: Sequence[Pair]) -> Commit:
+        """The one partition of the scope from a long stream: one pass, in the memory of one row group."""
+        incoming = self._incoming(pairs)
+        new, outside = EMPTY, False
+        with self._turn(0) as path, draft.discarded(path, self._select(targets, pairs, incoming).schema) as made:
+            for rows in draft.groups(stream):
+                self._connection.register(self._payload.name, rows)
+                found = survey.tally(self._connection, incoming)
+                outside |= None in found
+                new = _sum(new, found.get(0, EMPTY))
+                made.add(rows if rows.schema == made.schema else self._select(targets, pairs, incoming).read_all())
+            if outside:
+                made.close()
+                self._refuse_outside(self._there(made.path, self._scope))
+            refuse_changed(self._request.reads)
+            return self._judged(0, path, new, None, made.finish_as)
+
+    @contextmanager
+    def _turn(self, n: int) -> Iterator[Path]:
+        """The partition's file, while nobody else may write in its folder."""
         one = Scope((self._scope.partitions[n],))
         path = self._lake.path(self._table, one.partitions[0].key)
         with lake.turn(path.parent, self._wait_seconds, what(self._table, one)):
-            earlier = lake.history(path)
-            previous = earlier[-1] if earlier else None
-            there = self._there(path, one) if previous is not None else None
-            old = survey.tally(self._connection, there).get(0, EMPTY) if there is not None else EMPTY
-            changed = previous is None or old.fingerprint != new.fingerprint
-            if changed:
-                verdict.refuse_shrinking(self._table, one, self._request, {0: old.rows}, {0: new})
-            difference = verdict.plain_difference(old.rows, new.rows, changed)
-            if difference is None and there is not None and max(old.rows, new.rows) <= verdict.COMPARED_ROWS:
-                difference = self._difference(there, incoming, n)
-            finding = Finding(previous, old.rows, new, difference)
-            record = verdict.record(self._table, one.partitions[0], self._request, finding, now(), self._schema_changes)
-            if previous is not None and not changed and _says_the_same(record, previous):
-                self._request.still_owner()
-                return replace(previous, changed=False)
-            return self._written(path, record, earlier, rows)
+            yield path
+
+    def _judged(self, n: int, path: Path, new: Tally, incoming: Rows | None, fill: Fill) -> Commit:
+        """Look at what is there and judge; write and rename, or leave all as it is.
+
+        Rows that can no longer be scanned (`incoming` is None) are too many to be compared one by one.
+        """
+        one = Scope((self._scope.partitions[n],))
+        earlier = lake.history(path)
+        previous = earlier[-1] if earlier else None
+        there = self._there(path, one) if previous is not None else None
+        old = survey.tally(self._connection, there).get(0, EMPTY) if there is not None else EMPTY
+        changed = previous is None or old.fingerprint != new.fingerprint
+        if changed:
+            verdict.refuse_shrinking(self._table, one, self._request, {0: old.rows}, {0: new})
+        difference = verdict.plain_difference(old.rows, new.rows, changed)
+        few = max(old.rows, new.rows) <= verdict.COMPARED_ROWS
+        if difference is None and there is not None and incoming is not None and few:
+            difference = self._difference(there, incoming, n)
+        finding = Finding(previous, old.rows, new, difference)
+        record = verdict.record(self._table, one.partitions[0], self._request, finding, now(), self._schema_changes)
+        if previous is not None and not changed and _says_the_same(record, previous):
+            self._request.still_owner()
+            return replace(previous, changed=False)
+        return self._written(path, record, earlier, fill)
 
     def _there(self, path: Path, one: Scope) -> Rows:
         relation = f"read_parquet([{text(escaped(path))}], hive_partitioning=false)"
@@ -212,18 +260,21 @@ class ParquetWrite:
         statement = f"SELECT {select}{number} FROM {incoming.relation} {incoming.where(binds)}"
         return self._connection.execute(statement, binds.values or None).to_arrow_reader()
 
-    def _written(
-        self, path: Path, record: Commit, earlier: Sequence[Commit], rows: Callable[[], pa.RecordBatchReader]
-    ) -> Commit:
+    def _written(self, path: Path, record: Commit, earlier: Sequence[Commit], fill: Fill) -> Commit:
         """One rename. An error after it is settled by what the file says."""
         try:
             with atomic.replacing(path, "parquet") as temporary:
-                lake.write(temporary, rows(), record, earlier)
+                fill(temporary, record, earlier)
                 self._request.still_owner()
         except OSError:
             if lake.history(path)[-1:] != [record]:
                 raise
         return record
+
+
+def _sum(one: Tally, other: Tally) -> Tally:
+    """Two lots of rows of one partition as one."""
+    return Tally(one.rows + other.rows, fingerprint.together(one.fingerprint, other.fingerprint))
 
 
 def _says_the_same(record: Commit, previous: Commit) -> bool:

@@ -3,6 +3,7 @@
 Belongs here: telling what kind of thing an asset returned, and making a relation of it. What already lies in memory is
 scanned in place; what can be read only once (a stream, a query that may answer differently the second time) is
 staged in a temporary table, which DuckDB moves to disk when memory runs out. A kill leaves nothing of it behind.
+A store that can do with one look at each row may ask for a long stream as it is, and stage it when it cannot.
 """
 
 from __future__ import annotations
@@ -24,20 +25,35 @@ _HELD_ROWS = 500_000
 
 
 class Payload:
-    """Rows that can be scanned as often as needed, as `name`, for as long as the block that made it lasts."""
+    """Rows that can be scanned as often as needed, as `name`, for as long as the block that made it lasts.
 
-    def __init__(self, name: str, columns: Sequence[Column]) -> None:
+    While `stream` is set they cannot: each comes from it once, and `name` stands for no rows, or for some at a time.
+    """
+
+    def __init__(self, name: str, columns: Sequence[Column], stream: pa.RecordBatchReader | None = None) -> None:
         self.name = name
         self.columns = tuple(columns)
+        self.stream = stream
+
+    def stage(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Copy a stream that nobody has taken from, so that it can be scanned."""
+        if self.stream is not None:
+            connection.unregister(self.name)
+            _stage_arrow(connection, self.name, self.stream)
+            self.stream = None
 
 
 @contextmanager
-def scannable(connection: duckdb.DuckDBPyConnection, data: Any, stage: bool = False) -> Iterator[Payload]:
+def scannable(
+    connection: duckdb.DuckDBPyConnection, data: Any, stage: bool = False, stream: bool = False
+) -> Iterator[Payload]:
     """Make the data a relation of the connection; `stage` copies even what could be scanned in place.
 
-    Raises WriteRefused for anything that is not a frame (retrying does not help).
+    `stream`: a long stream is handed out as it is. Raises WriteRefused for anything that is not a frame (retrying
+    does not help).
     """
     name = unique("etl_payload")
+    passing: pa.RecordBatchReader | None = None
     source = data if isinstance(data, Sql) else as_arrow(data)
     if isinstance(source, Sql):
         untyped: set[str] = set()
@@ -46,12 +62,15 @@ def scannable(connection: duckdb.DuckDBPyConnection, data: Any, stage: bool = Fa
         _refuse_twice(source.schema.names)
         source = _held_if_short(source)
         untyped = {field.name for field in source.schema if pa.types.is_null(field.type)}
-        if stage or isinstance(source, pa.RecordBatchReader):
+        if stream and isinstance(source, pa.RecordBatchReader):
+            passing = source
+            connection.register(name, source.schema.empty_table())
+        elif stage or isinstance(source, pa.RecordBatchReader):
             _stage_arrow(connection, name, source)
         else:
             connection.register(name, source)
     try:
-        yield Payload(name, _columns(connection, name, untyped))
+        yield Payload(name, _columns(connection, name, untyped), passing)
     finally:
         _forget(connection, name)
 

@@ -1,0 +1,137 @@
+"""Draft: a Parquet file in the making, which takes rows as they come and its commit record last.
+
+Belongs here: how a file is laid out (row groups, encodings, compression, footer keys). Does not belong here: where it
+lies and when it becomes the partition's file (`lake`, `parquet_write`).
+
+Rows are cut into groups of one size, whatever batches they arrive in, so that the same rows in the same order always
+make the same groups, and memory holds one of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from etl_project import faults
+from etl_project.storage import atomic
+from etl_project.storage.base import Commit
+from etl_project.storage.commits import to_json
+
+GROUP_ROWS = 122_880
+"""Rows of a row group: what DuckDB reads with one thread."""
+
+KEPT_RECORDS = 20
+"""Earlier commit records that a file carries along."""
+
+RECORD = b"etl_commit"
+EARLIER = b"etl_earlier_commits"
+
+
+Fill = Callable[[Path, Commit, Sequence[Commit]], None]
+"""Makes a whole file at a path, with its commit record and those before it."""
+
+
+class Draft:
+    """A Parquet file being written. Leaving the block without `finish` leaves a file without a record."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self.schema = schema
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def add(self, rows: pa.Table) -> None:
+        """Write the rows as one row group."""
+        self._open(rows).write_table(rows, row_group_size=GROUP_ROWS)
+        faults.reach("parquet.half_written")
+
+    def finish(self, record: Commit, earlier: Sequence[Commit]) -> None:
+        """Put the commit record into the footer, with some of those before it, and end the file."""
+        kept = [to_json(commit) for commit in earlier[-KEPT_RECORDS:]]
+        footer = {RECORD: to_json(record).encode(), EARLIER: json.dumps(kept).encode()}
+        self._open(self.schema.empty_table()).add_key_value_metadata(footer)
+        self.close()
+
+    def finish_as(self, path: Path, record: Commit, earlier: Sequence[Commit]) -> None:
+        """`finish`, and give the file another place in the same folder."""
+        self.finish(record, earlier)
+        self.path.rename(path)
+
+    def close(self) -> None:
+        """End the file: what was added can be read."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _open(self, first: pa.Table) -> pq.ParquetWriter:
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self.path, self.schema, compression="zstd", **_encodings(first))
+        return self._writer
+
+
+def write(path: Path, batches: pa.RecordBatchReader, record: Commit, earlier: Sequence[Commit]) -> None:
+    """Write a whole file with its commit record."""
+    with Draft(path, batches.schema) as new:
+        for rows in groups(batches):
+            new.add(rows)
+        new.finish(record, earlier)
+
+
+@contextmanager
+def discarded(target: Path, schema: pa.Schema) -> Iterator[Draft]:
+    """A draft beside the target that is gone at the end of the block, unless it was given another place."""
+    temporary = atomic.temporary_sibling(target)
+    try:
+        with Draft(temporary, schema) as draft:
+            yield draft
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def groups(batches: Iterable[pa.RecordBatch], size: int = GROUP_ROWS) -> Iterator[pa.Table]:
+    """The rows in tables of `size` rows, the last one with what is left; nothing for no rows."""
+    held: list[pa.RecordBatch] = []
+    missing = size
+    for batch in batches:
+        rest = batch
+        while rest.num_rows:
+            held.append(rest.slice(0, missing))
+            rest = rest.slice(missing)
+            missing -= held[-1].num_rows
+            if not missing:
+                yield pa.Table.from_batches(held)
+                held, missing = [], size
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def _encodings(first: pa.Table) -> dict[str, Any]:
+    """Dictionaries only for columns whose values repeat: for the others they cost time (a third) and space.
+
+    Nested columns are named by their leaves in Parquet; tables that have some are left to the library's defaults.
+    """
+    if not first.num_rows or any(pa.types.is_nested(field.type) for field in first.schema):
+        return {}
+    repeating = {name for name in first.schema.names if _repeats(first[name])}
+    counting = [f.name for f in first.schema if f.name not in repeating and f.type in (pa.int32(), pa.int64())]
+    return {"use_dictionary": sorted(repeating), "column_encoding": dict.fromkeys(counting, "DELTA_BINARY_PACKED")}
+
+
+def _repeats(values: pa.ChunkedArray) -> bool:
+    """Whether a value comes twice on average; types that cannot be counted are taken to repeat."""
+    try:
+        return bool(2 * pc.count_distinct(values).as_py() <= len(values))
+    except pa.ArrowNotImplementedError:
+        return True
