@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
+import dagster as dg
 import typer
 from dagster._utils.warnings import disable_dagster_warnings
 from rich.console import Console
@@ -15,22 +16,37 @@ from etl_project import instance as instances
 from etl_project.drain import Deployment, Ended
 from etl_project.pending import Due
 from etl_project.runs import DAYS_JOB, REFUSE_JOB
+from etl_project.situation import Project
 
 console = Console()
 Json = Annotated[bool, typer.Option("--json", help="Plain JSON on standard output, for scripts.")]
 
 
+class Opened(NamedTuple):
+    """The project as loaded, everything wired, and the instance that `dagster dev` in this folder uses too."""
+
+    project: Project
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+
+
 @contextmanager
-def deployment() -> Iterator[Deployment]:
-    """The project as loaded, and the instance that `dagster dev` in this folder uses too."""
-    # Dagster takes a second to import: only commands that run something pay for it.
+def opened() -> Iterator[Opened]:
+    """The project and its instance, for commands that look."""
+    # Loading the pipelines takes a second: only commands that need them pay for it.
     from etl_project.definitions import load_project, wire  # noqa: PLC0415
 
     with disable_dagster_warnings(), instances.opened() as instance:
         project, assets = load_project()
-        definitions = wire(project, assets)
-        jobs = {name: definitions.resolve_job_def(name) for name in (DAYS_JOB, REFUSE_JOB)}
-        yield Deployment(project, jobs, instance)
+        yield Opened(project, wire(project, assets), instance)
+
+
+@contextmanager
+def deployment() -> Iterator[Deployment]:
+    """The project with its jobs, for commands that run something."""
+    with opened() as found:
+        jobs = {name: found.definitions.resolve_job_def(name) for name in (DAYS_JOB, REFUSE_JOB)}
+        yield Deployment(found.project, jobs, found.instance)
 
 
 def span(one: Due) -> str:

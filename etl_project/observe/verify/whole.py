@@ -1,0 +1,86 @@
+"""Verify as a whole: every stored asset against its commits and Dagster's history, and the archive where asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from etl_project.observe.verify import archived, files, history, tables
+from etl_project.observe.verify.findings import Finding, Looked, Window
+from etl_project.observe.verify.targets import Stored
+from etl_project.storage.duckdb import DuckDBStore
+from etl_project.storage.parquet import ParquetStore
+
+
+@dataclass(frozen=True)
+class Deep:
+    """The archive to hash, and whose files."""
+
+    archive: Path
+    sources: tuple[str, ...]
+
+
+@dataclass
+class Verified:
+    """What was looked at, and everything that is wrong."""
+
+    assets: list[str] = field(default_factory=list)
+    partitions: int = 0
+    rows: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, for scripts."""
+        return asdict(self)
+
+
+def verify(
+    instance: dg.DagsterInstance,
+    targets: Sequence[Stored],
+    window: Window | None = None,
+    *,
+    repair: bool = False,
+    deep: Deep | None = None,
+) -> Verified:
+    """Compare rows and files, commit records and Dagster's events, of these assets and days; everything at odds.
+
+    Writes nothing, but with `repair` the events that Dagster does not have: those findings are marked as repaired.
+    Raises StoreBusy (retrying helps) when another process holds the warehouse for longer than the wait setting.
+    """
+    window = window or Window()
+    done = Verified()
+    for target in targets:
+        looked, found = _one(instance, target, window, repair)
+        done.assets.append(target.asset)
+        done.partitions += len(looked.commits)
+        done.rows += looked.rows
+        done.findings += found
+    if deep is not None:
+        done.findings += archived.look(deep.archive, deep.sources, window)
+    return done
+
+
+def _one(instance: dg.DagsterInstance, target: Stored, window: Window, repair: bool) -> tuple[Looked, list[Finding]]:
+    """One asset. Dagster is asked first: whatever it knows then was committed before."""
+    known = history.known(instance, target)
+    if isinstance(target.store, DuckDBStore):
+        looked = tables.look(target.store, target, window)
+    elif isinstance(target.store, ParquetStore):
+        looked = files.look(target.store, target, window)
+    else:
+        unchecked = Finding("unchecked", target.asset, None, str(target.store), "nobody here can look into this store")
+        return Looked(), [unchecked]
+    found = looked.findings + list(history.findings(instance, target, looked, known, window))
+    if not repair:
+        return looked, found
+    history.repair(instance, target, history.unknown(instance, target, looked, known))
+    return looked, [replace(f, repaired=True) if f.kind == "unknown to Dagster" else f for f in found]
