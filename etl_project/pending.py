@@ -21,11 +21,24 @@ from etl_project.storage.base import UNKNOWN, input_hash
 
 
 @dataclass(frozen=True)
+class Window:
+    """The upstream days that a day reads: `first` to `last` days after it; `may_be_absent`: those that exist."""
+
+    first: int = 0
+    last: int = 0
+    may_be_absent: bool = False
+
+
+SAME_DAY = Window()
+
+
+@dataclass(frozen=True)
 class Node:
     """One daily asset: what it reads, and whether new input asks for a new commit.
 
     `source` marks the asset that takes files in: it is due when a file waits, and what it offers downstream is the
-    fingerprint of the accepted versions instead of a commit.
+    fingerprint of the accepted versions instead of a commit. `windows` names the upstreams that are not read on the
+    same day alone.
     """
 
     asset: str
@@ -33,6 +46,7 @@ class Node:
     source: str | None = None
     follows_inputs: bool = True
     code_version: str = ""
+    windows: Mapping[str, Window] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,22 +92,33 @@ def pending(
     heads: Heads,
     now: datetime,
     open_day_interval: timedelta,
+    *,
     closing: date | None = None,
+    first_day: date = date.min,
 ) -> list[Due]:
     """Exactly the runs that bring every commit in line with its inputs; none when nothing is due.
 
     A day of an asset is due when a settled file waits for it, when the hash of its inputs differs from the one in its
-    last commit, or when it has inputs and was never committed. Days after today (UTC) are never due; today is due at
-    most once in `open_day_interval`. Neighbouring days that are due in the same assets are one run. `closing` is a day
-    that somebody declares closed: without a file it is empty, where its source allows that.
+    last commit, or when it has inputs and was never committed. Days after today (UTC) and before `first_day` are never
+    due; today is due at most once in `open_day_interval`. Neighbouring days that are due in the same assets are one
+    run. What reads other days than its own is asked for once those are built. `closing` is a day that somebody
+    declares closed: without a file it is empty, where its source allows that.
     """
     ordered = in_dependency_order(nodes)
-    reasons = _reasons(ordered, sources, heads, now, open_day_interval, closing)
+    today = now.date()
+    days = (first_day, today)
+    reasons = _reasons(ordered, sources, heads, today, days, closing)
+    if today in reasons and _rebuilt_since(today, reasons[today], ordered, heads, now - open_day_interval):
+        # As if nothing had come for today: what it waits for must not hold up the days that read today's rows.
+        reasons = _reasons(ordered, sources, heads, today, (first_day, today - ONE_DAY), closing)
+    if not reasons:
+        return []
     by_group: dict[frozenset[str], list[date]] = {}
-    for day, due in reasons.items():
-        for island in _islands(ordered):
-            group = frozenset(node.asset for node in island if node.asset in due and node.source is None)
-            if any(node.asset in due for node in island):
+    islands = _islands(ordered)
+    for day, due_then in reasons.items():
+        for island in islands:
+            group = frozenset(node.asset for node in island if node.asset in due_then and node.source is None)
+            if any(node.asset in due_then for node in island):
                 by_group.setdefault(group, []).append(day)
     return sorted(
         _run(group, first, last, ordered, reasons)
@@ -160,66 +185,115 @@ def _reasons(
     ordered: list[Node],
     sources: Mapping[str, SourceState],
     heads: Heads,
-    now: datetime,
-    open_day_interval: timedelta,
+    today: date,
+    days: tuple[date, date],
     closing: date | None,
 ) -> dict[date, dict[str, str]]:
-    """For every day the assets that are due, each with the input state that makes it so."""
-    today = now.date()
-    days: set[date] = {day for _, day in heads}
-    empty: dict[str, set[date]] = {}
-    for name, state in sources.items():
-        empty[name] = expected_empty_days(state, today, closing)
-        days |= {*state.waiting, *state.accepted, *empty[name]}
-    return {
-        day: due
-        for day in sorted(days)
-        if day <= today and (due := _due_on(day, ordered, sources, empty, heads))
-        if day < today or not _rebuilt_since(day, due, ordered, heads, now - open_day_interval)
-    }
-
-
-def _due_on(
-    day: date,
-    ordered: list[Node],
-    sources: Mapping[str, SourceState],
-    empty: Mapping[str, set[date]],
-    heads: Heads,
-) -> dict[str, str]:
-    """The assets due on one day, upstream before downstream, each with the state of its inputs."""
-    due: dict[str, str] = {}
-    offers: dict[str, str | None] = {}  # What each asset has to offer on this day; None: nothing to read.
+    """For every day from the first to the last of `days` the assets that are due, each with the input state that makes
+    it so."""
+    committed: dict[str, dict[date, Head]] = {node.asset: {} for node in ordered}
+    for (asset, day), head in heads.items():
+        if asset in committed and day <= today:
+            committed[asset][day] = head
+    found = _Found({}, {}, {})
     for node in ordered:
-        head = heads.get((node.asset, day))
         if node.source is not None:
-            state = sources[node.source]
-            offers[node.asset] = state.accepted.get(day) or _empty_offer(node, state, day, empty, heads, ordered)
-            if day in state.waiting:
-                due[node.asset] = state.waiting[day]
-            continue
-        offers[node.asset] = head.fingerprint if head else None
+            readers = {day for reader in ordered if node.asset in reader.upstream for day in committed[reader.asset]}
+            found.take_source(node, sources[node.source], days, _empty(sources[node.source], today, readers, closing))
+        else:
+            found.take(node, committed[node.asset], days)
+    reasons: dict[date, dict[str, str]] = {}
+    for asset, due in found.due.items():
+        for day, reason in due.items():
+            reasons.setdefault(day, {})[asset] = reason
+    return reasons
+
+
+def _empty(state: SourceState, today: date, committed: set[date], closing: date | None) -> set[date]:
+    """The days that offer the empty input: known to be empty, or committed as such."""
+    if state.empty_fingerprint is None:
+        return set()
+    return (expected_empty_days(state, today, closing) | committed) - state.blocked
+
+
+@dataclass
+class _Found:
+    """What is known of the assets so far, upstream first: what each day offers, is due for, or has to wait with."""
+
+    offers: dict[str, dict[date, str | None]]
+    due: dict[str, dict[date, str]]
+    held: dict[str, set[date]]
+
+    def take_source(self, node: Node, state: SourceState, days: tuple[date, date], empty: set[date]) -> None:
+        """Add an asset that takes files in: due where a file waits."""
+        offers: dict[date, str | None] = dict.fromkeys(empty, state.empty_fingerprint)
+        self.offers[node.asset] = offers | dict(state.accepted)
+        self.due[node.asset] = {day: files for day, files in state.waiting.items() if days[0] <= day <= days[1]}
+        self.held[node.asset] = set()
+
+    def take(self, node: Node, committed: Mapping[date, Head], days: tuple[date, date]) -> None:
+        """Add an asset whose upstreams are all there: due where its inputs ask for a commit."""
+        self.offers[node.asset] = {day: head.fingerprint for day, head in committed.items()}
+        self.due[node.asset], self.held[node.asset] = {}, set()
         if not node.follows_inputs or not node.upstream:
-            continue
-        changed = [up for up in node.upstream if up in due]
-        inputs = {up: offers.get(up) for up in node.upstream}
-        if any(fingerprint is None for up, fingerprint in inputs.items() if up not in due):
-            continue  # An input is missing, not empty: there is nothing to build from yet.
-        expected = input_hash((up, day.isoformat(), fingerprint) for up, fingerprint in inputs.items() if up not in due)
+            return
+        for day in sorted(self.days_within_reach(node)):
+            if not days[0] <= day <= days[1]:
+                continue
+            reason = self.reason(node, day, committed.get(day))
+            if reason is None:
+                continue
+            if self.waits(node, day):
+                self.held[node.asset].add(day)
+            else:
+                self.due[node.asset][day] = reason
+
+    def days_within_reach(self, node: Node) -> set[date]:
+        """The days that read at least one upstream day which offers something or will."""
+        days: set[date] = set()
+        for up in self._known(node):
+            window = node.windows.get(up, SAME_DAY)
+            there = self.offers[up].keys() | self.due[up].keys()
+            days.update(*({day - after * ONE_DAY for day in there} for after in range(window.first, window.last + 1)))
+        return days
+
+    def reason(self, node: Node, day: date, head: Head | None) -> str | None:
+        """The state of the inputs when it asks for a commit; None when it does not, or an input is missing."""
+        changed: list[str] = []
+        read: list[tuple[str, str, str | None]] = []
+        for up in node.upstream:
+            window = node.windows.get(up, SAME_DAY)
+            for that in _days_read(day, window):
+                due = self.due.get(up, {}).get(that)
+                offered = self.offers.get(up, {}).get(that)
+                if due is not None:
+                    changed.append(due)
+                elif offered is not None:
+                    read.append((up, that.isoformat(), offered))
+                elif not window.may_be_absent:
+                    return None  # An input is missing, not empty: there is nothing to build from yet.
+        expected = input_hash(read)
         if changed:
-            due[node.asset] = _digest([[due[up] for up in changed], expected])
-        elif head is None or head.input_hash not in (expected, UNKNOWN):
-            due[node.asset] = expected
-    return due
+            return _digest([changed, expected])
+        return expected if read and (head is None or head.input_hash not in (expected, UNKNOWN)) else None
+
+    def waits(self, node: Node, day: date) -> bool:
+        """Whether another day that it reads is still to be built, or something upstream waits for such a day."""
+        for up in self._known(node):
+            window = node.windows.get(up, SAME_DAY)
+            for that in _days_read(day, window):
+                if that in self.held[up] or (that != day and that in self.due[up]):
+                    return True
+        return False
+
+    def _known(self, node: Node) -> list[str]:
+        return [up for up in node.upstream if up in self.offers]
 
 
-def _empty_offer(
-    node: Node, state: SourceState, day: date, empty: Mapping[str, set[date]], heads: Heads, ordered: list[Node]
-) -> str | None:
-    """A day without a file offers the empty input where it is known to be empty, or was committed as such."""
-    if state.empty_fingerprint is None or day in state.blocked:
-        return None
-    committed = any((reader.asset, day) in heads for reader in ordered if node.asset in reader.upstream)
-    return state.empty_fingerprint if committed or day in empty[node.source or ""] else None
+def _days_read(day: date, window: Window) -> Iterable[date]:
+    if window.first == window.last == 0:
+        return (day,)
+    return [day + after * ONE_DAY for after in range(window.first, window.last + 1)]
 
 
 def _rebuilt_since(day: date, due: Iterable[str], ordered: list[Node], heads: Heads, since: datetime) -> bool:

@@ -61,6 +61,11 @@ class Settings:
         return self.data_dir / "state.sqlite"
 
     @property
+    def cache(self) -> Path:
+        """What only makes looking faster; it may be removed at any time."""
+        return self.data_dir / "cache"
+
+    @property
     def dagster_home(self) -> Path:
         """Dagster's own run and event storage."""
         return self.data_dir / "dagster"

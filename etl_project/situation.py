@@ -7,7 +7,7 @@ keeps nothing between two looks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -17,9 +17,10 @@ from etl_project.incoming import archive, quarantine, scan
 from etl_project.incoming.assets import SOURCE_METADATA
 from etl_project.incoming.spec import SourceSpec
 from etl_project.partitions import day_of
-from etl_project.pending import Due, Head, Node, SourceState, pending
+from etl_project.pending import SAME_DAY, Due, Head, Node, SourceState, Window, pending
 from etl_project.settings import Settings
 from etl_project.storage import Commit, DuckDBStore, ParquetStore
+from etl_project.storage.io_manager import ABSENT_PARTITIONS
 
 FOLLOWS_METADATA = "etl/follows_inputs"
 """Asset metadata: False keeps an asset out of `pending()`; it is then rebuilt by hand only."""
@@ -36,7 +37,7 @@ class Project:
     @property
     def lake(self) -> ParquetStore:
         """The store of the raw files."""
-        return ParquetStore(self.settings.lake)
+        return ParquetStore(self.settings.lake, cache=self.settings.cache)
 
 
 @dataclass(frozen=True)
@@ -83,31 +84,56 @@ def due(project: Project, situation: Situation, closing: date | None = None) -> 
         for key, commit in situation.commits.items()
     }
     interval = timedelta(seconds=project.settings.open_day_interval_seconds)
-    return pending(project.nodes, situation.sources, heads, situation.at, interval, closing)
+    return pending(
+        project.nodes,
+        situation.sources,
+        heads,
+        situation.at,
+        interval,
+        closing=closing,
+        first_day=project.settings.start_date,
+    )
 
 
 def nodes(definitions: dg.Definitions) -> tuple[Node, ...]:
     """The daily assets of the definitions as `pending` sees them."""
     daily = {
-        spec.key: spec
+        spec.key: (spec, declared)
         for declared in definitions.assets or ()
         if isinstance(declared, dg.AssetsDefinition)
         for spec in declared.specs
         if isinstance(spec.partitions_def, dg.DailyPartitionsDefinition)
     }
-    return tuple(_node(spec, daily) for _, spec in sorted(daily.items()))
+    return tuple(_node(spec, declared, daily.keys()) for _, (spec, declared) in sorted(daily.items()))
 
 
-def _node(spec: dg.AssetSpec, daily: Mapping[dg.AssetKey, dg.AssetSpec]) -> Node:
-    """An asset follows its inputs only where all of them are daily assets too: others have no day to compare."""
+def _node(spec: dg.AssetSpec, declared: dg.AssetsDefinition, daily: Set[dg.AssetKey]) -> Node:
+    """An asset follows its inputs only where all of them are daily too, and are read by the day or a window of days."""
     upstream = {dep.asset_key for dep in spec.deps} - {spec.key}
+    windows = {key: _window(declared, key) for key in upstream & daily}
     return Node(
         asset=spec.key.to_user_string(),
-        upstream=tuple(sorted(key.to_user_string() for key in upstream if key in daily)),
+        upstream=tuple(sorted(key.to_user_string() for key in windows)),
         source=spec.metadata.get(SOURCE_METADATA),
-        follows_inputs=bool(spec.metadata.get(FOLLOWS_METADATA, True)) and upstream <= daily.keys(),
+        follows_inputs=bool(spec.metadata.get(FOLLOWS_METADATA, True))
+        and upstream <= daily
+        and None not in windows.values(),
         code_version=spec.code_version or "",
+        windows={key.to_user_string(): w for key, w in windows.items() if w is not None and w != SAME_DAY},
     )
+
+
+def _window(declared: dg.AssetsDefinition, upstream: dg.AssetKey) -> Window | None:
+    """The upstream days that a day reads, by its partition mapping; None where that is no window of days."""
+    mapping = declared.get_partition_mapping_for_dep(upstream)
+    if mapping is None or isinstance(mapping, dg.IdentityPartitionMapping):
+        return SAME_DAY
+    if not isinstance(mapping, dg.TimeWindowPartitionMapping):
+        return None
+    names = {key: name for name, key in declared.keys_by_input_name.items()}
+    metadata = declared.op.ins[names[upstream]].metadata or {}
+    absent = metadata.get(ABSENT_PARTITIONS) == "allowed"
+    return Window(mapping.start_offset, mapping.end_offset, absent)
 
 
 def _state(settings: Settings, spec: SourceSpec, found: scan.Scan) -> SourceState:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl_project.pending import Due, Head, Node, SourceState, in_dependency_order, pending
+from etl_project.pending import Due, Head, Node, SourceState, Window, in_dependency_order, pending
 from etl_project.storage.base import UNKNOWN, input_hash
 
 NOW = datetime(2025, 3, 20, 12, 0, tzinfo=UTC)
@@ -260,3 +260,75 @@ def test_running_what_is_pending_leaves_nothing_pending(
     done = heads_for({d: now_accepted.get(d, EMPTY) for d in covered})
     assert ask(Case("", [], accepted=now_accepted, heads=done, empty_days=empty_days)) == []
     assert covered >= set(now_accepted)
+
+
+LATE = [
+    Node("files", source="shop"),
+    Node("raw", ("files",)),
+    Node("events", ("raw",), windows={"raw": Window(0, 2, may_be_absent=True)}),
+    Node("report", ("events",)),
+]
+TRAILING = [*LATE[:2], Node("events", ("raw",), windows={"raw": Window(-2, 0)})]
+
+
+def ask_late(
+    accepted: dict[int, str],
+    waiting: dict[int, str],
+    heads: dict[tuple[str, date], Head],
+    nodes: list[Node] = LATE,
+    first: int = 1,
+) -> list[tuple[int, int, tuple[str, ...]]]:
+    state = SourceState({day(n): files for n, files in waiting.items()}, {day(n): f for n, f in accepted.items()})
+    runs = pending(nodes, {"shop": state}, heads, NOW, timedelta(minutes=5), first_day=day(first))
+    return [(run.first.day, run.last.day, run.assets) for run in runs]
+
+
+def raw_heads(*days: int) -> dict[tuple[str, date], Head]:
+    return {("raw", day(n)): Head(input_hash([("files", str(day(n)), f"f{n}")]), f"r{n}", NOW) for n in days}
+
+
+def event_heads(raw: dict[int, list[int]], at: datetime = NOW - timedelta(days=1)) -> dict[tuple[str, date], Head]:
+    """Commits of events and report on each day, made of the raw days given."""
+    heads = {}
+    for number, read in raw.items():
+        seen = input_hash(("raw", str(day(n)), f"r{n}") for n in read)
+        heads["events", day(number)] = Head(seen, f"e{number}", at)
+        report = input_hash([("events", str(day(number)), f"e{number}")])
+        heads["report", day(number)] = Head(report, f"p{number}", at)
+    return heads
+
+
+def test_a_file_is_due_on_its_own_day_first_and_on_the_days_before_it_once_it_is_raw() -> None:
+    assert ask_late({}, {10: "f10"}, {}) == [(10, 10, ("files", "raw", "events", "report"))]
+    done = raw_heads(10) | event_heads({10: [10]})
+    assert ask_late({10: "f10"}, {}, done) == [(8, 9, ("events", "report"))]
+    assert ask_late({10: "f10"}, {}, done | event_heads({8: [10], 9: [10]})) == []
+
+
+def test_a_later_file_asks_again_for_the_days_that_it_may_hold_rows_of() -> None:
+    done = raw_heads(10) | event_heads({8: [10], 9: [10], 10: [10]})
+    assert ask_late({10: "f10"}, {11: "f11"}, done) == [(11, 11, ("files", "raw", "events", "report"))]
+    done |= raw_heads(11) | event_heads({11: [11]})
+    assert ask_late({10: "f10", 11: "f11"}, {}, done) == [(9, 10, ("events", "report"))]
+
+
+def test_no_event_day_before_the_first_day_is_asked_for() -> None:
+    done = raw_heads(2) | event_heads({2: [2]})
+    assert ask_late({2: "f2"}, {}, done, first=1) == [(1, 1, ("events", "report"))]
+    assert ask_late({2: "f2"}, {}, done, first=2) == []
+
+
+def test_an_open_day_whose_files_keep_coming_does_not_hold_up_the_days_before_it() -> None:
+    recently = NOW - timedelta(minutes=1)
+    heads = raw_heads(20) | event_heads({20: [20]}, recently)
+    heads = {key: Head(head.input_hash, head.fingerprint, recently) for key, head in heads.items()}
+    assert ask_late({20: "f20"}, {20: "f20 again"}, heads) == [(18, 19, ("events", "report"))]
+
+
+def test_a_window_that_must_be_whole_waits_for_all_its_days() -> None:
+    assert ask_late({8: "f8", 10: "f10"}, {}, raw_heads(8, 10), TRAILING) == []
+    done = raw_heads(8, 9, 10)
+    accepted = {n: f"f{n}" for n in (8, 9, 10)}
+    assert ask_late(accepted, {}, done, TRAILING) == [(10, 10, ("events",))]
+    seen = input_hash(("raw", str(day(n)), f"r{n}") for n in (8, 9, 10))
+    assert ask_late(accepted, {}, done | {("events", day(10)): Head(seen, "e", NOW)}, TRAILING) == []
