@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import resource
 import signal
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from etl_project.storage.base import Request
 from etl_project_tests.contracts import world
 
 STEPS = {
@@ -70,7 +74,9 @@ def test_a_disk_that_ends_in_the_middle_leaves_the_old_rows(backend: str, tmp_pa
 
 
 def write_much(backend: str, folder: Path, file_size: int) -> None:
-    """More rows than fit in a file of that size."""
-    world.ROWS = 200_000
-    world.rows.__defaults__ = (world.ROWS,)
-    world.write(backend, folder, world.days(1), 9, file_size=file_size)
+    """More rows than fit in a file of that size, with numbers that no encoding makes small."""
+    one = world.days(1)
+    rows = world.rows(one, 9, rows_a_day=200_000)
+    numbers = pa.array(random.Random(1).sample(range(2**31), 200_000), pa.int32())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    world.open_store(backend, folder).replace(world.TABLE, one, rows.set_column(1, "n", numbers), Request("a run"))
