@@ -134,5 +134,5 @@ class FileSource(dg.Component, dg.Model, dg.Resolvable):
 
 
 def folders_with_defs(root: Path) -> list[Path]:
-    """The folders right below `root` that declare a component."""
-    return sorted(path.parent for path in root.glob("*/defs.yaml"))
+    """The folders right below `root` that declare a component; hidden ones do not count, as in Dagster."""
+    return sorted(path.parent for path in root.glob("[!.]*/defs.yaml"))

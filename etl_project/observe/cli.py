@@ -7,7 +7,7 @@ import sys
 import typer
 
 from etl_project.failures import EtlError
-from etl_project.observe.commands import demo, drain, quarantine, receive_http, status, verify
+from etl_project.observe.commands import demo, drain, new_source, quarantine, receive_http, status, verify
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -30,6 +30,7 @@ for name, command in {
     "demo": demo.demo,
     "drain": drain.drain,
     "status": status.status,
+    "new-source": new_source.new_source,
     "verify": verify.verify,
     "receive-http": receive_http.receive_http,
 }.items():

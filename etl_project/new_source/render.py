@@ -1,0 +1,97 @@
+"""Render: the two files of a source as text a person can read, review and change.
+
+Belongs here: their wording. Does not belong here: any guess.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import yaml
+
+from etl_project.new_source.column_names import quoter
+from etl_project.new_source.column_types import INSTANT, Guess
+from etl_project.new_source.sample import Sample
+
+_DEFS = """\
+# Where the files of {name} come from and how they are read; what a row is says contract.sql.
+# Guessed by `etl new-source` from one sample file: review it.
+type: etl_project.incoming.source.FileSource
+
+attributes:
+  name: {name}  # files arrive in incoming/{name}/
+  patterns:  # {{date}} is the UTC batch date of the file, YYYY-MM-DD; * is anything
+    - {pattern}
+{reading}  time_zone: UTC  # of local times in the files, like Europe/London
+  files_per_day: many  # several files for a day add up; latest: the newest one is the day
+  empty_days: missing  # a day without a file is missing; allowed: it is an empty day
+  # deadline: "06:00"  # UTC time of the next day by which the file of a day must be there
+  max_rejected_ratio: 0.01  # more broken rows than this, and the file goes to quarantine
+  columns:  # header of the file: column of the table
+{columns}"""
+
+_CONTRACT = """\
+-- What a row of {name} is, and the one place that says it. Guessed by `etl new-source` from one sample file: review it.
+{key_comment}
+CREATE TABLE {table} (
+{columns}
+);
+COMMENT ON TABLE {table} IS 'Rows of the files of {name}';
+{comments}"""
+
+_SHORT = {INSTANT: "TIMESTAMPTZ"}
+_KEY = "-- Primary key: {key} has a value of its own in every row of the sample; a day that repeats one is refused."
+_NO_KEY = (
+    "-- No primary key: no column of the sample is evidently one. Add PRIMARY KEY (batch_date, ...) where there is one."
+)
+
+
+def defs_yaml(name: str, sample: Sample, columns: dict[str, str]) -> str:
+    """The `defs.yaml`: how the files are read."""
+    reading = {"format": _yaml(sample.format)}
+    if sample.format == "csv":
+        reading["delimiter"] = _yaml(sample.delimiter)
+    if sample.format != "parquet":
+        reading["encoding"] = _yaml(sample.encoding)
+    return _DEFS.format(
+        name=name,
+        pattern=_yaml(sample.pattern),
+        reading="".join(f"  {key}: {value}\n" for key, value in reading.items()),
+        columns="".join(f"    {_yaml(header)}: {_yaml(column)}\n" for header, column in columns.items()),
+    )
+
+
+def contract_sql(name: str, columns: dict[str, str], guesses: dict[str, Guess], key: str | None) -> str:
+    """The `contract.sql`: what a row is. `columns`: name in the file -> column; `guesses`: by column."""
+    quoted = quoter()
+    declared = {"batch_date": Guess("DATE", nullable=False), **guesses}
+    declared = {column: replace(guess, type=_SHORT.get(guess.type, guess.type)) for column, guess in declared.items()}
+    width = max(len(quoted(column)) for column in declared)
+    broad = max(len(guess.type) for guess in declared.values())
+    lines = [
+        f"    {quoted(column):{width}} {guess.type:{broad}} {'' if guess.nullable else 'NOT NULL'}".rstrip()
+        for column, guess in declared.items()
+    ]
+    notes = {"batch_date": "UTC batch date: the date in the name of the file"}
+    notes |= {column: f"{original or 'A column without a name'} in the file" for original, column in columns.items()}
+    return _CONTRACT.format(
+        name=name,
+        table=quoted(name),
+        columns=",\n".join([*lines, *([f"    PRIMARY KEY (batch_date, {quoted(key)})"] if key else [])]),
+        key_comment=_NO_KEY if key is None else _KEY.format(key=key),
+        comments="".join(
+            f"COMMENT ON COLUMN {quoted(name)}.{quoted(column)} IS {_literal(note)};\n"
+            for column, note in notes.items()
+        ),
+    )
+
+
+def _literal(text: str) -> str:
+    """The text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _yaml(text: str) -> str:
+    """The text as YAML writes it, quoted where it has to be."""
+    dumped: str = yaml.safe_dump([text], default_flow_style=True, allow_unicode=True, width=2**20)
+    return dumped[1:-2]
