@@ -118,7 +118,7 @@ class _Table(NamedTuple):
     def judged(self, records: dict[str | None, Commit]) -> Iterator[Finding]:
         """What is wrong with these partitions."""
         scope = self.target.scope(records)
-        wrong: dict[int, Tally] = {n: EMPTY for n in range(len(scope.partitions))}
+        wrong: dict[int, Tally] = dict.fromkeys(range(len(scope.partitions)), EMPTY)
         for left_out in self._readings():
             rows = self.rows(scope, left_out)._replace(only=tuple(wrong))
             found = survey.tally(self.connection, rows)
@@ -166,7 +166,7 @@ def _strays(store: DuckDBStore, target: Stored, window: Window) -> list[Finding]
         records = _last(connection, target, Window())
         if target.partitions is None:
             [[rows]] = connection.execute(f"SELECT count(*) FROM {table.name}").fetchall()
-            found = [] if records or not rows else [(None, rows)]
+            found: list[tuple[str | None, int]] = [] if records or not rows else [(None, rows)]
         else:
             found = _outside(table, records)
     where = f"table {target.table.name}"
