@@ -7,9 +7,10 @@ code) changes. Belongs here: that decision, run tags, and clearing up after proc
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import islice
 
 import dagster as dg
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
@@ -26,6 +27,7 @@ STATE_TAG = "etl/state"
 """Run tag: what made the run due; the same state is the same request."""
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(hours=1)
+_STATES_A_QUERY = 500
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -70,16 +72,30 @@ def wait_until(attempts: Sequence[Attempt]) -> datetime | None:
 
 def attempts(instance: dg.DagsterInstance, state: str) -> list[Attempt]:
     """The finished runs that were asked for with this state."""
-    records = instance.get_run_records(filters=dg.RunsFilter(tags={STATE_TAG: state}))
-    return [
-        Attempt(
-            permanent=record.dagster_run.tags.get(FAILURE_TAG) == "permanent",
-            failed=record.dagster_run.status is not dg.DagsterRunStatus.SUCCESS,
-            ended_at=record.update_timestamp.astimezone(UTC),
-        )
-        for record in records
-        if record.dagster_run.is_finished
-    ]
+    return attempts_of(instance, [state])[state]
+
+
+def attempts_of(instance: dg.DagsterInstance, states: Iterable[str]) -> dict[str, list[Attempt]]:
+    """The finished runs that were asked for with each of these states; one query for many."""
+    found: dict[str, list[Attempt]] = {state: [] for state in states}
+    for some in _batched(found, _STATES_A_QUERY):
+        for record in instance.get_run_records(filters=dg.RunsFilter(tags={STATE_TAG: some})):
+            run = record.dagster_run
+            if run.is_finished:
+                attempt = Attempt(
+                    permanent=run.tags.get(FAILURE_TAG) == "permanent",
+                    failed=run.status is not dg.DagsterRunStatus.SUCCESS,
+                    ended_at=record.update_timestamp.astimezone(UTC),
+                )
+                found[run.tags[STATE_TAG]].append(attempt)
+    return found
+
+
+def _batched(values: Iterable[str], size: int) -> Iterator[list[str]]:
+    """The values in lists of at most `size`."""
+    left = iter(values)
+    while some := list(islice(left, size)):
+        yield some
 
 
 def in_flight(instance: dg.DagsterInstance) -> list[Flight]:

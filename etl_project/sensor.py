@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from etl_project import partitions, runs
+from etl_project.incoming import completeness
+from etl_project.incoming.asset_names import Names
 from etl_project.pending import Due
 from etl_project.situation import Project, Situation, due, look
 from etl_project.storage import StoreBusy
+
+MOST_REQUESTS = 50
+"""Dagster makes a run of each request within the tick, some tens of milliseconds each."""
 
 Job = dg.JobDefinition | UnresolvedAssetJobDefinition
 
@@ -35,8 +42,9 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
             return dg.SkipReason(f"A run holds the warehouse; the next tick looks again. {busy}")
         requests, held = decide(project, situation, context.instance)
         requests += refusals(situation)
-        if requests:
-            return dg.SensorResult(run_requests=requests)
+        told = completeness_news(project, situation, context.cursor)
+        if requests or told.events:
+            return dg.SensorResult(run_requests=requests, asset_events=told.events, cursor=told.cursor)
         return dg.SkipReason("; ".join(held) or "Nothing is pending: every commit is in line with its inputs.")
 
     return pending_days
@@ -45,23 +53,34 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
 def decide(
     project: Project, situation: Situation, instance: dg.DagsterInstance, closing: date | None = None
 ) -> tuple[list[dg.RunRequest], list[str]]:
-    """The runs to ask for now, and why the other due ones have to wait."""
-    requests, held = [], []
+    """The runs to ask for now, and why the other due ones have to wait.
+
+    At most MOST_REQUESTS at once: a tick has to end within a minute, whatever waits; the next one goes on from there.
+    """
+    requests: list[dg.RunRequest] = []
+    held: list[str] = []
     flights = runs.in_flight(instance)
-    for one in due(project, situation, closing):
-        label = f"{one.first} to {one.last}"
-        if any(flight.touches(one) for flight in flights):
-            held.append(f"{label}: a run is working on it")
-            continue
-        earlier = runs.attempts(instance, one.state)
-        until = runs.wait_until(earlier)
-        if until == runs.NEVER:
-            held.append(f"{label}: failed for good; asked for again when its input or code changes")
-        elif until is not None and until > situation.at:
-            held.append(f"{label}: failed {len(earlier)} times, asked for again after {until:%Y-%m-%d %H:%M:%S} UTC")
-        else:
-            requests.append(request(one, attempt=len(earlier)))
+    asked = due(project, situation, closing)
+    earlier = runs.attempts_of(instance, (one.state for one in asked))
+    for one in asked:
+        waits = _why_held(one, flights, earlier[one.state], situation.at)
+        if waits is not None:
+            held.append(f"{one.first} to {one.last}: {waits}")
+        elif len(requests) < MOST_REQUESTS:
+            requests.append(request(one, attempt=len(earlier[one.state])))
     return requests, held
+
+
+def _why_held(one: Due, flights: Sequence[runs.Flight], earlier: Sequence[runs.Attempt], now: datetime) -> str | None:
+    """Why a due run is not asked for now; None when it is."""
+    if any(flight.touches(one) for flight in flights):
+        return "a run is working on it"
+    until = runs.wait_until(earlier)
+    if until == runs.NEVER:
+        return "failed for good; asked for again when its input or code changes"
+    if until is not None and until > now:
+        return f"failed {len(earlier)} times, asked for again after {until:%Y-%m-%d %H:%M:%S} UTC"
+    return None
 
 
 def request(one: Due, attempt: int) -> dg.RunRequest:
@@ -81,6 +100,38 @@ def refusals(situation: Situation) -> list[dg.RunRequest]:
     files = sorted((name, file.entry) for name, found in situation.undated.items() for file in found)
     key = hashlib.sha256(repr(files).encode()).hexdigest()
     return [dg.RunRequest(run_key=f"undated:{key}", job_name=runs.REFUSE_JOB)]
+
+
+class News(NamedTuple):
+    """Check results to record, and what the sensor remembers of having told them."""
+
+    events: list[dg.AssetCheckEvaluation]
+    cursor: str | None
+
+
+def completeness_news(project: Project, situation: Situation, cursor: str | None) -> News:
+    """A check result for every source whose overdue days are others than those told last.
+
+    A day gets overdue although nothing runs, so no run can tell. A lost cursor only tells the same once more.
+    """
+    told = json.loads(cursor) if cursor else {}
+    events, now = [], {}
+    for spec in project.sources:
+        if spec.deadline is None:
+            continue
+        days = situation.overdue(spec)
+        now[spec.name] = [str(day) for day in days]
+        if now[spec.name] != told.get(spec.name, []):
+            events.append(
+                dg.AssetCheckEvaluation(
+                    asset_key=dg.AssetKey(Names.of(spec.name).files),
+                    check_name=completeness.CHECK,
+                    passed=not days,
+                    description=completeness.in_words(days),
+                    metadata={"overdue days": len(days)},
+                )
+            )
+    return News(events, json.dumps(now) if now else cursor)
 
 
 def closed_day_schedule(project: Project, job: Job) -> dg.ScheduleDefinition:

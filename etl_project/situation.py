@@ -13,7 +13,7 @@ from datetime import date, datetime, timedelta
 
 import dagster as dg
 
-from etl_project.incoming import archive, quarantine, scan
+from etl_project.incoming import archive, completeness, quarantine, scan
 from etl_project.incoming.assets import SOURCE_METADATA
 from etl_project.incoming.spec import SourceSpec
 from etl_project.partitions import day_of
@@ -53,6 +53,11 @@ class Situation:
     def undated(self) -> dict[str, tuple[scan.Unplaced, ...]]:
         """Files that belong to no day, by source."""
         return {name: found.undated for name, found in self.scans.items() if found.undated}
+
+    def overdue(self, spec: SourceSpec) -> list[date]:
+        """The days of a source whose file has not come by its deadline."""
+        state = self.sources[spec.name]
+        return completeness.overdue(spec, {*state.accepted, *state.waiting, *state.blocked}, self.at)
 
     @property
     def unsettled(self) -> int:

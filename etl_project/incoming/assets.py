@@ -15,7 +15,7 @@ import pyarrow as pa
 from etl_project import contracts, partitions, settings
 from etl_project.assets import LAKE, WAREHOUSE, code_version, contract_metadata, daily_partitions, single_run
 from etl_project.failures import Permanent, reported
-from etl_project.incoming import archive, judge, quarantine, receive, scan, typed
+from etl_project.incoming import archive, completeness, judge, quarantine, receive, scan, typed
 from etl_project.incoming import checks as incoming_checks
 from etl_project.incoming.asset_names import Names
 from etl_project.incoming.names import shown
@@ -81,6 +81,7 @@ def _files(spec: SourceSpec, common: Mapping[str, Any]) -> dg.AssetsDefinition:
         kinds={"file"},
         description=f"Accepted files of {spec.name}: judged against the contract, then archived for good.",
         metadata={SOURCE_METADATA: spec.name},
+        freshness_policy=completeness.freshness_policy(spec),
         required_resource_keys={"run_lock"},
         **common,
     )

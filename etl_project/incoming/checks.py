@@ -1,10 +1,12 @@
 """Checks that come with every source: nothing vanished between file and table, and no file is left refused."""
 
+from datetime import date, datetime
+
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from etl_project import partitions, settings
-from etl_project.incoming import accounts, quarantine
+from etl_project.incoming import accounts, archive, completeness, quarantine, scan
 from etl_project.incoming.asset_names import Names
 from etl_project.incoming.spec import SourceSpec
 
@@ -59,4 +61,24 @@ def checks(spec: SourceSpec) -> list[dg.AssetChecksDefinition]:
             metadata={"days with refused files": len(refused)},
         )
 
-    return [nothing_vanished, nothing_refused]
+    @dg.asset_check(
+        asset=own.files,
+        name=completeness.CHECK,
+        description="Every day has a file, or its deadline has not passed. The sensor tells when that changes.",
+    )
+    def complete(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        configured = settings.load()
+        now = partitions.now()
+        days = completeness.overdue(spec, _come(spec, configured, now), now)
+        return dg.AssetCheckResult(
+            passed=not days, description=completeness.in_words(days), metadata={"overdue days": len(days)}
+        )
+
+    return [nothing_vanished, nothing_refused, *([complete] if spec.deadline is not None else [])]
+
+
+def _come(spec: SourceSpec, configured: settings.Settings, now: datetime) -> set[date]:
+    """The days with an accepted, a waiting or a refused file."""
+    waiting = scan.scan(configured.incoming / spec.name, spec, now).waiting
+    refused = quarantine.open_days(configured.quarantine, configured.archive, spec)
+    return {*archive.accepted_days(configured.archive, spec), *(file.day for file in waiting), *refused}
