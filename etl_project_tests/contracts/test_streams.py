@@ -1,0 +1,171 @@
+"""Streams that are too long to be held: what holds for a frame holds for them, in one pass where a store has one."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from datetime import date
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from etl_project.storage.base import InputChanged, Receipt, Request, Table, WriteRefused
+from etl_project.storage.parquet import ParquetStore
+from etl_project_tests.contracts import world
+from etl_project_tests.contracts.conftest import DAY, NEXT, ORDERS, Bench, day, frame
+
+ROWS = 550_000
+BATCH = 50_000
+SCHEMA = pa.schema([("batch_date", pa.date32()), ("n", pa.int32())])
+
+
+def batch(first: int, count: int = BATCH, at: date = DAY, kind: pa.DataType = SCHEMA[1].type) -> pa.RecordBatch:
+    numbers = pa.array(range(first, first + count), kind)
+    return pa.record_batch({"batch_date": pa.repeat(pa.scalar(at, pa.date32()), count), "n": numbers})
+
+
+def batches(rows: int = ROWS, size: int = BATCH) -> Iterator[pa.RecordBatch]:
+    return (batch(first, min(size, rows - first)) for first in range(0, rows, size))
+
+
+def stream(source: Callable[[], Iterator[pa.RecordBatch]] = batches) -> Callable[[], pa.RecordBatchReader]:
+    """Makes the stream anew for each time that it is written."""
+
+    def made() -> pa.RecordBatchReader:
+        parts = source()
+        first = next(parts)
+        return pa.RecordBatchReader.from_batches(first.schema, chain([first], parts))
+
+    return made
+
+
+def found(bench: Bench) -> tuple[int, Any]:
+    """The number of rows of the day and the sum of their numbers."""
+    rows = bench.arrow(day(DAY))
+    return rows.num_rows, pc.sum(rows["n"]).as_py()
+
+
+ALL = (ROWS, sum(range(ROWS)))
+
+
+def leftovers(bench: Bench) -> list[Path]:
+    """Temporary files of a write that is over."""
+    return [path for path in world.leftovers(bench.folder) if path.suffix != ".wal"]
+
+
+def test_a_long_stream_is_what_is_read(bench: Bench) -> None:
+    bench.replace(frame((DAY, -1)), day(DAY))
+    bench.replace(stream(), day(DAY))
+    assert found(bench) == ALL
+    assert leftovers(bench) == []
+
+
+def test_a_long_stream_has_the_fingerprint_of_its_rows_and_unchanged_is_not_written_again(once: Bench) -> None:
+    (as_stream,) = once.replace(stream(), day(DAY))
+    files = {path: path.stat().st_ino for path in once.folder.rglob("*.parquet")}
+    (again,) = once.replace(stream(), day(DAY))
+    (as_table,) = once.replace(pa.Table.from_batches(batches()), day(DAY))
+    assert as_stream.fingerprint == again.fingerprint == as_table.fingerprint
+    assert (as_stream.changed, again.changed, as_table.changed) == (True, False, False)
+    assert {path: path.stat().st_ino for path in once.folder.rglob("*.parquet")} == files
+    assert leftovers(once) == []
+
+
+def test_rows_of_another_day_late_in_a_long_stream_refuse_it(bench: Bench) -> None:
+    def astray() -> Iterator[pa.RecordBatch]:
+        yield from batches()
+        yield batch(ROWS, 7, NEXT)
+
+    bench.replace(frame((DAY, 1)), day(DAY))
+    with pytest.raises(WriteRefused, match=r"7 rows lie outside(?s:.*)2024-03-06 \(7\)(?s:.*)for example"):
+        bench.replace(stream(astray), day(DAY))
+    assert bench.rows(day(DAY)) == [(DAY, 1)]
+    assert leftovers(bench) == []
+
+
+def test_a_long_stream_that_breaks_leaves_the_old_rows(bench: Bench) -> None:
+    def broken() -> Iterator[pa.RecordBatch]:
+        yield from batches()
+        raise RuntimeError("the source is gone")
+
+    bench.replace(frame((DAY, 1)), day(DAY))
+    with pytest.raises(Exception, match="the source is gone"):
+        bench.replace(stream(broken), day(DAY))
+    assert bench.rows(day(DAY)) == [(DAY, 1)]
+    assert leftovers(bench) == []
+
+
+def test_values_of_a_long_stream_that_do_not_fit_widen_the_column(bench: Bench) -> None:
+    def wide() -> Iterator[pa.RecordBatch]:
+        yield from (batch(first, kind=pa.int64()) for first in range(0, ROWS, BATCH))
+        yield batch(2**40, 1, kind=pa.int64())
+
+    bench.replace(frame((DAY, 1)), day(DAY))
+    bench.replace(stream(wide), day(DAY))
+    assert found(bench) == (ROWS + 1, ALL[1] + 2**40)
+
+
+def test_columns_of_a_long_stream_land_where_their_names_say(bench: Bench) -> None:
+    def turned() -> Iterator[pa.RecordBatch]:
+        yield from (part.select(["n", "batch_date"]).rename_columns(["N", "batch_date"]) for part in batches())
+
+    bench.replace(frame((DAY, 1), more=pa.array(["x"])), day(DAY))
+    bench.replace(stream(turned), day(DAY))
+    assert found(bench) == ALL
+    assert bench.arrow(day(DAY))["more"].null_count == ROWS
+
+
+def test_an_input_that_changed_while_a_long_stream_was_read_refuses_the_write(tmp_path: Path) -> None:
+    store, other = ParquetStore(tmp_path), Table("other", "other")
+    (read,) = store.replace(other, day(DAY), frame((DAY, 1)), Request("a run"))
+
+    def overtaken() -> Iterator[pa.RecordBatch]:
+        yield from batches()
+        store.replace(other, day(DAY), frame((DAY, 2)), Request("another run"))
+
+    request = Request("a run", reads=(Receipt("other", read.partition, read.fingerprint, store),))
+    with pytest.raises(InputChanged):
+        store.replace(ORDERS, day(DAY), stream(overtaken)(), request)
+    assert store.last_commits(["orders"]) == {}
+    assert world.leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", ["half_written:3", "before_rename"])
+def test_a_kill_in_a_long_stream_leaves_the_old_rows_and_the_next_write_cleans_up(step: str, tmp_path: Path) -> None:
+    store = ParquetStore(tmp_path / "lake")
+    store.replace(ORDERS, day(DAY), frame((DAY, 1)), Request("a run"))
+    assert world.finish(write_stream, tmp_path, f"parquet.{step}=kill") == -signal.SIGKILL
+    assert store.arrow(store.read(ORDERS, day(DAY))).to_pylist() == [{"batch_date": DAY, "n": 1}]
+    assert len(world.leftovers(tmp_path)) == 1
+    write_stream(tmp_path, "")
+    write_stream(tmp_path, "")
+    assert store.arrow(store.read(ORDERS, day(DAY))).num_rows == ROWS
+    assert world.leftovers(tmp_path) == []
+
+
+def write_stream(folder: Path, fault: str) -> None:
+    """The long stream into the lake; `fault` arms a step."""
+    with pytest.MonkeyPatch.context() as patch:
+        if fault:
+            patch.setenv("ETL_FAULT", fault)
+        ParquetStore(folder / "lake").replace(ORDERS, day(DAY), stream()(), Request("a run"))
+
+
+def test_memory_does_not_grow_with_a_stream(tmp_path: Path) -> None:
+    assert world.finish(write_wide_stream, tmp_path) == 0
+
+
+def write_wide_stream(folder: Path) -> None:
+    """400 MB of rows, in far less."""
+    columns = {f"c{n}": pa.array(range(n, n + BATCH), pa.int64()) for n in range(16)}
+    part = pa.record_batch({"batch_date": pa.repeat(pa.scalar(DAY, pa.date32()), BATCH), **columns})
+    write = ParquetStore(folder / "lake").replace
+    write(ORDERS, day(DAY), part, Request("a run"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    write(ORDERS, day(DAY), pa.RecordBatchReader.from_batches(part.schema, [part] * 60), Request("a run"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 250 * 1024
