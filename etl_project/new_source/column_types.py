@@ -28,6 +28,7 @@ FEW = 3
 """So many values that are not of a type are worth naming, where all others are."""
 
 _PLAIN = r"^[+-]?([0-9]+(\.[0-9]+)?|\.[0-9]+)$"
+_OFFSET = r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 _CODE = r"^([+-]?0[0-9]|\+)"
 _MONEY_SCALE, _USUAL_PRECISION, _MEASURED_SCALE = 4, 18, 9
 
@@ -73,7 +74,7 @@ class Evidence:
         padded = _first(values, pc.not_equal(values, pc.utf8_trim_whitespace(values)), 1)
         self.padded = self.padded or (padded[0] if padded else None)
         if len(self.strangers[INSTANT]) <= FEW:
-            self.local_times = self.local_times or _any(pc.match_substring_regex(values, r":[0-9.]*$"))
+            self.local_times = self.local_times or _any(pc.invert(pc.match_substring_regex(values, _OFFSET)))
         if len(self.strangers[DECIMAL]) <= FEW:
             self._see_numbers(values.filter(_decimal(values, converter)))
 
