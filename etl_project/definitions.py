@@ -18,6 +18,8 @@ from etl_project.delivery.assets import delivery_definitions
 from etl_project.delivery.resource import Delivery
 from etl_project.incoming.refuse import refuse_job
 from etl_project.incoming.source import FileSource, folders_with_defs
+from etl_project.observe.verify import job as verify_job
+from etl_project.observe.verify.targets import stored_assets
 from etl_project.run_lock import RunLock
 from etl_project.runs import DAYS_JOB
 from etl_project.sensor import closed_day_schedule, pending_sensor
@@ -32,13 +34,22 @@ def build_defs(*, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
 
 def wire(project: Project, assets: dg.Definitions, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """Assets, resources, jobs, sensor and schedule as one set."""
-    days = dg.define_asset_job(DAYS_JOB, selection=dg.AssetSelection.all(), description="Any assets over any days.")
+    resources = {**default_resources(project.settings), **(resources or {})}
+    verify = verify_job.checks(stored_assets(assets, resources))
+    days = dg.define_asset_job(
+        DAYS_JOB,
+        selection=dg.AssetSelection.all()
+        - dg.AssetSelection.checks(*(key for one in verify for key in one.check_keys)),
+        description="Any assets over any days.",
+    )
     refuse = refuse_job(project)
+    weekly, weekly_schedule = verify_job.weekly(verify)
     wiring = dg.Definitions(
-        resources={**default_resources(project.settings), **(resources or {})},
-        jobs=[days, refuse],
+        resources=resources,
+        asset_checks=verify,
+        jobs=[days, refuse, weekly],
         sensors=[pending_sensor(project, [days, refuse])],
-        schedules=[closed_day_schedule(project, days)],
+        schedules=[closed_day_schedule(project, days), weekly_schedule],
         # In process: the assets are one query each, and a process a step would cost more than all of them.
         executor=dg.in_process_executor,
     )

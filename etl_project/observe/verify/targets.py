@@ -6,7 +6,7 @@ commit records to compare with and are left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -40,9 +40,12 @@ class Stored(NamedTuple):
         return True
 
 
-def stored_assets(definitions: dg.Definitions) -> tuple[Stored, ...]:
-    """Every asset that one of our IO managers writes, by name."""
-    stores = dict(_stores(definitions))
+def stored_assets(definitions: dg.Definitions, resources: Mapping[str, Any] | None = None) -> tuple[Stored, ...]:
+    """Every asset that one of our IO managers writes, by name; the IO managers are among the `resources`.
+
+    Without them, among the resources of the definitions.
+    """
+    stores = dict(_stores(resources if resources is not None else definitions.resources or {}))
     return tuple(sorted(_stored(definitions, stores), key=lambda stored: stored.asset))
 
 
@@ -57,8 +60,8 @@ def chosen(targets: Sequence[Stored], assets: Sequence[str]) -> tuple[Stored, ..
     return tuple(target for target in targets if not assets or target.asset in assets)
 
 
-def _stores(definitions: dg.Definitions) -> Iterator[tuple[str, tuple[Store, str | None]]]:
-    for key, resource in (definitions.resources or {}).items():
+def _stores(resources: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Store, str | None]]]:
+    for key, resource in resources.items():
         if isinstance(resource, PartitionIOManager):
             with resource.process_config_and_initialize_cm() as manager:  # Looks environment variables up.
                 yield key, (manager.store(), manager.default_schema())
