@@ -9,7 +9,8 @@ instant; other text is local time in the source's zone (`local_time`).
 Does not belong here: which columns there are (`spec`), what happens to a row without a value (`judge`).
 
 Arrow's own casts do the bulk, behind a regular expression that lets through only what Arrow and the rules read alike;
-where a cast still fails, the few texts at fault are converted one by one in Python (`_one`).
+where a cast still fails, the few texts at fault are converted one by one in Python (`_one`). Whole and decimal numbers
+that consist of nothing but plain digits need no expression: of those, Arrow casts exactly what the rules allow.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -51,6 +53,9 @@ class Converter:
         """The texts as values of the target's type, NULL for a text that is none (and for a NULL)."""
         if target.arrow == pa.string():
             return texts
+        plain = _plain(texts, target.arrow)
+        if plain is not None:
+            return plain
         encoded = texts.dictionary_encode()
         return self._distinct(encoded.dictionary, target.arrow).take(encoded.indices)
 
@@ -88,6 +93,28 @@ class Converter:
         if with_offset.null_count == len(with_offset):
             return instants
         return pc.coalesce(instants, _within_calendar(_cast(with_offset, _INSTANT)))
+
+
+def _plain(texts: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """The values, if the texts hold only the plainest characters of their type and all of them are values."""
+    if not pa.types.is_integer(kind) and not pa.types.is_decimal(kind):
+        return None
+    with_point = pa.types.is_decimal(kind) and kind.scale
+    if _bytes_of(texts).translate(None, b"0123456789-." if with_point else b"0123456789-"):
+        return None
+    try:
+        return pc.cast(texts, kind)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _bytes_of(texts: pa.Array) -> bytes:
+    """All the texts in a row."""
+    _, offsets, data = texts.buffers()
+    if data is None:
+        return b""
+    ends = np.frombuffer(offsets, np.int32)
+    return bytes(memoryview(data)[ends[texts.offset] : ends[texts.offset + len(texts)]])
 
 
 def _pattern(kind: pa.DataType) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import product
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -125,6 +126,13 @@ def test_a_text_that_is_a_value(kind: str, text: str, value: Any) -> None:
 )
 def test_a_text_that_is_no_value(kind: str, text: str, reason: str) -> None:
     assert reason in why_not(text, kind)
+
+
+@pytest.mark.parametrize("kind", ["TINYINT", "UTINYINT", "BIGINT", "DECIMAL(3,1)", "DECIMAL(3,3)", "DECIMAL(4,0)"])
+def test_plain_digits_mean_the_same_on_the_short_way_and_on_the_long_one(kind: str) -> None:
+    texts = ["".join(letters) for length in range(5) for letters in product("019.-", repeat=length)]
+    *long_way, _ = converted([*texts, "+1"], kind)
+    assert [converted([text], kind) for text in texts] == [[value] for value in long_way]
 
 
 def test_one_bad_text_among_many_good_ones_costs_that_one_alone() -> None:
