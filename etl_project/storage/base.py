@@ -125,8 +125,33 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Example:
+    """A row that two builds disagree on, as text by column; None on the side that has no such row."""
+
+    old: Mapping[str, str | None] | None
+    new: Mapping[str, str | None] | None
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """What a build gave that differs from the build before it, although inputs, config and code were the same.
+
+    `fingerprint` is the one of the build before. `note` says what could not be told.
+    """
+
+    fingerprint: str
+    columns: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = ()
+    note: str | None = None
+
+
+@dataclass(frozen=True)
 class Commit:
-    """The record of one committed partition: it travels inside the commit, never beside it. Times are UTC."""
+    """The record of one committed partition: it travels inside the commit, never beside it. Times are UTC.
+
+    With a `deviation` the partition is not reproducible; the next commit from the same inputs that gives the same rows
+    again, or one from other inputs or code, has none.
+    """
 
     asset: str
     partition: str | None
@@ -143,6 +168,7 @@ class Commit:
     changed: bool
     committed_at: datetime
     schema_changes: tuple[str, ...] = ()
+    deviation: Deviation | None = None
 
 
 @dataclass(frozen=True)

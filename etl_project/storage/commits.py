@@ -16,12 +16,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from etl_project.storage.base import Commit
+from etl_project.storage.base import Commit, Deviation, Example
 from etl_project.storage.sql import Binds, unique
 
 TABLE = "main.etl_commits"
 
-CREATE = f"""
+_CREATE = f"""
 CREATE TABLE IF NOT EXISTS {TABLE} (
     asset VARCHAR NOT NULL,
     partition_key VARCHAR NOT NULL,
@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS {TABLE} (
     changed BOOLEAN NOT NULL,
     committed_at TIMESTAMP WITH TIME ZONE NOT NULL,
     schema_changes VARCHAR[] NOT NULL,
+    deviation VARCHAR,
     PRIMARY KEY (asset, partition_key, sequence)
 )
 """
@@ -59,10 +60,21 @@ _ARROW = pa.schema(
         ("changed", pa.bool_()),
         ("committed_at", pa.timestamp("us", tz="UTC")),
         ("schema_changes", pa.list_(pa.string())),
+        ("deviation", pa.string()),
     ]
 )
 
 _SELECT = ", ".join("partition_key" if name == "partition" else name for name in _ARROW.names)
+
+
+_ADDED = f"ALTER TABLE {TABLE} ADD COLUMN IF NOT EXISTS deviation VARCHAR"
+"""What a table of an earlier version lacks. Readers do without it."""
+
+
+def prepare(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make sure that the table is there and has all its columns, inside the caller's transaction."""
+    connection.execute(_CREATE)
+    connection.execute(_ADDED)
 
 
 def exists(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -99,17 +111,16 @@ def last(
         keys = [_stored(key) for key in partitions]
         where.append(f"partition_key IN (SELECT unnest({binds.add(keys)}::VARCHAR[]))")
     query = (
-        f"SELECT {_SELECT} FROM {TABLE} {'WHERE ' + ' AND '.join(where) if where else ''} "
+        f"SELECT * FROM {TABLE} {'WHERE ' + ' AND '.join(where) if where else ''} "
         "QUALIFY row_number() OVER (PARTITION BY asset, partition_key ORDER BY sequence DESC) = 1"
     )
-    commits = map(_commit, connection.execute(query, binds.values).fetchall())
-    return {(commit.asset, commit.partition): commit for commit in commits}
+    return {(commit.asset, commit.partition): commit for commit in _commits(connection, query, binds.values)}
 
 
 def history(connection: duckdb.DuckDBPyConnection, asset: str, partition: str | None) -> list[Commit]:
     """All records of one partition, oldest first."""
-    query = f"SELECT {_SELECT} FROM {TABLE} WHERE asset = ? AND partition_key = ? ORDER BY sequence"
-    return [_commit(row) for row in connection.execute(query, [asset, _stored(partition)]).fetchall()]
+    query = f"SELECT * FROM {TABLE} WHERE asset = $asset AND partition_key = $key ORDER BY sequence"
+    return _commits(connection, query, {"asset": asset, "key": _stored(partition)})
 
 
 def to_json(commit: Commit) -> str:
@@ -124,15 +135,24 @@ def from_json(text: str) -> Commit:
 
 def to_fields(commit: Commit) -> dict[str, Any]:
     """The record as what JSON can hold."""
-    return {**vars(commit), "committed_at": commit.committed_at.isoformat()}
+    deviation = None if commit.deviation is None else asdict(commit.deviation)
+    return {**vars(commit), "committed_at": commit.committed_at.isoformat(), "deviation": deviation}
 
 
 def from_fields(fields: Mapping[str, Any]) -> Commit:
-    """The record that `to_fields` gave."""
+    """The record that `to_fields` gave, or an earlier version of it."""
     values = {name: value for name, value in fields.items() if name in Commit.__dataclass_fields__}
     values["committed_at"] = datetime.fromisoformat(values["committed_at"])
     values["schema_changes"] = tuple(values["schema_changes"])
+    values["deviation"] = _deviation(values.get("deviation"))
     return Commit(**values)
+
+
+def _deviation(fields: Mapping[str, Any] | None) -> Deviation | None:
+    if fields is None:
+        return None
+    examples = tuple(Example(example["old"], example["new"]) for example in fields["examples"])
+    return Deviation(fields["fingerprint"], tuple(fields["columns"]), examples, fields["note"])
 
 
 def _stored(partition: str | None) -> str:
@@ -141,12 +161,27 @@ def _stored(partition: str | None) -> str:
 
 
 def _row(commit: Commit) -> dict[str, Any]:
-    return {**asdict(commit), "partition": _stored(commit.partition), "schema_changes": list(commit.schema_changes)}
+    deviation = None if commit.deviation is None else json.dumps(asdict(commit.deviation), ensure_ascii=False)
+    return {
+        **vars(commit),
+        "partition": _stored(commit.partition),
+        "schema_changes": list(commit.schema_changes),
+        "deviation": deviation,
+    }
 
 
-def _commit(row: tuple[Any, ...]) -> Commit:
-    values = dict(zip(_ARROW.names, row, strict=True))
-    values["partition"] = values["partition"] or None
+def _commits(connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any]) -> list[Commit]:
+    """The records that a query over all columns gives, whatever columns the table has so far."""
+    connection.execute(query, dict(values) or None)
+    names = [column[0] for column in connection.description]
+    return [_commit(dict(zip(names, row, strict=True))) for row in connection.fetchall()]
+
+
+def _commit(row: Mapping[str, Any]) -> Commit:
+    values = {name: value for name, value in row.items() if name in Commit.__dataclass_fields__}
+    values["partition"] = row["partition_key"] or None
     values["committed_at"] = values["committed_at"].astimezone(UTC)
     values["schema_changes"] = tuple(values["schema_changes"])
+    found = values.get("deviation")
+    values["deviation"] = None if found is None else _deviation(json.loads(found))
     return Commit(**values)

@@ -199,7 +199,7 @@ class DuckDBStore:
         """One transaction. Whatever goes wrong before COMMIT rolls it back."""
         try:
             connection.begin()
-            connection.execute(commits.CREATE)
+            commits.prepare(connection)
             records = write.run(now())
             self._refuse_changed(connection, reads)
             request.still_owner()

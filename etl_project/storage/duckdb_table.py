@@ -50,6 +50,16 @@ class DuckDBTable:
             self._columns = self._look_up_columns()
         return self._columns
 
+    def key(self) -> list[str]:
+        """The columns of the primary key, else of a unique constraint; none when rows have no key."""
+        query = (
+            "SELECT constraint_column_names FROM duckdb_constraints() WHERE database_name = current_database() "
+            "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?) "
+            "AND constraint_type IN ('PRIMARY KEY', 'UNIQUE') ORDER BY constraint_type, constraint_index LIMIT 1"
+        )
+        found = self._connection.execute(query, [self.schema, self.table.name]).fetchall()
+        return list(found[0][0]) if found else []
+
     def _look_up_columns(self) -> list[Column]:
         query = (
             "SELECT column_name, NOT is_nullable, column_default IS NOT NULL FROM duckdb_columns() "

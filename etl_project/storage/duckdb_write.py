@@ -10,13 +10,14 @@ the commit records are claimed; DELETE; INSERT. DuckDB does not take ALTER after
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import duckdb
 
 from etl_project import faults
-from etl_project.storage import commits, drift, survey, verdict
+from etl_project.storage import commits, deviation, drift, survey, verdict
 from etl_project.storage.base import Commit, Request, Scope, Table, WriteRefused
 from etl_project.storage.drift import Pair
 from etl_project.storage.duckdb_table import DuckDBTable
@@ -65,6 +66,7 @@ class DuckDBWrite:
         verdict.refuse_shrinking(self._table, self._scope, self._request, before, {n: new[n] for n in changed})
         differences = self._differences(before, new, changed, here, incoming)
         records = self._records(previous, before, new, differences, at)
+        records = self._explained(records, previous, here, incoming)
         commits.claim(self._connection, records)
         faults.reach("duckdb.after_claim")
         if changed:
@@ -183,6 +185,17 @@ class DuckDBWrite:
             verdict.record(self._table, partition, self._request, finding, at, self._schema_changes)
             for partition, finding in zip(self._scope.partitions, found, strict=True)
         ]
+
+    def _explained(
+        self, records: Sequence[Commit], previous: Mapping[int, Commit], here: Rows, incoming: Rows
+    ) -> list[Commit]:
+        """The records, those of partitions that are not reproducible with what differs."""
+        suspects = [n for n, record in enumerate(records) if verdict.is_not_reproducible(previous.get(n), record)]
+        found = {n: deviation.unexplained(previous[n], deviation.TOO_MANY) for n in suspects}
+        for n in suspects[: deviation.LOOKED_INTO]:
+            old, new = here._replace(only=(n,)), incoming._replace(only=(n,))
+            found[n] = deviation.explain(self._connection, previous[n], old, new, self._target.key())
+        return [replace(record, deviation=found.get(n)) for n, record in enumerate(records)]
 
     def _delete(self, here: Rows, changed: Sequence[int]) -> None:
         binds = Binds()

@@ -19,8 +19,8 @@ import duckdb
 import pyarrow as pa
 
 from etl_project.partitions import now
-from etl_project.storage import atomic, draft, drift, fingerprint, lake, survey, verdict
-from etl_project.storage.base import Commit, PartlyCommitted, Request, Scope, Table, WriteRefused
+from etl_project.storage import atomic, deviation, draft, drift, fingerprint, lake, survey, verdict
+from etl_project.storage.base import Commit, Deviation, PartlyCommitted, Request, Scope, Table, WriteRefused
 from etl_project.storage.draft import Fill
 from etl_project.storage.drift import Column, Pair
 from etl_project.storage.duckdb_table import DuckDBTable
@@ -60,6 +60,7 @@ class ParquetWrite:
         self._payload = rows
         self._column = None if scope.partitions[0].key is None else table.partition_column
         self._schema_changes: tuple[str, ...] = ()
+        self._deviating = 0
 
     def run(self) -> list[Commit]:
         """Replace every partition whose data is sound; PartlyCommitted names the others."""
@@ -211,6 +212,8 @@ class ParquetWrite:
             difference = self._difference(there, incoming, n)
         finding = Finding(previous, old.rows, new, difference)
         record = verdict.record(self._table, one.partitions[0], self._request, finding, now(), self._schema_changes)
+        if previous is not None and there is not None and verdict.is_not_reproducible(previous, record):
+            record = replace(record, deviation=self._deviation(n, previous, there, incoming))
         if previous is not None and not changed and _says_the_same(record, previous):
             self._request.still_owner()
             return replace(previous, changed=False)
@@ -220,6 +223,22 @@ class ParquetWrite:
         relation = f"read_parquet([{text(escaped(path))}], hive_partitioning=false)"
         columns = [Typed(c.name, quote(c.name), c.type) for c in file_columns(self._connection, path)]
         return verdict.placed(relation, columns, self._table, one)
+
+    def _deviation(self, n: int, previous: Commit, there: Rows, incoming: Rows | None) -> Deviation:
+        """What differs from the build before, for the first few partitions that are not reproducible."""
+        self._deviating += 1
+        if incoming is None or self._deviating > deviation.LOOKED_INTO:
+            return deviation.unexplained(previous, "they are too many" if incoming is None else deviation.TOO_MANY)
+        return deviation.explain(self._connection, previous, there, incoming._replace(only=(n,)), self._key())
+
+    def _key(self) -> list[str]:
+        """The key that the contract gives a row; a file has none of its own."""
+        if self._table.contract_sql is None:
+            return []
+        with in_memory() as scratch:
+            made = DuckDBTable(scratch, self._table)
+            made.prepare(self._scope, self._payload.columns)
+            return made.key()
 
     def _difference(self, there: Rows, incoming: Rows, n: int) -> Difference | None:
         old = there._replace(placement=incoming.placement, only=(n,))
@@ -279,7 +298,7 @@ def _sum(one: Tally, other: Tally) -> Tally:
 
 def _says_the_same(record: Commit, previous: Commit) -> bool:
     """Whether writing the file again would say nothing new."""
-    return (record.input_hash, record.code_version, record.fingerprint) == (
+    return previous.deviation is None and (record.input_hash, record.code_version, record.fingerprint) == (
         previous.input_hash,
         previous.code_version,
         previous.fingerprint,

@@ -65,6 +65,22 @@ class Finding(NamedTuple):
     difference: Difference | None
 
 
+def is_not_reproducible(previous: Commit | None, record: Commit) -> bool:
+    """Whether the same inputs, config and code gave other rows than the build before.
+
+    Never so where the inputs or the code are not known, or where fingerprints were taken by another algorithm.
+    """
+    if previous is None or UNKNOWN in (record.input_hash, previous.input_hash) or record.code_version is None:
+        return False
+    asked = (record.input_hash, record.code_version, _algorithm(record))
+    same_question = asked == (previous.input_hash, previous.code_version, _algorithm(previous))
+    return same_question and record.fingerprint != previous.fingerprint
+
+
+def _algorithm(commit: Commit) -> str:
+    return commit.fingerprint.partition(":")[0]
+
+
 def record(
     table: Table, partition: Partition, request: Request, finding: Finding, at: datetime, schema_changes: Sequence[str]
 ) -> Commit:

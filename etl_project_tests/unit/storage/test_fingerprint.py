@@ -54,7 +54,7 @@ def test_a_value_has_the_fingerprint_that_it_always_had(value: str) -> None:
         ["7::UTINYINT", "7::USMALLINT", "7::UINTEGER", "7::UBIGINT", "7::UHUGEINT", "7::BIGINT"],
         ["18446744073709551615::UBIGINT", "18446744073709551615::HUGEINT", "18446744073709551615::UHUGEINT"],
         ["0.5::FLOAT", "0.5::DOUBLE"],
-        ["0.0::DOUBLE", "-0.0::DOUBLE"],
+        ["-0.0::FLOAT", "-0.0::DOUBLE"],
         ["1.5::DECIMAL(2,1)", "1.5::DECIMAL(18,3)", "1.5::DECIMAL(38,20)", "1.5::DECIMAL(38,1)"],
         ["0::DECIMAL(1,0)", "0::DECIMAL(38,30)"],
         [
@@ -67,6 +67,20 @@ def test_a_value_has_the_fingerprint_that_it_always_had(value: str) -> None:
 )
 def test_a_lossless_widening_leaves_the_fingerprint_as_it_is(alike: list[str]) -> None:
     assert len({fingerprint_of(value) for value in alike}) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("0.0::DOUBLE", "-0.0::DOUBLE"),
+        ("0.0::FLOAT", "-0.0::FLOAT"),
+        ("0.3::DOUBLE", "(0.1::DOUBLE + 0.2::DOUBLE)"),
+        ("'nan'::DOUBLE", "'inf'::DOUBLE"),
+        ("'nan'::DOUBLE", "NULL::DOUBLE"),
+    ],
+)
+def test_floats_count_by_their_bits(one: str, other: str) -> None:
+    assert fingerprint_of(one) != fingerprint_of(other)
 
 
 def test_different_content_has_different_fingerprints() -> None:
