@@ -1,0 +1,77 @@
+"""The component of a Kafka source: a topic, declared in one `defs.yaml`, that lands as daily files and is then a
+source of files like any other.
+
+Belongs here: the words of the YAML that only a Kafka source has. Needs neither a broker nor its client library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field, field_validator
+
+from etl_project.incoming.source import FileSource
+from etl_project.kafka import format as landed
+from etl_project.kafka.subscription import Subscription
+
+
+class KafkaSource(FileSource):
+    """A topic whose messages are landed as files by UTC day, and from there on built like those of any other source.
+
+    Beside the message's fields, the table has the columns kafka_topic, kafka_partition, kafka_offset, kafka_timestamp,
+    kafka_key and kafka_headers, unless `columns` gives them other names. Where the broker is, says the environment
+    alone (ETL_KAFKA_BOOTSTRAP, ETL_KAFKA_CONFIG).
+    """
+
+    topic: str = Field(description="The topic that is landed.")
+    group: str = Field(default="", description="The consumer group whose offsets say what was landed; etl-<name>.")
+    columns: Mapping[str, str] = Field(description="Field of the message: column of the table.")
+    day_from: str = Field(
+        default=landed.TIMESTAMP,
+        description="Whose UTC day is the message's: kafka_timestamp, or a field of the message (a date or a time).",
+    )
+    batch_messages: int = Field(default=100_000, ge=1, description="A batch ends with this many messages.")
+    batch_bytes: int = Field(default=64 * 2**20, ge=1, description="A batch ends with this many bytes of rows.")
+    batch_seconds: float = Field(default=30.0, gt=0, description="A batch ends this long after its first message.")
+    deduplicate_on: Sequence[str] = Field(
+        default=landed.COORDINATES, description="Columns that tell messages apart: landing one twice is harmless."
+    )
+    max_rejected_ratio: float = Field(
+        default=1.0, ge=0, le=1, description="Messages are not sent again, so a file is not refused for its rows."
+    )
+    patterns: Sequence[str] = Field(default=landed.PATTERNS, description="Fixed: the names of landed files.")
+    format: Literal["jsonl"] = "jsonl"
+    files_per_day: Literal["many"] = "many"
+
+    @field_validator("columns")
+    @classmethod
+    def _with_kafka_fields(cls, columns: Mapping[str, str]) -> Mapping[str, str]:
+        """Rows are landed whole; a field that the YAML gives no other name is the column of its own name."""
+        return {**{field: columns.get(field, field) for field in landed.FIELDS}, **columns}
+
+    @field_validator("patterns")
+    @classmethod
+    def _fixed_patterns(cls, patterns: Sequence[str]) -> Sequence[str]:
+        if tuple(patterns) != landed.PATTERNS:
+            raise ValueError(f"the files of a Kafka source are always called {', '.join(landed.PATTERNS)}")
+        return patterns
+
+    def subscription(self, folder: Path) -> Subscription:
+        """What is landed for this source. Raises SpecError or ContractError where something does not fit."""
+        return Subscription(
+            source=self.spec(folder),
+            topic=self.topic,
+            group=self.group or f"etl-{self.name}",
+            batch_messages=self.batch_messages,
+            batch_bytes=self.batch_bytes,
+            batch_seconds=self.batch_seconds,
+            day_from=self.day_from,
+        )
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The definitions of a source of files."""
+        self.subscription(context.path)
+        return super().build_defs(context)
