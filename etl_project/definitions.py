@@ -32,10 +32,16 @@ def build_defs(*, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     return wire(*load_project(), resources=resources)
 
 
-def wire(project: Project, assets: dg.Definitions, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """Assets, resources, jobs, sensor and schedule as one set."""
+def wire(
+    project: Project, assets: dg.Definitions, resources: Mapping[str, Any] | None = None, *, weekly_checks: bool = True
+) -> dg.Definitions:
+    """Assets, resources, jobs, sensor and schedule as one set.
+
+    Without `weekly_checks` the definitions lack the checks that look at whole tables: a run of selected assets takes
+    along every check that is defined for them, whatever its job says.
+    """
     resources = {**default_resources(project.settings), **(resources or {})}
-    verify = verify_job.checks(stored_assets(assets, resources))
+    verify = verify_job.checks(stored_assets(assets, resources)) if weekly_checks else []
     days = dg.define_asset_job(
         DAYS_JOB,
         selection=dg.AssetSelection.all()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
             situation = look(project, partitions.now(), wait=False)
         except StoreBusy as busy:
             return dg.SkipReason(f"A run holds the warehouse; the next tick looks again. {busy}")
-        requests, held = decide(project, situation, context.instance)
+        requests, held = decide(project, situation, context.instance, checks=_checks(context))
         requests += refusals(situation)
         told = completeness_news(project, situation, context.cursor)
         if requests or told.events:
@@ -51,7 +52,11 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
 
 
 def decide(
-    project: Project, situation: Situation, instance: dg.DagsterInstance, closing: date | None = None
+    project: Project,
+    situation: Situation,
+    instance: dg.DagsterInstance,
+    closing: date | None = None,
+    checks: Collection[dg.AssetCheckKey] | None = None,
 ) -> tuple[list[dg.RunRequest], list[str]]:
     """The runs to ask for now, and why the other due ones have to wait.
 
@@ -67,7 +72,7 @@ def decide(
         if waits is not None:
             held.append(f"{one.first} to {one.last}: {waits}")
         elif len(requests) < MOST_REQUESTS:
-            requests.append(request(one, attempt=len(earlier[one.state])))
+            requests.append(request(one, attempt=len(earlier[one.state]), checks=checks))
     return requests, held
 
 
@@ -83,14 +88,29 @@ def _why_held(one: Due, flights: Sequence[runs.Flight], earlier: Sequence[runs.A
     return None
 
 
-def request(one: Due, attempt: int) -> dg.RunRequest:
-    """The run request of a due run. Dagster remembers a run key for ever, so it names the state and the attempt."""
+def request(one: Due, attempt: int, checks: Collection[dg.AssetCheckKey] | None = None) -> dg.RunRequest:
+    """The run request of a due run. Dagster remembers a run key for ever, so it names the state and the attempt.
+
+    `checks` are those that may run along (None: every check of these assets).
+    """
+    assets = [dg.AssetKey.from_user_string(asset) for asset in one.assets]
     return dg.RunRequest(
         run_key=f"{one.state}:{attempt}",
         job_name=runs.DAYS_JOB,
-        asset_selection=[dg.AssetKey.from_user_string(asset) for asset in one.assets],
+        asset_selection=assets,
+        asset_check_keys=None if checks is None else [key for key in checks if key.asset_key in assets],
         tags=runs.tags(one),
     )
+
+
+def _checks(context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext) -> list[dg.AssetCheckKey] | None:
+    """The checks of the days' job: a run of selected assets would take along those that the job leaves out."""
+    repository = None
+    with suppress(dg.DagsterInvariantViolationError):  # Evaluated on its own, outside of a code location.
+        repository = context.repository_def
+    if repository is None:
+        return None
+    return sorted(repository.get_job(runs.DAYS_JOB).asset_layer.asset_graph.asset_check_keys)
 
 
 def refusals(situation: Situation) -> list[dg.RunRequest]:
@@ -151,7 +171,7 @@ def closed_day_schedule(project: Project, job: Job) -> dg.ScheduleDefinition:
             situation = look(project, partitions.now())
         except StoreBusy as busy:
             return dg.SkipReason(f"A run holds the warehouse; the sensor asks for {day} later. {busy}")
-        requests, held = decide(project, situation, context.instance, closing=day)
+        requests, held = decide(project, situation, context.instance, closing=day, checks=_checks(context))
         covering = [one for one in requests if _covers(one, day)]
         return covering or dg.SkipReason("; ".join(held) or _why_not(project, situation, day))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -26,13 +27,14 @@ def etl() -> None:
     """Daily batch pipelines whose reruns are provably identical."""
 
 
-for name, command in {
+commands: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "drain": drain.drain,
     "status": status.status,
     "new-source": new_source.new_source,
     "verify": verify.verify,
     "receive-http": receive_http.receive_http,
-}.items():
+}
+for name, command in commands.items():
     app.command(name)(command)
 app.add_typer(quarantine.app, name="quarantine")

@@ -31,20 +31,20 @@ class Opened(NamedTuple):
 
 
 @contextmanager
-def opened() -> Iterator[Opened]:
+def opened(weekly_checks: bool = True) -> Iterator[Opened]:
     """The project and its instance, for commands that look."""
     # Loading the pipelines takes a second: only commands that need them pay for it.
     from etl_project.definitions import load_project, wire  # noqa: PLC0415
 
     with disable_dagster_warnings(), instances.opened() as instance:
         project, assets = load_project()
-        yield Opened(project, wire(project, assets), instance)
+        yield Opened(project, wire(project, assets, weekly_checks=weekly_checks), instance)
 
 
 @contextmanager
 def deployment() -> Iterator[Deployment]:
     """The project with its jobs, for commands that run something."""
-    with opened() as found:
+    with opened(weekly_checks=False) as found:
         jobs = {name: found.definitions.resolve_job_def(name) for name in (DAYS_JOB, REFUSE_JOB)}
         yield Deployment(found.project, jobs, found.instance)
 

@@ -1,7 +1,8 @@
 """Verify in Dagster: an asset check on every stored asset, computed together, and the job that runs them once a week.
 
-Belongs here: thin shells over `whole.verify`. In a run over days the check does nothing: to look at one day would
-overwrite what is known of all the others, and to look at all of them would cost more than the run.
+Belongs here: thin shells over `whole.verify`. The check is no part of the runs that sensor, schedule and drain ask for:
+it would cost more than they do. A run from the UI takes it along for the days of the run; it then stays red where the
+last look at everything was red, because nobody has looked at the other days since.
 """
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context` as it stands.
@@ -10,16 +11,18 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from etl_project import partitions
 from etl_project.failures import reported
 from etl_project.observe.verify import whole
-from etl_project.observe.verify.findings import ADVICE, Finding
+from etl_project.observe.verify.findings import ADVICE, Finding, Window
 from etl_project.observe.verify.targets import Stored
 
 CHECK = "matches_its_commits"
 JOB = "verify_weekly"
 _SHOWN = 20
+_OPEN = f"The look before this one found something wrong. Only the days of this run were looked at now; run {JOB}."
 
 
 def checks(targets: Sequence[Stored]) -> list[dg.AssetChecksDefinition]:
@@ -31,14 +34,14 @@ def checks(targets: Sequence[Stored]) -> list[dg.AssetChecksDefinition]:
 
     @dg.multi_asset_check(name="verify", specs=list(specs.values()), can_subset=True)
     def verify(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        if partitions.days_of_run(context.run.tags) is not None:
-            context.log.info("A run over days is not the place to verify all of them: `etl verify`, or the weekly job.")
-            return
         asked = context.selected_asset_check_keys
+        days = partitions.days_of_run(context.run.tags)
         with reported(context.instance, context.run.run_id):
             for target in targets:
                 if specs[target.asset].key in asked:
-                    yield result(target.asset, whole.verify(context.instance, [target]))
+                    done = whole.verify(context.instance, [target], Window(*days) if days else None)
+                    open_before = days is not None and _was_red(context.instance, specs[target.asset].key)
+                    yield result(target.asset, done, open_before=open_before)
 
     return [verify]
 
@@ -59,21 +62,32 @@ def weekly(check: Sequence[dg.AssetChecksDefinition]) -> tuple[UnresolvedAssetJo
     return job, schedule
 
 
-def result(asset: str, done: whole.Verified) -> dg.AssetCheckResult:
-    """The check's result: what is wrong and what to do, for a person."""
+def result(asset: str, done: whole.Verified, *, open_before: bool = False) -> dg.AssetCheckResult:
+    """The check's result: what is wrong and what to do, for a person.
+
+    `open_before`: only some days were looked at, and what was wrong before may be wrong still.
+    """
+    lines = [_OPEN] if open_before else []
     return dg.AssetCheckResult(
         asset_key=dg.AssetKey.from_user_string(asset),
         check_name=CHECK,
-        passed=done.sound,
-        description=_in_words(done.findings) if done.findings else None,
+        passed=done.sound and not open_before,
+        description="\n".join([*lines, *_in_words(done.findings)]) or None,
         metadata={"partitions": done.partitions, "rows": done.rows, "findings": len(done.findings)},
     )
 
 
-def _in_words(findings: Sequence[Finding]) -> str:
+def _was_red(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> bool:
+    """Whether the newest result of the check is a failure."""
+    ended = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+    found = instance.event_log_storage.get_asset_check_execution_history(check, limit=1, status=ended)
+    return any(record.status is AssetCheckExecutionRecordStatus.FAILED for record in found)
+
+
+def _in_words(findings: Sequence[Finding]) -> list[str]:
     lines = [f"{f.partition or 'all'}: {f.kind}: {f.where}: {f.found}" for f in findings[:_SHOWN]]
     more = [f"and {len(findings) - _SHOWN} more (`etl verify --json` lists all)"] if len(findings) > _SHOWN else []
-    return "\n".join([*lines, *more, *_advice(findings)])
+    return [*lines, *more, *_advice(findings)]
 
 
 def _advice(findings: Iterable[Finding]) -> Iterator[str]:
