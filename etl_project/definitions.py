@@ -18,6 +18,7 @@ from etl_project.delivery.assets import delivery_definitions
 from etl_project.delivery.resource import Delivery
 from etl_project.incoming.refuse import refuse_job
 from etl_project.incoming.source import FileSource, folders_with_defs
+from etl_project.observe import reproducible
 from etl_project.observe.verify import job as verify_job
 from etl_project.observe.verify.targets import stored_assets
 from etl_project.run_lock import RunLock
@@ -41,7 +42,8 @@ def wire(
     along every check that is defined for them, whatever its job says.
     """
     resources = {**default_resources(project.settings), **(resources or {})}
-    verify = verify_job.checks(stored_assets(assets, resources)) if weekly_checks else []
+    stored = stored_assets(assets, resources)
+    verify = verify_job.checks(stored) if weekly_checks else []
     days = dg.define_asset_job(
         DAYS_JOB,
         selection=dg.AssetSelection.all()
@@ -52,7 +54,7 @@ def wire(
     weekly, weekly_schedule = verify_job.weekly(verify)
     wiring = dg.Definitions(
         resources=resources,
-        asset_checks=verify,
+        asset_checks=[*verify, *reproducible.checks(stored)],
         jobs=[days, refuse, weekly],
         sensors=[pending_sensor(project, [days, refuse])],
         schedules=[closed_day_schedule(project, days), weekly_schedule],

@@ -10,7 +10,7 @@ same in both builds; what is left over was added or removed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from typing import Any, NamedTuple
@@ -57,6 +57,33 @@ def explain(
 def unexplained(previous: Commit, why: str) -> Deviation:
     """The deviation of a partition whose rows were not compared."""
     return Deviation(previous.fingerprint, note=f"the rows were not compared: {why}")
+
+
+def in_words(deviation: Deviation) -> list[str]:
+    """What a person is told: the columns that differ, then one line an example row."""
+    columns = ", ".join(deviation.columns)
+    lines = [f"columns that differ: {columns}"] if columns else []
+    lines += [_said(example) for example in deviation.examples]
+    return [*lines, *([deviation.note] if deviation.note else [])] or ["rows are put together differently"]
+
+
+def _said(example: Example) -> str:
+    if example.new is None:
+        return f"a row that was there is gone: {_listed(example.old)}"
+    if example.old is None:
+        return f"a row is there that was not: {_listed(example.new)}"
+    changed = [name for name, text in example.new.items() if text != example.old[name]]
+    steady = {name: text for name, text in example.new.items() if name not in changed}
+    changes = ", ".join(f"{name} was {_shown(example.old[name])}, is {_shown(example.new[name])}" for name in changed)
+    return f"{changes} where {_listed(steady)}" if steady else changes
+
+
+def _listed(row: Mapping[str, str | None] | None) -> str:
+    return ", ".join(f"{name} = {_shown(text)}" for name, text in (row or {}).items())
+
+
+def _shown(text: str | None) -> str:
+    return "NULL" if text is None else text
 
 
 def compare(
@@ -188,7 +215,7 @@ def _paired(
     )
     flags = connection.execute(f"SELECT {differs} {joined}").fetchall()[0]
     columns = [name for name, different in zip(names, flags, strict=True) if different]
-    shown = _shown(names, columns, identity)
+    shown = _chosen(names, columns, identity)
     select = ", ".join(f"{side}.{quote(name)}" for side in "on" for name in shown)
     rows = connection.execute(
         f"SELECT o.{_CONTENT} IS NOT NULL, n.{_CONTENT} IS NOT NULL, {select} {joined} "
@@ -197,7 +224,7 @@ def _paired(
     return columns, tuple(_example(shown, row) for row in rows)
 
 
-def _shown(names: Sequence[str], columns: Sequence[str], identity: Sequence[str] | None) -> list[str]:
+def _chosen(names: Sequence[str], columns: Sequence[str], identity: Sequence[str] | None) -> list[str]:
     """The columns that an example shows: those that differ and those that say which row it is, in table order."""
     wanted = [*columns, *(identity or ())] if columns else list(names)
     chosen = set(wanted[:_SHOWN_COLUMNS])

@@ -21,6 +21,7 @@ from dagster._core.definitions.data_version import DataVersion
 from dagster._core.definitions.metadata import normalize_metadata
 from dagster._core.execution.plan.execute_step import _get_output_asset_events
 
+from etl_project.storage import deviation
 from etl_project.storage.base import Commit
 
 
@@ -71,5 +72,6 @@ def metadata_of(commit: Commit) -> dict[str, Any]:
         "rows_kept": commit.rows_kept,
         "committed_at": dg.MetadataValue.timestamp(commit.committed_at),
         "schema_changes": ", ".join(commit.schema_changes) or None,
+        "not reproducible": commit.deviation and "\n".join(deviation.in_words(commit.deviation)),
     }
     return {name: value for name, value in known.items() if value is not None}

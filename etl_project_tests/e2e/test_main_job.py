@@ -149,18 +149,17 @@ def test_a_wrong_setting_is_one_clear_line(place: Place, variable: str, value: s
 def test_the_checks_notice_rows_that_vanish_or_change_behind_their_backs(place: Place) -> None:
     place.drop(f"{DAY}.csv", order_file(DAY))
     place.drained()
-    assert place.checks() == {
+    sound = {
         "rows_in_equal_rows_stored_and_rejected": True,
         "revenue_is_that_of_the_orders": True,
         "no_refused_files": True,
+        "reproducible": True,
     }
+    assert place.checks().items() >= sound.items()
     with duckdb.connect(str(place.data / "warehouse.duckdb")) as connection:
         connection.execute("delete from orders where line_no = 1 and invoice_no = (select max(invoice_no) from orders)")
-    assert place.checks() == {
-        "rows_in_equal_rows_stored_and_rejected": False,
-        "revenue_is_that_of_the_orders": False,
-        "no_refused_files": True,
-    }
+    found = {"rows_in_equal_rows_stored_and_rejected": False, "revenue_is_that_of_the_orders": False}
+    assert place.checks().items() >= {**sound, **found}.items()
     place.drop(f"bad-{DAY}.csv", "")
     place.drained(expected_exit=1)
     assert place.checks()["no_refused_files"] is False
