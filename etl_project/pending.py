@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import pairwise
+from typing import NamedTuple
 
 from etl_project.partitions import ONE_DAY, days_between, neighbours
 from etl_project.storage.base import UNKNOWN, input_hash
+from etl_project.storage.heads import Head
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,6 @@ class SourceState:
     empty_fingerprint: str | None = None
     """What an empty day's input hashes to; None where a day without a file is missing rather than empty."""
     longest_empty_gap_days: int = 31
-
-
-@dataclass(frozen=True)
-class Head:
-    """The last commit of one asset and day, as far as `pending` needs it."""
-
-    input_hash: str
-    fingerprint: str
-    committed_at: datetime
 
 
 @dataclass(frozen=True, order=True)
@@ -234,64 +227,77 @@ class _Found:
     def take(self, node: Node, committed: Mapping[date, Head], days: tuple[date, date]) -> None:
         """Add an asset whose upstreams are all there: due where its inputs ask for a commit."""
         self.offers[node.asset] = {day: head.fingerprint for day, head in committed.items()}
-        self.due[node.asset], self.held[node.asset] = {}, set()
+        due = self.due[node.asset] = {}
+        held = self.held[node.asset] = set()
         if not node.follows_inputs or not node.upstream:
             return
-        for day in sorted(self.days_within_reach(node)):
+        inputs = [self._input(up, node.windows.get(up, SAME_DAY)) for up in node.upstream]
+        within_reach = set().union(*(days_within_reach(each) for each in inputs))
+        for day in sorted(within_reach):
             if not days[0] <= day <= days[1]:
                 continue
-            reason = self.reason(node, day, committed.get(day))
+            reason = reason_on(day, inputs, committed.get(day))
             if reason is None:
                 continue
-            if self.waits(node, day):
-                self.held[node.asset].add(day)
+            if any(waits_on(day, each) for each in inputs):
+                held.add(day)
             else:
-                self.due[node.asset][day] = reason
+                due[day] = reason
 
-    def days_within_reach(self, node: Node) -> set[date]:
-        """The days that read at least one upstream day which offers something or will."""
-        days: set[date] = set()
-        for up in self._known(node):
-            window = node.windows.get(up, SAME_DAY)
-            there = self.offers[up].keys() | self.due[up].keys()
-            days.update(*({day - after * ONE_DAY for day in there} for after in range(window.first, window.last + 1)))
-        return days
+    def _input(self, upstream: str, window: Window) -> _Input:
+        return _Input(
+            upstream,
+            window,
+            self.offers.get(upstream, {}),
+            self.due.get(upstream, {}),
+            self.held.get(upstream, frozenset()),
+        )
 
-    def reason(self, node: Node, day: date, head: Head | None) -> str | None:
-        """The state of the inputs when it asks for a commit; None when it does not, or an input is missing."""
-        changed: list[str] = []
-        read: list[tuple[str, str, str | None]] = []
-        for up in node.upstream:
-            window = node.windows.get(up, SAME_DAY)
-            for that in _days_read(day, window):
-                due = self.due.get(up, {}).get(that)
-                offered = self.offers.get(up, {}).get(that)
-                if due is not None:
-                    changed.append(due)
-                elif offered is not None:
-                    read.append((up, that.isoformat(), offered))
-                elif not window.may_be_absent:
-                    return None  # An input is missing, not empty: there is nothing to build from yet.
-        expected = input_hash(read)
-        if changed:
-            return _digest([changed, expected])
-        return expected if read and (head is None or head.input_hash not in (expected, UNKNOWN)) else None
 
-    def waits(self, node: Node, day: date) -> bool:
-        """Whether another day that it reads is still to be built, or something upstream waits for such a day."""
-        for up in self._known(node):
-            window = node.windows.get(up, SAME_DAY)
-            for that in _days_read(day, window):
-                if that in self.held[up] or (that != day and that in self.due[up]):
-                    return True
-        return False
+class _Input(NamedTuple):
+    """One upstream of an asset: what its days offer, are due for, or have to wait with."""
 
-    def _known(self, node: Node) -> list[str]:
-        return [up for up in node.upstream if up in self.offers]
+    asset: str
+    window: Window
+    offers: Mapping[date, str | None]
+    due: Mapping[date, str]
+    held: Set[date]
+
+
+def days_within_reach(each: _Input) -> set[date]:
+    """The days that read at least one upstream day which offers something or will."""
+    there = each.offers.keys() | each.due.keys()
+    if each.window is SAME_DAY:
+        return there
+    reach = range(each.window.first, each.window.last + 1)
+    return {day - after * ONE_DAY for day in there for after in reach}
+
+
+def reason_on(day: date, inputs: Sequence[_Input], head: Head | None) -> str | None:
+    """The state of the inputs when it asks for a commit of the day; None when it does not, or an input is missing."""
+    changed: list[str] = []
+    read: list[tuple[str, str, str | None]] = []
+    for each in inputs:
+        for that in _days_read(day, each.window):
+            if that in each.due:
+                changed.append(each.due[that])
+            elif (offered := each.offers.get(that)) is not None:
+                read.append((each.asset, that.isoformat(), offered))
+            elif not each.window.may_be_absent:
+                return None  # An input is missing, not empty: there is nothing to build from yet.
+    expected = input_hash(read)
+    if changed:
+        return _digest([changed, expected])
+    return expected if read and (head is None or head.input_hash not in (expected, UNKNOWN)) else None
+
+
+def waits_on(day: date, each: _Input) -> bool:
+    """Whether another day that is read is still to be built, or something upstream waits for such a day."""
+    return any(that in each.held or (that != day and that in each.due) for that in _days_read(day, each.window))
 
 
 def _days_read(day: date, window: Window) -> Iterable[date]:
-    if window.first == window.last == 0:
+    if window is SAME_DAY:
         return (day,)
     return [day + after * ONE_DAY for after in range(window.first, window.last + 1)]
 

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import chain
 
 import dagster as dg
 
@@ -17,9 +18,10 @@ from etl_project.incoming import archive, completeness, quarantine, scan
 from etl_project.incoming.assets import SOURCE_METADATA
 from etl_project.incoming.spec import SourceSpec
 from etl_project.partitions import day_of
-from etl_project.pending import SAME_DAY, Due, Head, Node, SourceState, Window, pending
+from etl_project.pending import SAME_DAY, Due, Node, SourceState, Window, pending
 from etl_project.settings import Settings
-from etl_project.storage import Commit, DuckDBStore, ParquetStore
+from etl_project.storage import DuckDBStore, ParquetStore
+from etl_project.storage.heads import Head, of_files, of_tables
 from etl_project.storage.io_manager import ABSENT_PARTITIONS
 
 FOLLOWS_METADATA = "etl/follows_inputs"
@@ -47,7 +49,7 @@ class Situation:
     at: datetime
     sources: Mapping[str, SourceState]
     scans: Mapping[str, scan.Scan]
-    commits: Mapping[tuple[str, date], Commit]
+    commits: Mapping[tuple[str, date], Head]
 
     @property
     def undated(self) -> dict[str, tuple[scan.Unplaced, ...]]:
@@ -73,26 +75,22 @@ def look(project: Project, now: datetime, *, wait: bool = True) -> Situation:
     scans = {spec.name: scan.scan(project.settings.incoming / spec.name, spec, now) for spec in project.sources}
     assets = [node.asset for node in project.nodes if node.source is None]
     warehouse = DuckDBStore(project.settings.warehouse, wait_seconds=project.settings.wait_seconds if wait else 0)
-    commits = {**project.lake.last_commits(assets), **warehouse.last_commits(assets)}
+    heads = chain(of_files(project.lake, assets), of_tables(warehouse, assets))
     return Situation(
         at=now,
         sources={spec.name: _state(project.settings, spec, scans[spec.name]) for spec in project.sources},
         scans=scans,
-        commits={(asset, day_of(key)): commit for (asset, key), commit in commits.items() if key is not None},
+        commits={(asset, day_of(key)): head for asset, key, head in heads if key is not None},
     )
 
 
 def due(project: Project, situation: Situation, closing: date | None = None) -> list[Due]:
     """The runs to ask for in this situation; `closing` as in `pending`."""
-    heads = {
-        key: Head(commit.input_hash, commit.fingerprint, commit.committed_at)
-        for key, commit in situation.commits.items()
-    }
     interval = timedelta(seconds=project.settings.open_day_interval_seconds)
     return pending(
         project.nodes,
         situation.sources,
-        heads,
+        situation.commits,
         situation.at,
         interval,
         closing=closing,

@@ -12,10 +12,10 @@ from etl_project.drain import Deployment, OnRun, drain, execute
 from etl_project.incoming import quarantine
 from etl_project.pending import Due
 from etl_project.situation import Project, look
-from etl_project.storage import Commit
+from etl_project.storage.heads import Head
 
 Say = Callable[[str], None]
-Commits = Mapping[tuple[str, date], Commit]
+Commits = Mapping[tuple[str, date], Head]
 
 
 @dataclass(frozen=True)

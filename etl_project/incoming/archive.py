@@ -34,7 +34,12 @@ class Accepted(NamedTuple):
     name: str
     sequence: int
     sha256: str
-    path: Path
+    file: str
+
+    @property
+    def path(self) -> Path:
+        """Where its bytes are. Made when asked for: a look at all days names thousands, and opens none."""
+        return Path(self.file)
 
 
 def accepted(root: Path, spec: SourceSpec, day: date) -> tuple[Accepted, ...]:
@@ -82,9 +87,10 @@ class Day:
         """
         folder = self._folder / name
         atomic.make_folder(folder)
-        version = Accepted(name, self.highest + 1, sha256, folder / f"{self.highest + 1:06d}-{sha256}")
+        path = folder / f"{self.highest + 1:06d}-{sha256}"
+        version = Accepted(name, self.highest + 1, sha256, os.fspath(path))
         faults.reach("archive.before_rename")
-        os.rename(copy, version.path)
+        os.rename(copy, path)
         faults.reach("archive.after_rename")
         atomic.sync_folder(folder)
         self._count(version)
@@ -123,7 +129,7 @@ def _versions(folder: str, name: str) -> Iterator[Accepted]:
             yield from _versions(entry.path, f"{name}/{entry.name}" if name else entry.name)
         elif name and VERSION.fullmatch(entry.name):
             sequence, _, sha256 = entry.name.partition("-")
-            yield Accepted(name, int(sequence), sha256, Path(entry.path))
+            yield Accepted(name, int(sequence), sha256, entry.path)
 
 
 def _listing(folder: str) -> list[os.DirEntry[str]]:

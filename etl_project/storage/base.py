@@ -278,12 +278,19 @@ class Store(Protocol):
         ...
 
 
+# Tens of thousands of hashes are made in every tick of the sensor: json.dumps would take longer than all the rest.
+_json = json.encoder.encode_basestring_ascii
+
+
 def input_hash(receipts: Iterable[tuple[str, str | None, str | None]]) -> str:
     """The hash of what was read: (asset, partition, fingerprint) of each input, in any order.
 
     UNKNOWN as soon as one fingerprint is None: such a hash must never look like a checked one.
     """
-    seen = sorted({(asset, partition or "", fingerprint) for asset, partition, fingerprint in receipts}, key=repr)
-    if any(fingerprint is None for _, _, fingerprint in seen):
-        return UNKNOWN
-    return hashlib.sha256(json.dumps(seen, separators=(",", ":")).encode()).hexdigest()
+    seen = {(asset, partition or "", fingerprint) for asset, partition, fingerprint in receipts}
+    entries = []
+    for asset, partition, fingerprint in sorted(seen, key=repr) if len(seen) > 1 else seen:
+        if fingerprint is None:
+            return UNKNOWN
+        entries.append(f"[{_json(asset)},{_json(partition)},{_json(fingerprint)}]")
+    return hashlib.sha256(f"[{','.join(entries)}]".encode()).hexdigest()

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl_project.pending import Due, Head, Node, SourceState, Window, in_dependency_order, pending
+from etl_project.pending import Due, Node, SourceState, Window, in_dependency_order, pending
 from etl_project.storage.base import UNKNOWN, input_hash
+from etl_project.storage.heads import Head
 
 NOW = datetime(2025, 3, 20, 12, 0, tzinfo=UTC)
 TODAY = NOW.date()
@@ -32,6 +33,10 @@ def day(number: int) -> date:
     return date(2025, 3, number)
 
 
+def head(seen: str, fingerprint: str, at: datetime) -> Head:
+    return Head(seen, fingerprint, 1, round(at.timestamp() * 1e6))
+
+
 def heads_for(
     days: dict[int, str], *, committed_at: datetime = NOW - timedelta(days=1)
 ) -> dict[tuple[str, date], Head]:
@@ -42,7 +47,7 @@ def heads_for(
         for asset, upstream in INPUTS.items():
             offers[asset] = f"{asset} from {accepted}"
             seen = input_hash((up, day(number).isoformat(), offers[up]) for up in upstream)
-            heads[asset, day(number)] = Head(seen, offers[asset], committed_at)
+            heads[asset, day(number)] = head(seen, offers[asset], committed_at)
     return heads
 
 
@@ -146,14 +151,14 @@ CASES = [
         accepted={3: "a"},
         heads={
             **heads_for({3: "a"}),
-            ("orders", day(3)): Head(heads_for({3: "a"})["orders", day(3)].input_hash, "new content", NOW),
+            ("orders", day(3)): head(heads_for({3: "a"})["orders", day(3)].input_hash, "new content", NOW),
         },
     ),
     Case(
         "an input that nobody could fingerprint asks for nothing",
         [],
         accepted={3: "a"},
-        heads={**heads_for({3: "a"}), ("report", day(3)): Head(UNKNOWN, "x", NOW)},
+        heads={**heads_for({3: "a"}), ("report", day(3)): head(UNKNOWN, "x", NOW)},
     ),
     Case("a missing input: nothing to build from", [], heads=heads_for({}), accepted={}),
     Case("a commit whose accepted file is gone stays as it is", [], heads=heads_for({3: "a"})),
@@ -284,7 +289,7 @@ def ask_late(
 
 
 def raw_heads(*days: int) -> dict[tuple[str, date], Head]:
-    return {("raw", day(n)): Head(input_hash([("files", str(day(n)), f"f{n}")]), f"r{n}", NOW) for n in days}
+    return {("raw", day(n)): head(input_hash([("files", str(day(n)), f"f{n}")]), f"r{n}", NOW) for n in days}
 
 
 def event_heads(raw: dict[int, list[int]], at: datetime = NOW - timedelta(days=1)) -> dict[tuple[str, date], Head]:
@@ -292,9 +297,9 @@ def event_heads(raw: dict[int, list[int]], at: datetime = NOW - timedelta(days=1
     heads = {}
     for number, read in raw.items():
         seen = input_hash(("raw", str(day(n)), f"r{n}") for n in read)
-        heads["events", day(number)] = Head(seen, f"e{number}", at)
+        heads["events", day(number)] = head(seen, f"e{number}", at)
         report = input_hash([("events", str(day(number)), f"e{number}")])
-        heads["report", day(number)] = Head(report, f"p{number}", at)
+        heads["report", day(number)] = head(report, f"p{number}", at)
     return heads
 
 
@@ -321,7 +326,7 @@ def test_no_event_day_before_the_first_day_is_asked_for() -> None:
 def test_an_open_day_whose_files_keep_coming_does_not_hold_up_the_days_before_it() -> None:
     recently = NOW - timedelta(minutes=1)
     heads = raw_heads(20) | event_heads({20: [20]}, recently)
-    heads = {key: Head(head.input_hash, head.fingerprint, recently) for key, head in heads.items()}
+    heads = {key: head(h.input_hash, h.fingerprint, recently) for key, h in heads.items()}
     assert ask_late({20: "f20"}, {20: "f20 again"}, heads) == [(18, 19, ("events", "report"))]
 
 
@@ -331,4 +336,4 @@ def test_a_window_that_must_be_whole_waits_for_all_its_days() -> None:
     accepted = {n: f"f{n}" for n in (8, 9, 10)}
     assert ask_late(accepted, {}, done, TRAILING) == [(10, 10, ("events",))]
     seen = input_hash(("raw", str(day(n)), f"r{n}") for n in (8, 9, 10))
-    assert ask_late(accepted, {}, done | {("events", day(10)): Head(seen, "e", NOW)}, TRAILING) == []
+    assert ask_late(accepted, {}, done | {("events", day(10)): head(seen, "e", NOW)}, TRAILING) == []

@@ -91,7 +91,7 @@ def found_where_it_says(world: World, one: receive.Received, content: bytes) -> 
         batches = list(judge.read(version, world.spec, one.name, DAY))
         stored = sum(batch.rows.num_rows for batch in batches)
         rejected = sum(batch.rejects.num_rows for batch in batches)
-        assert stored + rejected == judge.count_rows(world.spec, Accepted(one.name, 1, one.sha256, version))
+        assert stored + rejected == judge.count_rows(world.spec, Accepted(one.name, 1, one.sha256, str(version)))
         if one.outcome == "accepted":
             assert (one.rows, one.rejected) == (stored, rejected)
     else:
