@@ -37,7 +37,7 @@ from etl_project.storage.base import (
 from etl_project.storage.duckdb import DuckDBStore
 from etl_project.storage.lineage import parents_of
 from etl_project.storage.parquet import ParquetStore
-from etl_project.storage.receipts import fingerprint_at, receipts_of, refuse_changed, refuse_missing
+from etl_project.storage.receipts import fingerprint_at, note_config, receipts_of, refuse_changed, refuse_missing
 from etl_project.storage.refusal import missing_partitions
 from etl_project.storage.scopes import scope_of, table_of
 
@@ -165,6 +165,7 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         keys = [partition.key for partition in scope.partitions]
         parents = parents_of(step, context.asset_key, keys)
         reads = _note_unread(step, self.store(), parents)
+        note_config(step)
         return Request(
             run_id=step.run_id,
             code_version=step.job_def.asset_layer.get(context.asset_key).code_version,

@@ -7,6 +7,8 @@ read has been rewritten since. A book lives exactly as long as the step's execut
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,6 +17,9 @@ from weakref import WeakKeyDictionary
 from etl_project.storage.base import UNKNOWN, Commit, InputChanged, InputMissing, Receipt, Store, input_hash
 
 Lookup = Callable[[Iterable[str], Collection[str | None]], Mapping[tuple[str, str | None], Commit]]
+
+CONFIG = "run config"
+"""Stands in receipts for a step's run config: no asset can have a name with a space."""
 
 _SHOWN = 10
 
@@ -76,6 +81,18 @@ def receipts_of(step_context: Any) -> ReceiptBook:
     `step_context` is `context.step_context` in an IO manager, `context.get_step_execution_context()` in an asset.
     """
     return _BOOKS.setdefault(step_context, ReceiptBook())
+
+
+def note_config(step_context: Any) -> None:
+    """Note the step's run config as something that was read, unless it is the default: that is part of the code.
+
+    So a partition built with a config of its own has another input hash, and is due again under the default one.
+    """
+    config, field = step_context.op_config, step_context.op_def.config_schema.as_field()
+    if not config or (field.default_provided and config == field.default_value):
+        return
+    text = json.dumps(config, sort_keys=True, default=str)
+    receipts_of(step_context).add(CONFIG, None, hashlib.sha256(text.encode()).hexdigest())
 
 
 def refuse_changed(reads: Sequence[Receipt], own: Callable[[Receipt], Lookup | None] = lambda _: None) -> None:

@@ -278,3 +278,29 @@ def test_an_input_that_was_never_materialized_is_named(project: Project) -> None
     )
     (failed,) = result.get_step_failure_events()
     assert "Materialize the asset first" in str(failed.event_specific_data)
+
+
+class Rate(dg.Config):
+    """A run config with a default."""
+
+    percent: int = 20
+
+
+def test_a_config_other_than_the_default_is_part_of_the_input_hash(project: Project) -> None:
+    @dg.asset(partitions_def=DAILY)
+    def taxed(config: Rate) -> pa.Table:
+        return pa.table({"batch_date": [date(2024, 1, 1)], "n": [config.percent]})
+
+    def hash_with(config: dict[str, int]) -> str:
+        done = dg.materialize(
+            [taxed],
+            resources={"io_manager": project.warehouse},
+            instance=project.instance,
+            partition_key=DAYS[0],
+            run_config={"ops": {"taxed": {"config": config}}},
+        )
+        assert done.success
+        return project.commits()["taxed", DAYS[0]].input_hash
+
+    assert hash_with({}) == hash_with({"percent": 20}) == input_hash([])
+    assert hash_with({"percent": 19}) == hash_with({"percent": 19}) != hash_with({"percent": 7}) != input_hash([])
