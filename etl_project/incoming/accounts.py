@@ -110,6 +110,9 @@ def _within(day: date, days: Days) -> bool:
 
 
 def _of_table(connection: duckdb.DuckDBPyConnection, table: str, days: Days) -> dict[date, int]:
+    """How many rows each day of a table has; a table that was never built has none."""
+    if not connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [table]).fetchall():
+        return {}
     rows = f"SELECT batch_date FROM {quote(table)}"
     if days is None:
         return _by_day(connection, rows, {})
