@@ -38,27 +38,29 @@ class _Records(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A block of whole, well-formed records, found but not read yet. `line_count` is the number of its lines."""
+    """A block of whole, well-formed records, found but not read yet. `line_count` is the number of its lines;
+    `spanning` says that some record spans several of them."""
 
     block: bytes
     separator: str
     quotes: _Offsets
     records: _Records
     line_count: int
+    spanning: bool
 
     def load(self, positions: Sequence[int], first_line: int) -> Chunk:
         """Read the fields; `first_line` is the number of the block's first line. Runs in any thread."""
         broken: list[Broken] = []
         records, width = self.records, len(positions)
         try:
-            columns = _columns(self.block, self.separator, width)
+            columns = _columns(self.block, self.separator, width, self.spanning)
         except pa.ArrowInvalid:
             counts = _field_counts(self)
             for start, end, line, count in zip(*records.only(counts != width), counts[counts != width], strict=True):
                 broken.append(Broken(int(line) + first_line, wrong_width(int(count), width), self._raw(start, end)))
             records = records.only(counts == width)
             good = (self.block[start : end + 1] for start, end in zip(records.starts, records.ends, strict=True))
-            columns = _columns(b"".join(good), self.separator, width)
+            columns = _columns(b"".join(good), self.separator, width, self.spanning)
         assert all(len(column) == len(records.starts) for column in columns), "Arrow and the quotes disagree"
 
         def raw(which: Sequence[int]) -> list[str]:
@@ -92,7 +94,8 @@ def cut(text: bytes, separator: str, max_bytes: int) -> Cut | None:
     if empty.any():
         records = records.only(~empty)
     line_count = int(np.searchsorted(line_ends, size))
-    return Cut(text if size == len(text) else text[:size], separator, quotes, records, line_count)
+    block = text if size == len(text) else text[:size]
+    return Cut(block, separator, quotes, records, line_count, spanning=len(ending) < line_count)
 
 
 def wrong_width(found: int, expected: int) -> str:
@@ -128,7 +131,7 @@ def _field_counts(found: Cut) -> _Offsets:
     return counts + 1
 
 
-def _columns(block: bytes, separator: str, width: int) -> list[pa.Array]:
+def _columns(block: bytes, separator: str, width: int, spanning: bool) -> list[pa.Array]:
     """The fields as text, empty ones NULL. Raises ArrowInvalid when a record has another number of fields."""
     names = [str(number) for number in range(width)]
     if not block.strip(b"\r\n"):
@@ -137,7 +140,7 @@ def _columns(block: bytes, separator: str, width: int) -> list[pa.Array]:
         pa.BufferReader(block),
         read_options=csv.ReadOptions(column_names=names, block_size=len(block) + 1, use_threads=False),
         parse_options=csv.ParseOptions(
-            delimiter=separator, quote_char='"', double_quote=True, escape_char=False, newlines_in_values=True
+            delimiter=separator, quote_char='"', double_quote=True, escape_char=False, newlines_in_values=spanning
         ),
         convert_options=csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),

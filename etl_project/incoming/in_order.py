@@ -14,6 +14,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_AHEAD = 2
+"""Results a thread that may wait for a slow taker: it works on while the taker is busy with what it took."""
+
 
 def in_order(tasks: Iterator[Callable[[], T]]) -> Iterator[T]:
     """The results of the tasks, in their order; at most a few are under way. A single task costs no thread.
@@ -34,7 +37,7 @@ def in_order(tasks: Iterator[Callable[[], T]]) -> Iterator[T]:
     with ThreadPoolExecutor(threads) as pool:
         under_way: deque[Future[T]] = deque((pool.submit(first), pool.submit(second)))
         for task in tasks:
-            if len(under_way) > threads:
+            if len(under_way) > _AHEAD * threads:
                 yield under_way.popleft().result()
             under_way.append(pool.submit(task))
         while under_way:

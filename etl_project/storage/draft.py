@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -40,27 +41,43 @@ Fill = Callable[[Path, Commit, Sequence[Commit]], None]
 
 
 class Draft:
-    """A Parquet file being written. Leaving the block without `finish` leaves a file without a record."""
+    """A Parquet file being written. Leaving the block without `finish` leaves a file without a record.
+
+    One row group is written by a thread of its own while the next one is made.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
         self.schema = schema
         self._writer: pq.ParquetWriter | None = None
+        self._thread = ThreadPoolExecutor(1)
+        self._under_way: Future[None] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+        self._thread.shutdown()
+        if self._writer is not None:
+            self._writer.close()
 
     def add(self, rows: pa.Table) -> None:
-        """Write the rows as one row group."""
+        """Write the rows as one row group. Raises what the writing of those before it has raised."""
+        self._settle()
+        self._under_way = self._thread.submit(self._write, rows)
+
+    def _write(self, rows: pa.Table) -> None:
         self._open(rows).write_table(rows, row_group_size=GROUP_ROWS)
         faults.reach("parquet.half_written")
+
+    def _settle(self) -> None:
+        if self._under_way is not None:
+            self._under_way.result()
 
     def finish(self, record: Commit, earlier: Sequence[Commit]) -> None:
         """Put the commit record into the footer, with some of those before it, and end the file."""
         kept = [to_json(commit) for commit in earlier[-KEPT_RECORDS:]]
+        self._settle()
         footer = {RECORD: to_json(record).encode(), EARLIER: json.dumps(kept).encode()}
         self._open(self.schema.empty_table()).add_key_value_metadata(footer)
         self.close()
@@ -72,6 +89,7 @@ class Draft:
 
     def close(self) -> None:
         """End the file: what was added can be read."""
+        self._settle()
         if self._writer is not None:
             self._writer.close()
 
