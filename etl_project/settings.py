@@ -46,6 +46,11 @@ class Settings:
         return self.data_dir / "quarantine"
 
     @property
+    def dead_letters(self) -> Path:
+        """Kafka messages that could not become rows, `dead_letters/<source>/`, and records of offsets that were lost."""
+        return self.data_dir / "dead_letters"
+
+    @property
     def lake(self) -> Path:
         """Parquet, one file a day and asset."""
         return self.data_dir / "lake"

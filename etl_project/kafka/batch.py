@@ -1,0 +1,145 @@
+"""Batch: the messages of one partition between two commits, and how they become files.
+
+Belongs here: collecting rows by UTC day and dead letters, and writing all files of some batches durably. Does not
+belong here: the broker (`landing`), the form of names and rows (`format`), what a message says (`decode`).
+
+Files are written to a hidden folder beside their place, flushed to disk, and only then renamed one after the other. A
+kill leaves any number of the renamed files and hidden ones that nobody scans; the offsets are committed later, so the
+same range is landed again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+from etl_project import faults, partitions
+from etl_project.kafka import format as landed
+from etl_project.kafka.decode import Poison, Reader
+from etl_project.kafka.format import Headers, RowFormat, Span
+from etl_project.storage import atomic
+
+STAGING = ".landing"
+"""The hidden folder in which files are written, beside those that are finished."""
+_ABANDONED_SECONDS = 3600.0
+_ROW_BYTES = 33  # What Python adds to the bytes of a row; without it, small messages would take more than they say.
+
+
+class File(NamedTuple):
+    """A file to be: its place and its lines."""
+
+    path: Path
+    lines: Sequence[bytes]
+
+
+class PartitionBatch:
+    """The messages of one partition since `first`, the position at which the batch begins."""
+
+    def __init__(self, topic: str, partition: int, first: int, reader: Reader, longest_row: int) -> None:
+        self._topic, self._partition, self._first = topic, partition, first
+        self._reader = reader
+        self._longest_row = longest_row
+        self._format = RowFormat(topic, partition)
+        self._days: dict[date, list[bytes]] = {}
+        self._dead: list[bytes] = []
+        self.next_offset = first
+        self.size_bytes = 0
+
+    @property
+    def rows(self) -> int:
+        """How many messages became rows."""
+        return sum(map(len, self._days.values()))
+
+    @property
+    def dead(self) -> int:
+        """How many messages are dead letters."""
+        return len(self._dead)
+
+    @property
+    def span(self) -> Span | None:
+        """The offsets that this batch covers; None as long as no message came."""
+        if self.next_offset == self._first:
+            return None
+        return Span(self._topic, self._partition, self._first, self.next_offset - 1)
+
+    def add(
+        self, offset: int, timestamp_ms: int | None, key: bytes | None, headers: Headers, value: bytes | None
+    ) -> None:
+        """Take the next message, as a row or as a dead letter. One that was taken already is passed over."""
+        if offset < self.next_offset:
+            return
+        try:
+            day, text = self._reader.read(value, timestamp_ms)
+            line = self._format.row(offset, timestamp_ms, key, headers, text)
+            if len(line) > self._longest_row:
+                raise Poison(f"oversized: a row of {len(line)} bytes, a line may have {self._longest_row}")
+        except Poison as poison:
+            own = Span(self._topic, self._partition, offset, offset)
+            line = landed.dead_letter(own, timestamp_ms, key, headers, value, str(poison))
+            self._dead.append(line)
+        else:
+            rows = self._days.get(day)
+            if rows is None:
+                rows = self._days[day] = []
+            rows.append(line)
+        self.size_bytes += len(line) + _ROW_BYTES
+        self.next_offset = offset + 1
+
+    def files(self, incoming: Path, dead_letters: Path) -> list[File]:
+        """What this batch writes into the source's drop folder and its folder of dead letters: dead letters first."""
+        span = self.span
+        if span is None:
+            return []
+        dead = [File(dead_letters / landed.dead_letters_name(span), self._dead)] if self._dead else []
+        return dead + [File(incoming / landed.name(day, span), rows) for day, rows in sorted(self._days.items())]
+
+
+def write(files: Iterable[File]) -> int:
+    """Make every file durable under its name; their size in bytes. A file that is there already is replaced.
+
+    Raises OSError with all temporary files removed; some files may have been renamed, which is harmless.
+    """
+    faults.reach("kafka.before_write")
+    staged: list[tuple[Path, Path]] = []
+    size = 0
+    try:
+        for file in files:
+            atomic.make_folder(file.path.parent / STAGING)
+            temporary = atomic.temporary_sibling(file.path.parent / STAGING / file.path.name)
+            staged.append((temporary, file.path))
+            size += _write(temporary, file.lines)
+        for at, (temporary, path) in enumerate(staged):
+            if at:
+                faults.reach("kafka.between_renames")
+            os.rename(temporary, path)
+    except BaseException:
+        for temporary, _ in staged:
+            temporary.unlink(missing_ok=True)
+        raise
+    for folder in {path.parent for _, path in staged}:
+        atomic.sync_folder(folder)
+    faults.reach("kafka.after_rename")
+    return size
+
+
+def sweep(folders: Iterable[Path]) -> None:
+    """Remove what killed processes have left in the staging folders: files so old that nobody can be writing them."""
+    before = partitions.now().timestamp() - _ABANDONED_SECONDS
+    for folder in folders:
+        with suppress(FileNotFoundError), os.scandir(folder / STAGING) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        os.unlink(entry.path)
+
+
+def _write(path: Path, lines: Sequence[bytes]) -> int:
+    with path.open("xb") as file:
+        file.writelines(lines)
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell()
