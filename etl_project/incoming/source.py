@@ -16,7 +16,7 @@ from pydantic import Field
 
 from etl_project import contracts, settings
 from etl_project.incoming import assets as incoming_assets
-from etl_project.incoming.spec import Column, SourceSpec, SpecError
+from etl_project.incoming.spec import DEFAULT_EXPANDED_BYTES, DEFAULT_LINE_BYTES, Column, SourceSpec, SpecError
 
 PYTHON_BESIDE = ("assets.py", "checks.py")
 
@@ -46,6 +46,12 @@ class FileSource(dg.Component, dg.Model, dg.Resolvable):
         default="missing", description="What a closed day without a file is: missing (nothing is written) or empty."
     )
     max_rejected_ratio: float = Field(default=0.01, ge=0, le=1, description="More broken rows refuse the whole file.")
+    max_expanded_bytes: int = Field(
+        default=DEFAULT_EXPANDED_BYTES, ge=1, description="A file that is larger once decompressed is refused."
+    )
+    max_line_bytes: int = Field(
+        default=DEFAULT_LINE_BYTES, ge=1, description="A file with a longer line (CSV: record) is refused."
+    )
     max_removed_ratio: float | None = Field(
         default=None, gt=0, le=1, description="A rerun that would shrink a day by more than this is refused."
     )
@@ -82,6 +88,8 @@ class FileSource(dg.Component, dg.Model, dg.Resolvable):
             files_per_day=self.files_per_day,
             empty_days=self.empty_days,
             max_rejected_ratio=self.max_rejected_ratio,
+            max_expanded_bytes=self.max_expanded_bytes,
+            max_line_bytes=self.max_line_bytes,
             settle_seconds=configured.settle_seconds,
             start_date=configured.start_date,
             event_column=self.event_column,

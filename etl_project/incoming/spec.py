@@ -28,6 +28,8 @@ ADDED = ("batch_date", "source_file", "source_line")
 EVENT_TYPES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
 """Types whose values have a UTC day."""
 
+DEFAULT_EXPANDED_BYTES = 16 * 2**30
+DEFAULT_LINE_BYTES = 4 * 2**20
 LONGEST_LATENESS_DAYS = 366
 """Each day of lateness is one more day of raw rows that every rebuild of a day reads."""
 
@@ -99,8 +101,8 @@ class SourceSpec:
     files_per_day: FilesPerDay = "many"
     empty_days: EmptyDays = "missing"
     max_rejected_ratio: float = 0.01
-    max_expanded_bytes: int = 16 * 2**30
-    max_line_bytes: int = 4 * 2**20
+    max_expanded_bytes: int = DEFAULT_EXPANDED_BYTES
+    max_line_bytes: int = DEFAULT_LINE_BYTES
     settle_seconds: float = 1.0
     event_column: str | None = None
     lateness_days: int = 0
