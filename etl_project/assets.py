@@ -6,21 +6,18 @@ argument of `dg.asset` can still be given and wins.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from etl_project import contracts, partitions, settings
+from etl_project import code_version, contracts, partitions, settings
 
 WAREHOUSE = "warehouse"
 """Key of the IO manager whose partitions are rows of a DuckDB table."""
 LAKE = "lake"
 """Key of the IO manager whose partitions are Parquet files."""
-RESULT_LIBRARIES = ("duckdb", "pandas", "pyarrow")
 
 
 def daily_partitions() -> dg.DailyPartitionsDefinition:
@@ -47,7 +44,7 @@ def daily_table(folder: Path, **options: Any) -> Callable[[Callable[..., Any]], 
             "backfill_policy": single_run(),
             "io_manager_key": WAREHOUSE,
             "group_name": folder.name,
-            "code_version": code_version(folder),
+            "code_version": code_version.of_function(function, folder),
             **options,
             "kinds": {"duckdb", *options.get("kinds", ())},
             "metadata": {**table_metadata(folder, name), **options.get("metadata", {})},
@@ -75,13 +72,3 @@ def contract_metadata(contract: contracts.TableContract) -> dict[str, Any]:
         "contract_sql": contract.sql,
         "dagster/column_schema": contract.column_schema(),
     }
-
-
-def code_version(folder: Path, files: Sequence[str] = ("*.py", "*.sql", "*.yaml")) -> str:
-    """The same for the same sources and library versions: a change of either is another version."""
-    digest = hashlib.sha256()
-    for path in sorted(found for pattern in files for found in folder.glob(pattern)):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    for library in RESULT_LIBRARIES:
-        digest.update(f"{library}=={version(library)}\n".encode())
-    return digest.hexdigest()[:16]

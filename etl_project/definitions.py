@@ -11,7 +11,7 @@ from dagster._utils.warnings import disable_dagster_warnings
 from dagster.components.core.component_tree import ComponentTree
 from dagster_duckdb import DuckDBResource
 
-from etl_project import pipelines, settings
+from etl_project import code_version, pipelines, settings
 from etl_project.assets import LAKE, WAREHOUSE
 from etl_project.delivery import settings as delivery_settings
 from etl_project.delivery.assets import delivery_definitions
@@ -76,7 +76,7 @@ def _load_project() -> tuple[Project, dg.Definitions]:
     assets = tree.build_defs()
     configured = settings.load()
     delivery = Delivery(delivery_settings.outgoing(), configured.data_dir / "delivery.sqlite")
-    assets = dg.Definitions.merge(assets, delivery_definitions(delivery))
+    assets = code_version.filled_in(dg.Definitions.merge(assets, delivery_definitions(delivery)))
     folders = [(folder, tree.load_component(folder)) for folder in folders_with_defs(tree.defs_module_path)]
     sources = tuple(component.spec(folder) for folder, component in folders if isinstance(component, FileSource))
     return Project(configured, sources, nodes(assets)), assets

@@ -12,8 +12,8 @@ from typing import Any, cast
 import dagster as dg
 import pyarrow as pa
 
-from etl_project import contracts, partitions, settings
-from etl_project.assets import LAKE, WAREHOUSE, code_version, contract_metadata, daily_partitions, single_run
+from etl_project import code_version, contracts, partitions, settings
+from etl_project.assets import LAKE, WAREHOUSE, contract_metadata, daily_partitions, single_run
 from etl_project.failures import Permanent, reported
 from etl_project.incoming import archive, completeness, judge, quarantine, receive, scan, typed
 from etl_project.incoming import checks as incoming_checks
@@ -62,7 +62,7 @@ def definitions(
         "backfill_policy": single_run(),
         "group_name": folder.name,
     }
-    version = code_version(folder)
+    version = code_version.of_module(code_version.Module(__name__, Path(__file__)), folder)
     return dg.Definitions(
         assets=[
             _files(spec, {**common, "owners": list(options.owners)}),
