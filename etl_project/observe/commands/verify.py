@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from etl_project import partitions
 from etl_project.observe.commands.common import Json, Opened, console, opened
@@ -56,20 +55,23 @@ def _archive(found: Opened) -> whole.Deep:
 
 def show(done: whole.Verified) -> None:
     """What is wrong, by asset and kind, and what to do about each kind."""
-    if done.findings:
-        table = Table("Asset", "Finding", "Days", box=None)
-        table.add_column("What was found", overflow="fold")
-        for asset, kind, found in _grouped(done.findings):
-            table.add_row(asset, f"[red]{kind}[/]", _days(found), escape("\n".join(_told(found))))
-        console.print(table)
+    for asset, kind, found in _grouped(done.findings):
+        _say(f"[bold red]{kind}[/] [bold]{escape(asset)}[/] {', '.join(_days(found))}")
+        for line in _told(found):
+            _say(f"    {escape(line)}")
     for kind in sorted({finding.kind for finding in done.findings}):
-        console.print(f"[bold]{kind}[/]: {escape(ADVICE[kind])}", highlight=False)
+        _say(f"[bold]{kind}[/]: {escape(ADVICE[kind])}")
     repaired = sum(finding.repaired for finding in done.findings)
-    console.print(
+    _say(
         f"{len(done.assets)} assets, {done.partitions:,} committed partitions, {done.rows:,} rows: "
         + (f"{len(done.findings):,} findings" if done.findings else "nothing is wrong")
         + (f", {repaired:,} of them repaired now" if repaired else "")
     )
+
+
+def _say(line: str) -> None:
+    """One line, however long: paths are to be copied."""
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def _grouped(findings: Iterable[Finding]) -> Iterator[tuple[str, str, list[Finding]]]:
@@ -89,15 +91,15 @@ def _told(found: Sequence[Finding]) -> Iterator[str]:
         yield f"and {len(found) - _SHOWN:,} more (`--json` lists all)"
 
 
-def _days(found: Sequence[Finding]) -> str:
+def _days(found: Sequence[Finding]) -> list[str]:
     """The partitions of these findings; neighbouring days as one range."""
     days, others = set[date](), set[str]()
     for finding in found:
         try:
             days.add(partitions.day_of(finding.partition or ""))
         except ValueError:
-            others.add(finding.partition or "all")
+            others.add(finding.partition or "(no partition)")
     ranges = [str(a) if a == b else f"{a} to {b}" for a, b in partitions.neighbours(days)]
     shown = [*sorted(others), *ranges]
     more = [f"and {len(shown) - _SHOWN} more ranges"] if len(shown) > _SHOWN else []
-    return "\n".join([*shown[:_SHOWN], *more])
+    return [*shown[:_SHOWN], *more]
