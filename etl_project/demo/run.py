@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
+from typing import Protocol
 
 from etl_project import partitions
-from etl_project.demo import sample
+from etl_project.demo import landed, payments, sample
 from etl_project.drain import Deployment, OnRun, drain, execute
 from etl_project.incoming import quarantine
 from etl_project.pending import Due
@@ -25,8 +27,9 @@ class Outcome:
     days: int
     rows_stored: int
     rows_rejected: int
+    payments: int
     quarantined: int
-    changed_by_correction: tuple[tuple[str, date], ...]
+    changed_later: tuple[tuple[str, date], ...]
     rebuilt: int
     identical: int
 
@@ -36,17 +39,49 @@ class Outcome:
         return self.rebuilt > 0 and self.identical == self.rebuilt
 
 
-def demo(deployment: Deployment, say: Say, on_run: OnRun) -> Outcome:
+class Payments(Protocol):
+    """How the sample payments get into their drop folder. Each call can be repeated, and says what it did."""
+
+    def first(self) -> str:
+        """All payments but the late one."""
+        ...
+
+    def later(self) -> str:
+        """What comes after everything was built once."""
+        ...
+
+
+class AsFiles:
+    """The payments as the files that a landing from Kafka leaves; needs no broker."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def first(self) -> str:
+        """A file a day and partition."""
+        files = landed.first_landing()
+        sample.drop(files, self.folder)
+        return f"{len(files)} landed files with payments arrive in {self.folder}"
+
+    def later(self) -> str:
+        """A late message, and messages landed a second time."""
+        sample.drop(landed.second_landing(), self.folder)
+        return f"A payment of {payments.LATE} comes late, and half a batch of that day is landed twice"
+
+
+def demo(deployment: Deployment, delivery: Payments, say: Say, on_run: OnRun) -> Outcome:
     """Drop the sample, drain, correct one day, drain, rebuild everything, compare. Can be repeated at any point."""
     project = deployment.project
     folder = project.settings.incoming / "orders"
     files = sample.first_delivery()
     say(f"{len(files)} sample files arrive in {folder}")
     sample.drop(files, folder)
+    say(delivery.first())
     drain(deployment, on_run)
     before = _commits(project)
     say(f"A corrected file for {sample.CORRECTED} arrives under its old name")
     sample.drop(sample.correction(), folder)
+    say(delivery.later())
     drain(deployment, on_run)
     corrected = _commits(project)
     say("The proof: every day of every asset is built a second time")
@@ -54,13 +89,18 @@ def demo(deployment: Deployment, say: Say, on_run: OnRun) -> Outcome:
     again = _commits(project)
     return Outcome(
         days=len({day for _, day in again}),
-        rows_stored=sum(commit.rows for (asset, _), commit in again.items() if asset == "orders"),
-        rows_rejected=sum(commit.rows for (asset, _), commit in again.items() if asset == "orders_rejects"),
-        quarantined=len(quarantine.listing(project.settings.quarantine, "orders")),
-        changed_by_correction=_differences(before, corrected),
+        rows_stored=_rows(again, "orders"),
+        rows_rejected=_rows(again, "orders_rejects"),
+        payments=_rows(again, "payments"),
+        quarantined=len(quarantine.listing(project.settings.quarantine)),
+        changed_later=_differences(before, corrected),
         rebuilt=len(again),
         identical=len(again) - len(_differences(corrected, again)),
     )
+
+
+def _rows(commits: Commits, asset: str) -> int:
+    return sum(commit.rows for (name, _), commit in commits.items() if name == asset)
 
 
 def _commits(project: Project) -> Commits:
@@ -79,8 +119,14 @@ def _fingerprint(commits: Commits, key: tuple[str, date]) -> str | None:
 
 def _rebuild(deployment: Deployment, commits: Commits, on_run: OnRun) -> None:
     """Build every committed day of every asset again, whether anything is due or not."""
-    assets = tuple(node.asset for node in deployment.project.nodes)
-    for first, last in partitions.neighbours(day for _, day in commits):
-        again = Due(first, last, assets, "demo-rebuild")
-        on_run(again, None)
-        on_run(again, execute(deployment, again))
+    by_day: dict[date, set[str]] = {}
+    for asset, day in commits:
+        by_day.setdefault(day, set()).add(asset)
+    alike: dict[frozenset[str], list[date]] = {}
+    for day, assets in by_day.items():
+        alike.setdefault(frozenset(assets), []).append(day)
+    for group, days in alike.items():
+        for first, last in partitions.neighbours(days):
+            again = Due(first, last, tuple(sorted(group)), "demo-rebuild")
+            on_run(again, None)
+            on_run(again, execute(deployment, again))

@@ -84,8 +84,7 @@ def first_delivery() -> list[SampleFile]:
 
 def correction() -> list[SampleFile]:
     """One day again, under the same name: the postage was wrong."""
-    rows = [(*row[:5], "4.20", *row[6:]) if row[1] == "POST" else row for row in rows_of(CORRECTED)]
-    return [_file(f"orders-{CORRECTED.isoformat()}.csv", rows)]
+    return [_file(f"orders-{CORRECTED.isoformat()}.csv", corrected_rows_of(CORRECTED))]
 
 
 def drop(files: list[SampleFile], folder: Path) -> None:
@@ -106,6 +105,13 @@ def rows_of(day: date) -> list[Row]:
         clock += timedelta(seconds=int(dice.random() * 720))
         rows += _invoice(dice, number, min(clock, datetime.combine(day, time(20))))
     return rows
+
+
+def corrected_rows_of(day: date) -> list[Row]:
+    """The order lines of a day as they are right, and were paid; for one day the shop sends wrong postage first."""
+    if day != CORRECTED:
+        return rows_of(day)
+    return [(*row[:5], "4.20", *row[6:]) if row[1] == "POST" else row for row in rows_of(day)]
 
 
 def _invoice(dice: random.Random, number: int, clock: datetime) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from datetime import date
 
 import typer
 from rich.table import Table
@@ -16,7 +17,8 @@ from etl_project.observe.commands.common import console, deployment, show_run
 def demo() -> None:
     """Write sample files, build everything from them, correct a day, and prove that a rerun changes nothing."""
     with deployment() as opened:
-        outcome = demo_run.demo(opened, lambda text: console.print(f"[bold]•[/] {text}"), show_run)
+        payments = demo_run.AsFiles(opened.project.settings.incoming / "payments")
+        outcome = demo_run.demo(opened, payments, lambda text: console.print(f"[bold]•[/] {text}"), show_run)
     show_outcome(outcome)
     raise typer.Exit(0 if outcome.proven else 1)
 
@@ -28,8 +30,9 @@ def show_outcome(outcome: demo_run.Outcome) -> None:
     table.add_row("rows in accepted files", f"{outcome.rows_stored + outcome.rows_rejected:,}")
     table.add_row("rows stored", f"{outcome.rows_stored:,}")
     table.add_row("rows rejected", f"{outcome.rows_rejected:,}")
+    table.add_row("payments stored", f"{outcome.payments:,}")
     table.add_row("files in quarantine", str(outcome.quarantined))
-    table.add_row("changed by the correction", correction_of(outcome))
+    table.add_row("changed by what came later", changes_of(outcome))
     verdict = "[green]identical[/]" if outcome.proven else "[red]DIFFERENT[/]"
     table.add_row("second run", f"{outcome.identical} of {outcome.rebuilt} fingerprints {verdict}")
     console.print(table)
@@ -42,8 +45,9 @@ def show_outcome(outcome: demo_run.Outcome) -> None:
         console.print(f"Next:  [bold]{command:32}[/] {shows}", highlight=False)
 
 
-def correction_of(outcome: demo_run.Outcome) -> str:
-    """Which days changed, and in which assets."""
-    days = {str(day) for _, day in outcome.changed_by_correction}
-    assets = ", ".join(sorted({asset for asset, _ in outcome.changed_by_correction}))
-    return f"{', '.join(sorted(days))} only, in {assets}" if days else "nothing"
+def changes_of(outcome: demo_run.Outcome) -> str:
+    """Which days changed, and in which assets: a line a day."""
+    by_day: dict[date, list[str]] = {}
+    for asset, day in outcome.changed_later:
+        by_day.setdefault(day, []).append(asset)
+    return "\n".join(f"{day}: {', '.join(assets)}" for day, assets in sorted(by_day.items())) or "nothing"

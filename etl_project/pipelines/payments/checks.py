@@ -1,0 +1,49 @@
+"""What must hold between reconciliation, orders and payments of a day, whatever built them."""
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from etl_project import partitions
+
+DIFFERENT_SUMS = """
+select batch_date,
+       r.revenue, coalesce(o.revenue, 0) as orders, r.paid, coalesce(p.paid, 0) as received,
+       r.payments, coalesce(p.payments, 0) as messages
+from daily_reconciliation r
+left join (
+    select batch_date, sum(quantity * unit_price) as revenue from orders group by batch_date
+) o using (batch_date)
+left join (
+    select batch_date, sum(amount) filter (currency = 'GBP') as paid, count(*) as payments
+    from payments group by batch_date
+) p using (batch_date)
+where (r.revenue <> coalesce(o.revenue, 0) or r.paid <> coalesce(p.paid, 0) or r.payments <> coalesce(p.payments, 0)
+       or r.difference <> r.paid - r.revenue)
+  and ($first is null or batch_date between $first::date and $last::date)
+order by batch_date
+"""
+
+
+@dg.asset_check(
+    asset="daily_reconciliation",
+    description="Revenue, amount and number of payments are those of orders and payments, for every day.",
+)
+def sums_are_those_of_orders_and_payments(
+    context: dg.AssetCheckExecutionContext, duckdb: DuckDBResource
+) -> dg.AssetCheckResult:
+    """Compare the sums over the days of the run; over all days when the check runs on its own."""
+    days = partitions.days_of_run(context.run.tags)
+    window = {"first": days and str(days[0]), "last": days and str(days[1])}
+    with duckdb.get_connection() as connection:
+        there = {table for (table,) in connection.execute("select table_name from duckdb_tables()").fetchall()}
+        built = there.issuperset({"orders", "payments", "daily_reconciliation"})
+        differing = connection.execute(DIFFERENT_SUMS, window).fetchall() if built else []
+    return dg.AssetCheckResult(
+        passed=not differing,
+        description="; ".join(
+            f"{day}: revenue {revenue}, orders {orders}; paid {paid} in {count}, payments {received} in {messages}"
+            for day, revenue, orders, paid, received, count, messages in differing
+        )
+        or None,
+        metadata={"days that differ": len(differing)},
+    )
