@@ -5,6 +5,7 @@ Belongs here: what both reading and writing files need from DuckDB. Where files 
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -52,8 +53,9 @@ def _writable(column: Column) -> str:
 
 @contextmanager
 def in_memory() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB of our own that spills to a temporary folder."""
+    """A DuckDB of our own, which keeps what exceeds its memory in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="etl-duckdb-") as folder, closing(duckdb.connect()) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"SET temp_directory = {text(folder)}")
+        connection.execute(f"SET memory_limit = '{max(768, 256 * (os.cpu_count() or 1))}MiB'")
         yield connection
