@@ -277,7 +277,7 @@ class ParquetWrite:
         select = ", ".join(f"{c.value} AS {quote(c.name)}" for c in columns)
         number = f", {incoming.placement.position(incoming.place, binds)}" if numbered else ""
         statement = f"SELECT {select}{number} FROM {incoming.relation} {incoming.where(binds)}"
-        return self._connection.execute(statement, binds.values or None).to_arrow_reader()
+        return self._connection.execute(statement, binds.values or None).to_arrow_reader(draft.GROUP_ROWS)
 
     def _written(self, path: Path, record: Commit, earlier: Sequence[Commit], fill: Fill) -> Commit:
         """One rename. An error after it is settled by what the file says."""
