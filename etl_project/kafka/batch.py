@@ -40,23 +40,20 @@ class PartitionBatch:
     """The messages of one partition since `first`, the position at which the batch begins."""
 
     def __init__(self, topic: str, partition: int, first: int, reader: Reader, longest_row: int) -> None:
-        self._topic, self._partition, self._first = topic, partition, first
+        self.partition = partition
+        self._topic, self._first = topic, first
         self._reader = reader
         self._longest_row = longest_row
         self._format = RowFormat(topic, partition)
         self._days: dict[date, list[bytes]] = {}
         self._dead: list[bytes] = []
         self.next_offset = first
+        self.messages = 0
         self.size_bytes = 0
 
     @property
-    def rows(self) -> int:
-        """How many messages became rows."""
-        return sum(map(len, self._days.values()))
-
-    @property
     def dead(self) -> int:
-        """How many messages are dead letters."""
+        """How many of the messages are dead letters."""
         return len(self._dead)
 
     @property
@@ -64,7 +61,7 @@ class PartitionBatch:
         """The offsets that this batch covers; None as long as no message came."""
         if self.next_offset == self._first:
             return None
-        return Span(self._topic, self._partition, self._first, self.next_offset - 1)
+        return Span(self._topic, self.partition, self._first, self.next_offset - 1)
 
     def add(
         self, offset: int, timestamp_ms: int | None, key: bytes | None, headers: Headers, value: bytes | None
@@ -78,7 +75,7 @@ class PartitionBatch:
             if len(line) > self._longest_row:
                 raise Poison(f"oversized: a row of {len(line)} bytes, a line may have {self._longest_row}")
         except Poison as poison:
-            own = Span(self._topic, self._partition, offset, offset)
+            own = Span(self._topic, self.partition, offset, offset)
             line = landed.dead_letter(own, timestamp_ms, key, headers, value, str(poison))
             self._dead.append(line)
         else:
@@ -86,6 +83,7 @@ class PartitionBatch:
             if rows is None:
                 rows = self._days[day] = []
             rows.append(line)
+        self.messages += 1
         self.size_bytes += len(line) + _ROW_BYTES
         self.next_offset = offset + 1
 

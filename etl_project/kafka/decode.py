@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -25,19 +25,14 @@ class Poison(Exception):
     """The message cannot become a row; the text says why. It goes to the dead letters."""
 
 
-class Decoded(NamedTuple):
-    """A message's content: as JSON text of one object (landed literally), and as Python values to look at."""
-
-    text: bytes
-    fields: Mapping[str, Any]
-
-
-Decoder = Callable[[bytes], Decoded]
-"""From the bytes of a message's value to its content. Raises Poison, and nothing else, for what it cannot read. It has
-to be deterministic: the same bytes land as the same text for ever."""
+Fields = Mapping[str, Any]
+Decoder = Callable[[bytes], tuple[bytes, Fields]]
+"""From the bytes of a message's value to the JSON text of one object (which is landed literally) and the same as Python
+values to look at. Raises Poison, and nothing else, for what it cannot read. It has to be deterministic: the same bytes
+are the same text for ever."""
 
 
-def json_object(value: bytes) -> Decoded:
+def json_object(value: bytes) -> tuple[bytes, Fields]:
     """The decoder for JSON in UTF-8: the text that is landed is the text that was sent, digit for digit."""
     try:
         fields = orjson.loads(value)
@@ -45,7 +40,7 @@ def json_object(value: bytes) -> Decoded:
         raise Poison(f"not JSON in UTF-8: {error}") from None
     if type(fields) is not dict:
         raise Poison("JSON, but no object")
-    return Decoded(value, fields)
+    return value, fields
 
 
 class Reader:
@@ -75,7 +70,7 @@ class Reader:
             self._instant(timestamp_ms)
         return self._within(self._day_in(fields.get(self._day_from))), text
 
-    def _completed(self, text: bytes, fields: Mapping[str, Any]) -> bytes:
+    def _completed(self, text: bytes, fields: Fields) -> bytes:
         """With null for fields that may be missing: a file whose rows all lack one would look like another schema."""
         unknown = [name for name in fields if name not in self._payload]
         missing = [name for name in self._required if name not in fields]

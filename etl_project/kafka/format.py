@@ -101,32 +101,30 @@ class RowFormat:
     """
 
     def __init__(self, topic: str, partition: int) -> None:
-        self._head = f'{{"{TOPIC}":{_json(topic)},"{PARTITION}":{partition},"{OFFSET}":'
+        head = f'{{"{TOPIC}":{_json(topic)},"{PARTITION}":{partition},"{OFFSET}":%d,"{TIMESTAMP}":'.encode()
+        tail = f',"{KEY}":%b,"{HEADERS}":%b%b%b\n'.encode()
+        self._timed = head + b'"%b.%03dZ"' + tail
+        self._timeless = head + b"null" + tail
         self._second = -1
-        self._second_text = ""
+        self._second_text = b""
 
     def row(self, offset: int, timestamp_ms: int | None, key: bytes | None, headers: Headers, payload: bytes) -> bytes:
         """One line, its end included. `payload` must be one valid JSON object in UTF-8; it is taken literally.
 
         `timestamp_ms` counts from 1970 in UTC and lies in the years 1 to 9999.
         """
-        head = (
-            f'{self._head}{offset},"{TIMESTAMP}":{self._timestamp(timestamp_ms)},'
-            f'"{KEY}":{_json(_text(key))},"{HEADERS}":{_headers(headers)}'
-        )
         body = payload.strip()[1:]
         if b"\n" in body:  # In valid JSON a line end is only ever white space between tokens.
             body = body.replace(b"\n", b" ")
-        comma = "" if body.lstrip() == b"}" else ","
-        return b"%b%b\n" % ((head + comma).encode(), body)
-
-    def _timestamp(self, timestamp_ms: int | None) -> str:
+        comma = b"" if body.lstrip() == b"}" else b","
+        key_json = b"null" if key is None else _json(_text(key)).encode()
+        headers_json = _headers(headers) if headers else b"null"
         if timestamp_ms is None:
-            return "null"
+            return self._timeless % (offset, key_json, headers_json, comma, body)
         second, millisecond = divmod(timestamp_ms, 1000)
         if second != self._second:
-            self._second, self._second_text = second, datetime.fromtimestamp(second, UTC).isoformat()[:19]
-        return f'"{self._second_text}.{millisecond:03d}Z"'
+            self._second, self._second_text = second, datetime.fromtimestamp(second, UTC).isoformat()[:19].encode()
+        return self._timed % (offset, self._second_text, millisecond, key_json, headers_json, comma, body)
 
 
 def dead_letter(
@@ -151,22 +149,23 @@ def _suffix(span: Span) -> str:
     return f"{span.topic}_{span.partition}_{span.first:020d}-{span.last:020d}"
 
 
-def _headers(headers: Headers) -> str:
+def _headers(headers: Headers) -> bytes:
     """A string that holds JSON: a value of a row is never nested."""
-    if not headers:
-        return "null"
-    return _json(_json([[header, _text(content)] for header, content in headers]))
+    pairs = [[header, None if content is None else _text(content)] for header, content in headers]
+    return _json(_json(pairs)).encode()
 
 
-def _text(content: bytes | None) -> str | None:
+def _text(content: bytes) -> str:
     """UTF-8 as it is, anything else as base64; text that looks like our base64 too, so that no two bytes look alike."""
-    if content is None:
-        return None
     try:
-        text = content.decode("utf-8")
+        text = content.decode()
     except UnicodeDecodeError:
-        return _BASE64 + base64.b64encode(content).decode("ascii")
-    return _BASE64 + base64.b64encode(content).decode("ascii") if text.startswith(_BASE64) else text
+        return _as_base64(content)
+    return _as_base64(content) if text.startswith(_BASE64) else text
+
+
+def _as_base64(content: bytes) -> str:
+    return _BASE64 + base64.b64encode(content).decode()
 
 
 def _base64(content: bytes | None) -> str | None:

@@ -17,7 +17,8 @@ from etl_project.storage import atomic
 def record(folder: Path, span: Span, group: str) -> Path:
     """Make the loss of these offsets durable, before anything beyond them is landed; gives the path of the record.
 
-    It stays, and keeps the check red, until somebody renames it to `acknowledged_...`. Recording it twice is one record.
+    It stays, and keeps the check red, until somebody renames it to `acknowledged_...`. Recording it twice changes
+    nothing.
     """
     path = folder / landed.lost_name(span)
     content = {

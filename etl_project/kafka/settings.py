@@ -1,6 +1,6 @@
-"""Settings of the broker: where it is and how to log in, from the environment alone, so that no secret is in the project.
+"""Settings of the broker: where it is and how to log in, from the environment alone: no secret is in the project.
 
-Belongs here: reading and checking ETL_KAFKA_BOOTSTRAP and ETL_KAFKA_CONFIG. Does not belong here: connecting (`landing`).
+Belongs here: reading and checking ETL_KAFKA_BOOTSTRAP and ETL_KAFKA_CONFIG. Does not belong here: connecting.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OWNED = (
     "isolation.level",
     "partition.assignment.strategy",
 )
-"""What no file may set: these keep every message landed, and are given by the project, the source or the environment."""
+"""What no file may set: these keep every message landed, and come from the project, the source or the environment."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _from_json(path: Path, text: str) -> dict[str, str]:
     except ValueError:
         options = None
     if not isinstance(options, dict):
-        raise SettingsError(f"{CONFIG}={path} is no JSON object; write {{\"sasl.username\": \"...\"}}.")
+        raise SettingsError(f'{CONFIG}={path} is no JSON object; write {{"sasl.username": "..."}}.')
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in options.items()}
 
 
