@@ -1,7 +1,7 @@
-"""A tick of the sensor with nothing to do: 5,000 days x 10 assets, every one of them committed.
+"""Ticks of the sensor over 5,000 days x 10 assets, all committed: with nothing to do, and with 100,000 new files.
 
 Prints seconds and the ratio to a floor measured in the same run: listing the archive, a stat of every raw file and
-reading the last commit records, with nothing made of them. `--days` and `--ticks` change the size.
+reading the last commit records, with nothing made of them. `--days`, `--files` and `--ticks` change the size.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ TABLES = ("shop", *(f"table_{n}" for n in range(6)))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--days", type=int, default=5000)
+    parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--ticks", type=int, default=5)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -50,8 +51,13 @@ def main() -> None:
             first = timed(tick)
             quiet = min(timed(tick) for _ in range(chosen.ticks))
             floor = min(timed(lambda: bare(project)) for _ in range(chosen.ticks))
+            drop(project, chosen.files, chosen.days)
+            began = time.perf_counter()
+            requests, _ = decide(project, look(project, partitions.now(), wait=False), instance)
+            busy = time.perf_counter() - began
     print(f"{chosen.days} days x {len(project.nodes)} assets, all committed")
     print(f"first tick {first:.2f} s, quiet tick {quiet:.2f} s, floor {floor:.2f} s, ratio {quiet / floor:.2f}")
+    print(f"a tick that finds {chosen.files} new files: {busy:.2f} s, asks for {len(requests)} runs")
 
 
 def timed(call: Callable[[], None]) -> float:
@@ -65,7 +71,7 @@ def make(folder: Path, days: int) -> Project:
     os.environ["ETL_DATA_DIR"] = str(folder)
     configured = settings.load()
     spec = SourceSpec(
-        "shop", ("{date}.csv",), {"id": "id"}, (Column("id", "INTEGER"),), date(2000, 1, 1), settle_seconds=0
+        "shop", ("*{date}.csv",), {"id": "id"}, (Column("id", "INTEGER"),), date(2000, 1, 1), settle_seconds=0
     )
     nodes = (
         Node("shop_files", source="shop"),
@@ -94,6 +100,16 @@ def make(folder: Path, days: int) -> Project:
         prepare(connection)
         claim(connection, commits)
     return Project(configured, (spec,), nodes)
+
+
+def drop(project: Project, files: int, days: int) -> None:
+    """Small files in the drop folder, for every other day."""
+    folder = project.settings.incoming / "shop"
+    for n in range(files):
+        day = date(2010, 1, 1) + timedelta(days=2 * n % days)
+        path = folder / f"{n:06d}" / f"{day}.csv"
+        path.parent.mkdir()
+        path.write_text("id\n2\n")
 
 
 def commit(asset: str, day: date, read: list[tuple[str, str]]) -> Commit:
