@@ -1,24 +1,35 @@
-"""Status: per asset, what is committed, failed, stale and missing; per source, what waits and what was refused.
+"""Status: per asset, what is committed, failed, stale and missing, by day; per source, what waits and was refused.
 
-Belongs here: computing it from one look. Does not belong here: printing (`observe.cli`).
+Belongs here: computing it from one look and Dagster's newest runs. Does not belong here: printing (`commands.status`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
-from typing import Any
+from datetime import UTC, date, datetime
+from typing import Any, Literal
 
-from etl_project import runs
-from etl_project.drain import Deployment
+import dagster as dg
+
+from etl_project import partitions, runs
 from etl_project.incoming import quarantine
-from etl_project.partitions import days_between
-from etl_project.situation import Situation, due
+from etl_project.incoming.spec import SourceSpec
+from etl_project.partitions import ONE_DAY, days_between
+from etl_project.pending import in_dependency_order
+from etl_project.situation import Project, Situation, due
+from etl_project.storage.heads import Head
+
+CALENDAR_DAYS = 60
+"""So many of the newest days are told one by one; older ones are in the counts."""
+_RUNS = 5
+
+State = Literal["committed", "failed", "stale", "missing"]
 
 
 @dataclass(frozen=True)
 class AssetStatus:
-    """One asset. Days are counted; `last_commit` is UTC in ISO form."""
+    """One asset. Days are counted; `last_commit` is UTC in ISO form, `calendar` the newest days with their state."""
 
     asset: str
     committed: int
@@ -27,6 +38,7 @@ class AssetStatus:
     stale: int
     rows: int
     last_commit: str | None
+    calendar: Mapping[str, State]
 
 
 @dataclass(frozen=True)
@@ -39,74 +51,145 @@ class SourceStatus:
 
 
 @dataclass(frozen=True)
+class RunStatus:
+    """One run: the days it was asked for (None: no days), how it ended or how far it is, UTC in ISO form."""
+
+    run_id: str
+    job: str
+    first: str | None
+    last: str | None
+    assets: int | None
+    outcome: str
+    started_at: str | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
 class Status:
     """Everything at one instant (UTC)."""
 
     at: str
     assets: tuple[AssetStatus, ...]
     sources: tuple[SourceStatus, ...]
+    runs: tuple[RunStatus, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for scripts."""
         return asdict(self)
 
 
-def status(deployment: Deployment, situation: Situation) -> Status:
+@dataclass(frozen=True)
+class Open:
+    """The days that are due, by asset: those whose last attempt failed, and the others."""
+
+    failed: Mapping[str, set[date]]
+    other: Mapping[str, set[date]]
+
+
+def status(project: Project, instance: dg.DagsterInstance, situation: Situation) -> Status:
     """The state of every asset and source in this situation.
 
     Failed: due, and the last run that was asked for in the same state failed. Stale: committed, but its inputs have
-    changed since. Missing: neither committed nor failed, between the first and the last day that anybody knows of.
+    changed since. Missing: neither committed nor failed, between the first and the last day that the asset, what it
+    reads, or the source of either knows of; today does not count while it is open.
     """
-    project = deployment.project
-    failed: dict[str, set[date]] = {}
-    stale: dict[str, set[date]] = {}
-    for one in due(project, situation):
-        marks = failed if any(attempt.failed for attempt in runs.attempts(deployment.instance, one.state)) else stale
-        for asset in one.assets:
-            marks.setdefault(asset, set()).update(days_between(one.first, one.last))
-    known = _known_days(situation)
+    commits: dict[str, dict[date, Head]] = {node.asset: {} for node in project.nodes if node.source is None}
+    for (asset, day), head in situation.commits.items():
+        commits[asset][day] = head
+    left, known = left_open(project, instance, situation), _known_days(project, situation, commits)
     return Status(
         at=situation.at.isoformat(timespec="seconds"),
         assets=tuple(
-            _asset(node.asset, situation, known, failed.get(node.asset, set()), stale.get(node.asset, set()))
-            for node in project.nodes
-            if node.source is None
+            _asset(asset, heads, known[asset], left.failed.get(asset, set()), left.other.get(asset, set()))
+            for asset, heads in commits.items()
         ),
-        sources=tuple(
-            SourceStatus(
-                spec.name,
-                waiting=_waiting(situation, spec.name),
-                quarantined=len(quarantine.listing(project.settings.quarantine, spec.name)),
-            )
-            for spec in project.sources
-        ),
+        sources=tuple(_source(project, situation, spec) for spec in project.sources),
+        runs=tuple(_run(record) for record in instance.get_run_records(limit=_RUNS)),
     )
 
 
-def _asset(asset: str, situation: Situation, known: set[date], failed: set[date], stale: set[date]) -> AssetStatus:
-    commits = {day: commit for (name, day), commit in situation.commits.items() if name == asset}
-    last = max((commit.committed_at for commit in commits.values()), default=None)
+def left_open(project: Project, instance: dg.DagsterInstance, situation: Situation) -> Open:
+    """What is due by asset and day, told apart by whether the last run for the same state failed."""
+    failed: dict[str, set[date]] = {}
+    other: dict[str, set[date]] = {}
+    asked = due(project, situation)
+    earlier = runs.attempts_of(instance, (one.state for one in asked))
+    for one in asked:
+        marks = failed if any(attempt.failed for attempt in earlier[one.state]) else other
+        for asset in one.assets:
+            marks.setdefault(asset, set()).update(days_between(one.first, one.last))
+    return Open(failed, other)
+
+
+def _asset(
+    asset: str, commits: Mapping[date, Head], known: list[date], failed: set[date], stale: set[date]
+) -> AssetStatus:
+    def state(day: date) -> State:
+        if day in failed:
+            return "failed"
+        if day not in commits:
+            return "missing"
+        return "stale" if day in stale else "committed"
+
+    last = max((head.committed_at for head in commits.values()), default=None)
     return AssetStatus(
         asset=asset,
         committed=len(commits),
         failed=len(failed),
-        missing=len(known - commits.keys() - failed),
+        missing=sum(day not in commits and day not in failed for day in known),
         stale=len(stale & commits.keys()),
-        rows=sum(commit.rows for commit in commits.values()),
+        rows=sum(head.rows for head in commits.values()),
         last_commit=last.isoformat(timespec="seconds") if last else None,
+        calendar={day.isoformat(): state(day) for day in known[-CALENDAR_DAYS:]},
     )
 
 
-def _known_days(situation: Situation) -> set[date]:
-    """Every day from the first to the last one that has a file or a commit, today left out while it is open."""
-    days = {day for _, day in situation.commits}
-    for state in situation.sources.values():
-        days |= {*state.waiting, *state.accepted, *state.blocked}
-    if not days:
-        return set()
-    return set(days_between(min(days), min(max(days), situation.at.date() - timedelta(days=1))))
+def _known_days(
+    project: Project, situation: Situation, commits: Mapping[str, Mapping[date, Head]]
+) -> dict[str, list[date]]:
+    """For every asset all days from the first to the last one that it, or anything upstream of it, knows of."""
+    yesterday = situation.at.date() - ONE_DAY
+    ends: dict[str, set[date]] = {}
+    for node in in_dependency_order(project.nodes):
+        days = set(commits.get(node.asset, ()))
+        if node.source is not None:
+            state = situation.sources[node.source]
+            days |= {*state.waiting, *state.accepted, *state.blocked}
+        ends[node.asset] = {edge(days) for edge in (min, max) if days}.union(
+            *(ends.get(up, ()) for up in node.upstream)
+        )
+    return {
+        asset: list(days_between(min(days), min(max(days), yesterday))) if days else [] for asset, days in ends.items()
+    }
 
 
-def _waiting(situation: Situation, source: str) -> int:
-    found = situation.scans[source]
-    return len(found.waiting) + len(found.early) + len(found.undated) + found.unsettled
+def _source(project: Project, situation: Situation, spec: SourceSpec) -> SourceStatus:
+    found = situation.scans[spec.name]
+    return SourceStatus(
+        spec.name,
+        waiting=len(found.waiting) + len(found.early) + len(found.undated) + found.unsettled,
+        quarantined=len(quarantine.listing(project.settings.quarantine, spec.name)),
+    )
+
+
+def _run(record: dg.RunRecord) -> RunStatus:
+    run = record.dagster_run
+    try:
+        days = partitions.days_of_run(run.tags)
+    except ValueError:
+        days = None
+    ended = record.end_time or partitions.now().timestamp()
+    return RunStatus(
+        run_id=run.run_id,
+        job=run.job_name,
+        first=days[0].isoformat() if days else None,
+        last=days[1].isoformat() if days else None,
+        assets=len(run.asset_selection) if run.asset_selection else None,
+        outcome=run.status.value.lower(),
+        started_at=_iso(record.start_time),
+        seconds=None if record.start_time is None else round(ended - record.start_time, 1),
+    )
+
+
+def _iso(timestamp: float | None) -> str | None:
+    return None if timestamp is None else datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds")
