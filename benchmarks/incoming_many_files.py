@@ -1,7 +1,9 @@
 """100,000 small files in one drop folder: the first scan, a scan with nothing new, memory, beside the bare floor.
 
 The floor is `os.scandir` and one stat a file, which nothing can do without that must notice a file rewritten in place:
-such a change shows in the file's own inode only, not in its folder. Wall and CPU seconds, in the same run. Run as `python benchmarks/incoming_many_files.py [number of files]`; the result is printed and is a line of JSON.
+such a change shows in the file's own inode only, not in its folder. Wall and CPU seconds, in the same run.
+
+Run as `python benchmarks/incoming_many_files.py [number of files]`; the result is printed and is a line of JSON.
 """
 
 from __future__ import annotations
