@@ -18,6 +18,8 @@ from etl_project.delivery.assets import delivery_definitions
 from etl_project.delivery.resource import Delivery
 from etl_project.incoming.refuse import refuse_job
 from etl_project.incoming.source import FileSource, folders_with_defs
+from etl_project.kafka.source import KafkaSource
+from etl_project.kafka.subscription import Subscription
 from etl_project.observe import reproducible
 from etl_project.observe.verify import job as verify_job
 from etl_project.observe.verify.targets import stored_assets
@@ -71,14 +73,30 @@ def load_project() -> tuple[Project, dg.Definitions]:
         return _load_project()
 
 
+def subscriptions() -> tuple[Subscription, ...]:
+    """What the Kafka sources in `pipelines/` land."""
+    with disable_dagster_warnings():
+        return tuple(
+            source.subscription(folder) for folder, source in _sources(_tree()) if isinstance(source, KafkaSource)
+        )
+
+
+def _tree() -> ComponentTree:
+    return ComponentTree.from_module(defs_module=pipelines, project_root=Path(__file__).parent.parent)
+
+
+def _sources(tree: ComponentTree) -> list[tuple[Path, FileSource]]:
+    folders = [(folder, tree.load_component(folder)) for folder in folders_with_defs(tree.defs_module_path)]
+    return [(folder, component) for folder, component in folders if isinstance(component, FileSource)]
+
+
 def _load_project() -> tuple[Project, dg.Definitions]:
-    tree = ComponentTree.from_module(defs_module=pipelines, project_root=Path(__file__).parent.parent)
+    tree = _tree()
     assets = tree.build_defs()
     configured = settings.load()
     delivery = Delivery(delivery_settings.outgoing(), configured.data_dir / "delivery.sqlite")
     assets = code_version.filled_in(dg.Definitions.merge(assets, delivery_definitions(delivery)))
-    folders = [(folder, tree.load_component(folder)) for folder in folders_with_defs(tree.defs_module_path)]
-    sources = tuple(component.spec(folder) for folder, component in folders if isinstance(component, FileSource))
+    sources = tuple(source.spec(folder) for folder, source in _sources(tree))
     return Project(configured, sources, nodes(assets)), assets
 
 

@@ -39,6 +39,8 @@ transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+# Samples carry timestamps of long ago, which retention by time would remove at once.
+log.retention.ms=-1
 log.cleaner.backoff.ms=500
 log.retention.check.interval.ms=1000
 PROPERTIES

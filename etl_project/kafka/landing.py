@@ -55,6 +55,18 @@ class Tally:
     last_offset: dict[int, int] = field(default_factory=dict)
     lag: dict[int, int] = field(default_factory=dict)
 
+    def metadata(self) -> dict[str, Any]:
+        """The same for a person to look at."""
+        return {
+            "landed messages": self.landed,
+            "dead letters": self.dead,
+            "lost offsets": self.lost,
+            "files": self.files,
+            "lag": sum(self.lag.values()),
+            "lag by partition": _by_partition(self.lag),
+            "last offset by partition": _by_partition(self.last_offset),
+        }
+
 
 @dataclass(frozen=True)
 class Watch:
@@ -372,3 +384,7 @@ class Landing:
     def _at(self, partition: int, offset: int | None = None) -> TopicPartition:
         where = (self._subscription.topic, partition)
         return TopicPartition(*where) if offset is None else TopicPartition(*where, offset)
+
+
+def _by_partition(numbers: dict[int, int]) -> dict[str, int]:
+    return {str(partition): number for partition, number in sorted(numbers.items())}

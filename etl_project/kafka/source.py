@@ -14,6 +14,7 @@ import dagster as dg
 from pydantic import Field, field_validator
 
 from etl_project.incoming.source import FileSource
+from etl_project.kafka import assets as kafka_assets
 from etl_project.kafka import format as landed
 from etl_project.kafka.subscription import Subscription
 
@@ -72,6 +73,6 @@ class KafkaSource(FileSource):
         )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The definitions of a source of files."""
-        self.subscription(context.path)
-        return super().build_defs(context)
+        """The definitions of a source of files, and what lands them: a job, its schedule and a check."""
+        landing = kafka_assets.definitions(self.subscription(context.path))
+        return dg.Definitions.merge(super().build_defs(context), landing)

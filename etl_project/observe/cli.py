@@ -8,7 +8,7 @@ from collections.abc import Callable
 import typer
 
 from etl_project.failures import EtlError
-from etl_project.observe.commands import demo, drain, new_source, quarantine, receive_http, status, verify
+from etl_project.observe.commands import consume, demo, drain, new_source, quarantine, receive_http, status, verify
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -34,6 +34,7 @@ commands: dict[str, Callable[..., None]] = {
     "new-source": new_source.new_source,
     "verify": verify.verify,
     "receive-http": receive_http.receive_http,
+    "consume": consume.consume,
 }
 for name, command in commands.items():
     app.command(name)(command)
