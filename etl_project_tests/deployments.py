@@ -55,7 +55,8 @@ job = dg.Definitions.merge(build_defs(), dg.Definitions(jobs=[job])).resolve_job
 done = job.execute_in_process(run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}})
 found = {}
 for e in done.get_asset_check_evaluations():
-    found[e.check_name] = found.get(e.check_name, True) and e.passed
+    well = e.passed or e.severity is dg.AssetCheckSeverity.WARN
+    found[e.check_name] = found.get(e.check_name, True) and well
 print(json.dumps(found))
 """
 
@@ -154,7 +155,7 @@ class Place:
         return {(str(asset), str(key)): (int(str(n)), str(f), bool(c)) for asset, key, n, f, c in rows}
 
     def checks(self) -> dict[str, bool]:
-        """Run every asset check on its own, over all days, in a process of its own: which pass, on all their assets."""
+        """Run every asset check on its own, over all days, in a process of its own: which find no error, on any asset."""
         found: dict[str, bool] = self._python(RUN_CHECKS)
         return found
 
