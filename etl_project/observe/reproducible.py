@@ -59,13 +59,12 @@ def result(commits: Sequence[Commit]) -> dg.AssetCheckResult:
 
 
 def _failed(commits: Sequence[Commit], red: Mapping[str, Deviation]) -> dg.AssetCheckResult:
-    shown = {key: deviation.in_words(red[key]) for key in sorted(red)[:_SHOWN]}
-    more = f"\nand {len(red) - _SHOWN} more" if len(red) > _SHOWN else ""
-    told = "\n".join(f"{key}: {'; '.join(words)}" for key, words in shown.items())
+    lines = [f"{key}: " + "\n  - ".join(deviation.in_words(red[key])) for key in sorted(red)[:_SHOWN]]
+    told = "\n".join([*lines, *([f"and {len(red) - _SHOWN} more"] if len(red) > _SHOWN else [])])
     columns = sorted({column for each in red.values() for column in each.columns})
     return dg.AssetCheckResult(
         passed=False,
-        description=f"Rebuilt from the same inputs, config and code, and the rows are not the same.\n{told}{more}\n"
+        description=f"Rebuilt from the same inputs, config and code, and the rows are not the same.\n{told}\n"
         "Look for clocks, random numbers, picks without an order, sums of floats; `etl prove` helps.",
         metadata={
             "status": "not reproducible",

@@ -96,7 +96,8 @@ def compare(
     identity = _identity(connection, old, new, key, before, after)
     parts = max(before.rows, after.rows) // SAMPLED_ROWS + 1
     with _left_over(connection, old, new, identity, parts) as both:
-        columns, examples = _paired(connection, both, [c.name for c in old.columns], identity)
+        telling = [c.name for c in old.columns if c.value != old.place]  # The partition is known.
+        columns, examples = _paired(connection, both, telling or [c.name for c in old.columns], identity)
     note = f"compared one in {parts} rows" if parts > 1 else None
     return tuple(columns or (moved if before.rows == after.rows else [])), examples, note
 
