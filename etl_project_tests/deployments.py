@@ -155,7 +155,7 @@ class Place:
         return {(str(asset), str(key)): (int(str(n)), str(f), bool(c)) for asset, key, n, f, c in rows}
 
     def checks(self) -> dict[str, bool]:
-        """Run every asset check on its own, over all days, in a process of its own: which find no error, on any asset."""
+        """Run every asset check on its own, over all days, in a process of its own: which find no error anywhere."""
         found: dict[str, bool] = self._python(RUN_CHECKS)
         return found
 
