@@ -104,12 +104,15 @@ def default_resources(configured: settings.Settings) -> dict[str, Any]:
     """The IO managers and the DuckDB resource on the files of the data folder."""
     lock = RunLock(state=str(configured.state), wait_seconds=configured.wait_seconds)
     warehouse = DuckDBPartitionIOManager(
-        url=str(configured.warehouse), wait_seconds=configured.wait_seconds, run_lock=lock
+        url=str(configured.warehouse),
+        wait_seconds=configured.wait_seconds,
+        run_lock=lock,
+        preview_rows=configured.preview_rows,
     )
     return {
         WAREHOUSE: warehouse,
         "io_manager": warehouse,
-        LAKE: ParquetPartitionIOManager(root=str(configured.lake), run_lock=lock),
+        LAKE: ParquetPartitionIOManager(root=str(configured.lake), run_lock=lock, preview_rows=configured.preview_rows),
         "run_lock": lock,
         "duckdb": DuckDBResource(database=str(configured.warehouse)),
     }

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from etl_project.failures import Permanent
 
+MOST_PREVIEW_ROWS = 100
+"""Previews are kept with every event for good."""
+
 
 class SettingsError(Permanent):
     """A setting cannot be used. The message is one line that names the variable, its value and what would do."""
@@ -29,6 +32,7 @@ class Settings:
     open_day_interval_seconds: float
     sensor_interval_seconds: int
     wait_seconds: float
+    preview_rows: int
 
     @property
     def incoming(self) -> Path:
@@ -88,6 +92,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         open_day_interval_seconds=_seconds(env, "ETL_OPEN_DAY_INTERVAL_SECONDS", 300.0),
         sensor_interval_seconds=max(1, round(_seconds(env, "ETL_SENSOR_INTERVAL_SECONDS", 2.0))),
         wait_seconds=_seconds(env, "ETL_WAIT_SECONDS", 60.0),
+        preview_rows=_rows(env, "ETL_PREVIEW_ROWS", 5),
     )
 
 
@@ -123,3 +128,10 @@ def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
     if not 0 <= seconds < float("inf"):
         raise SettingsError(f"{name}={text!r} is not a number of seconds; write 0 or more, like {default:g}.")
     return seconds
+
+
+def _rows(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or int(text) > MOST_PREVIEW_ROWS:
+        raise SettingsError(f"{name}={text!r} is no number of rows; write 0 to {MOST_PREVIEW_ROWS}, like {default}.")
+    return int(text)

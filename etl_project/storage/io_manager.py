@@ -16,12 +16,13 @@ from functools import partial
 from typing import Any
 
 import dagster as dg
+import duckdb
 from dagster import DagsterEvent
 from pydantic import Field
 
 from etl_project.failures import EtlError, as_failure, tag_run
 from etl_project.run_lock import RunLock
-from etl_project.storage import delivered, events
+from etl_project.storage import delivered, events, preview
 from etl_project.storage.base import (
     Commit,
     InputChanged,
@@ -58,6 +59,12 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         default=None, description="Keeps two runs off one partition; without it the store alone decides who wins."
     )
 
+    preview_rows: int = Field(
+        default=5,
+        ge=0,
+        description="Rows of each partition shown in the UI; 0 shows none. Asset metadata `preview_rows` wins.",
+    )
+
     @abstractmethod
     def store(self) -> Store:
         """The store behind this IO manager."""
@@ -78,14 +85,15 @@ class PartitionIOManager(dg.ConfigurableIOManager):
             table, scope = self._target(context)
             commits = self._replaced(context, table, scope, obj)
         except PartlyCommitted as error:
-            yield from events.materialized(context, error.commits)
+            yield from events.materialized(context, error.commits, self._previews(context, table, scope, error.commits))
             raise _failure(context, error) from error
         except EtlError as error:
             raise _failure(context, error) from error
+        previews = self._previews(context, table, scope, commits)
         if len(commits) == 1:
-            events.describe(context, commits[0])
+            events.describe(context, commits[0], previews)
         else:
-            yield from events.materialized(context, commits)
+            yield from events.materialized(context, commits, previews)
             events.no_more_events(context)
 
     def load_input(self, context: dg.InputContext) -> Any:
@@ -131,6 +139,21 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         if missing:
             raise PartlyCommitted(missing_partitions(table, len(commits), missing), commits, missing)
         return commits
+
+    def _previews(
+        self, context: dg.OutputContext, table: Table, scope: Scope, commits: Sequence[Commit]
+    ) -> dict[str | None, str]:
+        """What the UI shows of the committed rows. It is looked up after the commit, so it cannot fail the step."""
+        count = preview.wanted(context.definition_metadata, self.preview_rows)
+        if not count or not any(commit.rows for commit in commits):
+            return {}
+        try:
+            there = {commit.partition for commit in commits}
+            written = Scope(tuple(partition for partition in scope.partitions if partition.key in there))
+            return preview.previews(self.store(), table, written, count)
+        except (EtlError, duckdb.Error, OSError) as error:
+            context.log.warning(f"Committed, but its rows cannot be shown: {error}")
+            return {}
 
     def _still_owner(self, table: Table, keys: Sequence[str | None]) -> Callable[[], None]:
         """What the store calls right before each commit; it raises when the run has lost its lock.

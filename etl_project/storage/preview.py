@@ -1,0 +1,100 @@
+"""Preview: a few committed rows of every partition of a write, as a Markdown table for the UI.
+
+Belongs here: fetching them with one query whatever the number of partitions, and making them text that is short and
+means nothing to Markdown. Does not belong here: whether previews are wanted (the IO manager and its settings say).
+
+Which rows are shown is whatever is quickest to get. They are read after the commit and outside of it: a preview is no
+part of what is promised about data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+
+from etl_project.storage.base import Scope, Slice, Store, Table
+from etl_project.storage.placement import Placement
+from etl_project.storage.sql import Binds, quote, unique
+
+SHOWN_LETTERS = 40
+SHOWN_COLUMNS = 25
+
+_MARKS = re.compile(r"([\\`*_\[\]<>|~$&#!])")
+_BLANKS = re.compile(r"\s+")
+
+
+def previews(store: Store, table: Table, scope: Scope, count: int) -> dict[str | None, str]:
+    """Up to `count` rows of each partition as Markdown; a partition without rows is left out.
+
+    Raises what reading the table raises: ReadRefused (retrying does not help), StoreBusy (it does).
+    """
+    rows = store.arrow(first_rows(store, table, scope, count))
+    *names, position = rows.column_names
+    lines: dict[int, list[Sequence[str | None]]] = defaultdict(list)
+    columns = [rows.column(name).to_pylist() for name in names]
+    for number, *values in zip(rows.column(position).to_pylist(), *columns, strict=True):
+        lines[number].append(values)
+    return {scope.partitions[number].key: markdown(names, found) for number, found in sorted(lines.items())}
+
+
+def wanted(metadata: Mapping[str, object], default: int) -> int:
+    """How many rows an asset lets be seen: its metadata `preview_rows`, else the default; 0 shows none."""
+    value = metadata.get("preview_rows", default)
+    value = getattr(value, "value", value)
+    return max(0, value) if isinstance(value, int) else default
+
+
+def first_rows(store: Store, table: Table, scope: Scope, count: int) -> Slice:
+    """The query: all columns as text, cut, and last the position of the row's partition in the scope.
+
+    Ordering by the position says nothing, but lets DuckDB keep `count` rows a partition while it scans.
+    """
+    piece, position, binds = store.read(table, scope), quote(unique("position")), Binds()
+    if len(scope.partitions) == 1:
+        some = f"SELECT *, 0 AS {position} FROM ({piece.sql}) LIMIT {int(count)}"
+    else:
+        where = _placement(store, table, scope).position(quote(str(table.partition_column)), binds)
+        some = (
+            f"SELECT *, {where} AS {position} FROM ({piece.sql}) "
+            f"QUALIFY row_number() OVER (PARTITION BY {position} ORDER BY {position}) <= {int(count)}"
+        )
+    text = f"left(COLUMNS(* EXCLUDE ({position}))::VARCHAR, {SHOWN_LETTERS + 1}) AS '\\0'"
+    return replace(
+        piece, sql=f"SELECT {text}, {position} FROM ({some})", params={**piece.params, **binds.values}, reads=()
+    )
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
+    """A Markdown table; long values and many columns are cut, and it says so."""
+    shown = columns[:SHOWN_COLUMNS]
+    lines = [shown, ["---"] * len(shown), *(row[:SHOWN_COLUMNS] for row in rows)]
+    cells = [[line if n == 1 else _cell(line) for line in cells] for n, cells in enumerate(lines)]
+    table = "\n".join(f"| {' | '.join(map(str, line))} |" for line in cells)
+    more = len(columns) - len(shown)
+    return f"{table}\n\nand {more} more columns" if more else table
+
+
+def _placement(store: Store, table: Table, scope: Scope) -> Placement:
+    """Which partition a row belongs to. The type of its column is that of the first partition's rows."""
+    column = str(table.partition_column)
+    piece = store.read(table, Scope(scope.partitions[:1]), [column])
+    empty = store.arrow(replace(piece, sql=f"SELECT * FROM ({piece.sql}) LIMIT 0", reads=()))
+    return Placement(scope, column, _kind(empty.schema.field(0).type))
+
+
+def _kind(column: pa.DataType) -> str:
+    """DuckDB's id of the type of a partition column."""
+    if pa.types.is_timestamp(column):
+        return "timestamp" if column.tz is None else "timestamp with time zone"
+    return "date" if pa.types.is_date(column) else "varchar"
+
+
+def _cell(value: str | None) -> str:
+    if value is None:
+        return "NULL"
+    cut = value if len(value) <= SHOWN_LETTERS else f"{value[:SHOWN_LETTERS]}…"
+    return _MARKS.sub(r"\\\1", _BLANKS.sub(" ", cut))
