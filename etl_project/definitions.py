@@ -20,7 +20,7 @@ from etl_project.incoming.refuse import refuse_job
 from etl_project.incoming.source import FileSource, folders_with_defs
 from etl_project.kafka.source import KafkaSource
 from etl_project.kafka.subscription import Subscription
-from etl_project.observe import reproducible
+from etl_project.observe import logs, reproducible
 from etl_project.observe.verify import job as verify_job
 from etl_project.observe.verify.targets import stored_assets
 from etl_project.run_lock import RunLock
@@ -68,6 +68,7 @@ def wire(
 
 def load_project() -> tuple[Project, dg.Definitions]:
     """The sources and assets that `pipelines/` declares, before any wiring."""
+    logs.use_json_lines()
     # Backfill policies and code references are marked beta or preview; the pinned version is the one that is tested.
     with disable_dagster_warnings():
         return _load_project()

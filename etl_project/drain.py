@@ -15,6 +15,7 @@ import dagster as dg
 from dagster._core.execution.plan.objects import StepFailureData
 
 from etl_project import partitions, processes, run_lock, runs
+from etl_project.observe import logs
 from etl_project.pending import Due
 from etl_project.situation import Project, Situation, due, look
 from etl_project.storage.io_manager import ALLOW_SHRINK_TAG
@@ -98,7 +99,7 @@ def execute(deployment: Deployment, one: Due, more_tags: Mapping[str, str] = Map
     """Make one due run here, as a recorded Dagster run."""
     result = deployment.jobs[runs.DAYS_JOB].execute_in_process(
         instance=deployment.instance,
-        run_config=QUIET,
+        run_config=logs.run_config(QUIET),
         asset_selection=[dg.AssetKey.from_user_string(asset) for asset in one.assets],
         tags={**more_tags, **runs.tags(one), **run_lock.owner_tag(processes.this_process())},
         raise_on_error=False,
@@ -132,7 +133,7 @@ def _refuse_undated(deployment: Deployment, situation: Situation) -> int:
     """Put files that belong to no day into quarantine, by a run of its own; how many there were."""
     result = deployment.jobs[runs.REFUSE_JOB].execute_in_process(
         instance=deployment.instance,
-        run_config=QUIET,
+        run_config=logs.run_config(QUIET),
         tags=run_lock.owner_tag(processes.this_process()),
         raise_on_error=False,
     )

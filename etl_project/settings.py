@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Literal
 
 from etl_project.failures import Permanent
 
@@ -85,6 +86,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     env = os.environ if environ is None else environ
     data_dir = Path(env.get("ETL_DATA_DIR") or "data").absolute()
     _refuse_unusable(data_dir)
+    log_format(env)
     return Settings(
         data_dir=data_dir,
         start_date=start_date(env),
@@ -99,6 +101,16 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 def start_date(environ: Mapping[str, str] | None = None) -> date:
     """The first day that exists (UTC). On its own because assets need it when they are declared."""
     return _date(os.environ if environ is None else environ, "ETL_START_DATE", "2010-12-01")
+
+
+def log_format(environ: Mapping[str, str] | None = None) -> Literal["text", "json"]:
+    """How runs and commands log. On its own because it is needed before anything can be logged."""
+    text = (os.environ if environ is None else environ).get("ETL_LOG_FORMAT") or "text"
+    if text == "json":
+        return "json"
+    if text != "text":
+        raise SettingsError(f"ETL_LOG_FORMAT={text!r} is no log format; write text or json.")
+    return "text"
 
 
 def _refuse_unusable(folder: Path) -> None:

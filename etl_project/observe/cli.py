@@ -8,6 +8,7 @@ from collections.abc import Callable
 import typer
 
 from etl_project.failures import EtlError
+from etl_project.observe import logs
 from etl_project.observe.commands import consume, demo, drain, new_source, quarantine, receive_http, status, verify
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -16,9 +17,10 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 def main() -> None:
     """The entry point: an error a person can mend is one line on standard error and exit code 2."""
     try:
+        logs.start_command()
         app()
     except EtlError as error:
-        print(f"etl: {error}", file=sys.stderr)  # noqa: T201
+        logs.complain(f"etl: {error}")
         sys.exit(2)
 
 

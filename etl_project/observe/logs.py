@@ -157,8 +157,8 @@ def _commit(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
     known = event.step_materialization_data.materialization.metadata
     if "fingerprint" not in known:
         return None
-    rows = {"rows": known[name].value for name in _ROWS if name in known}
-    return rows | {name: known[name].value for name in _OF_A_COMMIT if name in known}
+    names = {**dict.fromkeys(_ROWS, "rows"), **{name: name for name in _OF_A_COMMIT}}
+    return {shown: known[name].value for name, shown in names.items() if name in known}
 
 
 def _days(tags: Mapping[str, str]) -> str | None:
