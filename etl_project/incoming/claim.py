@@ -54,9 +54,16 @@ def _same(path: Path, entry: Entry | Waiting) -> bool:
 
 
 def _put_back(claimed: Path, place: Path) -> None:
-    """Link never replaces: whoever has taken the name meanwhile is newer, and what was claimed is superseded."""
-    with suppress(FileExistsError):
+    """Link never replaces: whoever has taken the name meanwhile is newer, and what was claimed is superseded.
+
+    Where a file system has no hard links, the file waits in its claim, in which the next scan finds it.
+    """
+    try:
         os.link(claimed, place, follow_symlinks=False)
+    except FileExistsError:
+        pass
+    except OSError:
+        return
     os.unlink(claimed)
 
 

@@ -39,7 +39,7 @@ def made(entry: Entry | Waiting, folder: Path) -> Iterator[Copy | Literal["vanis
         if source is None:
             yield "vanished"
             return
-        with source, _locked(temporary) as target:
+        with source, locked(temporary) as target:
             sha256 = _copy_unchanged(source, target, entry)
             if sha256 is None:
                 yield "unsettled"
@@ -52,11 +52,11 @@ def made(entry: Entry | Waiting, folder: Path) -> Iterator[Copy | Literal["vanis
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[IO[bytes]]:
+def locked(path: Path) -> Iterator[IO[bytes]]:
     """A new file that no sweep touches while it is open; made again if one came between its making and its lock."""
     while True:
         with path.open("xb") as file:
-            with suppress(OSError):  # Some network file systems have no locks; then nothing is ever swept either.
+            with suppress(OSError):  # Without locks there is no sweep either (see there).
                 fcntl.flock(file, fcntl.LOCK_EX)
             if os.fstat(file.fileno()).st_nlink:
                 yield file
@@ -64,7 +64,10 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the copies that killed processes have left: those whose lock nobody holds any longer."""
+    """Remove the copies that killed processes have left: those whose lock nobody holds any longer.
+
+    Where a file system has no locks nobody can tell, and nothing is removed.
+    """
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith(atomic.TEMPORARY_PREFIX):

@@ -24,11 +24,15 @@ from typing import Any, Literal
 
 from etl_project import faults
 from etl_project.failures import Permanent
-from etl_project.incoming import archive, names
+from etl_project.incoming import archive, names, private_copy
+from etl_project.incoming.scan import CLAIMS
 from etl_project.incoming.spec import SourceSpec
 from etl_project.storage import atomic
 
 UNDATED = "undated"
+RELEASING = ".releasing"
+"""The hidden folder in a drop folder in which a file is made ready to go back."""
+
 _KEY_LENGTH = 16
 
 Kind = Literal["refused", "duplicate", "undated"]
@@ -131,26 +135,51 @@ def release(root: Path, key: str, incoming_root: Path) -> Path:
     """Put the file back where it came from, to be judged anew; gives its path there.
 
     Raises NotReleased (retrying does not help) when the key is unknown or another file has its place. Repeatable: a
-    kill leaves the file in quarantine, in both places, or back.
+    kill leaves the file in quarantine, in both places, or back, and perhaps a copy that the next receiving removes.
     """
     one = show(root, key)
-    target = incoming_root / one.reason.source / one.name
-    atomic.make_folder(target.parent)
-    staged = atomic.temporary_sibling(target)
+    drop = incoming_root / one.reason.source
+    atomic.make_folder(drop / RELEASING)
+    staged = atomic.temporary_sibling(drop / RELEASING / key)
     try:
-        shutil.copyfile(one.path, staged)
-        atomic.sync_file(staged)
-        os.link(staged, target)
-    except FileExistsError:
-        if _sha256(target) != one.reason.sha256:
-            message = f"{names.shown(str(target))} waits already; let it be taken in, or move it away, then release."
-            raise NotReleased(message) from None
+        with one.path.open("rb") as source, private_copy.locked(staged) as copy:
+            shutil.copyfileobj(source, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
+            faults.reach("quarantine.release.staged")
+            target = _handed_back(staged, drop, one)
     finally:
         staged.unlink(missing_ok=True)
     atomic.sync_folder(target.parent)
+    faults.reach("quarantine.release.back")
     folder = _folder(root, one.reason)
     shutil.rmtree(folder / key)
     (folder / f"{key}.json").unlink()
+    return target
+
+
+def sweep(drop: Path) -> None:
+    """Remove the copies that killed releases have left in the drop folder."""
+    private_copy.sweep(drop / RELEASING)
+
+
+def _handed_back(staged: Path, drop: Path, one: Quarantined) -> Path:
+    """The copy in its place in the drop folder, or, on a file system without hard links, in a claim (`claim`).
+
+    Either way no file that a sender puts there meanwhile is ever replaced.
+    """
+    target = drop / one.name
+    atomic.make_folder(target.parent)
+    try:
+        os.link(staged, target)
+    except OSError:
+        if not os.path.lexists(target):
+            target = drop / CLAIMS / one.reason.key / one.name
+            atomic.make_folder(target.parent)
+            os.rename(staged, target)
+        elif _sha256(target) != one.reason.sha256:
+            message = f"{names.shown(str(target))} waits already; let it be taken in, or move it away, then release."
+            raise NotReleased(message) from None
     return target
 
 

@@ -114,6 +114,7 @@ def refuse(
 def sweep(spec: SourceSpec, incoming_root: Path, archive_root: Path) -> None:
     """Remove what killed processes have left of the source: unfinished copies and empty claims."""
     private_copy.sweep(archive_root / spec.name)
+    quarantine.sweep(incoming_root / spec.name)
     claim.sweep(incoming_root / spec.name, partitions.now().timestamp() - _ABANDONED_SECONDS)
 
 
