@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 import pyarrow.parquet as pq
 
 from etl_project.storage import atomic
-from etl_project.storage.base import Commit, StoreBusy, Table
+from etl_project.storage.base import Commit, StoreBusy, StoreUnavailable, Table
 from etl_project.storage.commits import from_json
 from etl_project.storage.draft import EARLIER, RECORD
 from etl_project.storage.footers import Footers
@@ -141,9 +141,15 @@ def turn(folder: Path, wait_seconds: float, whom: str) -> Iterator[None]:
 def _lock(descriptor: int, wait_seconds: float, whom: str) -> None:
     deadline = time.monotonic() + wait_seconds
     while True:
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise StoreUnavailable(
+                f"{whom}: its folder cannot be locked ({error.strerror}), and two writers could both win. "
+                "Nothing was changed; retrying helps once the lake is on a file system that has locks."
+            ) from error
         if time.monotonic() > deadline:
             raise StoreBusy(
                 f"{whom}: {_holder(descriptor)} has been writing it for {wait_seconds:g} s. Nothing was changed; "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from etl_project.storage.base import Request
+from etl_project.storage.base import Request, StoreUnavailable
 from etl_project_tests.contracts import world
 from etl_project_tests.contracts.backends import open_store
 
@@ -104,3 +106,15 @@ def test_two_days_through_one_process_equal_two_processes(backend: str, tmp_path
         return {key: commit.fingerprint for key, commit in open_store(backend, folder).last_commits().items()}
 
     assert fingerprints(tmp_path / "one") == fingerprints(tmp_path / "two")
+
+
+def test_files_that_cannot_be_locked_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    world.write("parquet", tmp_path, ONE, 1)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="cannot be locked"):
+            world.write("parquet", tmp_path, ONE, 2)
+    assert list(world.versions("parquet", tmp_path, ONE).values()) == [1]

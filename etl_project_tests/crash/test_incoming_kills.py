@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from etl_project.incoming import receive
+from etl_project.incoming import quarantine, receive
 from etl_project_tests.unit.incoming.world import World, rows
 
 A, B, C, D, E = (f"{letter}-2024-03-05.csv" for letter in "abcde")
@@ -121,6 +121,32 @@ def test_an_error_at_a_step_ends_where_an_undisturbed_call_does(
     settle_claims(world)
     assert run(world) == 0
     assert world.state() == undisturbed
+
+
+def release(root: Path, key: str, fault: str) -> None:
+    """What a child runs: put one refused file back."""
+    if fault:
+        os.environ["ETL_FAULT"] = fault
+    quarantine.release(root / "quarantine", key, root / "incoming")
+
+
+@pytest.mark.parametrize("step", ["quarantine.release.staged", "quarantine.release.back"])
+def test_a_release_that_was_killed_can_be_made_again_and_leaves_nothing_behind(tmp_path: Path, step: str) -> None:
+    world = World(tmp_path)
+    world.drop(A, b"no header\n")
+    world.receive()
+    before = world.state()
+    (entry,) = world.quarantined()
+    for fault, code in ((f"{step}=kill", -signal.SIGKILL), ("", 0)):
+        child = CHILDREN.Process(target=release, args=(tmp_path, entry.reason.key, fault))
+        child.start()
+        child.join()
+        assert child.exitcode == code
+    assert world.quarantined() == []
+    os.utime(world.folder / A, (1, 1))
+    world.receive()
+    assert world.state() == before
+    assert list(tmp_path.rglob(".etl-*")) == []
 
 
 @pytest.mark.stress

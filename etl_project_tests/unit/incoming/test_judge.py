@@ -235,6 +235,17 @@ def test_an_endless_line_is_refused_before_it_is_in_memory(tmp_path: Path) -> No
         list(judge.read(path, SPEC, "a.csv", DAY))
 
 
+def test_an_endless_compressed_line_is_refused_before_it_is_in_memory(tmp_path: Path) -> None:
+    """10 GB of one line in a file of 45 MB: members of a gzip file add up."""
+    path = tmp_path / "line"
+    path.write_bytes(gzip.compress(HEADER + b"1,1,,") + gzip.compress(b"x" * 10**8, 1) * 100)
+    tracemalloc.start()
+    with pytest.raises(Refused, match=r"line too long: found line 2"):
+        list(judge.read(path, SPEC, "a.csv.gz", DAY))
+    assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+    tracemalloc.stop()
+
+
 def test_a_long_line_among_short_ones_is_refused(tmp_path: Path) -> None:
     error = refusal(lines("1,1,,a", f"2,1,,{'x' * 300}", "3,1,,b"), tmp_path, spec(max_line_bytes=100))
     assert error.found == "line 3 with at least 305 bytes"

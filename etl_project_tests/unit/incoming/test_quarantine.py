@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 from datetime import UTC
@@ -142,6 +144,46 @@ def test_a_release_never_overwrites_a_file_that_waits(world: World) -> None:
         quarantine.release(world.quarantine, entry.reason.key, world.incoming)
     assert (world.folder / A).read_bytes() == rows(1)
     assert world.quarantined() == [entry]
+
+
+def refuse(*_: object, **__: object) -> None:
+    """What a file system answers that lacks hard links, or locks."""
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def test_a_release_without_hard_links_waits_in_a_claim_under_its_own_name(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive(world, "x/" + A, BAD)
+    (entry,) = world.quarantined()
+    monkeypatch.setattr(os, "link", refuse)
+    path = quarantine.release(world.quarantine, entry.reason.key, world.incoming)
+    assert path.read_bytes() == BAD
+    assert world.quarantined() == []
+    os.utime(path.parents[1], (1, 1))
+    os.utime(path, (1, 1))
+    assert world.outcomes() == {"x/" + A: "refused"}
+    assert not path.exists()
+
+
+def test_a_release_without_hard_links_never_overwrites_a_file_that_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", refuse)
+    test_a_release_never_overwrites_a_file_that_waits(world)
+
+
+def test_what_a_killed_release_left_is_removed_and_one_under_way_is_not(world: World) -> None:
+    world.drop(A, rows(1))
+    staging = world.folder / quarantine.RELEASING
+    staging.mkdir()
+    left, used = (staging / f".etl-{name}.tmp" for name in ("left", "used"))
+    for path in (left, used):
+        path.write_bytes(BAD)
+    with used.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        world.receive()
+    assert (left.exists(), used.exists()) == (False, True)
 
 
 def test_an_unknown_key_is_said(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import os
 import resource
@@ -268,6 +269,37 @@ def test_a_still_newer_file_is_not_overwritten_by_one_that_goes_back(world: Worl
     claim._put_back(claimed, newest)
     assert newest.read_bytes() == rows(3)
     assert waiting_files(world) == [A]
+
+
+def test_without_hard_links_a_newer_file_waits_in_its_claim(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    world.drop(A, rows(1))
+    (waiting,) = world.scan().waiting
+    world.drop("new", rows(2)).rename(world.folder / A)
+    monkeypatch.setattr(os, "link", refuse)
+    claim.remove(world.folder, waiting)
+    for parent, _, _ in os.walk(world.folder / ".taken"):
+        os.utime(parent, (1, 1))
+    assert world.outcomes() == {A: "accepted"}
+    assert world.accepted() == {A: rows(2)}
+    assert waiting_files(world) == []
+
+
+def test_without_file_locks_files_are_received_and_no_copy_is_swept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    world.drop(A, rows(1))
+    copy = world.archive / "sales" / ".etl-perhaps-in-use.tmp"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(b"x")
+    assert world.outcomes() == {A: "accepted"}
+    assert copy.exists()
 
 
 def test_a_claim_that_a_kill_left_is_taken_in_under_its_own_name(world: World) -> None:
