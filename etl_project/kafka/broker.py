@@ -19,7 +19,10 @@ from etl_project.kafka.subscription import Subscription
 LOGGER = "etl_project.kafka"
 """Name of the logger that gets what librdkafka has to say."""
 
-_MOST_FETCHED_BYTES = 50 * 2**20
+_LEAST_FETCHED_BYTES, _MOST_FETCHED_BYTES = (
+    1_000_000,
+    50 * 2**20,
+)  # librdkafka's own smallest message limit, and default.
 _LARGEST_QUEUE_KIB = 2**21 - 1
 
 
@@ -38,7 +41,9 @@ def consumer(subscription: Subscription, broker: Broker, on_error: Callable[[Kaf
     """
     settings: dict[str, Any] = {
         "client.id": f"etl-{subscription.source.name}",
-        "fetch.max.bytes": min(_MOST_FETCHED_BYTES, subscription.batch_bytes),
+        "fetch.max.bytes": min(_MOST_FETCHED_BYTES, max(_LEAST_FETCHED_BYTES, subscription.batch_bytes)),
+        # A full queue is looked at again soon: a pause of the default second would leave a fast reader waiting.
+        "fetch.queue.backoff.ms": 10,
         "queued.max.messages.kbytes": min(_LARGEST_QUEUE_KIB, max(1, subscription.batch_bytes // 1024)),
         **broker.options,
         "bootstrap.servers": broker.bootstrap,

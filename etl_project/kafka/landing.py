@@ -29,6 +29,7 @@ from etl_project.kafka.subscription import Subscription
 from etl_project.settings import Settings
 
 _CHUNK = 2_000  # Messages asked for at once: enough to make a call cheap, few enough to stop soon after a signal.
+_FIRST_GUESS_BYTES = 2**16  # The size of a message, as long as none has been seen.
 _PATIENCE_SECONDS = 0.25  # How long one call waits for its messages.
 _ANSWER_SECONDS = 1.0  # How long to wait for one answer where the question is asked again.
 
@@ -113,6 +114,7 @@ class Landing:
         self._reader = self._new_reader()
         self._began: float | None = None  # When the batch got its first message.
         self._taken = 0
+        self._typical_bytes = _FIRST_GUESS_BYTES
         self._ends: dict[int, int] = {}  # Where each partition ended when it was assigned, until that is reached.
         self._assigned = False
         self._unreachable_since: float | None = None
@@ -162,26 +164,31 @@ class Landing:
         return bounds.until_end and self._assigned and not self._ends
 
     def _room(self, left: int | None) -> int:
-        """How many messages to ask for: what the batch can still take, judging by the size of those it has."""
-        messages = sum(one.messages for one in self._batches.values())
-        size = sum(one.size_bytes for one in self._batches.values())
-        room = min(_CHUNK, self._subscription.batch_messages - messages)
-        if messages:
-            room = min(room, (self._subscription.batch_bytes - size) * messages // size)
+        """How many messages to ask for: what the batch can still take, judging by the size of those that came last."""
+        limits = self._subscription
+        fitting = (limits.batch_bytes - self._size()) // self._typical_bytes
+        room = min(_CHUNK, limits.batch_messages - self._messages(), fitting)
         return max(1, room if left is None else min(room, left))
 
     def _is_full(self) -> bool:
         limits = self._subscription
         return (
             (self._began is not None and time.monotonic() - self._began >= limits.batch_seconds)
-            or sum(one.messages for one in self._batches.values()) >= limits.batch_messages
-            or sum(one.size_bytes for one in self._batches.values()) >= limits.batch_bytes
+            or self._messages() >= limits.batch_messages
+            or self._size() >= limits.batch_bytes
         )
+
+    def _messages(self) -> int:
+        return sum(one.messages for one in self._batches.values())
+
+    def _size(self) -> int:
+        return sum(one.size_bytes for one in self._batches.values())
 
     def _take(self, room: int) -> None:
         """Take the messages that come within a moment."""
         # The stubs give None for whatever an error may lack, so they are of no use for messages.
         messages: list[Any] = self._consumer.consume(room, _PATIENCE_SECONDS)
+        before = self._size()
         for message in messages:
             error = message.error()
             if error is not None:
@@ -200,6 +207,7 @@ class Landing:
                 )
                 self._taken += 1
         if messages:
+            self._typical_bytes = max(1, (self._size() - before) // len(messages))
             self._began = self._began or time.monotonic()
             self._unreachable_since = None
             self._forget_reached_ends()

@@ -1,0 +1,302 @@
+"""Help for tests that talk to a real Kafka broker.
+
+Belongs here: finding or starting the broker, topics of a test's own, producing, a subscription without a pipeline, and
+reading back what has landed. The broker of most tests is the one that ETL_TEST_KAFKA names (deploy/kafka/start.sh
+starts one); tests that stop it, or log in, start their own.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+
+from etl_project import settings
+from etl_project.incoming.spec import Column, SourceSpec
+from etl_project.kafka import format as landed
+from etl_project.kafka import offsets
+from etl_project.kafka.format import Span
+from etl_project.kafka.settings import Broker
+from etl_project.kafka.subscription import Subscription
+from etl_project_tests.deployments import ROOT
+
+START = ROOT / "deploy" / "kafka" / "start.sh"
+BOOTSTRAP = os.environ.get("ETL_TEST_KAFKA", "")
+FIRST_MS = 1_741_564_800_000
+"""2025-03-10 00:00 UTC."""
+DAY_MS = 86_400_000
+QUICK = {"session.timeout.ms": "1500", "heartbeat.interval.ms": "300"}
+"""A member that died is noticed soon."""
+
+needs_broker = pytest.mark.skipif(
+    not BOOTSTRAP, reason="no Kafka broker: run deploy/kafka/start.sh 19092 and set ETL_TEST_KAFKA=localhost:19092"
+)
+needs_own_broker = pytest.mark.skipif(
+    not (START.parent / "target" / "libs" / ".complete").exists(),
+    reason="the Kafka broker was never fetched: run deploy/kafka/start.sh once",
+)
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(
+    [
+        "etl_project.observe.cli",
+        "etl_project.definitions",
+        "etl_project.kafka.landing",
+        "etl_project_tests.kafka_broker",
+    ]
+)
+
+
+def subscription(topic: str, **changes: Any) -> Subscription:
+    """A source with the fields `id` (needed) and `note` (may be missing), landed from this topic."""
+    columns = [Column(name, "VARCHAR") for name in (landed.TOPIC, landed.KEY, landed.HEADERS, "note")]
+    columns += [Column(landed.PARTITION, "INTEGER"), Column(landed.OFFSET, "BIGINT")]
+    columns += [Column(landed.TIMESTAMP, "TIMESTAMP WITH TIME ZONE"), Column("id", "BIGINT", nullable=False)]
+    source = SourceSpec(
+        name="things",
+        patterns=landed.PATTERNS,
+        columns={column.name: column.name for column in columns},
+        types=tuple(columns),
+        start_date=date(2025, 1, 1),
+        format="jsonl",
+        max_rejected_ratio=1.0,
+        settle_seconds=0,
+        deduplicate_on=landed.COORDINATES,
+    )
+    in_source = {name: changes.pop(name) for name in ("max_line_bytes", "time_zone") if name in changes}
+    return Subscription(replace(source, **in_source), topic, **{"group": f"group-of-{topic}", **changes})
+
+
+def configured(folder: Path, wait_seconds: float = 20) -> settings.Settings:
+    """The settings of a deployment in this folder."""
+    return settings.load({"ETL_DATA_DIR": str(folder), "ETL_WAIT_SECONDS": str(wait_seconds)})
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of a test's own."""
+
+    bootstrap: str
+    name: str
+
+    @property
+    def admin(self) -> Any:
+        return AdminClient({"bootstrap.servers": self.bootstrap})
+
+    @property
+    def broker(self) -> Broker:
+        return Broker(self.bootstrap, QUICK)
+
+    def send(
+        self,
+        values: Iterable[bytes | None],
+        partition: int = 0,
+        timestamps: Sequence[int] | None = None,
+        key: bytes | None = None,
+        headers: list[tuple[str, bytes | None]] | None = None,
+    ) -> None:
+        """Produce the values to one partition, a millisecond apart or at the given times, and wait for the broker."""
+        producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 20, "message.max.bytes": 9_000_000})
+        problems: list[Any] = []
+        for number, value in enumerate(values):
+            at = FIRST_MS + number if timestamps is None else timestamps[number]
+            while True:
+                try:
+                    producer.produce(
+                        self.name,
+                        value,
+                        key=key,
+                        headers=headers,
+                        partition=partition,
+                        timestamp=at,
+                        on_delivery=lambda error, _: problems.append(error) if error else None,
+                    )
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+        assert producer.flush(30) == 0
+        assert not problems
+
+    def delete_before(self, partition: int, offset: int) -> None:
+        """Take records away from the front, as retention does."""
+        asked = TopicPartition(self.name, partition, offset)
+        admin = self.admin  # Answers come only for as long as somebody holds the client.
+        for answer in admin.delete_records([asked]).values():
+            answer.result(30)
+
+    def partitions(self, count: int) -> None:
+        """Add partitions until there are `count`."""
+        admin = self.admin
+        for answer in admin.create_partitions([NewPartitions(self.name, count)]).values():
+            answer.result(30)
+
+    def delete(self) -> None:
+        """Remove the topic, and wait until it is gone."""
+        admin = self.admin
+        for answer in admin.delete_topics([self.name], operation_timeout=30).values():
+            answer.result(30)
+
+
+@contextmanager
+def topic(bootstrap: str = BOOTSTRAP, partitions: int = 1, name: str = "", **config: str) -> Iterator[Topic]:
+    """A new topic whose messages stay, whatever their timestamps say."""
+    made = Topic(bootstrap, name or f"test-{uuid.uuid4().hex[:12]}")
+    create(made, partitions, **config)
+    try:
+        yield made
+    finally:
+        made.delete()
+
+
+def create(made: Topic, partitions: int, **config: str) -> None:
+    """Make the topic, and wait until the broker says that it is there."""
+    asked = NewTopic(
+        made.name,
+        partitions,
+        1,
+        config={"retention.ms": "-1", "message.timestamp.after.max.ms": str(2**63 - 1), **config},
+    )
+    admin = made.admin
+    for answer in admin.create_topics([asked], operation_timeout=30).values():
+        answer.result(30)
+    deadline = time.monotonic() + 30
+    while len(admin.list_topics(made.name, timeout=10).topics[made.name].partitions) != partitions:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def things(first: int, count: int) -> list[bytes]:
+    """Messages that are well formed, numbered from `first`."""
+    return [b'{"id": %d, "note": "n%d"}' % (number, number) for number in range(first, first + count)]
+
+
+class Row(NamedTuple):
+    """A landed row: the file it stands in and its fields."""
+
+    file: str
+    fields: dict[str, Any]
+
+
+def rows(folder: Path) -> list[Row]:
+    """Every row in the drop folder, file by file."""
+    files = sorted((folder / "incoming" / "things").glob("*.jsonl"))
+    return [Row(path.name, json.loads(line)) for path in files for line in path.read_bytes().split(b"\n") if line]
+
+
+def coordinates(folder: Path) -> Counter[tuple[int, int]]:
+    """How often each (partition, offset) stands in the drop folder."""
+    return Counter((row.fields[landed.PARTITION], row.fields[landed.OFFSET]) for row in rows(folder))
+
+
+def ids_by_coordinates(folder: Path) -> dict[tuple[int, int], int]:
+    """The message at each (partition, offset): landed several times or not, it must always be the same one."""
+    found: dict[tuple[int, int], int] = {}
+    for _, fields in rows(folder):
+        at = fields[landed.PARTITION], fields[landed.OFFSET]
+        assert found.setdefault(at, fields["id"]) == fields["id"]
+    return found
+
+
+def dead(folder: Path) -> list[dict[str, Any]]:
+    """Every dead letter, with its value in bytes."""
+    files = sorted((folder / "dead_letters" / "things").glob("undated_*.jsonl"))
+    letters = [json.loads(line) for path in files for line in path.read_bytes().split(b"\n") if line]
+    for letter in letters:
+        value = letter["kafka_value_base64"]
+        letter["value"] = None if value is None else base64.b64decode(value)
+    return letters
+
+
+def chains(folder: Path, name: str) -> dict[int, offsets.Chain]:
+    """What the names of the files cover, by partition."""
+    return offsets.chains(offsets.found(configured(folder), "things"), name)
+
+
+def spans(folder: Path) -> list[tuple[str, Span]]:
+    """Label and offsets of every landed file."""
+    names = sorted(path.name for path in (folder / "incoming" / "things").glob("*.jsonl"))
+    return [(named.label, named.span) for named in map(landed.parse, names) if named is not None]
+
+
+class OwnBroker:
+    """A broker that a test may stop, start and kill. `sasl` is a second address that wants user `etl`, `secret`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        first = free_ports(3)
+        self.bootstrap, self.sasl = f"localhost:{first}", f"localhost:{first + 2}"
+        self._port = first
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        listeners = f"PLAINTEXT://{self.bootstrap},CONTROLLER://localhost:{self._port + 1},SASL_PLAINTEXT://{self.sasl}"
+        login = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_etl="secret";'
+        overrides = {
+            "listeners": listeners,
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap},SASL_PLAINTEXT://{self.sasl}",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.sasl_plaintext.plain.sasl.jaas.config": login,
+        }
+        options = [part for name, value in overrides.items() for part in ("--override", f"{name}={value}")]
+        with (self._folder / "broker.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(START), str(self._port), str(self._folder / "broker"), *options], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + 60
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        while True:
+            assert self._process.poll() is None, (self._folder / "broker.log").read_text()
+            try:
+                admin.list_topics(timeout=1)
+                return
+            except KafkaException:
+                assert time.monotonic() < deadline, (self._folder / "broker.log").read_text()
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Stop, and wait until it has gone."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(60)
+            self._process = None
+
+
+@contextmanager
+def own_broker(folder: Path) -> Iterator[OwnBroker]:
+    """A broker of the test's own, for as long as the block lasts."""
+    broker = OwnBroker(folder)
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.stop(signal.SIGKILL)
+
+
+def free_ports(count: int) -> int:
+    """The first of some neighbouring ports that nobody listens on."""
+    for first in range(20000 + os.getpid() % 5000, 32000, count):
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as one:
+                    one.bind(("localhost", port))
+            return first
+        except OSError:
+            continue
+    raise AssertionError("no free ports")
