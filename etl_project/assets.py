@@ -6,6 +6,7 @@ argument of `dg.asset` can still be given and wins.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def daily_table(folder: Path, **options: Any) -> Callable[[Callable[..., Any]], 
 
     def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
         name = options.get("name") or function.__name__
+        contract = table_contract(folder, name)
         declared: dict[str, Any] = {
             "name": name,
             "partitions_def": daily_partitions(),
@@ -45,9 +47,10 @@ def daily_table(folder: Path, **options: Any) -> Callable[[Callable[..., Any]], 
             "io_manager_key": WAREHOUSE,
             "group_name": folder.name,
             "code_version": code_version.of_function(function, folder),
+            "description": inspect.getdoc(function) or contract.comment,
             **options,
             "kinds": {"duckdb", *options.get("kinds", ())},
-            "metadata": {**table_metadata(folder, name), **options.get("metadata", {})},
+            "metadata": {**contract_metadata(contract), **options.get("metadata", {})},
         }
         asset: dg.AssetsDefinition = dg.asset(**declared)(function)
         return asset
@@ -55,18 +58,18 @@ def daily_table(folder: Path, **options: Any) -> Callable[[Callable[..., Any]], 
     return decorate
 
 
-def table_metadata(folder: Path, table: str) -> dict[str, Any]:
-    """What the IO manager and the UI need to know of a table: its contract and its columns."""
+def table_contract(folder: Path, table: str) -> contracts.TableContract:
+    """The table of this name in the `contract.sql` of the folder. Raises ContractError where it is not there."""
     tables = contracts.read(folder / "contract.sql")
     if table not in tables:
         raise contracts.ContractError(
             f"{folder / 'contract.sql'} has no CREATE TABLE {table}; it has {', '.join(sorted(tables)) or 'no table'}."
         )
-    return contract_metadata(tables[table])
+    return tables[table]
 
 
 def contract_metadata(contract: contracts.TableContract) -> dict[str, Any]:
-    """Asset metadata of one contract table."""
+    """What the IO manager and the UI need to know of a table: its contract and its columns."""
     return {
         "partition_column": "batch_date",
         "contract_sql": contract.sql,

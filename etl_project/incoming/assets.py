@@ -4,7 +4,7 @@ Thin Dagster shells over the pure functions beside this module.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,7 @@ import pyarrow as pa
 from etl_project import code_version, contracts, partitions, settings
 from etl_project.assets import LAKE, WAREHOUSE, contract_metadata, daily_partitions, single_run
 from etl_project.failures import Permanent, reported
-from etl_project.incoming import archive, completeness, judge, quarantine, receive, scan, typed
+from etl_project.incoming import archive, completeness, judge, presentation, quarantine, receive, scan, typed
 from etl_project.incoming import checks as incoming_checks
 from etl_project.incoming.asset_names import Names
 from etl_project.incoming.names import shown
@@ -62,12 +62,13 @@ def definitions(
         "backfill_policy": single_run(),
         "group_name": folder.name,
     }
+    owners = list(options.owners)
     version = code_version.of_module(code_version.Module(__name__, Path(__file__)), folder)
     return dg.Definitions(
         assets=[
-            _files(spec, {**common, "owners": list(options.owners)}),
-            _raw_and_rejects(spec, version, common),
-            typed.table(spec, contract, options, {**common, "code_version": version, "owners": list(options.owners)}),
+            _files(spec, {**common, "owners": owners}),
+            _raw_and_rejects(spec, contract, version, owners, common),
+            typed.table(spec, contract, options, {**common, "code_version": version, "owners": owners}),
         ],
         asset_checks=incoming_checks.checks(spec),
     )
@@ -126,11 +127,17 @@ def _day_metadata(received: Sequence[receive.Received], root: Path, spec: Source
         "files": len(accepted),
         "input hash": archive.fingerprint(accepted),
         **{f"{outcome} now": count for outcome, count in sorted(outcomes.items())},
-        "archive": dg.MetadataValue.path(str(root / spec.name / day.isoformat())),
+        "archive": dg.MetadataValue.path(archive.day_folder(root, spec, day)),
     }
 
 
-def _raw_and_rejects(spec: SourceSpec, version: str, common: Mapping[str, Any]) -> dg.AssetsDefinition:
+def _raw_and_rejects(
+    spec: SourceSpec,
+    contract: contracts.TableContract,
+    version: str,
+    owners: Sequence[str],
+    common: Mapping[str, Any],
+) -> dg.AssetsDefinition:
     """One reading of the archive gives both what could be typed and what could not: together, every row."""
     own = Names.of(spec.name)
 
@@ -141,13 +148,16 @@ def _raw_and_rejects(spec: SourceSpec, version: str, common: Mapping[str, Any]) 
                 io_manager_key=LAKE,
                 is_required=False,
                 kinds={"parquet"},
+                owners=owners,
                 code_version=version,
                 description=f"Rows of the accepted files of {spec.name}, typed, with file and line number.",
+                metadata={"dagster/column_schema": presentation.raw_columns(spec, contract)},
             ),
             own.rejects: dg.AssetOut(
                 io_manager_key=WAREHOUSE,
                 is_required=False,
                 kinds={"duckdb"},
+                owners=owners,
                 code_version=version,
                 description=f"Rows of the accepted files of {spec.name} that could not be typed, and why.",
                 metadata=contract_metadata(contracts.parse(REJECTS_CONTRACT.format(name=own.rejects))[own.rejects]),
@@ -171,9 +181,18 @@ def _raw_and_rejects(spec: SourceSpec, version: str, common: Mapping[str, Any]) 
             days[day] = accepted
             book.add(own.files, day.isoformat(), archive.fingerprint(accepted))
         rejects: list[pa.Table] = []
+        raw_wanted = own.raw in context.op_execution_context.selected_output_names
+
+        def day_was_read(day: date, rejected: int) -> None:
+            """What the UI shows beside the commit. The event of the day is made after its rows were read."""
+            if raw_wanted:
+                files = {"files": len(days[day]), "rejects": rejected}
+                link = {"archive": presentation.archived_files(spec, configured.archive, day)}
+                context.add_asset_metadata({**files, **link}, own.raw, day.isoformat())
+
         with reported(context.instance, context.run_id):
-            rows = _rows(spec, days, rejects)
-            if own.raw in context.op_execution_context.selected_output_names:
+            rows = _rows(spec, days, rejects, day_was_read)
+            if raw_wanted:
                 yield dg.Output(Partial(rows, missing), output_name=own.raw)
             for _ in rows:
                 pass  # Only the rejects were asked for: the rows still have to be read to know them.
@@ -187,16 +206,25 @@ def _raw_and_rejects(spec: SourceSpec, version: str, common: Mapping[str, Any]) 
 
 
 def _rows(
-    spec: SourceSpec, days: Mapping[date, Sequence[archive.Accepted]], rejects: list[pa.Table]
+    spec: SourceSpec,
+    days: Mapping[date, Sequence[archive.Accepted]],
+    rejects: list[pa.Table],
+    day_was_read: Callable[[date, int], None],
 ) -> pa.RecordBatchReader:
-    """The typed rows of the archived files, day by day and file by file in name order; fills `rejects` on the way."""
+    """The typed rows of the archived files, day by day and file by file in name order; fills `rejects` on the way.
+
+    `day_was_read` is told each day that was read to its end, and the number of its rejects.
+    """
 
     def batches() -> Iterator[pa.RecordBatch]:
         for day, accepted in days.items():
+            rejected = 0
             for version in accepted:
                 for batch in _read_again(spec, version, day):
                     rejects.append(batch.rejects)
+                    rejected += batch.rejects.num_rows
                     yield from batch.rows.to_batches()
+            day_was_read(day, rejected)
 
     return pa.RecordBatchReader.from_batches(judge.rows_schema(spec), batches())
 

@@ -68,7 +68,7 @@ class FileSource(dg.Component, dg.Model, dg.Resolvable):
         default=None, description="UTC time of the following day by which the file of a day must be there, like 06:00."
     )
     drift: Literal["evolve", "freeze"] = Field(default="evolve", description="What a changed contract may do.")
-    owners: Sequence[str] = Field(default=(), description="Owners shown in the UI: e-mail addresses or team:NAME.")
+    owners: Sequence[str] = Field(default=(), description="Owners of all assets of the folder: e-mail addresses or team:NAME.")
 
     def spec(self, folder: Path) -> SourceSpec:
         """The source as the incoming layer takes it. Raises ContractError where YAML and contract do not fit."""
@@ -121,7 +121,15 @@ class FileSource(dg.Component, dg.Model, dg.Resolvable):
         own = incoming_assets.definitions(self.spec(context.path), self.contract(context.path), self, context.path)
         beside = [context.path / name for name in PYTHON_BESIDE if (context.path / name).exists()]
         modules = [context.load_defs_relative_python_module(path) for path in beside]
-        return dg.Definitions.merge(own, dg.load_definitions_from_modules(modules))
+        return self._owned(dg.Definitions.merge(own, dg.load_definitions_from_modules(modules)))
+
+    def _owned(self, pipeline: dg.Definitions) -> dg.Definitions:
+        """The definitions; assets of the folder that name no owners have those of the source."""
+        if not self.owners:
+            return pipeline
+        return pipeline.map_asset_specs(
+            func=lambda spec: spec.replace_attributes(owners=[*(spec.owners or self.owners)])
+        )
 
     def _refuse_mismatch(self, contract: contracts.TableContract) -> None:
         """Every column of the table comes from the file, is computed, or is the batch date; all differences at once."""

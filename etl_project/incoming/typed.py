@@ -10,9 +10,9 @@ from typing import Any, Protocol, cast
 
 import dagster as dg
 
-from etl_project import contracts, partitions
+from etl_project import contracts, partitions, settings
 from etl_project.assets import WAREHOUSE, contract_metadata
-from etl_project.incoming import lateness
+from etl_project.incoming import lateness, presentation
 from etl_project.incoming.asset_names import Names
 from etl_project.incoming.spec import SourceSpec
 from etl_project.storage import Partial, Slice, Sql
@@ -44,7 +44,7 @@ def table(
         ins={"raw_rows": _raw_rows(spec)},
         io_manager_key=WAREHOUSE,
         kinds={"duckdb", "sql"},
-        description=contract.comment,
+        description=contract.comment or f"Rows of the accepted files of {spec.name}, with the columns of its contract.",
         metadata={
             **contract_metadata(contract),
             "drift": options.drift,
@@ -54,9 +54,12 @@ def table(
         **common,
     )
     def typed(context: dg.AssetExecutionContext, raw_rows: Slice) -> Any:
+        days, root = partitions.days_of(context), settings.load().archive
+        for day in days:
+            link = {"archive": presentation.archived_files(spec, root, day)}
+            context.add_asset_metadata(link, partition_key=day.isoformat())
         if spec.event_column is None:
             return Sql(query, raw_rows=raw_rows)
-        days = partitions.days_of(context)
         rows = Sql(query, raw_rows=by_event_day(spec, raw_rows, days))
         missing = without_files(spec, raw_rows, days)
         return Partial(rows, missing) if missing else rows

@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import pyarrow as pa
 
@@ -23,7 +24,7 @@ from etl_project.storage.sql import Binds, quote, unique
 SHOWN_LETTERS = 40
 SHOWN_COLUMNS = 25
 
-_MARKS = re.compile(r"([\\`*_\[\]<>|~$&#!])")
+_MARKS = re.compile(r"([\\`*\[\]<>|~$&#!]|\b_|_\b)")
 _BLANKS = re.compile(r"\s+")
 
 
@@ -79,9 +80,13 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> st
 
 
 def _placement(store: Store, table: Table, scope: Scope) -> Placement:
-    """Which partition a row belongs to. The type of its column is that of the first partition's rows."""
-    column = str(table.partition_column)
-    piece = store.read(table, Scope(scope.partitions[:1]), [column])
+    """Which partition a row belongs to. Days and static keys compare alike whatever type their column has."""
+    first, column = scope.partitions[0], str(table.partition_column)
+    if first.upper is None:
+        return Placement(scope, column, "varchar")
+    if not isinstance(first.lower, datetime):
+        return Placement(scope, column, "date")
+    piece = store.read(table, Scope((first,)), [column])
     empty = store.arrow(replace(piece, sql=f"SELECT * FROM ({piece.sql}) LIMIT 0", reads=()))
     return Placement(scope, column, _kind(empty.schema.field(0).type))
 
