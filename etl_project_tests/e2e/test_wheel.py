@@ -1,0 +1,71 @@
+"""The installed package: a wheel has all it needs, and the commands work in any folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from etl_project.demo import payments
+from etl_project_tests.deployments import ROOT
+from etl_project_tests.installations import Installation, installed
+
+NOT_PYTHON = (".yaml", ".sql", "py.typed")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    return installed(tmp_path_factory.mktemp("wheel"))
+
+
+def test_the_wheel_holds_every_file_of_the_package_and_none_of_the_tests(wheel: Installation) -> None:
+    def beside(folder: Path) -> set[str]:
+        return {
+            path.relative_to(folder).as_posix()
+            for path in (folder / "etl_project").rglob("*")
+            if path.name.endswith((".py", *NOT_PYTHON)) and not path.name.startswith(".")
+        }
+
+    assert beside(wheel.packages) == beside(ROOT)
+    assert (wheel.packages / "etl_project" / "dagster.yaml").read_text() == (ROOT / "dagster.yaml").read_text()
+    assert not (wheel.packages / "etl_project_tests").exists()
+
+
+def test_the_demo_proves_itself_in_an_empty_folder_and_can_be_repeated(wheel: Installation) -> None:
+    first = wheel.etl("demo")
+    assert first.returncode == 0 and "fingerprints identical" in first.stdout, first.stdout + first.stderr
+    assert [path.name for path in wheel.folder.iterdir()] == ["data"], "Dagster's history is under the data folder too"
+    before = stored(wheel)
+    assert before["payments"] == len(payments.messages()), "late and repeated messages included, each once"
+    assert before["invoices"] == {"settled", "no payment", "no invoice", "other amount", "other currency"}
+    again = wheel.etl("demo")
+    assert again.returncode == 0 and "fingerprints identical" in again.stdout, again.stdout + again.stderr
+    assert stored(wheel) == before
+    drained = wheel.etl("drain")
+    assert drained.returncode == 0 and drained.stdout.strip().endswith("0 runs, 0 failed, 0 files refused")
+    status = wheel.etl("status", "--json")
+    assert {asset["stale"] for asset in json.loads(status.stdout)["assets"]} == {0}
+
+
+def stored(wheel: Installation) -> dict[str, Any]:
+    """What the demo has left in the warehouse: content, not history."""
+    with duckdb.connect(str(wheel.folder / "data" / "warehouse.duckdb"), read_only=True) as connection:
+        ask = connection.execute
+        last = "select asset, partition_key, arg_max(fingerprint, sequence) from etl_commits group by all"
+        return {
+            "fingerprints": set(ask(last).fetchall()),
+            "payments": ask("select count(*) from payments").fetchall()[0][0],
+            "invoices": {state for (state,) in ask("select distinct state from invoice_payments").fetchall()},
+        }
+
+
+def test_a_source_made_where_the_package_is_installed_needs_to_be_told_where(wheel: Installation) -> None:
+    sample = wheel.folder.parent / "refunds_2025-03-03.csv"
+    sample.write_text("id,amount\n1,2.50\n2,3.50\n")
+    refused = wheel.etl("new-source", "refunds", "--from", str(sample))
+    assert refused.returncode == 2 and "say --to FOLDER" in refused.stderr
+    made = wheel.etl("new-source", "refunds", "--from", str(sample), "--to", str(wheel.folder / "defs"))
+    assert made.returncode == 0 and (wheel.folder / "defs" / "refunds" / "defs.yaml").is_file(), made.stderr
