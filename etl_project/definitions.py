@@ -21,6 +21,7 @@ from etl_project.incoming.source import FileSource, folders_with_defs
 from etl_project.kafka.source import KafkaSource
 from etl_project.kafka.subscription import Subscription
 from etl_project.observe import logs, reproducible
+from etl_project.observe.alerts_sensor import alerts_sensor, left_failed_checks
 from etl_project.observe.verify import job as verify_job
 from etl_project.observe.verify.targets import stored_assets
 from etl_project.run_lock import RunLock
@@ -40,25 +41,25 @@ def wire(
 ) -> dg.Definitions:
     """Assets, resources, jobs, sensor and schedule as one set.
 
-    Without `weekly_checks` the definitions lack the checks that look at whole tables: a run of selected assets takes
-    along every check that is defined for them, whatever its job says.
+    Without `weekly_checks` the definitions lack the checks that look at more than the days of a run: a run of selected
+    assets takes along every check that is defined for them, whatever its job says.
     """
     resources = {**default_resources(project.settings), **(resources or {})}
     stored = stored_assets(assets, resources)
     verify = verify_job.checks(stored) if weekly_checks else []
+    whole = [*verify, *(left_failed_checks(project) if weekly_checks else [])]
     days = dg.define_asset_job(
         DAYS_JOB,
-        selection=dg.AssetSelection.all()
-        - dg.AssetSelection.checks(*(key for one in verify for key in one.check_keys)),
+        selection=dg.AssetSelection.all() - dg.AssetSelection.checks(*(key for one in whole for key in one.check_keys)),
         description="Any assets over any days.",
     )
     refuse = refuse_job(project)
     weekly, weekly_schedule = verify_job.weekly(verify)
     wiring = dg.Definitions(
         resources=resources,
-        asset_checks=[*verify, *reproducible.checks(stored)],
+        asset_checks=[*whole, *reproducible.checks(stored)],
         jobs=[days, refuse, weekly],
-        sensors=[pending_sensor(project, [days, refuse])],
+        sensors=[pending_sensor(project, [days, refuse]), alerts_sensor(project, (assets.resources or {})["delivery"])],
         schedules=[closed_day_schedule(project, days), weekly_schedule],
         # In process: the assets are one query each, and a process a step would cost more than all of them.
         executor=dg.in_process_executor,

@@ -3,9 +3,9 @@
 Belongs here: what a line holds, and putting it in the place of Dagster's console logger. Every commit is one line of
 level INFO: it is made from the event that Dagster logs of it anyway, so it costs nothing and comes exactly as often.
 
-Dagster has no setting for the console logger of runs that name none, like those from the UI, so `use_json_lines`
-replaces that logger by name (tried with dagster 1.13.27, which the project pins). What is no run (webserver, daemon)
-logs by `dagster dev --log-format json`.
+Dagster has no setting for the console logger of ticks, and of runs that name none, like those from the UI, so
+`use_json_lines` replaces both by name (tried with dagster 1.13.27, which the project pins). What is neither (webserver,
+daemon) logs by `dagster dev --log-format json`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import dagster as dg
 from dagster import _loggers
+from dagster._core.definitions import instigation_logger
 from dagster._core.log_manager import LOG_RECORD_METADATA_ATTR
 from dagster._core.utils import coerce_valid_log_level
 
@@ -91,9 +92,10 @@ def json_lines(context: dg.InitLoggerContext) -> logging.Logger:
 
 
 def use_json_lines() -> None:
-    """Let every run of this process log JSON lines if the setting says so. Can be repeated."""
+    """Let every run and tick of this process log JSON lines if the setting says so. Can be repeated."""
     if settings.log_format() == "json":
         _loggers.colored_console_logger = json_lines
+        instigation_logger.create_console_logger = _of_a_tick  # type: ignore[attr-defined]
 
 
 def start_command() -> None:
@@ -118,6 +120,13 @@ def complain(message: str) -> None:
         print(message, file=sys.stderr)  # noqa: T201
 
 
+def _of_a_tick(name: str, level: str | int) -> logging.Logger:
+    """The console logger of a sensor or schedule."""
+    logger = logging.Logger(name, level)
+    logger.addHandler(_handler(coerce_valid_log_level(level)))
+    return logger
+
+
 def _handler(level: int) -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
@@ -126,14 +135,14 @@ def _handler(level: int) -> logging.Handler:
 
 
 def _of_run(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What Dagster knows about a record of a run."""
+    """What Dagster knows about a record of a run, or of a tick, which has a name only."""
     yield "message", metadata["orig_message"]
-    yield from (("run_id", metadata["run_id"]), ("job", metadata["job_name"]))
-    if metadata["step_key"]:
-        yield "step", metadata["step_key"]
-    if days := _days(metadata["job_tags"]):
+    for name, known_as in (("tick", "name"), ("run_id", "run_id"), ("job", "job_name"), ("step", "step_key")):
+        if metadata.get(known_as):
+            yield name, metadata[known_as]
+    if days := _days(metadata.get("job_tags", {})):
         yield "days", days
-    event: dg.DagsterEvent | None = metadata["dagster_event"]
+    event: dg.DagsterEvent | None = metadata.get("dagster_event")
     if event is None:
         return
     yield "event", event.event_type_value
@@ -151,7 +160,7 @@ def _of_run(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _commit(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a materialization says of the commit it was made for; None for every other record."""
-    event: dg.DagsterEvent | None = metadata["dagster_event"]
+    event: dg.DagsterEvent | None = metadata.get("dagster_event")
     if event is None or event.event_type_value != dg.DagsterEventType.ASSET_MATERIALIZATION.value:
         return None
     known = event.step_materialization_data.materialization.metadata
