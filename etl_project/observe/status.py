@@ -43,11 +43,13 @@ class AssetStatus:
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """One source's files: those that wait (unsettled ones included) and those in quarantine."""
+    """One source's files: those that wait (unsettled ones included), those in quarantine, and the days, in ISO form,
+    whose file has not come by its deadline."""
 
     source: str
     waiting: int
     quarantined: int
+    overdue: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ def _source(project: Project, situation: Situation, spec: SourceSpec) -> SourceS
         spec.name,
         waiting=len(found.waiting) + len(found.early) + len(found.undated) + found.unsettled,
         quarantined=len(quarantine.listing(project.settings.quarantine, spec.name)),
+        overdue=tuple(day.isoformat() for day in situation.overdue(spec)),
     )
 
 

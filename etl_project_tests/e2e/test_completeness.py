@@ -12,6 +12,9 @@ import pytest
 from etl_project import partitions
 from etl_project.incoming import completeness
 from etl_project.incoming.spec import Column, SourceSpec, SpecError
+from etl_project.observe import status as statuses
+from etl_project.observe.commands.status import late
+from etl_project.situation import look
 from etl_project_tests.projects import SourceProject, source_project
 
 CONTRACT = "CREATE TABLE taps (batch_date DATE NOT NULL, id INTEGER NOT NULL);"
@@ -95,6 +98,16 @@ def test_the_check_of_the_files_fails_while_a_day_is_overdue(project: SourceProj
     project.drop(f"{TODAY - timedelta(days=1)}.csv", "id\n1\n")
     project.drain()
     assert project.checks(FIRST, FIRST, completeness.CHECK) == {completeness.CHECK: True}
+
+
+def test_status_names_the_overdue_days(project: SourceProject) -> None:
+    project.drop(f"{TODAY - timedelta(days=2)}.csv", "id\n1\n")
+    project.drain()
+    deployment = project.deployment
+    situation = look(deployment.project, partitions.now())
+    [source] = statuses.status(deployment.project, deployment.instance, situation).sources
+    assert source.overdue == (str(TODAY - timedelta(days=1)),)
+    assert source.overdue[0] in late(source)
 
 
 def test_the_files_asset_has_a_freshness_policy_for_the_deadline(project: SourceProject) -> None:

@@ -26,6 +26,7 @@ Asset = Annotated[str | None, typer.Argument(help="Show the commits of this asse
 Day = Annotated[datetime | None, typer.Option("--day", formats=["%Y-%m-%d"], help="All commits of this day.")]
 
 _WIDTH_IN_A_PIPE = 200
+_SHOWN_DAYS = 5
 _OUTCOMES = {"success": "[green]success[/]", "failure": "[red]failure[/]"}
 
 
@@ -80,10 +81,20 @@ def show_status(found: statuses.Status) -> None:
     show_calendar(found)
     show_counts(found)
     for source in found.sources:
-        console.print(f"{source.source}: {source.waiting} files waiting, {source.quarantined} in quarantine")
+        console.print(
+            f"{source.source}: {source.waiting} files waiting, {source.quarantined} in quarantine{late(source)}"
+        )
     if found.runs:
         console.print()
         show_runs(found.runs)
+
+
+def late(source: statuses.SourceStatus) -> str:
+    """The newest days whose file should have come; nothing where none is overdue."""
+    if not source.overdue:
+        return ""
+    more = f" and {len(source.overdue) - _SHOWN_DAYS} more" if len(source.overdue) > _SHOWN_DAYS else ""
+    return f", [red]no file by its deadline for {', '.join(source.overdue[-_SHOWN_DAYS:])}{more}[/]"
 
 
 def show_calendar(found: statuses.Status) -> None:
