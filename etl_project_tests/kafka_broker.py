@@ -14,6 +14,8 @@ import os
 import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
 import uuid
 from collections import Counter
@@ -25,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from etl_project import settings
@@ -33,8 +35,10 @@ from etl_project.incoming.spec import Column, SourceSpec
 from etl_project.kafka import format as landed
 from etl_project.kafka import offsets
 from etl_project.kafka.format import Span
+from etl_project.kafka.landing import Watch, land
 from etl_project.kafka.settings import Broker
 from etl_project.kafka.subscription import Subscription
+from etl_project.observe import cli
 from etl_project_tests.deployments import ROOT
 
 START = ROOT / "deploy" / "kafka" / "start.sh"
@@ -300,3 +304,82 @@ def free_ports(count: int) -> int:
         except OSError:
             continue
     raise AssertionError("no free ports")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process that works on a topic, and where its output goes."""
+
+    process: Any
+    printed: Path
+
+    def killed(self, after_seconds: float | None = None) -> bool:
+        """Wait for the process to be killed by its fault, or kill it after a while; whether it was killed."""
+        self.process.join(60 if after_seconds is None else after_seconds)
+        if after_seconds is not None:
+            self.process.kill()
+            self.process.join(10)
+        assert self.process.exitcode is not None, self.printed.read_text()
+        return bool(self.process.exitcode == -signal.SIGKILL)
+
+    def ended(self, expected_exit: int = 0) -> str:
+        """Wait for the process to end by itself; what it printed."""
+        self.process.join(60)
+        assert self.process.exitcode == expected_exit, self.printed.read_text()
+        return self.printed.read_text()
+
+    def stopped(self) -> str:
+        """Ask the process to end, and wait for it; what it printed."""
+        os.kill(self.process.pid, signal.SIGTERM)
+        return self.ended()
+
+
+def etl(environment: dict[str, str], printed: Path, *arguments: str) -> Running:
+    """Start the `etl` command in a process of its own."""
+    process = PROCESSES.Process(target=_etl, args=(arguments, environment, printed))
+    process.start()
+    return Running(process, printed)
+
+
+def member(made: Topic, folder: Path, printed: Path, **changes: Any) -> Running:
+    """Start a member of the topic's group in a process of its own; it lands until it is told to stop."""
+    process = PROCESSES.Process(target=_land, args=(made, folder, printed, changes))
+    process.start()
+    return Running(process, printed)
+
+
+def wait_for_commits(made: Topic, group: str, messages: int) -> None:
+    """Wait until the group has committed this many messages over all partitions."""
+    partitions = [
+        TopicPartition(made.name, number) for number in made.admin.list_topics(made.name).topics[made.name].partitions
+    ]
+    consumer = Consumer({"bootstrap.servers": made.bootstrap, "group.id": group})
+    deadline = time.monotonic() + 60
+    try:
+        while sum(max(0, one.offset) for one in consumer.committed(partitions, timeout=10)) < messages:
+            assert time.monotonic() < deadline, consumer.committed(partitions, timeout=10)
+            time.sleep(0.1)
+    finally:
+        consumer.close()
+
+
+def _etl(arguments: tuple[str, ...], environment: dict[str, str], printed: Path) -> None:
+    _print_to(printed)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    sys.argv = ["etl", *arguments]
+    cli.main()
+
+
+def _land(made: Topic, folder: Path, printed: Path, changes: dict[str, Any]) -> None:
+    _print_to(printed)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    watch = Watch(stop=stop.is_set, tell=print, warn=print)
+    land(subscription(made.name, **changes), made.broker, configured(folder), watch=watch)
+
+
+def _print_to(path: Path) -> None:
+    for descriptor in (1, 2):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)

@@ -26,6 +26,7 @@ node.id=1
 listeners=PLAINTEXT://localhost:$port,CONTROLLER://localhost:$((port + 1))
 advertised.listeners=PLAINTEXT://localhost:$port
 controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT
 controller.quorum.bootstrap.servers=localhost:$((port + 1))
 log.dirs=$folder/logs
 num.partitions=3
