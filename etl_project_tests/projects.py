@@ -16,6 +16,8 @@ import yaml
 
 from etl_project import settings
 from etl_project.definitions import wire
+from etl_project.delivery import settings as delivery_settings
+from etl_project.delivery.resource import Delivery
 from etl_project.drain import Deployment, Drained, drain
 from etl_project.incoming import assets as incoming_assets
 from etl_project.incoming.source import FileSource
@@ -72,8 +74,11 @@ def source_project(
         monkeypatch.setenv(name, value)
     component = FileSource(**defs)
     spec = component.spec(pipeline)
-    assets = incoming_assets.definitions(spec, component.contract(pipeline), component, pipeline)
-    project = Project(settings.load(), (spec,), nodes(assets))
+    configured = settings.load()
+    delivery = Delivery(delivery_settings.outgoing(), configured.data_dir / "delivery.sqlite")
+    own = incoming_assets.definitions(spec, component.contract(pipeline), component, pipeline)
+    assets = dg.Definitions.merge(own, dg.Definitions(resources={"delivery": delivery}))
+    project = Project(configured, (spec,), nodes(assets))
     definitions = wire(project, assets)
     with dg.DagsterInstance.ephemeral() as instance:
         jobs = {name: definitions.resolve_job_def(name) for name in (DAYS_JOB, REFUSE_JOB)}
