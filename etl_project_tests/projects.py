@@ -79,7 +79,7 @@ def source_project(
     own = incoming_assets.definitions(spec, component.contract(pipeline), component, pipeline)
     assets = dg.Definitions.merge(own, dg.Definitions(resources={"delivery": delivery}))
     project = Project(configured, (spec,), nodes(assets))
-    definitions = wire(project, assets)
+    definitions = wire(project, assets, weekly_checks=False)
     with dg.DagsterInstance.ephemeral() as instance:
         jobs = {name: definitions.resolve_job_def(name) for name in (DAYS_JOB, REFUSE_JOB)}
         yield SourceProject(folder / "data", Deployment(project, jobs, instance), definitions)
