@@ -31,8 +31,8 @@ class Alert:
 
     @property
     def line(self) -> str:
-        """The alert for a log."""
-        return ", ".join(f"{name}: {value}" for name, value in self.content.items())
+        """The alert for a log: one line, whatever it holds."""
+        return " ".join(", ".join(f"{name}: {value}" for name, value in self.content.items()).split())
 
 
 def alerts(project: Project, situation: Situation) -> list[Alert]:

@@ -1,0 +1,141 @@
+"""Alerts: each state is told once, over HTTP or in the log, whatever breaks; and no day is left failed unnoticed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from etl_project import instance as instances
+from etl_project import partitions
+from etl_project.definitions import build_defs, load_project
+from etl_project.observe.alerts import alerts
+from etl_project.observe.alerts_sensor import CHECK
+from etl_project.situation import look
+from etl_project_tests.deployments import ROOT, Place, order_file
+from etl_project_tests.unit.delivery.servers import Script, answer, free_port
+
+DAY = date(2025, 3, 3)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = Place(tmp_path_factory.mktemp("built") / "data")
+    place.drop(f"{DAY}.csv", order_file(DAY, invoices=5))
+    place.drop(f"bad-{DAY}.csv", "not,the,header\n")
+    place.drained(expected_exit=1)
+    return place.data
+
+
+@pytest.fixture
+def place(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A deployment with one good day and one refused file."""
+    place = Place(Path(shutil.copytree(built, tmp_path / "data")))
+    monkeypatch.setenv("ETL_DATA_DIR", str(place.data))
+    monkeypatch.setenv("ETL_SETTLE_SECONDS", "0")
+    return place
+
+
+class Sensor:
+    """The sensor of a deployment and its cursor, evaluated as Dagster does."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.definition = build_defs().resolve_sensor_def("alerts")
+        self.cursor: str | None = None
+
+    def tick(self) -> dict[str, bool]:
+        """One tick; gives the results of the check that it records."""
+        result: Any = self.definition(dg.build_sensor_context(self.instance, cursor=self.cursor))
+        assert isinstance(result, dg.SensorResult)
+        self.cursor, self.events = result.cursor, list(result.asset_events)
+        return {e.asset_key.to_user_string(): e.passed for e in self.events if isinstance(e, dg.AssetCheckEvaluation)}
+
+
+@pytest.fixture
+def sensor(place: Place) -> Iterator[Sensor]:
+    with instances.opened(ROOT) as opened:
+        yield Sensor(opened)
+
+
+def warnings(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capfd.readouterr().err.splitlines() if "WARNING" in line and "alert: " in line]
+
+
+def test_a_refused_file_is_one_warning_however_often_the_sensor_looks_and_another_when_it_is_refused_again(
+    place: Place, sensor: Sensor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        sensor.tick()
+    [line] = warnings(capfd)
+    assert "alert: file refused, source: orders" in line and f"bad-{DAY}.csv" in line
+    [listed] = json.loads(place.etl("quarantine", "list", "--json").stdout)
+    assert place.etl("quarantine", "release", listed["key"]).returncode == 0
+    place.drained(expected_exit=1)
+    for _ in range(2):
+        sensor.tick()
+    assert len(warnings(capfd)) == 1
+
+
+def test_with_an_address_each_state_is_posted_once_and_an_unreachable_receiver_loses_none(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = Script(answer(201))
+    with instances.opened(ROOT) as opened, script.serving() as port:
+        monkeypatch.setenv("ETL_DELIVERY_URL", f"http://127.0.0.1:{free_port()}/")
+        with pytest.raises(Exception, match="no confirmation"):
+            Sensor(opened).tick()
+        monkeypatch.setenv("ETL_DELIVERY_URL", f"http://127.0.0.1:{port}/")
+        sensor = Sensor(opened)
+        for _ in range(2):
+            sensor.tick()
+        sensor.cursor = None
+        sensor.tick()
+    [(_, body)] = script.requests
+    told = json.loads(body)
+    assert (told["alert"], told["source"], told["day"]) == ("file refused", "orders", str(DAY))
+    assert told["file"] == f"bad-{DAY}.csv" and warnings(capfd) == []
+
+
+def test_every_overdue_day_of_the_last_week_is_an_alert_of_its_own(place: Place) -> None:
+    project, _ = load_project()
+    today = partitions.now().date()
+    for before in (20, 4, 2):
+        place.drop(f"{today - timedelta(days=before)}.csv", order_file(today - timedelta(days=before)))
+    orders = next(spec for spec in project.sources if spec.name == "orders")
+    strict = replace(project, sources=(replace(orders, deadline=time(0, 0), empty_days="missing"),))
+    found, again = (alerts(strict, look(strict, partitions.now())) for _ in range(2))
+    overdue = [alert for alert in found if alert.subject.startswith("overdue/")]
+    days = [today - timedelta(days=before) for before in (7, 6, 5, 3, 1)]
+    assert [alert.day for alert in overdue] == days, "older days are no news, today is not over"
+    assert [alert.subject for alert in overdue] == [f"overdue/orders/{day}" for day in days]
+    assert again == found
+
+
+def test_a_day_whose_last_attempt_failed_is_logged_once_and_turns_its_assets_red_until_it_is_right(
+    place: Place, sensor: Sensor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = sensor.tick()
+    assert first and all(first.values()), "the first look tells of every asset"
+    warnings(capfd)
+    place.drop(f"{DAY}.csv", order_file(DAY, invoices=1))
+    place.drained(expected_exit=1)
+    red = sensor.tick()
+    downstream = {"orders", "daily_sales", "daily_customers", "daily_report"}
+    assert {asset for asset, passed in red.items() if not passed} >= downstream
+    [told] = [event for event in sensor.events if event.asset_key == dg.AssetKey("orders")]
+    assert str(DAY) in str(told.description) and isinstance(told, dg.AssetCheckEvaluation) and told.check_name == CHECK
+    assert sensor.tick() == {}, "nothing has changed"
+    lines = warnings(capfd)
+    assert lines and len(lines) == len(set(lines)) and all("alert: run failed" in line for line in lines)
+    assert any("would shrink from 10 to 2 rows" in line for line in lines)
+    assert place.etl("drain", "--allow-shrink").returncode == 0
+    green = sensor.tick()
+    assert downstream <= green.keys() and all(green.values())
