@@ -265,14 +265,19 @@ class OwnBroker:
                 [str(START), str(self._port), str(self._folder / "broker"), *options], stdout=log, stderr=log
             )
         deadline = time.monotonic() + 60
-        admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        while True:
+        while not self._answers():
+            assert time.monotonic() < deadline, (self._folder / "broker.log").read_text()
             assert self._process.poll() is None, (self._folder / "broker.log").read_text()
-            try:
-                admin.list_topics(timeout=1)
-                return
-            except KafkaException:
-                assert time.monotonic() < deadline, (self._folder / "broker.log").read_text()
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        with socket.socket() as one:
+            if one.connect_ex(("localhost", self._port)):
+                return False
+        try:
+            return bool(AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=5))
+        except KafkaException:
+            return False
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop, and wait until it has gone."""

@@ -209,7 +209,7 @@ class Landing:
         if messages:
             self._typical_bytes = max(1, (self._size() - before) // len(messages))
             self._began = self._began or time.monotonic()
-            self._unreachable_since = None
+            self._broker_answers()
             self._forget_reached_ends()
         elif self._unreachable_since is not None:
             self._look_for_broker()
@@ -361,6 +361,10 @@ class Landing:
             if away > self._settings.wait_seconds:
                 raise failure(error.args[0], f"landing topic {self._subscription.topic}", self._broker) from None
         else:
+            self._broker_answers()
+
+    def _broker_answers(self) -> None:
+        if self._unreachable_since is not None:
             self._unreachable_since = None
             self._watch.warn(f"the broker at {self._broker.bootstrap} answers again")
 
