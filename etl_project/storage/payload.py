@@ -152,12 +152,29 @@ def _stage_query(connection: duckdb.DuckDBPyConnection, name: str, query: Sql) -
 
 
 def _stage_arrow(connection: duckdb.DuckDBPyConnection, name: str, source: pa.Table | pa.RecordBatchReader) -> None:
+    """Copy the rows. What the maker of a stream raises is raised as it is: DuckDB would make an error of its own of it."""
     stream = unique("etl_stream")
-    connection.register(stream, source)
+    raised: list[Exception] = []
+    connection.register(stream, source if isinstance(source, pa.Table) else _watched(source, raised))
     try:
         connection.execute(f"CREATE TEMP TABLE {quote(name)} AS SELECT * FROM {quote(stream)}")
+    except duckdb.Error as error:
+        raise (raised[0] if raised else error) from None
     finally:
         connection.unregister(stream)
+
+
+def _watched(source: pa.RecordBatchReader, raised: list[Exception]) -> pa.RecordBatchReader:
+    """The same stream; its error is noted in `raised`."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from source
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    return pa.RecordBatchReader.from_batches(source.schema, batches())
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, name: str, untyped: set[str]) -> list[Column]:
