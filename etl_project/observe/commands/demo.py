@@ -6,21 +6,47 @@ import os
 import shutil
 import sys
 from datetime import date
+from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from etl_project.demo import run as demo_run
+from etl_project.kafka import extra
+from etl_project.kafka import settings as kafka_settings
 from etl_project.observe.commands.common import console, deployment, show_run
+from etl_project.situation import Project
 
 
-def demo() -> None:
+def demo(
+    kafka: Annotated[
+        str | None,
+        typer.Option(metavar="BOOTSTRAP", help="Send the payments through this broker, instead of landing files."),
+    ] = None,
+) -> None:
     """Write sample files, build everything from them, correct a day, and prove that a rerun changes nothing."""
+    if kafka is not None:
+        extra.require()
     with deployment() as opened:
-        payments = demo_run.AsFiles(opened.project.settings.incoming / "payments")
-        outcome = demo_run.demo(opened, payments, lambda text: console.print(f"[bold]•[/] {text}"), show_run)
+        outcome = demo_run.demo(
+            opened, delivery(opened.project, kafka), lambda text: console.print(f"[bold]•[/] {escape(text)}"), show_run
+        )
     show_outcome(outcome)
     raise typer.Exit(0 if outcome.proven else 1)
+
+
+def delivery(project: Project, bootstrap: str | None) -> demo_run.Payments:
+    """How the payments come: as landed files, or by way of a broker."""
+    if bootstrap is None:
+        return demo_run.AsFiles(project.settings.incoming / "payments")
+    # Only where the extra is installed.
+    from etl_project.definitions import subscriptions  # noqa: PLC0415
+    from etl_project.demo.topic import ThroughKafka  # noqa: PLC0415
+
+    broker = kafka_settings.load({**os.environ, kafka_settings.BOOTSTRAP: bootstrap})
+    [payments] = (one for one in subscriptions() if one.source.name == "payments")
+    return ThroughKafka(payments, broker, project.settings)
 
 
 def show_outcome(outcome: demo_run.Outcome) -> None:
