@@ -152,7 +152,7 @@ def _stage_query(connection: duckdb.DuckDBPyConnection, name: str, query: Sql) -
 
 
 def _stage_arrow(connection: duckdb.DuckDBPyConnection, name: str, source: pa.Table | pa.RecordBatchReader) -> None:
-    """Copy the rows. What the maker of a stream raises is raised as it is: DuckDB would make an error of its own of it."""
+    """Copy the rows. What the maker of a stream raises is raised as it is; DuckDB would wrap it in its own error."""
     stream = unique("etl_stream")
     raised: list[Exception] = []
     connection.register(stream, source if isinstance(source, pa.Table) else _watched(source, raised))
