@@ -9,7 +9,17 @@ import typer
 
 from etl_project.failures import EtlError
 from etl_project.observe import logs
-from etl_project.observe.commands import consume, demo, drain, new_source, quarantine, receive_http, status, verify
+from etl_project.observe.commands import (
+    consume,
+    demo,
+    drain,
+    new_source,
+    prove,
+    quarantine,
+    receive_http,
+    status,
+    verify,
+)
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -35,6 +45,7 @@ commands: dict[str, Callable[..., None]] = {
     "status": status.status,
     "new-source": new_source.new_source,
     "verify": verify.verify,
+    "prove": prove.prove,
     "receive-http": receive_http.receive_http,
     "consume": consume.consume,
 }

@@ -41,7 +41,7 @@ def _mapped(
     if here == there and _is_identity(mapping):
         return {key: [key] for key in keys}
     with partition_loading_context(dynamic_partitions_store=step_context.instance):
-        return {key: _through(mapping, key, here, there) for key in keys}
+        return {key: through(mapping, key, here, there) for key in keys}
 
 
 def _is_identity(mapping: dg.PartitionMapping) -> bool:
@@ -50,7 +50,8 @@ def _is_identity(mapping: dg.PartitionMapping) -> bool:
     return isinstance(mapping, dg.IdentityPartitionMapping)
 
 
-def _through(mapping: dg.PartitionMapping, key: str | None, here: Any, there: Any) -> Sequence[str | None]:
+def through(mapping: dg.PartitionMapping, key: str | None, here: Any, there: Any) -> Sequence[str | None]:
+    """The parent's partitions (of the definition `there`) that a partition `here` maps to."""
     subset = None if key is None else here.empty_subset().with_partition_keys([key])
     result = mapping.get_upstream_mapped_partitions_result_for_partitions(subset, here, there)
     return sorted(result.partitions_subset.get_partition_keys())
