@@ -61,6 +61,8 @@ def show(done: whole.Verified) -> None:
             _say(f"    {escape(line)}")
     for kind in sorted({finding.kind for finding in done.findings}):
         _say(f"[bold]{kind}[/]: {escape(ADVICE[kind])}")
+    if done.unchecked:
+        _say(f"[yellow]not checked[/], because nothing here looks into their stores: {', '.join(done.unchecked)}")
     repaired = sum(finding.repaired for finding in done.findings)
     _say(
         f"{len(done.assets)} assets, {done.partitions:,} committed partitions, {done.rows:,} rows: "

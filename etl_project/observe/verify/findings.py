@@ -13,9 +13,7 @@ from typing import Literal
 from etl_project.failures import Permanent
 from etl_project.storage.base import Commit
 
-Kind = Literal[
-    "edited", "missing", "corrupt", "uncommitted", "unknown to Dagster", "not committed", "corrupt archive", "unchecked"
-]
+Kind = Literal["edited", "missing", "corrupt", "uncommitted", "unknown to Dagster", "not committed", "corrupt archive"]
 
 _REBUILD = "build these days again (`dagster asset materialize --select ASSET --partition-range FIRST...LAST`)"
 
@@ -28,7 +26,6 @@ ADVICE: Mapping[Kind, str] = {
     "unknown to Dagster": "`etl verify --repair` writes the events; the data is right.",
     "not committed": "`etl drain` builds the days again that have an input.",
     "corrupt archive": "send the file again under its old name, or put its content back from a copy.",
-    "unchecked": "its IO manager is none of this project's: nothing says what it should hold.",
 }
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from etl_project import partitions
-from etl_project.observe.verify import archived, files, tables, whole
+from etl_project.observe.verify import archived, files, job, tables, whole
 from etl_project.observe.verify.findings import Finding, Looked, Unverifiable, Window
 from etl_project.observe.verify.targets import Stored, chosen, stored_assets
 from etl_project.storage.base import Partition, Request, Scope, StoreBusy, Table
@@ -340,6 +340,13 @@ def test_an_event_of_an_older_commit_is_not_the_event_of_the_newest(told: Told) 
     told.place.replace(world.TABLE, Scope(DAYS.partitions[2:3]), world.rows(Scope(DAYS.partitions[2:3]), 1))
     assert [f.partition for f in told.verify(repair=True)] == [KEYS[1]], "a rerun that changed nothing needs no event"
     assert told.verify() == []
+
+
+def test_an_asset_in_a_store_of_another_kind_is_said_to_be_unchecked_not_right(told: Told) -> None:
+    elsewhere = Stored("elsewhere", world.TABLE, DAILY, object())  # type: ignore[arg-type]
+    done = whole.verify(told.instance, [elsewhere])
+    assert (done.assets, done.unchecked, done.sound) == ([], ["elsewhere"], True)
+    assert job.checks([elsewhere]) == []
 
 
 def test_what_dagster_has_and_nobody_committed_is_named(told: Told) -> None:
