@@ -97,15 +97,24 @@ class Converter:
 
 def _plain(texts: pa.Array, kind: pa.DataType) -> pa.Array | None:
     """The values, if the texts hold only the plainest characters of their type and all of them are values."""
-    if not pa.types.is_integer(kind) and not pa.types.is_decimal(kind):
+    whole = pa.types.is_integer(kind)
+    if not whole and not pa.types.is_decimal(kind):
         return None
-    with_point = pa.types.is_decimal(kind) and kind.scale
-    if _bytes_of(texts).translate(None, b"0123456789-." if with_point else b"0123456789-"):
+    characters = _bytes_of(texts)
+    if whole and b"." in characters:
+        texts = _without_point_zero(texts)
+        characters = _bytes_of(texts)
+    if characters.translate(None, b"0123456789-" if whole or not kind.scale else b"0123456789-."):
         return None
     try:
         return pc.cast(texts, kind)
     except pa.ArrowInvalid:
         return None
+
+
+def _without_point_zero(texts: pa.Array) -> pa.Array:
+    """Whole numbers the way that tools write them which know no missing ones, as 17850.0, without that end."""
+    return pc.utf8_slice_codeunits(texts, 0, -2) if pc.all(pc.ends_with(texts, ".0")).as_py() else texts
 
 
 def _bytes_of(texts: pa.Array) -> bytes:
