@@ -11,6 +11,7 @@ import base64
 import json
 import multiprocessing
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -299,8 +300,8 @@ def own_broker(folder: Path) -> Iterator[OwnBroker]:
 
 
 def free_ports(count: int) -> int:
-    """The first of some neighbouring ports that nobody listens on."""
-    for first in range(20000 + os.getpid() % 5000, 32000, count):
+    """The first of some neighbouring ports that nobody listens on, chosen at random: others may be choosing too."""
+    for first in random.sample(range(20_000, 32_000, count), 100):
         try:
             for port in range(first, first + count):
                 with socket.socket() as one:
@@ -341,14 +342,14 @@ class Running:
 
 def etl(environment: dict[str, str], printed: Path, *arguments: str) -> Running:
     """Start the `etl` command in a process of its own."""
-    process = PROCESSES.Process(target=_etl, args=(arguments, environment, printed))
+    process = PROCESSES.Process(target=_etl, args=(arguments, environment, printed), daemon=True)
     process.start()
     return Running(process, printed)
 
 
 def member(made: Topic, folder: Path, printed: Path, **changes: Any) -> Running:
     """Start a member of the topic's group in a process of its own; it lands until it is told to stop."""
-    process = PROCESSES.Process(target=_land, args=(made, folder, printed, changes))
+    process = PROCESSES.Process(target=_land, args=(made, folder, printed, changes), daemon=True)
     process.start()
     return Running(process, printed)
 
@@ -366,6 +367,23 @@ def wait_for_commits(made: Topic, group: str, messages: int) -> None:
             time.sleep(0.1)
     finally:
         consumer.close()
+
+
+def wait_for_member(made: Topic, group: str) -> None:
+    """Wait until a member of the group has partitions."""
+    admin = made.admin
+    deadline = time.monotonic() + 60
+    while not _has_partitions(admin, group):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _has_partitions(admin: AdminClient, group: str) -> bool:
+    try:
+        described = admin.describe_consumer_groups([group])[group].result(30)
+    except KafkaException:  # The first group of a new broker has to wait for its coordinator.
+        return False
+    return any(one.assignment.topic_partitions for one in described.members)
 
 
 def _etl(arguments: tuple[str, ...], environment: dict[str, str], printed: Path) -> None:

@@ -100,7 +100,7 @@ class Lines:
         rate = (tally.landed + tally.dead) / max(time.monotonic() - self._started, 0.001)
         lost = f", [red]{tally.lost:,} LOST[/]" if tally.lost else ""
         console.print(
-            f"{tally.landed:,} messages landed in {tally.files:,} files, {tally.dead:,} dead letters{lost}, "
+            f"{tally.landed:,} messages landed, {tally.dead:,} dead letters{lost}, in {tally.files:,} files; "
             f"{rate:,.0f} a second, lag {sum(tally.lag.values()):,}",
             highlight=False,
         )
