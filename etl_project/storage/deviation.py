@@ -227,7 +227,7 @@ def _paired(
 
 def _chosen(names: Sequence[str], columns: Sequence[str], identity: Sequence[str] | None) -> list[str]:
     """The columns that an example shows: those that differ and those that say which row it is, in table order."""
-    wanted = [*columns, *(identity or ())] if columns else list(names)
+    wanted = [name for name in [*columns, *(identity or ())] if name in names] if columns else names
     chosen = set(wanted[:_SHOWN_COLUMNS])
     return [name for name in names if name in chosen]
 

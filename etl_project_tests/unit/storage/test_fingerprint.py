@@ -10,24 +10,24 @@ import pytest
 from etl_project.storage.fingerprint import Typed, render, row_hash
 
 GOLDEN = {
-    "1::TINYINT": "1:1:d1492c091bc0d923",
-    "-1::BIGINT": "1:1:cbd8524acd6ddc4f",
-    "170141183460469231731687303715884105727::HUGEINT": "1:1:63fff58594c94910",
-    "1.5::FLOAT": "1:1:f63a26344829fbb9",
-    "'nan'::DOUBLE": "1:1:3371f20cec5925b",
-    "1.50::DECIMAL(9,2)": "1:1:5bf1d31b07254190",
-    "'12345678901234567890123456789.123456789'::DECIMAL(38,9)": "1:1:ab2e33de3235133d",
-    "DATE '2024-03-05'": "1:1:302028c3d63a432",
-    "TIMESTAMP '2024-03-05 01:02:03.000004'": "1:1:88a9ca4985145c85",
-    "TIMESTAMPTZ '2024-03-05 01:02:03+00'": "1:1:70d9892aaa670e4e",
-    "'2024-03-05 01:02:03.000000004'::TIMESTAMP_NS": "1:1:49e8eca2a33fc601",
-    "TIME '01:02:03'": "1:1:4a95d8ee0e536064",
-    "'naïve 🙂'": "1:1:d3b9b9dc0e728c08",
-    "'\\x00\\xFF'::BLOB": "1:1:8565a907163a2758",
-    "true": "1:1:d1492c091bc0d923",
-    "[1, NULL, 3]::INTEGER[]": "1:1:d7b2208de2ae7033",
-    "{'a': 1::INTEGER, 'b': 'x'}": "1:1:f59db71aae2c022b",
-    "NULL::INTEGER": "1:1:0",
+    "1::TINYINT": "2:1:4f25aaa60cc27826",
+    "-1::BIGINT": "2:1:10c14971ee7d6761",
+    "170141183460469231731687303715884105727::HUGEINT": "2:1:cc3237de8934aa",
+    "1.5::FLOAT": "2:1:142ff1c8ecebee45",
+    "'nan'::DOUBLE": "2:1:163dd02f4314c127",
+    "1.50::DECIMAL(9,2)": "2:1:b42e25dee176038b",
+    "'12345678901234567890123456789.123456789'::DECIMAL(38,9)": "2:1:9c2db9cf1ff6841e",
+    "DATE '2024-03-05'": "2:1:b54c9dac17f96ee2",
+    "TIMESTAMP '2024-03-05 01:02:03.000004'": "2:1:e5cb4afff72bd66c",
+    "TIMESTAMPTZ '2024-03-05 01:02:03+00'": "2:1:ce32b865761ece39",
+    "'2024-03-05 01:02:03.000000004'::TIMESTAMP_NS": "2:1:f492af556b82c4c8",
+    "TIME '01:02:03'": "2:1:201c11ca965c20c1",
+    "'naïve 🙂'": "2:1:d3de4edabcb03509",
+    "'\\x00\\xFF'::BLOB": "2:1:be21698b318b88d7",
+    "true": "2:1:4f25aaa60cc27826",
+    "[1, NULL, 3]::INTEGER[]": "2:1:73295726556b2e52",
+    "{'a': 1::INTEGER, 'b': 'x'}": "2:1:7eecc237d0698734",
+    "NULL::INTEGER": "2:1:0",
 }
 
 
@@ -96,6 +96,24 @@ def test_different_content_has_different_fingerprints() -> None:
         fingerprint_of("'nan'::DOUBLE"),
     ]
     assert len(set(different)) == len(different)
+
+
+def fingerprint_of_row(**values: str) -> str:
+    """The fingerprint of one row with these columns."""
+    with closing(duckdb.connect()) as connection:
+        rows = f"SELECT {', '.join(f'{value} AS {name}' for name, value in values.items())}"
+        relation = connection.sql(rows)
+        hashed = row_hash([Typed(n, n, t) for n, t in zip(relation.columns, relation.types, strict=True)])
+        return render(*connection.execute(f"SELECT count(*), sum(({hashed})::HUGEINT) FROM ({rows})").fetchall()[0])
+
+
+def test_equal_values_in_two_columns_do_not_cancel_out() -> None:
+    assert len({fingerprint_of_row(price=value, amount=value) for value in ("1", "2", "NULL")}) == 3
+
+
+def test_values_that_swap_their_columns_leave_a_trace() -> None:
+    assert fingerprint_of_row(price="1", amount="2") != fingerprint_of_row(price="2", amount="1")
+    assert fingerprint_of_row(price="1", amount="2") == fingerprint_of_row(amount="2", price="1")
 
 
 def test_rows_that_come_twice_do_not_cancel_out() -> None:
