@@ -102,7 +102,7 @@ CASES: dict[str, tuple[Table, dict[str, Any], dict[str, Any], set[str], list[tup
         {"id": [1, 2, 2], "a": [1, 2, 2]},
         {"id": [1, 1, 2], "a": [1, 1, 2]},
         {"id", "a"},
-        [({"id": "2", "a": "2"}, None), (None, {"id": "1", "a": "1"})],
+        [(None, {"id": "1", "a": "1"}), ({"id": "2", "a": "2"}, None)],
     ),
     "one row of one value": (PLAIN, {"v": [0.0]}, {"v": [-0.0]}, {"v"}, [({"v": "0.0"}, {"v": "-0.0"})]),
     "nothing any more": (PLAIN, {"v": [1]}, {"v": pa.array([], pa.int64())}, set(), [({"v": "1"}, None)]),
