@@ -284,19 +284,33 @@ def test_files_of_several_shapes_raise_no_alarm(place: Place) -> None:
     assert place.in_files().findings == []
 
 
+def test_a_file_with_other_rows_than_its_record_says_is_named(place: Place) -> None:
+    path = place.file(KEYS[1])
+    table, footer = pq.read_table(path), pq.read_metadata(path).metadata
+    with pq.ParquetWriter(path, table.schema) as writer:
+        writer.write_table(table.set_column(2, "version", pa.array([7] * len(table), pa.int32())))
+        writer.add_key_value_metadata({key: value for key, value in footer.items() if key.startswith(b"etl_")})
+    [finding] = place.in_files().findings
+    assert (finding.kind, finding.partition) == ("corrupt", KEYS[1])
+    assert "the record in its footer says 50 rows" in finding.found
+
+
 def test_a_file_that_is_replaced_while_it_is_looked_at_is_no_finding(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = files._together
+    """Twice: between its record and the look at all files, and between its record and the look at it alone."""
+    real, versions = files._tallies, iter([8, 9])
 
     def overtaken(paths: Any) -> Any:
-        found = real(paths)
-        scope = Scope(DAYS.partitions[:1])
-        place.lake.replace(world.TABLE, scope, world.rows(scope, 9), Request("overtaking"))
-        return {path: tally._replace(fingerprint="of before") for path, tally in found.items()}
+        version = next(versions, None)
+        if version is not None:
+            place.lake.replace(world.TABLE, first, world.rows(first, version), Request("overtaking"))
+        return real(paths)
 
-    monkeypatch.setattr(files, "_together", overtaken)
+    first = Scope(DAYS.partitions[:1])
+    monkeypatch.setattr(files, "_tallies", overtaken)
     assert place.in_files().findings == []
+    assert next(versions, None) is None
 
 
 class Told:
