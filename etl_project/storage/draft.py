@@ -4,7 +4,7 @@ Belongs here: how a file is laid out (row groups, encodings, compression, footer
 lies and when it becomes the partition's file (`lake`, `parquet_write`).
 
 Rows are cut into groups of one size, whatever batches they arrive in, so that the same rows in the same order always
-make the same groups, and memory holds one of them.
+make the same file, and memory holds two of them: one being made and one being written.
 """
 
 from __future__ import annotations
