@@ -4,10 +4,10 @@ BIN := .venv/bin
 SETUP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test crash lint bench clean
+.PHONY: help setup demo dev test crash lint bench screenshots clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(SETUP)  ## a virtual environment in .venv with pinned dependencies
 
@@ -37,6 +37,9 @@ lint: $(SETUP)  ## format, lint, types, YAML, definitions
 
 bench: $(SETUP)  ## benchmarks: ratios against a floor measured in the same run
 	@$(BIN)/python benchmarks/drain.py
+
+screenshots: $(SETUP)  ## the README's pictures, from the demo in a real browser (needs chromium)
+	@$(BIN)/python -m etl_project_tests.browser.screenshots docs/pictures
 
 clean:  ## remove the virtual environment and caches; data/ stays
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
