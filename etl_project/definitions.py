@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import dagster as dg
@@ -11,7 +13,7 @@ from dagster._utils.warnings import disable_dagster_warnings
 from dagster.components.core.component_tree import ComponentTree
 from dagster_duckdb import DuckDBResource
 
-from etl_project import code_version, pipelines, settings
+from etl_project import code_version, settings
 from etl_project.assets import LAKE, WAREHOUSE
 from etl_project.delivery import settings as delivery_settings
 from etl_project.delivery.assets import delivery_definitions
@@ -83,8 +85,24 @@ def subscriptions() -> tuple[Subscription, ...]:
         )
 
 
+def pipelines() -> ModuleType:
+    """The package whose folders are the pipelines. Raises SettingsError where ETL_PIPELINES names none."""
+    name = settings.pipelines()
+    try:
+        package = import_module(name)
+        problem = "" if package.__file__ else f"it has no __init__.py in {next(iter(package.__path__))}"
+    except ImportError as error:
+        problem = str(error)
+    if problem:
+        raise settings.SettingsError(
+            f"ETL_PIPELINES={name!r} is no package of pipelines: {problem}; name one on the Python path, "
+            "like shop.pipelines."
+        )
+    return package
+
+
 def _tree() -> ComponentTree:
-    return ComponentTree.from_module(defs_module=pipelines, project_root=Path(__file__).parent.parent)
+    return ComponentTree.from_module(defs_module=pipelines(), project_root=Path(__file__).parent.parent)
 
 
 def _sources(tree: ComponentTree) -> list[tuple[Path, FileSource]]:

@@ -103,6 +103,11 @@ def start_date(environ: Mapping[str, str] | None = None) -> date:
     return _date(os.environ if environ is None else environ, "ETL_START_DATE", "2010-12-01")
 
 
+def pipelines(environ: Mapping[str, str] | None = None) -> str:
+    """The name of the package whose folders are the pipelines: one's own where this one is installed."""
+    return (os.environ if environ is None else environ).get("ETL_PIPELINES") or "etl_project.pipelines"
+
+
 def log_format(environ: Mapping[str, str] | None = None) -> Literal["text", "json"]:
     """How runs and commands log. On its own because it is needed before anything can be logged."""
     text = (os.environ if environ is None else environ).get("ETL_LOG_FORMAT") or "text"

@@ -69,10 +69,20 @@ def stored(wheel: Installation) -> dict[str, Any]:
         }
 
 
-def test_a_source_made_where_the_package_is_installed_needs_to_be_told_where(wheel: Installation) -> None:
-    sample = wheel.folder.parent / "refunds_2025-03-03.csv"
+def test_sources_of_ones_own_live_in_ones_own_package(wheel: Installation, tmp_path: Path) -> None:
+    sample = tmp_path / "refunds_2025-03-03.csv"
     sample.write_text("id,amount\n1,2.50\n2,3.50\n")
     refused = wheel.etl("new-source", "refunds", "--from", str(sample))
     assert refused.returncode == 2 and "say --to FOLDER" in refused.stderr
-    made = wheel.etl("new-source", "refunds", "--from", str(sample), "--to", str(wheel.folder / "defs"))
-    assert made.returncode == 0 and (wheel.folder / "defs" / "refunds" / "defs.yaml").is_file(), made.stderr
+    mine = tmp_path / "mine"
+    (mine / "shop" / "pipelines").mkdir(parents=True)
+    (mine / "shop" / "pipelines" / "__init__.py").touch()
+    shop = Installation(wheel.packages, mine)
+    own = {"ETL_PIPELINES": "shop.pipelines"}
+    made = shop.etl("new-source", "refunds", "--from", str(sample), "--to", "shop/pipelines", **own)
+    assert made.returncode == 0, made.stderr
+    drop = mine / "data" / "incoming" / "refunds"
+    drop.mkdir(parents=True)
+    sample.rename(drop / sample.name)
+    drained = shop.etl("drain", **own)
+    assert drained.returncode == 0 and "1 runs, 0 failed" in drained.stdout, drained.stdout + drained.stderr

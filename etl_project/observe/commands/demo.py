@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from datetime import date
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from etl_project.demo import run as demo_run
+from etl_project.failures import Permanent
 from etl_project.kafka import extra
 from etl_project.kafka import settings as kafka_settings
 from etl_project.observe.commands.common import console, deployment, show_run
@@ -29,11 +31,26 @@ def demo(
     if kafka is not None:
         extra.require()
     with deployment() as opened:
+        refuse_other_pipelines(opened.project)
         outcome = demo_run.demo(
             opened, delivery(opened.project, kafka), lambda text: console.print(f"[bold]•[/] {escape(text)}"), show_run
         )
     show_outcome(outcome)
     raise typer.Exit(0 if outcome.proven else 1)
+
+
+class NotTheSample(Permanent):
+    """The demo's own pipelines are not there. Nothing was written."""
+
+
+def refuse_other_pipelines(project: Project) -> None:
+    """The sample files are for the sample's sources. Raises NotTheSample where one is missing."""
+    missing = sorted({"orders", "payments"} - {spec.name for spec in project.sources})
+    if missing:
+        raise NotTheSample(
+            f"the demo needs its own pipelines, and {', '.join(missing)} is not among yours: run it without "
+            "ETL_PIPELINES, in a data folder of its own (ETL_DATA_DIR)."
+        )
 
 
 def delivery(project: Project, bootstrap: str | None) -> demo_run.Payments:
@@ -66,7 +83,7 @@ def show_outcome(outcome: demo_run.Outcome) -> None:
     for command, shows in (
         (f"{etl_command} status", "what is committed, failed, missing"),
         (f"{etl_command} quarantine list", "the refused files, and why"),
-        ("make dev", "the same data in the Dagster UI"),
+        *([("make dev", "the same data in the Dagster UI")] if Path("Makefile").exists() else []),
     ):
         console.print(f"Next:  [bold]{command:32}[/] {shows}", highlight=False)
 

@@ -27,10 +27,10 @@ def new_source(
 ) -> None:
     """Write the two files of a source, guessed from a sample file, and say what to review. Nothing is overwritten."""
     # Both import Dagster, which takes a second: only this command pays for it.
-    from etl_project.definitions import load_project  # noqa: PLC0415
+    from etl_project.definitions import load_project, pipelines  # noqa: PLC0415
     from etl_project.new_source import make  # noqa: PLC0415
 
-    target = folder or pipelines_folder()
+    target = folder or writable(Path(next(iter(pipelines().__path__))))
     project, _ = load_project()
     made = make(name, sample, target, taken=[node.asset for node in project.nodes])
     console.print(f"[bold]{escape(str(made.folder))}[/] is written: defs.yaml, contract.sql")
@@ -42,14 +42,11 @@ def new_source(
     console.print(f"Next: drop the files into {escape(str(drop))}, then `etl drain`", highlight=False)
 
 
-def pipelines_folder() -> Path:
-    """The pipelines folder of a checkout. Raises NowhereToWrite where the package is installed."""
-    from etl_project import pipelines  # noqa: PLC0415
-
-    folder = Path(pipelines.__file__).parent
-    if (folder.parent.parent / "pyproject.toml").is_file():
-        return folder
+def writable(pipelines: Path) -> Path:
+    """The folder of the pipelines. Raises NowhereToWrite where it is installed."""
+    if not {"site-packages", "dist-packages"} & set(pipelines.parts):
+        return pipelines
     raise NowhereToWrite(
-        f"etl_project is installed in {folder.parent}, where the next update would remove your source: say "
-        "--to FOLDER, with the folder of your own project that holds its Dagster components (its defs folder)."
+        f"the pipelines are installed in {pipelines}, where the next update would remove your source: say --to FOLDER "
+        "with the folder of a package of your own, and name that package in ETL_PIPELINES, like shop.pipelines."
     )
