@@ -32,7 +32,10 @@ def test_a_package_that_cannot_be_used_is_one_clear_line(
     assert len(str(refused.value).splitlines()) == 1
 
 
-def test_the_demo_does_not_drop_its_files_among_the_pipelines_of_somebody_else() -> None:
+def test_the_demo_does_not_drop_its_files_among_the_pipelines_of_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
     with pytest.raises(NotTheSample, match="orders, payments is not among yours"):
         refuse_other_pipelines(Project(settings.load(), (), ()))
 
