@@ -63,6 +63,11 @@ def show(done: whole.Verified) -> None:
         _say(f"[bold]{kind}[/]: {escape(ADVICE[kind])}")
     if done.unchecked:
         _say(f"[yellow]not checked[/], because nothing here looks into their stores: {', '.join(done.unchecked)}")
+    if done.counted:
+        _say(
+            f"[yellow]counted only[/]: {done.counted:,} partitions were committed with an earlier kind of fingerprint; "
+            "their rows were counted, not compared. The next commit of each can be compared."
+        )
     repaired = sum(finding.repaired for finding in done.findings)
     _say(
         f"{len(done.assets)} assets, {done.partitions:,} committed partitions, {done.rows:,} rows: "

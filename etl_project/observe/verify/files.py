@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from etl_project.observe.verify.findings import Finding, Looked, Window, said
+from etl_project.observe.verify.findings import Finding, Looked, Window, differs, said
 from etl_project.observe.verify.targets import Stored
 from etl_project.storage import fingerprint, lake
 from etl_project.storage.base import Commit
@@ -40,7 +40,7 @@ def look(store: ParquetStore, target: Stored, window: Window) -> Looked:
         portion = {key: files[key] for key in keys[first : first + FILES_A_QUERY]}
         there = _together(list(portion.values()))
         for key, path in portion.items():
-            if there is None or there.get(str(path), EMPTY).fingerprint != records[key].fingerprint:
+            if there is None or differs(records[key], there.get(str(path), EMPTY)):
                 looked.findings += _alone(target, key, path)
     looked.commits |= records
     looked.rows = sum(record.rows for record in records.values())
@@ -96,7 +96,7 @@ def _alone(target: Stored, key: str | None, path: Path) -> list[Finding]:
         return []
     except _UNREADABLE as error:
         return [Finding("corrupt", target.asset, key, str(path), f"cannot be read: {_line(error)}")]
-    if record is None or there.fingerprint == record.fingerprint:
+    if record is None or not differs(record, there):
         return []
     told = f"{there.rows} rows, {there.fingerprint}; the record in its footer says {said(record)}"
     return [Finding("corrupt", target.asset, key, str(path), told)]

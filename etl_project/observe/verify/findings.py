@@ -11,7 +11,9 @@ from datetime import date
 from typing import Literal
 
 from etl_project.failures import Permanent
+from etl_project.storage import fingerprint
 from etl_project.storage.base import Commit
+from etl_project.storage.survey import Tally
 
 Kind = Literal["edited", "missing", "corrupt", "uncommitted", "unknown to Dagster", "not committed", "corrupt archive"]
 
@@ -79,6 +81,18 @@ class Looked:
     commits: dict[str | None, Commit] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     rows: int = 0
+
+
+def is_comparable(commit: Commit) -> bool:
+    """Whether the record's fingerprint is of the version that is taken now."""
+    return commit.fingerprint.partition(":")[0] == fingerprint.VERSION
+
+
+def differs(commit: Commit, there: Tally) -> bool:
+    """Whether what is there is not what was committed; of a record of an earlier version, the rows are all to go by."""
+    if is_comparable(commit):
+        return there.fingerprint != commit.fingerprint
+    return there.rows != commit.rows
 
 
 def said(commit: Commit) -> str:

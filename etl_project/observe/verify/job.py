@@ -74,7 +74,12 @@ def result(asset: str, done: whole.Verified, *, open_before: bool = False) -> dg
         check_name=CHECK,
         passed=done.sound and not open_before,
         description="\n".join([*lines, *_in_words(done.findings)]) or None,
-        metadata={"partitions": done.partitions, "rows": done.rows, "findings": len(done.findings)},
+        metadata={
+            "partitions": done.partitions,
+            "counted only": done.counted,
+            "rows": done.rows,
+            "findings": len(done.findings),
+        },
     )
 
 

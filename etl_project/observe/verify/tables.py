@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import duckdb
 
-from etl_project.observe.verify.findings import Finding, Looked, Window, said
+from etl_project.observe.verify.findings import Finding, Looked, Window, differs, said
 from etl_project.observe.verify.targets import Stored
 from etl_project.storage import commits, survey, verdict
 from etl_project.storage.base import Commit, Scope, StoreBusy, StoreUnavailable, WriteRefused
@@ -125,7 +125,7 @@ class _Table(NamedTuple):
             wrong = {
                 n: found.get(n, EMPTY) if not left_out else first
                 for n, first in wrong.items()
-                if found.get(n, EMPTY).fingerprint != records[scope.partitions[n].key].fingerprint
+                if differs(records[scope.partitions[n].key], found.get(n, EMPTY))
             }
             if not wrong:
                 return

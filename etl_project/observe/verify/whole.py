@@ -10,7 +10,7 @@ from typing import Any, cast
 import dagster as dg
 
 from etl_project.observe.verify import archived, files, history, tables
-from etl_project.observe.verify.findings import Finding, Looked, Window
+from etl_project.observe.verify.findings import Finding, Looked, Window, is_comparable
 from etl_project.observe.verify.targets import Stored
 from etl_project.storage.duckdb import DuckDBStore
 from etl_project.storage.parquet import ParquetStore
@@ -26,11 +26,16 @@ class Deep:
 
 @dataclass
 class Verified:
-    """What was looked at, everything that is wrong, and the assets whose stores nobody here can look into."""
+    """What was looked at, everything that is wrong, and what could not be compared.
+
+    `unchecked` are assets whose stores nobody here can look into, `counted` partitions of which only the rows were
+    counted: their fingerprints are of an earlier version.
+    """
 
     assets: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
     partitions: int = 0
+    counted: int = 0
     rows: int = 0
     findings: list[Finding] = field(default_factory=list)
 
@@ -66,6 +71,7 @@ def verify(
         looked, found = _one(instance, target, window, repair)
         done.assets.append(target.asset)
         done.partitions += len(looked.commits)
+        done.counted += sum(not is_comparable(commit) for commit in looked.commits.values())
         done.rows += looked.rows
         done.findings += found
     if deep is not None:

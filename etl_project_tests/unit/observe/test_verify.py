@@ -159,6 +159,15 @@ def test_a_column_with_a_default_is_content_only_where_the_data_brought_it(place
     assert kinds(place.in_tables(table)) == [("edited", KEYS[1])]
 
 
+def test_commits_with_an_earlier_kind_of_fingerprint_are_counted_and_said_to_be(told: Told) -> None:
+    told.place.edit("update etl_commits set fingerprint = '0:50:abc'")
+    told.verify(repair=True)
+    done = whole.verify(told.instance, [told.target])
+    assert (done.findings, done.counted, done.partitions) == ([], 5, 5)
+    told.place.edit("delete from orders where n = 3 and batch_date = ?", KEYS[2])
+    assert [(f.kind, f.partition) for f in told.verify()] == [("edited", KEYS[2])]
+
+
 @pytest.mark.parametrize("kind", ["static", "hourly", "whole"])
 def test_partitions_of_other_kinds_are_verified_alike(place: Place, kind: str) -> None:
     table = Table("t", "t", partition_column="p")
