@@ -303,27 +303,28 @@ def test_a_rebalance_in_the_middle_of_a_batch_loses_nothing(three: Topic, tmp_pa
     """The first member holds a batch it has not written when a second one joins, and takes over a part."""
     for partition in range(3):
         three.send(things(partition * 2000, 2000), partition)
-    stop = threading.Event()
     joined = threading.Event()
     tallies: list[Tally] = []
 
-    def member(seconds: float) -> None:
+    def member(seconds: float) -> tuple[threading.Thread, threading.Event]:
+        stop = threading.Event()
         asked = subscription(three.name, batch_seconds=seconds, batch_messages=10**6)
         watch = Watch(stop=stop.is_set, tell=lambda _: joined.set())
-        tallies.append(land(asked, three.broker, configured(tmp_path), watch=watch))
+        settings = configured(tmp_path)
+        thread = threading.Thread(target=lambda: tallies.append(land(asked, three.broker, settings, watch=watch)))
+        thread.start()
+        return thread, stop
 
-    slow = threading.Thread(target=member, args=(60,))
-    slow.start()
+    slow = member(60)
     time.sleep(2)
-    quick = threading.Thread(target=member, args=(0.2,))
-    quick.start()
+    quick = member(0.2)
     assert joined.wait(30)
     for partition in range(3):
         three.send(things(10_000 + partition * 2000, 2000), partition)
     time.sleep(1.5)
-    stop.set()
-    slow.join(30)
-    quick.join(30)
+    for thread, stop in (slow, quick):
+        stop.set()
+        thread.join(30)
     tallies.append(drained(three, tmp_path))
     assert ids_by_coordinates(tmp_path).keys() == {(p, o) for p in range(3) for o in range(4000)}
     assert sum(tally.landed for tally in tallies) == 12_000, "what the first member held was dropped, not landed too"
