@@ -24,7 +24,7 @@ from etl_project.storage.sql import Binds, quote, unique
 SHOWN_LETTERS = 40
 SHOWN_COLUMNS = 25
 
-_MARKS = re.compile(r"([\\`*\[\]<>|~$&#!]|\b_|_\b)")
+_MARKS = re.compile(r"([\\`*\[\]<>|~$&#!]|(?<![^\W_])_|_(?![^\W_]))")
 _BLANKS = re.compile(r"\s+")
 
 
