@@ -25,6 +25,8 @@ from etl_project.storage import atomic
 
 STAGING = ".landing"
 """The hidden folder in which files are written, beside those that are finished."""
+NO_END = 2**63
+"""Beyond every offset."""
 _ABANDONED_SECONDS = 3600.0
 _ROW_BYTES = 33  # What Python adds to the bytes of a row; without it, small messages would take more than they say.
 
@@ -37,10 +39,16 @@ class File(NamedTuple):
 
 
 class PartitionBatch:
-    """The messages of one partition since `first`, the position at which the batch begins."""
+    """The messages of one partition since `first`, the position at which the batch begins.
 
-    def __init__(self, topic: str, partition: int, first: int, reader: Reader, longest_row: int) -> None:
+    It should not grow beyond the offset `until`: a batch with this end has landed before, and gets the same name again.
+    """
+
+    def __init__(
+        self, topic: str, partition: int, first: int, reader: Reader, longest_row: int, until: int = NO_END
+    ) -> None:
         self.partition = partition
+        self.until = until
         self._topic, self._first = topic, first
         self._reader = reader
         self._longest_row = longest_row

@@ -23,7 +23,7 @@ from etl_project.kafka import batch, losses, offsets
 from etl_project.kafka.batch import PartitionBatch
 from etl_project.kafka.broker import Refused, Unreachable, consumer, failure, is_permanent, is_rebalance
 from etl_project.kafka.decode import Decoder, Reader, json_object
-from etl_project.kafka.format import Span
+from etl_project.kafka.format import Named, Span
 from etl_project.kafka.settings import Broker
 from etl_project.kafka.subscription import Subscription
 from etl_project.settings import Settings
@@ -115,6 +115,7 @@ class Landing:
         self._began: float | None = None  # When the batch got its first message.
         self._taken = 0
         self._typical_bytes = _FIRST_GUESS_BYTES
+        self._landed: list[Named] = []  # What lies on the disk although its offsets were not committed.
         self._ends: dict[int, int] = {}  # Where each partition ended when it was assigned, until that is reached.
         self._assigned = False
         self._unreachable_since: float | None = None
@@ -147,8 +148,8 @@ class Landing:
             left = None if bounds.max_messages is None else bounds.max_messages - self._taken
             self._take(self._room(left))
             if self._is_full():
-                self._land()
-        self._land()
+                self._land_all()
+        self._land_all()
 
     def _reached(self, bounds: Bounds, started: float) -> bool:
         if bounds.max_messages is not None and self._taken >= bounds.max_messages:
@@ -195,6 +196,9 @@ class Landing:
                 self._on_event(error, message.partition())
                 continue
             one = self._batches.get(message.partition())
+            if one is not None and message.offset() > one.until:
+                self._land([one])
+                one = self._batches.get(message.partition())
             if one is not None:
                 # A negative type of timestamp is none at all.
                 kind, timestamp_ms = message.timestamp()
@@ -219,10 +223,13 @@ class Landing:
             if partition in self._batches and self._batches[partition].next_offset >= end:
                 del self._ends[partition]
 
-    def _land(self) -> None:
-        """Write the files of the batch, then commit its offsets, then begin the next one."""
-        done = [one for one in self._batches.values() if one.span is not None]
+    def _land_all(self) -> None:
+        self._land(list(self._batches.values()))
         self._began = None
+
+    def _land(self, which: list[PartitionBatch]) -> None:
+        """Write the files of these batches, then commit their offsets, then begin the next ones."""
+        done = [one for one in which if one.span is not None]
         if not done:
             return
         files = [file for one in done for file in one.files(self._incoming, self._dead_letters)]
@@ -275,7 +282,10 @@ class Landing:
             if one.error is not None:
                 raise KafkaException(one.error)
         self.tally.lag.clear()
+        self._landed = [*offsets.found(self._settings, self._subscription.source.name)]
         starts = {one.partition: self._start(one) for one in committed}
+        # Only what begins where we begin, or later, can be landed again.
+        self._landed = [named for named in self._landed if named.span.first >= starts.get(named.span.partition, 0)]
         client.assign([self._at(partition, first) for partition, first in starts.items()])
         self._batches = {partition: self._new_batch(partition, first) for partition, first in starts.items()}
         self._assigned = True
@@ -304,8 +314,7 @@ class Landing:
 
     def _after_landed(self, partition: int) -> int | None:
         """Where the landed files end, for a group without offsets: new, or forgotten by the broker."""
-        names = offsets.found(self._settings, self._subscription.source.name)
-        chain = offsets.chains(names, self._subscription.topic).get(partition)
+        chain = offsets.chains(self._landed, self._subscription.topic).get(partition)
         return None if chain is None else chain.last + 1
 
     def _refuse_other_topic(self, partition: int, known: int, high: int) -> NoReturn:
@@ -337,7 +346,7 @@ class Landing:
 
     def _begin_again(self) -> None:
         """Offsets went away while they were being consumed: land what came, then look where every partition begins."""
-        self._land()
+        self._land_all()
         self._on_assign(self._consumer, [self._at(partition) for partition in self._batches])
 
     def _on_error(self, error: KafkaError) -> None:
@@ -390,8 +399,12 @@ class Landing:
         return Reader(self._subscription, partitions.now().date(), self._decoder)
 
     def _new_batch(self, partition: int, first: int) -> PartitionBatch:
+        """A batch from `first` on. One that began there before and was not committed, gets the same end: then it has
+        the same name and the same bytes, and nothing tells that it was landed twice."""
+        topic = self._subscription.topic
+        ends = [span.last for _, span in self._landed if span[:3] == (topic, partition, first)]
         longest = self._subscription.source.max_line_bytes
-        return PartitionBatch(self._subscription.topic, partition, first, self._reader, longest)
+        return PartitionBatch(topic, partition, first, self._reader, longest, min(ends, default=batch.NO_END))
 
     def _at(self, partition: int, offset: int | None = None) -> TopicPartition:
         where = (self._subscription.topic, partition)

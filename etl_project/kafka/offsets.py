@@ -30,11 +30,13 @@ def found(settings: Settings, source: str) -> Iterator[Named]:
 
     A file that is being moved may be passed over or come twice. No file is opened.
     """
-    roots = (settings.incoming, settings.archive, settings.quarantine, settings.dead_letters)
-    for root in roots:
-        # The archive keeps the versions of a file in a folder of the file's name, so folders count like files.
+    for root in (settings.incoming, settings.archive, settings.quarantine, settings.dead_letters):
         for _, folders, files in os.walk(root / source):
-            yield from (named for named in map(landed.parse, [*folders, *files]) if named is not None)
+            # The archive keeps the versions of a file in a folder of the file's name: there is no need to look inside.
+            kept = {folder: named for folder in folders if (named := landed.parse(folder)) is not None}
+            folders[:] = [folder for folder in folders if folder not in kept]
+            yield from kept.values()
+            yield from (named for named in map(landed.parse, files) if named is not None)
 
 
 def chains(names: Iterable[Named], topic: str) -> dict[int, Chain]:

@@ -92,6 +92,24 @@ def test_a_range_that_is_landed_again_is_the_same_file(one: Topic, tmp_path: Pat
     assert {path.name: path.read_bytes() for path in (tmp_path / "incoming" / "things").glob("*.jsonl")} == first
 
 
+def test_a_batch_that_was_landed_but_not_committed_is_landed_again_with_the_same_end(
+    three: Topic, tmp_path: Path
+) -> None:
+    """Otherwise a day in it could come a second time under another name, and be refused as a copy of the first."""
+    times = [FIRST_MS + number * DAY_MS // 50 for number in range(100)]
+    for partition in range(3):
+        three.send(things(partition * 1000, 100), partition, times)
+    drained(three, tmp_path)
+    first = {path.name: path.read_bytes() for path in (tmp_path / "incoming" / "things").glob("*.jsonl")}
+    for partition in range(3):
+        three.send(things(partition * 1000 + 100, 100), partition, [time + DAY_MS for time in times])
+    drained(three, tmp_path, group="has committed nothing")
+    second = {path.name: path.read_bytes() for path in (tmp_path / "incoming" / "things").glob("*.jsonl")}
+    assert first.items() <= second.items()
+    assert set(coordinates(tmp_path).values()) == {1}
+    assert len(coordinates(tmp_path)) == 600
+
+
 def test_a_batch_over_midnight_lands_two_days_under_one_range(one: Topic, tmp_path: Path) -> None:
     one.send(things(0, 100), timestamps=[FIRST_MS + DAY_MS - 50 + n for n in range(100)])
     drained(one, tmp_path)
