@@ -31,15 +31,19 @@ _BLANKS = re.compile(r"\s+")
 def previews(store: Store, table: Table, scope: Scope, count: int) -> dict[str | None, str]:
     """Up to `count` rows of each partition as Markdown; a partition without rows is left out.
 
-    Raises what reading the table raises: ReadRefused (retrying does not help), StoreBusy (it does).
+    A partition column that only repeats the partition's key is left out, too. Raises what reading the table raises:
+    ReadRefused (retrying does not help), StoreBusy (it does).
     """
     rows = store.arrow(first_rows(store, table, scope, count))
-    *names, position = rows.column_names
-    lines: dict[int, list[Sequence[str | None]]] = defaultdict(list)
-    columns = [rows.column(name).to_pylist() for name in names]
-    for number, *values in zip(rows.column(position).to_pylist(), *columns, strict=True):
-        lines[number].append(values)
-    return {scope.partitions[number].key: markdown(names, found) for number, found in sorted(lines.items())}
+    keys = [scope.partitions[number].key for number in rows.column(rows.num_columns - 1).to_pylist()]
+    rows = rows.select(range(rows.num_columns - 1))
+    column = table.partition_column
+    if column in rows.column_names and rows.num_columns > 1 and rows.column(column).to_pylist() == keys:
+        rows = rows.drop_columns([column])
+    found: dict[str | None, list[Sequence[str | None]]] = defaultdict(list)
+    for key, *values in zip(keys, *(column.to_pylist() for column in rows.columns), strict=True):
+        found[key].append(values)
+    return {key: markdown(rows.column_names, values) for key, values in found.items()}
 
 
 def wanted(metadata: Mapping[str, object], default: int) -> int:

@@ -7,6 +7,7 @@ it should have been, so that the pictures show a project as it looks on most day
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -27,6 +28,7 @@ SETTLED_MS = 1000
 def main(folder: Path) -> None:
     """Write all pictures into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    os.environ["ETL_START_DATE"] = str(sample.FIRST)  # So that the days of the demo are more than a thin line.
     with tempfile.TemporaryDirectory(prefix="etl-pictures-") as scratch:
         place = Place(Path(scratch) / "data")
         demo(place)
@@ -52,11 +54,11 @@ def take_all(ui: Pages, picture: Callable[..., None]) -> None:
     ui.narrow_navigation()
     ui.lineage(["orders", "payments"], ASSETS)
     picture("lineage")
-    ui.asset("orders")
-    picture("asset")
-    ui.partition("orders", DAY)
-    ui.sees_metadata("preview", "NOTEBOOK")
-    picture("partition", 1150)
+    ui.asset("daily_report")
+    picture("asset", 790)
+    ui.partition("daily_sales", DAY)
+    ui.sees_metadata("preview", "POST")
+    picture("partition", 1080)
     ui.partition("daily_report", DAY)
     ui.sees_picture("chart of the day")
     picture("chart")
