@@ -7,6 +7,7 @@ reading the last commit records, with nothing made of them. `--days`, `--files` 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import tempfile
 import time
@@ -40,6 +41,7 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         project = make(Path(folder), chosen.days)
+        gc.freeze()  # As the project does once it is loaded.
         with dg.DagsterInstance.ephemeral() as instance:
 
             def tick() -> None:

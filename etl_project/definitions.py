@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -141,4 +142,8 @@ def default_resources(configured: settings.Settings) -> dict[str, Any]:
 @dg.definitions
 def defs() -> dg.Definitions:
     """What `dagster dev` and the run workers load."""
-    return build_defs()
+    loaded = build_defs()
+    # Definitions live as long as the process. Left to the collector, it walks through all of them again and again while
+    # a tick looks at tens of thousands of commits: a third of the tick.
+    gc.freeze()
+    return loaded
