@@ -38,11 +38,9 @@ def test_the_demo_proves_itself_in_an_empty_folder(wheel: Installation) -> None:
     first = wheel.etl("demo")
     assert first.returncode == 0 and "fingerprints identical" in first.stdout, first.stdout + first.stderr
     assert [path.name for path in wheel.folder.iterdir()] == ["data"], "Dagster's history is under the data folder too"
-    before = stored(wheel)
-    assert before["payments"] == len(payments.messages()), "late and repeated messages included, each once"
-    assert before["invoices"] == {"settled", "no payment", "no invoice", "other amount", "other currency"}
-    drained = wheel.etl("drain")
-    assert drained.returncode == 0 and drained.stdout.strip().endswith("0 runs, 0 failed, 0 files refused")
+    left = stored(wheel)
+    assert left["payments"] == len(payments.messages()), "late and repeated messages included, each once"
+    assert left["invoices"] == {"settled", "no payment", "no invoice", "other amount", "other currency"}
     status = wheel.etl("status", "--json")
     assert {asset["stale"] for asset in json.loads(status.stdout)["assets"]} == {0}
 
