@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from etl_project import faults, partitions
+from etl_project.failures import Transient
 from etl_project.kafka import format as landed
 from etl_project.kafka.decode import Poison, Reader
 from etl_project.kafka.format import Headers, RowFormat, Span
@@ -29,6 +30,10 @@ NO_END = 2**63
 """Beyond every offset."""
 _ABANDONED_SECONDS = 3600.0
 _ROW_BYTES = 33  # What Python adds to the bytes of a row; without it, small messages would take more than they say.
+
+
+class CannotWrite(Transient):
+    """The system is in the way (full disk, permission). No offset was committed: what is missing is consumed again."""
 
 
 class File(NamedTuple):
@@ -107,12 +112,12 @@ class PartitionBatch:
 def write(files: Iterable[File]) -> int:
     """Make every file durable under its name; their size in bytes. A file that is there already is replaced.
 
-    Raises OSError with all temporary files removed; some files may have been renamed, which is harmless.
+    Raises CannotWrite (retrying helps) with all temporary files removed; some files may be in place, which is harmless.
     """
-    faults.reach("kafka.before_write")
     staged: list[tuple[Path, Path]] = []
     size = 0
     try:
+        faults.reach("kafka.before_write")
         for file in files:
             atomic.make_folder(file.path.parent / STAGING)
             temporary = atomic.temporary_sibling(file.path.parent / STAGING / file.path.name)
@@ -122,13 +127,15 @@ def write(files: Iterable[File]) -> int:
             if at:
                 faults.reach("kafka.between_renames")
             os.rename(temporary, path)
-    except BaseException:
+        for folder in {path.parent for _, path in staged}:
+            atomic.sync_folder(folder)
+        faults.reach("kafka.after_rename")
+    except OSError as error:
+        advice = "free some space, or let this user write there; nothing is lost, the messages are consumed again"
+        raise CannotWrite(f"landing {error.filename or 'messages'}: {error.strerror or error}; {advice}.") from error
+    finally:
         for temporary, _ in staged:
             temporary.unlink(missing_ok=True)
-        raise
-    for folder in {path.parent for _, path in staged}:
-        atomic.sync_folder(folder)
-    faults.reach("kafka.after_rename")
     return size
 
 

@@ -54,6 +54,16 @@ def chains(names: Iterable[Named], topic: str) -> dict[int, Chain]:
     }
 
 
+def ends_from(names: Iterable[Named], topic: str, starts: Mapping[int, int]) -> dict[tuple[int, int], int]:
+    """Where the ranges end that begin at or after these offsets: (partition, first offset) to the smallest last one."""
+    ends: dict[tuple[int, int], int] = {}
+    for _, span in names:
+        if span.topic == topic and span.partition in starts and span.first >= starts[span.partition]:
+            at = span.partition, span.first
+            ends[at] = min(span.last, ends.get(at, span.last))
+    return ends
+
+
 def problems(known: Mapping[int, Chain], committed: Mapping[int, int]) -> list[str]:
     """Everything that keeps this from being all the messages of the topic, in words; nothing when all is well.
 
