@@ -26,7 +26,7 @@ from etl_project.storage.survey import EMPTY, Rows
 LOOKED_INTO = 3
 """Of so many partitions of one write the rows are compared; the others are only named."""
 TOO_MANY = f"those of the first {LOOKED_INTO} partitions of the same write were"
-SAMPLED_ROWS = 250_000
+SAMPLED_ROWS = 100_000
 EXAMPLES = 5
 
 _CONTENT, _WHO, _ORDER, _AGAIN, _PLACE, _NUMBER = (quote(f"etl {n}") for n in range(6))
@@ -97,7 +97,7 @@ def compare(
     parts = max(before.rows, after.rows) // SAMPLED_ROWS + 1
     with _left_over(connection, old, new, identity, parts) as both:
         telling = [c.name for c in old.columns if c.value != old.place]  # The partition is known.
-        columns, examples = _paired(connection, both, telling or [c.name for c in old.columns], identity)
+        columns, examples = _paired(connection, both, telling or [c.name for c in old.columns], identity or [])
     note = f"compared one in {parts} rows" if parts > 1 else None
     return tuple(columns or (moved if before.rows == after.rows else [])), examples, note
 
@@ -169,8 +169,11 @@ def _left_over(
 ) -> Iterator[tuple[str, str]]:
     """Two tables of the rows that the other side lacks, values as text, numbered within their identity."""
     sides = unique("etl_old"), unique("etl_new")
-    for name, rows in zip(sides, (old, new), strict=True):
-        _stage(connection, name, rows, identity, parts)
+    for number, (name, rows) in enumerate(zip(sides, (old, new), strict=True)):
+        chosen = [c for c in rows.columns if c.name in (identity or ())]
+        # Rows that cannot be told apart have no partner: each side has a number of its own then.
+        who = fingerprint.row_hash(chosen) if identity is not None else f"{number}::UBIGINT"
+        _stage(connection, name, rows, who, fingerprint.row_hash(chosen or rows.columns), parts)
     try:
         for one, other in (sides, sides[::-1]):
             connection.execute(
@@ -184,20 +187,16 @@ def _left_over(
             connection.execute(f"DROP TABLE IF EXISTS {name}_left")
 
 
-def _stage(
-    connection: duckdb.DuckDBPyConnection, name: str, rows: Rows, identity: Sequence[str] | None, parts: int
-) -> None:
+def _stage(connection: duckdb.DuckDBPyConnection, name: str, rows: Rows, who: str, part: str, parts: int) -> None:
     """Texts and hashes are taken before anything is sorted: sorting makes one zero of both."""
     binds = Binds()
-    chosen = [c for c in rows.columns if identity is not None and c.name in identity]
-    content, who = fingerprint.row_hash(rows.columns), fingerprint.row_hash(chosen if identity else rows.columns)
+    content = fingerprint.row_hash(rows.columns)
     texts = ", ".join(f"({c.value})::VARCHAR AS {quote(c.name)}" for c in rows.columns)
     order = ", ".join(f"({c.value})" for c in rows.columns)
     inside = rows.where(binds) or "WHERE true"
     connection.execute(
         f"CREATE TEMP TABLE {name} AS WITH taken AS MATERIALIZED (SELECT {texts}, {content} AS {_CONTENT}, "
-        f"{who if identity else 0} AS {_WHO}, row({order}) AS {_ORDER} "
-        f"FROM {rows.relation} {inside} AND ({who}) % {parts} = 0) "
+        f"{who} AS {_WHO}, row({order}) AS {_ORDER} FROM {rows.relation} {inside} AND ({part}) % {parts} = 0) "
         f"SELECT * EXCLUDE ({_ORDER}), row_number() OVER (PARTITION BY {_CONTENT}) AS {_AGAIN}, "
         f"row_number() OVER (ORDER BY {_ORDER}) AS {_PLACE} FROM taken",
         binds.values or None,
@@ -205,11 +204,10 @@ def _stage(
 
 
 def _paired(
-    connection: duckdb.DuckDBPyConnection, both: tuple[str, str], names: Sequence[str], identity: Sequence[str] | None
+    connection: duckdb.DuckDBPyConnection, both: tuple[str, str], names: Sequence[str], identity: Sequence[str]
 ) -> tuple[list[str], tuple[Example, ...]]:
     """The columns in which paired rows differ, and examples: paired rows first, then rows of one side only."""
-    on = "false" if identity is None else f"o.{_WHO} = n.{_WHO} AND o.{_NUMBER} = n.{_NUMBER}"
-    joined = f"FROM {both[0]} o FULL JOIN {both[1]} n ON {on}"
+    joined = f"FROM {both[0]} o FULL JOIN {both[1]} n ON o.{_WHO} = n.{_WHO} AND o.{_NUMBER} = n.{_NUMBER}"
     pair = f"o.{_CONTENT} IS NOT NULL AND n.{_CONTENT} IS NOT NULL"
     differs = ", ".join(
         f"coalesce(bool_or(o.{quote(name)} IS DISTINCT FROM n.{quote(name)}) FILTER ({pair}), false)" for name in names
@@ -225,9 +223,9 @@ def _paired(
     return columns, tuple(_example(shown, row) for row in rows)
 
 
-def _chosen(names: Sequence[str], columns: Sequence[str], identity: Sequence[str] | None) -> list[str]:
+def _chosen(names: Sequence[str], columns: Sequence[str], identity: Sequence[str]) -> list[str]:
     """The columns that an example shows: those that differ and those that say which row it is, in table order."""
-    wanted = [name for name in [*columns, *(identity or ())] if name in names] if columns else names
+    wanted = [name for name in [*columns, *identity] if name in names] if columns else names
     chosen = set(wanted[:_SHOWN_COLUMNS])
     return [name for name in names if name in chosen]
 
