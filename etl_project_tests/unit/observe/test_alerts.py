@@ -65,6 +65,15 @@ def sensor(place: Place) -> Iterator[Sensor]:
         yield Sensor(opened)
 
 
+def asked_by_hand(instance: dg.DagsterInstance, asset: str) -> bool:
+    """The check as a person runs it from the UI."""
+    check = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey(asset), CHECK))
+    jobs = dg.Definitions(jobs=[dg.define_asset_job("by_hand", selection=check)])
+    job = dg.Definitions.merge(build_defs(), jobs).resolve_job_def("by_hand")
+    [evaluation] = job.execute_in_process(instance=instance).get_asset_check_evaluations()
+    return evaluation.passed
+
+
 def warnings(capfd: pytest.CaptureFixture[str]) -> list[str]:
     return [line for line in capfd.readouterr().err.splitlines() if "WARNING" in line and "alert: " in line]
 
@@ -133,6 +142,7 @@ def test_a_day_whose_last_attempt_failed_is_logged_once_and_turns_its_assets_red
     [told] = [event for event in sensor.events if event.asset_key == dg.AssetKey("orders")]
     assert str(DAY) in str(told.description) and isinstance(told, dg.AssetCheckEvaluation) and told.check_name == CHECK
     assert sensor.tick() == {}, "nothing has changed"
+    assert asked_by_hand(sensor.instance, "orders") is False and asked_by_hand(sensor.instance, "payments") is True
     lines = warnings(capfd)
     assert lines and len(lines) == len(set(lines)) and all("alert: run failed" in line for line in lines)
     assert any("would shrink from 10 to 2 rows" in line for line in lines)
