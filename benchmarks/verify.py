@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from etl_project import partitions
-from etl_project.observe.verify import history, whole
+from etl_project.observe.verify import events, whole
 from etl_project.observe.verify.targets import Stored
 from etl_project.storage.base import Request, Scope, Table
 from etl_project.storage.duckdb import DuckDBStore
@@ -79,7 +79,7 @@ def measure(folder: Path, instance: dg.DagsterInstance) -> None:
             assert done.sound and done.rows == DAYS * ROWS_A_DAY, done.findings[:3]
 
         print(f"verify {name:20} {best(once):6.2f} s", flush=True)
-        print(f"  of it Dagster's side    {best(lambda t=target: history.known(instance, t)):6.2f} s", flush=True)
+        print(f"  of it Dagster's side    {best(lambda t=target: events.known(instance, t)):6.2f} s", flush=True)
 
     def floor() -> None:
         with duckdb.connect(str(folder / "w.duckdb"), read_only=True) as connection:

@@ -1,5 +1,5 @@
 """Verify: what tables, files and Dagster hold, against what the commit records say.
 
 `whole.verify` is the one entry. `targets` says what is looked at, `tables` and `files` look at a backend each,
-`history` at Dagster's events, `archived` at the input; `findings` are the words for what they find.
+`events` at Dagster's history, `archived` at the input; `findings` are the words for what they find.
 """

@@ -118,42 +118,38 @@ class _Table(NamedTuple):
     def judged(self, records: dict[str | None, Commit]) -> Iterator[Finding]:
         """What is wrong with these partitions."""
         scope = self.target.scope(records)
-        wrong: dict[int, Tally] = dict.fromkeys(range(len(scope.partitions)), EMPTY)
-        for left_out in self._readings():
-            rows = self.rows(scope, left_out)._replace(only=tuple(wrong))
-            found = survey.tally(self.connection, rows)
-            wrong = {
-                n: found.get(n, EMPTY) if not left_out else first
-                for n, first in wrong.items()
-                if differs(records[scope.partitions[n].key], found.get(n, EMPTY))
-            }
+        wanted = [records[partition.key] for partition in scope.partitions]
+        there = survey.tally(self.connection, self.rows(scope)._replace(only=range(len(wanted))))
+        wrong = [n for n, commit in enumerate(wanted) if differs(commit, there.get(n, EMPTY))]
+        for left_out in self._other_readings():
             if not wrong:
                 return
+            found = survey.tally(self.connection, self.rows(scope, left_out)._replace(only=tuple(wrong)))
+            wrong = [n for n in wrong if differs(wanted[n], found.get(n, EMPTY))]
+        for n in wrong:
+            yield self._finding(wanted[n], there.get(n, EMPTY))
+
+    def _finding(self, commit: Commit, there: Tally) -> Finding:
         where = f"table {self.target.table.name}"
-        for n, there in wrong.items():
-            commit = records[scope.partitions[n].key]
-            if not there.rows:
-                yield Finding(
-                    "missing", commit.asset, commit.partition, where, f"no rows; the commit says {said(commit)}"
-                )
-            else:
-                told = f"{there.rows} rows, {there.fingerprint}; the commit says {said(commit)}"
-                yield Finding("edited", commit.asset, commit.partition, where, told)
+        if not there.rows:
+            return Finding("missing", commit.asset, commit.partition, where, f"no rows; the commit says {said(commit)}")
+        told = f"{there.rows} rows, {there.fingerprint}; the commit says {said(commit)}"
+        return Finding("edited", commit.asset, commit.partition, where, told)
 
     def rows(self, scope: Scope, left_out: Sequence[str] = ()) -> Rows:
         """The table's rows, each placed in its partition; some columns may be no content."""
         columns = [Typed(c.name, quote(c.name), c.type) for c in self.columns if c.name not in left_out]
         return verdict.placed(self.name, columns, self.target.table, scope)
 
-    def _readings(self) -> Iterable[tuple[str, ...]]:
+    def _other_readings(self) -> Iterable[tuple[str, ...]]:
         """Which columns may have been no content when the partition was written: those that fill themselves.
 
         A write leaves a column with a default out of the fingerprint when its data does not bring it, and no record
-        says which it brought. So a partition is right when one of these readings is.
+        says which it brought. So a partition is right when it is in one of these readings.
         """
         wanted = str(self.target.table.partition_column).lower()
         filled = [c.name for c in self.columns if c.filled and c.name.lower() != wanted]
-        every = chain.from_iterable(combinations(filled, n) for n in range(len(filled) + 1))
+        every = chain.from_iterable(combinations(filled, n) for n in range(1, len(filled) + 1))
         return islice(every, _READINGS)
 
 

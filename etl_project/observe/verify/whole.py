@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import dagster as dg
 
-from etl_project.observe.verify import archived, files, history, tables
+from etl_project.observe.verify import archived, events, files, tables
 from etl_project.observe.verify.findings import Finding, Looked, Window, is_comparable
 from etl_project.observe.verify.targets import Stored
 from etl_project.storage.duckdb import DuckDBStore
@@ -86,13 +86,13 @@ def can_look(target: Stored) -> bool:
 
 def _one(instance: dg.DagsterInstance, target: Stored, window: Window, repair: bool) -> tuple[Looked, list[Finding]]:
     """One asset. Dagster is asked first: whatever it knows then was committed before."""
-    known = history.known(instance, target)
+    known = events.known(instance, target)
     if isinstance(target.store, ParquetStore):
         looked = files.look(target.store, target, window)
     else:
         looked = tables.look(cast(DuckDBStore, target.store), target, window)
-    found = looked.findings + list(history.findings(instance, target, looked, known, window))
+    found = looked.findings + list(events.findings(instance, target, looked, known, window))
     if not repair:
         return looked, found
-    history.repair(instance, target, history.unknown(instance, target, looked, known))
+    events.repair(instance, target, events.unknown(instance, target, looked, known))
     return looked, [replace(f, repaired=True) if f.kind == "unknown to Dagster" else f for f in found]

@@ -30,8 +30,8 @@ def known(instance: dg.DagsterInstance, target: Stored) -> Known:
     if target.partitions is None:
         newest = instance.get_latest_materialization_event(key)
         return {} if newest is None else {None: _version(newest)}
-    events = dg.DagsterEventType.ASSET_MATERIALIZATION
-    tags = instance.event_log_storage.get_latest_tags_by_partition(key, events, [DATA_VERSION_TAG])
+    made = dg.DagsterEventType.ASSET_MATERIALIZATION
+    tags = instance.event_log_storage.get_latest_tags_by_partition(key, made, [DATA_VERSION_TAG])
     return {
         partition: tags.get(partition, {}).get(DATA_VERSION_TAG)
         for partition in instance.get_materialized_partitions(key)
