@@ -11,6 +11,7 @@ them a second time (every event costs 12 to 14 ms). Tried with dagster 1.13.27, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -62,7 +63,12 @@ def no_more_events(context: dg.OutputContext) -> None:
 
 
 def metadata_of(commit: Commit, preview: str | None = None) -> dict[str, Any]:
-    """The commit as event metadata, numbers as numbers (they are plotted); what is not known is left out."""
+    """The commit as event metadata, numbers as numbers (they are plotted); what is not known is left out.
+
+    A store may answer an unchanged write with the record of the commit before: what that one changed is not told again.
+    """
+    if not commit.changed:
+        commit = replace(commit, rows_before=commit.rows, rows_added=0, rows_removed=0, rows_kept=commit.rows)
     known: dict[str, Any] = {
         "dagster/row_count" if commit.partition is None else "dagster/partition_row_count": commit.rows,
         "preview": preview and dg.MetadataValue.md(preview),

@@ -145,10 +145,10 @@ class PartitionIOManager(dg.ConfigurableIOManager):
     ) -> dict[str | None, str]:
         """What the UI shows of the committed rows. It is looked up after the commit, so it cannot fail the step."""
         count = preview.wanted(context.definition_metadata, self.preview_rows)
-        if not count or not any(commit.rows for commit in commits):
+        there = {commit.partition for commit in commits if commit.rows}
+        if not count or not there:
             return {}
         try:
-            there = {commit.partition for commit in commits}
             written = Scope(tuple(partition for partition in scope.partitions if partition.key in there))
             return preview.previews(self.store(), table, written, count)
         except (EtlError, duckdb.Error, OSError) as error:

@@ -17,7 +17,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from etl_project.storage.base import Scope, Slice, Store, Table
+from etl_project.storage.base import Partition, Scope, Slice, Store, Table
 from etl_project.storage.placement import Placement
 from etl_project.storage.sql import Binds, quote, unique
 
@@ -35,7 +35,8 @@ def previews(store: Store, table: Table, scope: Scope, count: int) -> dict[str |
     ReadRefused (retrying does not help), StoreBusy (it does).
     """
     rows = store.arrow(first_rows(store, table, scope, count))
-    keys = [scope.partitions[number].key for number in rows.column(rows.num_columns - 1).to_pylist()]
+    owners = {_named(n, partition): partition.key for n, partition in enumerate(scope.partitions)}
+    keys = [owners[name] for name in rows.column(rows.num_columns - 1).to_pylist()]
     rows = rows.select(range(rows.num_columns - 1))
     column = table.partition_column
     if column in rows.column_names and rows.num_columns > 1 and rows.column(column).to_pylist() == keys:
@@ -54,23 +55,22 @@ def wanted(metadata: Mapping[str, object], default: int) -> int:
 
 
 def first_rows(store: Store, table: Table, scope: Scope, count: int) -> Slice:
-    """The query: all columns as text, cut, and last the position of the row's partition in the scope.
+    """The query: all columns as text, cut, and last what names the row's partition (see `_named`).
 
-    Ordering by the position says nothing, but lets DuckDB keep `count` rows a partition while it scans.
+    Ordering the rows of a partition by the partition says nothing, but lets DuckDB keep `count` of them while it scans.
     """
-    piece, position, binds = store.read(table, scope), quote(unique("position")), Binds()
+    piece, owner, binds = store.read(table, scope), quote(unique("owner")), Binds()
     if len(scope.partitions) == 1:
-        some = f"SELECT *, 0 AS {position} FROM ({piece.sql}) LIMIT {int(count)}"
+        name = binds.add(_named(0, scope.partitions[0]))
+        some = f"SELECT *, {name} AS {owner} FROM ({piece.sql}) LIMIT {int(count)}"
     else:
-        where = _placement(store, table, scope).position(quote(str(table.partition_column)), binds)
         some = (
-            f"SELECT *, {where} AS {position} FROM ({piece.sql}) "
-            f"QUALIFY row_number() OVER (PARTITION BY {position} ORDER BY {position}) <= {int(count)}"
+            f"SELECT *, {_naming(store, table, scope, binds)} AS {owner} FROM ({piece.sql}) "
+            f"QUALIFY row_number() OVER (PARTITION BY {owner} ORDER BY {owner}) <= {int(count)}"
         )
-    text = f"left(COLUMNS(* EXCLUDE ({position}))::VARCHAR, {SHOWN_LETTERS + 1}) AS '\\0'"
-    return replace(
-        piece, sql=f"SELECT {text}, {position} FROM ({some})", params={**piece.params, **binds.values}, reads=()
-    )
+    text = f"left(COLUMNS(* EXCLUDE ({owner}))::VARCHAR, {SHOWN_LETTERS + 1}) AS '\\0'"
+    values = {**piece.params, **binds.values}
+    return replace(piece, sql=f"SELECT {text}, {owner}::VARCHAR FROM ({some})", params=values, reads=())
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
@@ -83,16 +83,23 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> st
     return f"{table}\n\nand {more} more columns" if more else table
 
 
-def _placement(store: Store, table: Table, scope: Scope) -> Placement:
-    """Which partition a row belongs to. Days and static keys compare alike whatever type their column has."""
+def _named(position: int, partition: Partition) -> str:
+    """The text by which a row names its partition: the key, the day, else the position in the scope."""
+    if partition.upper is None:
+        return str(partition.key)
+    return str(position) if isinstance(partition.lower, datetime) else str(partition.lower)
+
+
+def _naming(store: Store, table: Table, scope: Scope, binds: Binds) -> str:
+    """SQL for that text. Keys and days are casts, whatever type the column has; spans of time have to be searched."""
     first, column = scope.partitions[0], str(table.partition_column)
     if first.upper is None:
-        return Placement(scope, column, "varchar")
+        return f"{quote(column)}::VARCHAR"
     if not isinstance(first.lower, datetime):
-        return Placement(scope, column, "date")
+        return f"{quote(column)}::DATE"
     piece = store.read(table, Scope((first,)), [column])
     empty = store.arrow(replace(piece, sql=f"SELECT * FROM ({piece.sql}) LIMIT 0", reads=()))
-    return Placement(scope, column, _kind(empty.schema.field(0).type))
+    return Placement(scope, column, _kind(empty.schema.field(0).type)).position(quote(column), binds)
 
 
 def _kind(column: pa.DataType) -> str:
