@@ -25,6 +25,9 @@ def test_all_state_is_under_the_data_folder(tmp_path: Path) -> None:
         ("ETL_SETTLE_SECONDS", "nan"),
         ("ETL_WAIT_SECONDS", "inf"),
         ("ETL_OPEN_DAY_INTERVAL_SECONDS", "five minutes"),
+        ("ETL_PREVIEW_ROWS", "-5"),
+        ("ETL_PREVIEW_ROWS", "five"),
+        ("ETL_PREVIEW_ROWS", "1000"),
         ("ETL_SENSOR_INTERVAL_SECONDS", ""),
     ],
 )
@@ -42,3 +45,8 @@ def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     with pytest.raises(settings.SettingsError, match="name another folder"):
         settings.load({"ETL_DATA_DIR": str(tmp_path / "data")})
+
+
+@pytest.mark.parametrize(("value", "rows"), [("", 5), ("0", 0), ("100", 100)])
+def test_how_many_rows_are_shown_can_be_said_and_switched_off(tmp_path: Path, value: str, rows: int) -> None:
+    assert settings.load({"ETL_DATA_DIR": str(tmp_path), "ETL_PREVIEW_ROWS": value}).preview_rows == rows
