@@ -22,6 +22,9 @@ demo: $(SETUP)  ## sample files in, tables out, and the proof that a rerun chang
 dev: $(SETUP)  ## the Dagster UI on the same data, with sensor and schedule running
 	@$(BIN)/dagster dev
 
+kafka:  ## a real one-node Kafka broker at localhost:9092, until Ctrl-C (needs Java 17 and Maven)
+	@deploy/kafka/start.sh
+
 test: $(SETUP)  ## all tests but the long crash runs
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not stress'
 
