@@ -71,7 +71,7 @@ def test_every_committed_day_has_its_own_numbers_fingerprint_and_preview(
             expected = [rows, 0, rows, rows, 0] if again else [rows, rows, 0, 0, 0]
             assert [metadata[name] for name in NUMBERS] == expected
             assert {type(metadata[name]) for name in NUMBERS} == {int}
-            assert rows_of(metadata["preview"]) == [f"| item {n} |" for n in range(rows)]
+            assert sorted(rows_of(metadata["preview"])) == [f"| item {n} |" for n in range(rows)]
             assert metadata["fingerprint"] == manager.store().last_commits()["stock", day].fingerprint
             assert metadata["changed"] is not again
 
