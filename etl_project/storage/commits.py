@@ -117,6 +117,25 @@ def last(
     return {(commit.asset, commit.partition): commit for commit in _commits(connection, query, binds.values)}
 
 
+def last_alike(
+    connection: duckdb.DuckDBPyConnection, records: Collection[Commit]
+) -> dict[tuple[str, str | None], Commit]:
+    """For each of these records, the newest one there with the same input hash and code version, where there is one."""
+    binds = Binds()
+    columns = (
+        [record.asset for record in records],
+        [_stored(record.partition) for record in records],
+        [record.input_hash for record in records],
+        [record.code_version for record in records],
+    )
+    wanted = ", ".join(f"unnest({binds.add(values)}::VARCHAR[])" for values in columns)
+    query = (
+        f"SELECT * FROM {TABLE} WHERE (asset, partition_key, input_hash, code_version) IN (SELECT {wanted}) "
+        "QUALIFY row_number() OVER (PARTITION BY asset, partition_key ORDER BY sequence DESC) = 1"
+    )
+    return {(commit.asset, commit.partition): commit for commit in _commits(connection, query, binds.values)}
+
+
 def history(connection: duckdb.DuckDBPyConnection, asset: str, partition: str | None) -> list[Commit]:
     """All records of one partition, oldest first."""
     query = f"SELECT * FROM {TABLE} WHERE asset = $asset AND partition_key = $key ORDER BY sequence"

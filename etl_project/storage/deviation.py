@@ -26,6 +26,7 @@ from etl_project.storage.survey import EMPTY, Rows
 LOOKED_INTO = 3
 """Of so many partitions of one write the rows are compared; the others are only named."""
 TOO_MANY = f"those of the first {LOOKED_INTO} partitions of the same write were"
+REPLACED = "another build has taken the place of those since"
 SAMPLED_ROWS = 100_000
 EXAMPLES = 5
 

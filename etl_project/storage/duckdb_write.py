@@ -190,12 +190,25 @@ class DuckDBWrite:
         self, records: Sequence[Commit], previous: Mapping[int, Commit], here: Rows, incoming: Rows
     ) -> list[Commit]:
         """The records, those of partitions that are not reproducible with what differs."""
-        suspects = [n for n, record in enumerate(records) if verdict.is_not_reproducible(previous.get(n), record)]
-        found = {n: deviation.unexplained(previous[n], deviation.TOO_MANY) for n in suspects}
-        for n in suspects[: deviation.LOOKED_INTO]:
+        former = self._former(records, previous)
+        suspects = [n for n, record in enumerate(records) if verdict.is_not_reproducible(former.get(n), record)]
+        last = [n for n in suspects if former[n] is previous[n]]
+        found = {n: deviation.unexplained(former[n], deviation.REPLACED) for n in suspects}
+        found |= {n: deviation.unexplained(former[n], deviation.TOO_MANY) for n in last[deviation.LOOKED_INTO :]}
+        for n in last[: deviation.LOOKED_INTO]:
             old, new = here._replace(only=(n,)), incoming._replace(only=(n,))
-            found[n] = deviation.explain(self._connection, previous[n], old, new, self._target.key())
+            found[n] = deviation.explain(self._connection, former[n], old, new, self._target.key())
         return [replace(record, deviation=found.get(n)) for n, record in enumerate(records)]
+
+    def _former(self, records: Sequence[Commit], previous: Mapping[int, Commit]) -> dict[int, Commit]:
+        """The last build of each partition from the same inputs and code, be it the one before or an earlier one."""
+        former = {n: last for n, last in previous.items() if verdict.made_alike(last, records[n])}
+        others = {n: records[n] for n in previous if n not in former and verdict.is_known(records[n])}
+        if others:
+            alike = commits.last_alike(self._connection, others.values())
+            keys = {n: (record.asset, record.partition) for n, record in others.items()}
+            former |= {n: alike[key] for n, key in keys.items() if key in alike}
+        return former
 
     def _delete(self, here: Rows, changed: Sequence[int]) -> None:
         binds = Binds()

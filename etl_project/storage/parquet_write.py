@@ -212,8 +212,10 @@ class ParquetWrite:
             difference = self._difference(there, incoming, n)
         finding = Finding(previous, old.rows, new, difference)
         record = verdict.record(self._table, one.partitions[0], self._request, finding, now(), self._schema_changes)
-        if previous is not None and there is not None and verdict.is_not_reproducible(previous, record):
-            record = replace(record, deviation=self._deviation(n, previous, there, incoming))
+        former = next((commit for commit in reversed(earlier) if verdict.made_alike(commit, record)), None)
+        if former is not None and there is not None and former.fingerprint != record.fingerprint:
+            found = self._deviation(n, former, former is previous, there, incoming)
+            record = replace(record, deviation=found)
         if previous is not None and not changed and _says_the_same(record, previous):
             self._request.still_owner()
             return replace(previous, changed=False)
@@ -224,12 +226,14 @@ class ParquetWrite:
         columns = [Typed(c.name, quote(c.name), c.type) for c in file_columns(self._connection, path)]
         return verdict.placed(relation, columns, self._table, one)
 
-    def _deviation(self, n: int, previous: Commit, there: Rows, incoming: Rows | None) -> Deviation:
-        """What differs from the build before, for the first few partitions that are not reproducible."""
+    def _deviation(self, n: int, former: Commit, last: bool, there: Rows, incoming: Rows | None) -> Deviation:
+        """What differs from an earlier build (the `last` one?), for the first few that are not reproducible."""
+        if incoming is None or not last:
+            return deviation.unexplained(former, "they are too many" if last else deviation.REPLACED)
         self._deviating += 1
-        if incoming is None or self._deviating > deviation.LOOKED_INTO:
-            return deviation.unexplained(previous, "they are too many" if incoming is None else deviation.TOO_MANY)
-        return deviation.explain(self._connection, previous, there, incoming._replace(only=(n,)), self._key())
+        if self._deviating > deviation.LOOKED_INTO:
+            return deviation.unexplained(former, deviation.TOO_MANY)
+        return deviation.explain(self._connection, former, there, incoming._replace(only=(n,)), self._key())
 
     def _key(self) -> list[str]:
         """The key that the contract gives a row; a file has none of its own."""

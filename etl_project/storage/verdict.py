@@ -65,16 +65,20 @@ class Finding(NamedTuple):
     difference: Difference | None
 
 
-def is_not_reproducible(previous: Commit | None, record: Commit) -> bool:
-    """Whether the same inputs, config and code gave other rows than the build before.
+def is_known(record: Commit) -> bool:
+    """Whether all that the rows were made from is on record: inputs, config and code."""
+    return record.input_hash != UNKNOWN and record.code_version is not None
 
-    Never so where the inputs or the code are not known, or where fingerprints were taken by another algorithm.
-    """
-    if previous is None or UNKNOWN in (record.input_hash, previous.input_hash) or record.code_version is None:
-        return False
-    asked = (record.input_hash, record.code_version, _algorithm(record))
-    same_question = asked == (previous.input_hash, previous.code_version, _algorithm(previous))
-    return same_question and record.fingerprint != previous.fingerprint
+
+def made_alike(one: Commit, other: Commit) -> bool:
+    """Whether both were built from the same inputs, config and code, and can be compared at all."""
+    first, second = ((c.input_hash, c.code_version, _algorithm(c)) for c in (one, other))
+    return is_known(one) and first == second
+
+
+def is_not_reproducible(former: Commit | None, record: Commit) -> bool:
+    """Whether the same inputs, config and code gave other rows than that earlier build."""
+    return former is not None and made_alike(former, record) and record.fingerprint != former.fingerprint
 
 
 def _algorithm(commit: Commit) -> str:

@@ -148,6 +148,17 @@ def test_the_same_rows_again_clear_it_and_other_rows_do_not(store: Store, build:
         assert (store.last_commits()["t", KEY].deviation is not None) is red
 
 
+def test_inputs_that_come_back_give_the_rows_that_they_gave_before(build: Build) -> None:
+    """A correction and its withdrawal: input A, B, A. The rows of the first build are gone, its fingerprint is not."""
+    first = build(PLAIN, inputs="A", v=[1])
+    assert build(PLAIN, inputs="B", v=[2]).deviation is None
+    assert build(PLAIN, inputs="A", v=[1]).deviation is None
+    build(PLAIN, inputs="B", v=[2])
+    found = build(PLAIN, inputs="A", v=[3]).deviation
+    assert found is not None and found.fingerprint == first.fingerprint and "taken the place" in str(found.note)
+    assert build(PLAIN, inputs="A", v=[3]).deviation is None
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
