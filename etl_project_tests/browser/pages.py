@@ -130,9 +130,11 @@ class Pages:
         switch = self.tab.get_by_text(automation, exact=True).locator(boxes).nth(1)
         expect(switch).to_be_checked(timeout=PATIENCE_MS)
 
-    def dialogs(self) -> list[str]:
-        """What any dialog in front of the page says."""
-        return [str(text) for text in self.tab.locator("[role=dialog], [aria-modal=true], iframe").all_inner_texts()]
+    def asks_to_sign_up(self) -> bool:
+        """Whether a first visit is met by the dialog for an e-mail address; it comes up late, once the UI has asked."""
+        with self.tab.expect_response(lambda response: "ouldShowNux" in (response.request.post_data or "")) as answer:
+            self._open("/overview")
+        return bool(answer.value.json()["data"]["shouldShowNux"])
 
     def sees(self, words: str) -> None:
         """These words come up on the page."""
