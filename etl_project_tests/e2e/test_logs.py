@@ -56,7 +56,7 @@ def test_a_failed_step_is_one_line_with_its_error_and_the_default_stays_as_it_is
     assert done.returncode == 1 and any("would shrink from 10 to 2 rows" in line["error"] for line in errors)
 
 
-def test_a_run_from_the_ui_that_names_no_logger_logs_json_too(tmp_path: Path) -> None:
+def test_runs_from_the_ui_that_name_no_logger_and_ticks_log_json_too(tmp_path: Path) -> None:
     script = """
 import dagster as dg
 from etl_project.definitions import build_defs
@@ -71,6 +71,10 @@ def talks(context):
 def job():
     talks()
 job.execute_in_process()
+@dg.sensor(job=job)
+def looks(context):
+    context.log.warning("a tick")
+looks(dg.build_sensor_context(repository_def=dg.Definitions(jobs=[job], sensors=[looks]).get_repository_def()))
 """
     command = [sys.executable, "-W", "ignore", "-c", script]
     place = Place(tmp_path / "data")
@@ -82,6 +86,7 @@ job.execute_in_process()
         if expected:
             [line] = [line for line in lines(done.stderr) if line["message"] == "two\nlines"]
             assert (line["job"], line["step"]) == ("job", "talks")
+            assert [line["level"] for line in lines(done.stderr) if line["message"] == "a tick"] == ["WARNING"]
 
 
 def test_a_command_that_gives_up_says_why_in_the_form_that_was_asked_for(tmp_path: Path) -> None:
