@@ -51,8 +51,9 @@ def lay_out(real: Settings, scratch: Settings, subject: Subject, targets: Iterab
                 copy_rows(connection, target, keys)
                 _copy_records(connection, target, keys)
         for target in subject.outputs:
-            if target.table.contract_sql is None and isinstance(target.store, DuckDBStore):
-                copy_rows(connection, target, ())  # No contract says which types it has: the table itself does.
+            described = target.table.contract_sql is not None or target.asset in subject.reads
+            if not described and isinstance(target.store, DuckDBStore):
+                copy_rows(connection, target, ())  # Nothing says which types it has but the table itself.
 
 
 def keep_committed(real: Settings, folder: Path, subject: Subject) -> None:
