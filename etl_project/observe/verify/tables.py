@@ -24,7 +24,7 @@ from etl_project.storage.sql import Binds, quote
 from etl_project.storage.survey import EMPTY, Rows, Tally
 
 ROWS_A_LOOK = 10_000_000
-"""So many rows are hashed in half a second or less; so long other processes wait for the file."""
+"""So many rows of eight columns are hashed in about a second; so long other processes wait for the file."""
 _READINGS = 64
 
 Found = tuple[dict[str | None, Commit], list[Finding]]
