@@ -29,6 +29,7 @@ STAGING = ".landing"
 NO_END = 2**63
 """Beyond every offset."""
 _ABANDONED_SECONDS = 3600.0
+_LINES_A_WRITE = 4_000  # Joined before they are written: that is much faster than a call for each.
 _ROW_BYTES = 33  # What Python adds to the bytes of a row; without it, small messages would take more than they say.
 
 
@@ -61,8 +62,12 @@ class PartitionBatch:
         self._days: dict[date, list[bytes]] = {}
         self._dead: list[bytes] = []
         self.next_offset = first
-        self.messages = 0
         self.size_bytes = 0
+
+    @property
+    def messages(self) -> int:
+        """How many messages were taken."""
+        return len(self._dead) + sum(map(len, self._days.values()))
 
     @property
     def dead(self) -> int:
@@ -96,7 +101,6 @@ class PartitionBatch:
             if rows is None:
                 rows = self._days[day] = []
             rows.append(line)
-        self.messages += 1
         self.size_bytes += len(line) + _ROW_BYTES
         self.next_offset = offset + 1
 
@@ -152,7 +156,8 @@ def sweep(folders: Iterable[Path]) -> None:
 
 def _write(path: Path, lines: Sequence[bytes]) -> int:
     with path.open("xb") as file:
-        file.writelines(lines)
+        for at in range(0, len(lines), _LINES_A_WRITE):
+            file.write(b"".join(lines[at : at + _LINES_A_WRITE]))
         file.flush()
         os.fsync(file.fileno())
         return file.tell()

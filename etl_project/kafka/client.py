@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any  # The client's stubs give None for whatever an error may lack: of no use for messages.
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -65,8 +65,11 @@ class Client:
 
         Raises Unreachable (retrying helps) once the broker has been away for longer than `wait_seconds`.
         """
-        # The stubs give None for whatever an error may lack, so they are of no use for messages.
-        messages: list[Any] = self._consumer.consume(room, _PATIENCE_SECONDS)
+        # Waiting for one and then taking only what has been fetched keeps the bytes within the limit of the queue: a
+        # call that waits for `room` messages would go on taking while more are fetched, however large they are.
+        messages: list[Any] = self._consumer.consume(1, _PATIENCE_SECONDS)
+        if messages and room > 1:
+            messages += self._consumer.consume(room - 1, 0)
         if messages:
             self._refusal = None
             self._answered()

@@ -65,7 +65,8 @@ class Reader:
         if fields.keys() != self._names:
             text = self._completed(text, fields)
         if self._day_from == landed.TIMESTAMP:
-            return self._day_of(timestamp_ms), text
+            day = None if timestamp_ms is None else self._days.get(timestamp_ms // MILLISECONDS_A_DAY)
+            return day or self._day_of(timestamp_ms), text
         if timestamp_ms is not None:
             self._instant(timestamp_ms)
         return self._within(self._day_in(fields.get(self._day_from))), text
@@ -89,10 +90,8 @@ class Reader:
     def _day_of(self, timestamp_ms: int | None) -> date:
         if timestamp_ms is None:
             raise Poison("no date: the message has no timestamp")
-        number = timestamp_ms // MILLISECONDS_A_DAY
-        day = self._days.get(number)
-        if day is None:
-            day = self._days[number] = self._within(self._instant(timestamp_ms))
+        day = self._within(self._instant(timestamp_ms))
+        self._days[timestamp_ms // MILLISECONDS_A_DAY] = day
         return day
 
     def _instant(self, timestamp_ms: int) -> date:

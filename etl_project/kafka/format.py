@@ -116,8 +116,8 @@ class RowFormat:
         body = payload.strip()[1:]
         if b"\n" in body:  # In valid JSON a line end is only ever white space between tokens.
             body = body.replace(b"\n", b" ")
-        comma = b"" if body.lstrip() == b"}" else b","
-        key_json = b"null" if key is None else _json(_text(key)).encode()
+        comma = b"," if body[:1] == b'"' or body.lstrip() != b"}" else b""
+        key_json = b"null" if key is None else b'"%b"' % key if key.isalnum() else _json(_text(key)).encode()
         headers_json = _headers(headers) if headers else b"null"
         if timestamp_ms is None:
             return self._timeless % (offset, key_json, headers_json, comma, body)
