@@ -39,6 +39,9 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
+# A broker that was killed is let in again soon.
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=1000
 group.min.session.timeout.ms=1000
 # Samples carry timestamps of long ago, which retention by time would remove at once.
 log.retention.ms=-1

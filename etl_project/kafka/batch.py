@@ -82,19 +82,24 @@ class PartitionBatch:
         return Span(self._topic, self.partition, self._first, self.next_offset - 1)
 
     def add(
-        self, offset: int, timestamp_ms: int | None, key: bytes | None, headers: Headers, value: bytes | None
+        self, offset: int, timestamp_ms: int | None, key: bytes | None, headers: Headers | None, value: bytes | None
     ) -> None:
-        """Take the next message, as a row or as a dead letter. One that was taken already is passed over."""
+        """Take the next message, as a row or as a dead letter. One that was taken already is passed over.
+
+        `headers` is None where they cannot be read.
+        """
         if offset < self.next_offset:
             return
         try:
+            if headers is None:
+                raise Poison("the name of a header is not UTF-8: the headers cannot be read, and are not kept here")
             day, text = self._reader.read(value, timestamp_ms)
             line = self._format.row(offset, timestamp_ms, key, headers, text)
             if len(line) > self._longest_row:
                 raise Poison(f"oversized: a row of {len(line)} bytes, a line may have {self._longest_row}")
         except Poison as poison:
             own = Span(self._topic, self.partition, offset, offset)
-            line = landed.dead_letter(own, timestamp_ms, key, headers, value, str(poison))
+            line = landed.dead_letter(own, timestamp_ms, key, headers or (), value, str(poison))
             self._dead.append(line)
         else:
             rows = self._days.get(day)

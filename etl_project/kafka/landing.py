@@ -23,7 +23,7 @@ from etl_project.kafka.batch import PartitionBatch
 from etl_project.kafka.broker import Refused, Unreachable
 from etl_project.kafka.client import Client
 from etl_project.kafka.decode import Decoder, Reader, json_object
-from etl_project.kafka.format import Span
+from etl_project.kafka.format import Headers, Span
 from etl_project.kafka.offsets import Chain
 from etl_project.kafka.settings import Broker
 from etl_project.kafka.subscription import Subscription
@@ -181,7 +181,7 @@ class Landing:
             if one is not None:
                 kind, timestamp_ms = message.timestamp()  # Kind 0 says that there is none.
                 at = timestamp_ms if kind else None
-                one.add(message.offset(), at, message.key(), message.headers() or (), message.value())
+                one.add(message.offset(), at, message.key(), _headers(message), message.value())
                 self._taken += 1
         if messages:
             grown = self._size() - before
@@ -304,6 +304,14 @@ class Landing:
         until = self._landed_ends.get((partition, first), batch.NO_END)
         longest = self._subscription.source.max_line_bytes
         return PartitionBatch(self._subscription.topic, partition, first, self._reader, longest, until)
+
+
+def _headers(message: Any) -> Headers | None:
+    """The headers; None where the client cannot say them, because a name is not UTF-8."""
+    try:
+        return message.headers() or ()
+    except UnicodeDecodeError:
+        return None
 
 
 def _by_partition(numbers: dict[int, int]) -> dict[str, int]:

@@ -55,6 +55,14 @@ def test_a_row_longer_than_a_line_may_be_is_dead_as_a_whole_message() -> None:
     assert letter["reason"].startswith("oversized: a row of ")
 
 
+def test_headers_that_cannot_be_read_make_a_dead_letter_of_an_otherwise_good_message() -> None:
+    one = filled()
+    one.add(13, FIRST_MS, b"k", None, things(3, 1)[0])
+    letter = json.loads(one.files(Path("i"), Path("d"))[0].lines[-1])
+    assert letter["reason"].startswith("the name of a header is not UTF-8")
+    assert (letter["kafka_key_base64"], letter["kafka_headers_base64"]) == ("aw==", [])
+
+
 def test_writing_twice_leaves_the_same_files_and_nothing_beside_them(tmp_path: Path) -> None:
     files = filled().files(tmp_path / "in", tmp_path / "dead")
     sizes = [batch.write(files) for _ in range(2)]
