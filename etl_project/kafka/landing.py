@@ -307,10 +307,10 @@ class Landing:
 
 
 def _headers(message: Any) -> Headers | None:
-    """The headers; None where the client cannot say them, because a name is not UTF-8."""
+    """The headers; None where a name is not UTF-8, over which the client stumbles in one of two ways."""
     try:
         return message.headers() or ()
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, SystemError):
         return None
 
 
