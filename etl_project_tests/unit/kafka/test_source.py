@@ -99,6 +99,22 @@ def test_the_schedule_runs_by_itself_where_a_broker_is_named(
     assert (schedule.name, schedule.default_status.name) == ("consume_things_every_minute", status)
 
 
+def test_the_schedule_does_not_ask_for_a_second_run_beside_the_first(folder: Path) -> None:
+    wiring = assets.definitions(declared(folder))
+    (schedule,) = wiring.schedules or ()
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    lock = {"run_lock": dg.ResourceDefinition.none_resource()}
+    job = dg.Definitions(jobs=wiring.jobs, resources=lock).resolve_job_def("consume_things")
+    home = dg.DagsterInstance.local_temp(str(folder))
+    with home as instance, dg.build_schedule_context(instance=instance) as context:
+        assert len(schedule.evaluate_tick(context).run_requests or ()) == 1
+        running = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+        held = schedule.evaluate_tick(context)
+        assert (held.run_requests or [], running.run_id in (held.skip_message or "")) == ([], True)
+        instance.report_run_failed(running)
+        assert len(schedule.evaluate_tick(context).run_requests or ()) == 1
+
+
 def test_without_the_extra_there_is_one_line_that_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     extra.require()
     monkeypatch.setattr(extra, "find_spec", lambda name: None)
