@@ -68,7 +68,9 @@ class FileSource(dg.Component, dg.Model, dg.Resolvable):
         default=None, description="UTC time of the following day by which the file of a day must be there, like 06:00."
     )
     drift: Literal["evolve", "freeze"] = Field(default="evolve", description="What a changed contract may do.")
-    owners: Sequence[str] = Field(default=(), description="Owners of all assets of the folder: e-mail addresses or team:NAME.")
+    owners: Sequence[str] = Field(
+        default=(), description="Owners of all assets of the folder: e-mail addresses or team:NAME."
+    )
 
     def spec(self, folder: Path) -> SourceSpec:
         """The source as the incoming layer takes it. Raises ContractError where YAML and contract do not fit."""
