@@ -6,14 +6,16 @@ at a time, and a connection that leaks shuts everybody else out.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
 
+from etl_project import faults
 from etl_project.storage import atomic
 from etl_project.storage.base import StoreBusy, StoreUnavailable, WriteRefused
 from etl_project.storage.sql import quote
@@ -37,7 +39,8 @@ class DuckDBFile:
     @contextmanager
     def writing(self, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection that may write; the file is created where there is none. Raises StoreBusy (retrying helps)."""
-        atomic.make_folder(self._path.parent)
+        if not self._path.exists():
+            self._make()
         with self._opened(read_only=False, wait_seconds=wait_seconds) as connection:
             yield connection
 
@@ -60,6 +63,23 @@ class DuckDBFile:
             yield connection
         finally:
             connection.close()
+
+    def _make(self) -> None:
+        """Make an empty database that appears in one step: of one that is only begun, DuckDB says that it is none."""
+        atomic.make_folder(self._path.parent)
+        temporary = atomic.temporary_sibling(self._path)
+        try:
+            duckdb.connect(str(temporary), config=dict(CONFIG)).close()
+            atomic.sync_file(temporary)
+            faults.reach("duckdb.file_made")
+            # Somebody else was faster, or the file system knows no hard links: then DuckDB makes the file in its place.
+            with suppress(OSError):
+                os.link(temporary, self._path)
+            atomic.sync_folder(self._path.parent)
+        except duckdb.Error as error:
+            raise unavailable(self._path, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _open(self, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
         """Open the file, waiting with growing pauses for whoever holds it."""

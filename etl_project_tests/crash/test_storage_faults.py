@@ -60,6 +60,14 @@ def test_a_first_write_that_is_killed_is_as_if_it_had_never_been_or_whole(
     assert world.leftovers(tmp_path) == []
 
 
+def test_a_database_whose_making_is_killed_is_made_by_the_next_writer(tmp_path: Path) -> None:
+    one = world.days(1)
+    assert world.finish(world.write, "duckdb", tmp_path, one, 1, "duckdb.file_made=kill") == KILLED
+    assert list(tmp_path.rglob("*.duckdb")) == [], "no half-made file is in anybody's way"
+    world.write("duckdb", tmp_path, one, 1)
+    assert list(world.versions("duckdb", tmp_path, one).values()) == [1]
+
+
 @pytest.mark.parametrize("backend", STEPS)
 def test_a_disk_that_ends_in_the_middle_leaves_the_old_rows(backend: str, tmp_path: Path) -> None:
     one = world.days(1)
