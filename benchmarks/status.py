@@ -35,7 +35,8 @@ def seconds(action: Callable[[], object]) -> float:
 
 def start() -> object:
     """Python, Dagster and the command, without doing anything."""
-    return subprocess.run([sys.executable, "-m", "etl_project.observe", "status", "--help"], capture_output=True)
+    command = [sys.executable, "-m", "etl_project.observe", "status", "--help"]
+    return subprocess.run(command, check=True, capture_output=True)
 
 
 def main() -> None:

@@ -22,7 +22,6 @@ from dagster._serdes import ConfigurableClassData
 from etl_project import settings
 from etl_project.event_storage import KeptOpenEventLogStorage
 
-
 PACKAGE = Path(__file__).parent
 """Its `dagster.yaml` is that of the project (a link in the sources, a file once installed)."""
 

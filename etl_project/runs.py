@@ -25,6 +25,8 @@ REFUSE_JOB = "refuse_undated_files"
 """The job that puts files which belong to no day into quarantine."""
 STATE_TAG = "etl/state"
 """Run tag: what made the run due; the same state is the same request."""
+WITHOUT_DAYS = {"etl/without_days": "true"}
+"""Tags of a job that builds no day of any asset: its runs are in nobody's way."""
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(hours=1)
 _STATES_A_QUERY = 500
@@ -99,7 +101,7 @@ def _batched(values: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 def in_flight(instance: dg.DagsterInstance) -> list[Flight]:
-    """The runs that are queued or running, whoever asked for them."""
+    """The runs that are queued or running and build days, whoever asked for them."""
     runs = instance.get_runs(
         filters=dg.RunsFilter(statuses=[*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.NOT_STARTED])
     )
@@ -111,6 +113,7 @@ def in_flight(instance: dg.DagsterInstance) -> list[Flight]:
             days=partitions.days_of_run(run.tags),
         )
         for run in runs
+        if not run.tags.items() >= WITHOUT_DAYS.items()
     ]
 
 

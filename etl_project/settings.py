@@ -52,7 +52,7 @@ class Settings:
 
     @property
     def dead_letters(self) -> Path:
-        """Kafka messages that could not become rows, `dead_letters/<source>/`, and records of offsets that were lost."""
+        """Kafka messages that could not become rows, `dead_letters/<source>/`, and records of lost offsets."""
         return self.data_dir / "dead_letters"
 
     @property

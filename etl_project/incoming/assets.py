@@ -125,7 +125,7 @@ def _day_metadata(received: Sequence[receive.Received], root: Path, spec: Source
     outcomes = Counter(file.outcome for file in received)
     return {
         "files": len(accepted),
-        "input hash": archive.fingerprint(accepted),
+        "input_hash": archive.fingerprint(accepted),
         **{f"{outcome} now": count for outcome, count in sorted(outcomes.items())},
         "archive": dg.MetadataValue.path(archive.day_folder(root, spec, day)),
     }

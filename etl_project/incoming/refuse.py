@@ -12,7 +12,7 @@ from etl_project.failures import reported
 from etl_project.incoming import scan
 from etl_project.incoming.names import shown
 from etl_project.incoming.receive import refuse
-from etl_project.runs import REFUSE_JOB
+from etl_project.runs import REFUSE_JOB, WITHOUT_DAYS
 
 if TYPE_CHECKING:
     from etl_project.situation import Project
@@ -30,7 +30,7 @@ def refuse_job(project: "Project") -> dg.JobDefinition:
                     context.log.warning(f"{spec.name}: {shown(file.entry.name)}: {file.reason}")
                     refuse(file, spec, configured.incoming, configured.archive, configured.quarantine)
 
-    @dg.job(name=REFUSE_JOB, description=refuse_job.__doc__)
+    @dg.job(name=REFUSE_JOB, description=refuse_job.__doc__, tags=WITHOUT_DAYS)
     def job() -> None:
         refuse_undated()
 

@@ -49,7 +49,7 @@ def consume_job(subscription: Subscription) -> dg.JobDefinition:
         context.add_output_metadata(metadata)
         context.log_event(dg.AssetObservation(Names.of(source).files, metadata=metadata))
 
-    @dg.job(name=f"consume_{source}", description=consume_job.__doc__)
+    @dg.job(name=f"consume_{source}", description=consume_job.__doc__, tags=runs.WITHOUT_DAYS)
     def job() -> None:
         land_messages()
 

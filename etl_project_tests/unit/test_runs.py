@@ -13,6 +13,7 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from etl_project import partitions, processes, run_lock, runs, sensor, settings
+from etl_project.definitions import build_defs
 from etl_project.failures import FAILURE_TAG
 from etl_project.incoming.scan import Scan
 from etl_project.pending import Due, Node, SourceState
@@ -124,6 +125,16 @@ def test_a_run_on_other_days_or_other_assets_holds_nothing_back(
     assert len(asked(project, situation, instance)) == 1
     create_run_for_test(instance, status=started, tags=partitions.run_tags(DAY - partitions.ONE_DAY, DAY))
     assert asked(project, situation, instance) == []
+
+
+def test_a_job_that_builds_no_days_holds_nothing_back(
+    project: Project, situation: Situation, instance: dg.DagsterInstance
+) -> None:
+    create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED, tags=dict(runs.WITHOUT_DAYS))
+    assert len(asked(project, situation, instance)) == 1
+    for job in build_defs().resolve_all_job_defs():
+        builds_days = job.name in (runs.DAYS_JOB, "__ASSET_JOB")
+        assert (job.run_tags.items() >= runs.WITHOUT_DAYS.items()) is not builds_days, job.name
 
 
 def test_a_run_whose_process_died_is_marked_as_failed_and_a_live_one_is_not(instance: dg.DagsterInstance) -> None:
