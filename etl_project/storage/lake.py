@@ -10,11 +10,12 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl_project.storage import atomic
@@ -43,25 +44,32 @@ class Lake:
         return folder / FILE
 
     def newest(self, table: Table) -> Path | None:
-        """The file of the asset that was written last; its columns are those that all its files agree with."""
+        """The file of the asset that was written last; its columns are those that all its files agree with.
+
+        Damaged files are passed over.
+        """
         files = []
         for file in self._files(encoded(table.asset)):
             with suppress(FileNotFoundError):
                 files.append((os.stat(file).st_mtime_ns, file))
-        return Path(max(files)[1]) if files else None
+        for _, file in sorted(files, reverse=True):
+            with _damage_passed_over(), suppress(FileNotFoundError):
+                pq.read_schema(file)
+                return Path(file)
+        return None
 
     def records(
         self, assets: Iterable[str] | None = None, partitions: Collection[str | None] | None = None
     ) -> Iterator[Commit]:
-        """The newest record of every file, or of those given."""
+        """The newest record of every file, or of those given; a damaged file has none, so its partition is due."""
         names = self._asset_folders() if assets is None else [encoded(asset) for asset in assets]
         wanted = None if partitions is None else {None if key is None else encoded(key) for key in partitions}
         for name in names:
             files = list(self._files(name, wanted))
             if self._cache is None or wanted is not None:
-                yield from (record for record in map(last_record, files) if record is not None)
+                yield from (record for record in map(intact_record, files) if record is not None)
             else:
-                yield from Footers(self._cache / f"{name}.json").records(files, last_record)
+                yield from Footers(self._cache / f"{name}.json").records(files, intact_record)
 
     def files(self, asset: str) -> Iterator[tuple[str | None, Path]]:
         """Every partition of the asset that has a file, with the file."""
@@ -104,21 +112,63 @@ def encoded(name: str) -> str:
 
 
 def history(path: Path) -> list[Commit]:
-    """The commit records in a file's footer, oldest first; none when there is no such file."""
+    """The commit records in a file's footer, oldest first; none when there is no such file.
+
+    Raises what reading a damaged footer raises: Arrow's errors, OSError, ValueError, KeyError, TypeError.
+    """
+    footer = _footer(path)
+    if RECORD not in footer:
+        return []
+    earlier = [from_json(text) for text in json.loads(footer.get(EARLIER, b"[]"))]
+    return [*earlier, from_json(footer[RECORD].decode())]
+
+
+def last_record(path: Path | str) -> Commit | None:
+    """The newest commit record in a file's footer. Raises what `history` raises."""
+    footer = _footer(path)
+    return from_json(footer[RECORD].decode()) if RECORD in footer else None
+
+
+def intact_history(path: Path) -> list[Commit]:
+    """`history`, and none of a damaged file: what it held is lost, and its partition can only be written again."""
+    with _damage_passed_over():
+        return history(path)
+    return []
+
+
+def intact_record(path: Path | str) -> Commit | None:
+    """`last_record`, and none of a damaged file."""
+    with _damage_passed_over():
+        return last_record(path)
+    return None
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether some row of the file cannot be read, although the system gives all of its bytes."""
+    with _damage_passed_over(), pq.ParquetFile(path) as file:
+        for _ in file.iter_batches():
+            pass
+        return False
+    return True
+
+
+def _footer(path: Path | str) -> Mapping[bytes, bytes]:
     try:
-        metadata = pq.read_metadata(path).metadata or {}
+        return pq.read_metadata(path).metadata or {}
     except FileNotFoundError:
-        return []
-    if RECORD not in metadata:
-        return []
-    earlier = [from_json(text) for text in json.loads(metadata.get(EARLIER, b"[]"))]
-    return [*earlier, from_json(metadata[RECORD].decode())]
+        return {}
 
 
-def last_record(path: str) -> Commit | None:
-    """The newest commit record in a file's footer."""
-    found = history(Path(path))
-    return found[-1] if found else None
+@contextmanager
+def _damage_passed_over() -> Iterator[None]:
+    """End the block where a file is damaged. An error of the system (it has a number) says nothing about the file."""
+    try:
+        yield
+    except (pa.ArrowException, ValueError, KeyError, TypeError):
+        pass
+    except OSError as error:
+        if error.errno is not None:
+            raise
 
 
 @contextmanager

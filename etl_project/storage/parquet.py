@@ -84,14 +84,14 @@ class ParquetStore:
         names = chosen(kinds, columns, table, scope)
         binds = Binds()
         paths = {p.key: self._lake.path(table, p.key) for p in scope.partitions}
-        records = {key: lake.history(path) for key, path in paths.items()}
+        records = {key: lake.intact_record(path) for key, path in paths.items()}
         files = [str(path) for key, path in paths.items() if records[key]]
         typed = ", ".join(f"NULL::{kinds[name]} AS {quote(name)}" for name in kinds)
         every = f"SELECT {typed} WHERE false"
         if files:
             every = f"SELECT * FROM {parquet(files, binds)} UNION ALL BY NAME {every}"
         reads = tuple(
-            Receipt(table.asset, key, found[-1].fingerprint if found else None, self) for key, found in records.items()
+            Receipt(table.asset, key, found.fingerprint if found else None, self) for key, found in records.items()
         )
         return Slice(f"SELECT {', '.join(map(quote, names))} FROM ({every})", binds.values, None, reads)
 

@@ -199,10 +199,9 @@ class ParquetWrite:
         Rows that can no longer be scanned (`incoming` is None) are too many to be compared one by one.
         """
         one = Scope((self._scope.partitions[n],))
-        earlier = lake.history(path)
+        earlier = lake.intact_history(path)
         previous = earlier[-1] if earlier else None
-        there = self._there(path, one) if previous is not None else None
-        old = survey.tally(self._connection, there).get(0, EMPTY) if there is not None else EMPTY
+        there, old = self._found_there(path, one) if previous is not None else (None, EMPTY)
         changed = previous is None or old.fingerprint != new.fingerprint
         if changed:
             verdict.refuse_shrinking(self._table, one, self._request, {0: old.rows}, {0: new})
@@ -220,6 +219,16 @@ class ParquetWrite:
             self._request.still_owner()
             return replace(previous, changed=False)
         return self._written(path, record, earlier, fill)
+
+    def _found_there(self, path: Path, one: Scope) -> tuple[Rows | None, Tally]:
+        """The rows of the file, counted; none of a damaged one, which could never be replaced otherwise."""
+        try:
+            there = self._there(path, one)
+            return there, survey.tally(self._connection, there).get(0, EMPTY)
+        except duckdb.Error:
+            if not lake.is_damaged(path):
+                raise
+            return None, EMPTY
 
     def _there(self, path: Path, one: Scope) -> Rows:
         relation = f"read_parquet([{text(escaped(path))}], hive_partitioning=false)"
@@ -290,7 +299,7 @@ class ParquetWrite:
                 fill(temporary, record, earlier)
                 self._request.still_owner()
         except OSError:
-            if lake.history(path)[-1:] != [record]:
+            if lake.intact_record(path) != record:
                 raise
         return record
 
