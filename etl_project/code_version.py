@@ -20,6 +20,7 @@ import ast
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache  # noqa: TID251
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,8 +110,14 @@ def _located(root: Path, name: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _imported(source: str, name: str, is_package: bool) -> Iterator[str]:
+# The answer follows from the arguments alone, and the assets of a project reach the same modules again and again.
+@lru_cache(maxsize=256)
+def _imported(source: str, name: str, is_package: bool) -> tuple[str, ...]:
     """Every name that an import of the module may load, packages above included."""
+    return tuple(_names_imported(source, name, is_package))
+
+
+def _names_imported(source: str, name: str, is_package: bool) -> Iterator[str]:
     package = name.split(".") if is_package else name.split(".")[:-1]
     yield ".".join(package)
     for node in ast.walk(_parsed(source)):

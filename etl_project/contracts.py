@@ -6,8 +6,11 @@ what it means. Does not belong here: creating tables from it in a warehouse (`st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache  # noqa: TID251
 from pathlib import Path
+from types import MappingProxyType
 
 import dagster as dg
 import duckdb
@@ -53,7 +56,7 @@ class TableContract:
         )
 
 
-def read(path: Path) -> dict[str, TableContract]:
+def read(path: Path) -> Mapping[str, TableContract]:
     """The tables of a contract file by name. Raises ContractError (retrying does not help) with DuckDB's own words."""
     try:
         return parse(path.read_text(encoding="utf-8"))
@@ -61,7 +64,9 @@ def read(path: Path) -> dict[str, TableContract]:
         raise ContractError(f"{path}: this contract cannot be used: {error}") from error
 
 
-def parse(sql: str) -> dict[str, TableContract]:
+# The answer follows from the text alone; every asset of a pipeline asks for it, and each time costs a database.
+@lru_cache(maxsize=64)
+def parse(sql: str) -> Mapping[str, TableContract]:
     """The tables that a DDL script creates, by name. Raises duckdb.Error where the script is wrong."""
     with duckdb.connect(":memory:") as connection:
         connection.execute(sql)
@@ -70,7 +75,7 @@ def parse(sql: str) -> dict[str, TableContract]:
             "select table_name, column_name, data_type, is_nullable, comment from duckdb_columns() "
             "where not internal order by table_name, column_index"
         ).fetchall()
-    return {
+    found = {
         table: TableContract(
             table,
             comment,
@@ -83,3 +88,4 @@ def parse(sql: str) -> dict[str, TableContract]:
         )
         for table, comment in tables
     }
+    return MappingProxyType(found)

@@ -62,9 +62,14 @@ def chosen(targets: Sequence[Stored], assets: Sequence[str]) -> tuple[Stored, ..
 
 def _stores(resources: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Store, str | None]]]:
     for key, resource in resources.items():
-        if isinstance(resource, PartitionIOManager):
-            with resource.process_config_and_initialize_cm() as manager:  # Looks environment variables up.
-                yield key, (manager.store(), manager.default_schema())
+        if not isinstance(resource, PartitionIOManager):
+            continue
+        if not any(isinstance(value, dg.EnvVar) for value in vars(resource).values()):
+            yield key, (resource.store(), resource.default_schema())
+            continue
+        # Dagster looks environment variables up, in a set-up that makes an instance for it: slow, so only where needed.
+        with resource.process_config_and_initialize_cm() as manager:
+            yield key, (manager.store(), manager.default_schema())
 
 
 def _stored(definitions: dg.Definitions, stores: dict[str, tuple[Store, str | None]]) -> Iterator[Stored]:
