@@ -44,9 +44,10 @@ def json_object(value: bytes) -> tuple[bytes, Fields]:
 
 
 class Reader:
-    """Turns messages of one subscription into their day and JSON text. `today` (UTC) bounds the days that exist."""
+    """Turns messages of one subscription into their day and JSON text. `today` (UTC) bounds the days that exist; it is
+    asked again where a day lies beyond them, for a reader may outlive midnight."""
 
-    def __init__(self, subscription: Subscription, today: date, decoder: Decoder = json_object) -> None:
+    def __init__(self, subscription: Subscription, today: Callable[[], date], decoder: Decoder = json_object) -> None:
         self._decode = decoder
         self._payload = subscription.payload
         self._names = subscription.payload.keys()
@@ -54,7 +55,8 @@ class Reader:
         self._day_from = subscription.day_from
         self._zone = ZoneInfo(subscription.source.time_zone)
         self._first = subscription.source.start_date
-        self._last = today + ONE_DAY
+        self._today = today
+        self._last = today() + ONE_DAY
         self._days: dict[int, date] = {}  # Days since 1970 that have been checked, for as long as this reader lives.
 
     def read(self, value: bytes | None, timestamp_ms: int | None) -> tuple[date, bytes]:
@@ -114,6 +116,8 @@ class Reader:
         raise Poison(f"no date: {self._day_from} is {str(value)[:80]!r}, no ISO 8601 date or time")
 
     def _within(self, day: date) -> date:
+        if day > self._last:
+            self._last = self._today() + ONE_DAY
         if self._first <= day <= self._last:
             return day
         raise Poison(f"its day {day} lies outside {self._first} to {self._last}, the days that exist (UTC)")

@@ -296,7 +296,7 @@ class Landing:
         self._commit({span.partition: span.last + 1})
 
     def _new_reader(self) -> Reader:
-        return Reader(self._subscription, partitions.now().date(), self._decoder)
+        return Reader(self._subscription, lambda: partitions.now().date(), self._decoder)
 
     def _new_batch(self, partition: int, first: int) -> PartitionBatch:
         """A batch from `first` on. One that began there before and was not committed gets the same end: then it has

@@ -18,14 +18,14 @@ from etl_project_tests.kafka_broker import DAY_MS, FIRST_MS, subscription, thing
 
 def filled(first: int = 5, longest_row: int = 10_000) -> PartitionBatch:
     """Offsets 7, 8, 12: two days and a dead one, after a beginning at `first`."""
-    one = PartitionBatch("t", 0, first, Reader(subscription("t"), date(2025, 4, 1)), longest_row)
+    one = PartitionBatch("t", 0, first, Reader(subscription("t"), lambda: date(2025, 4, 1)), longest_row)
     for offset, value, day in ((7, things(1, 1)[0], 0), (8, b"poison", 0), (12, things(2, 1)[0], 1)):
         one.add(offset, FIRST_MS + day * DAY_MS, None, (), value)
     return one
 
 
 def test_a_batch_without_a_message_has_no_files() -> None:
-    one = PartitionBatch("t", 0, 5, Reader(subscription("t"), date(2025, 4, 1)), 100)
+    one = PartitionBatch("t", 0, 5, Reader(subscription("t"), lambda: date(2025, 4, 1)), 100)
     assert (one.span, one.files(Path("i"), Path("d"))) == (None, [])
 
 

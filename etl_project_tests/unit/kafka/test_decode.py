@@ -14,7 +14,7 @@ DAY = date(2025, 3, 10)
 
 
 def reader(**changes: str) -> Reader:
-    return Reader(subscription("t", **changes), TODAY)
+    return Reader(subscription("t", **changes), lambda: TODAY)
 
 
 def test_a_message_has_the_utc_day_of_its_timestamp_and_its_own_text() -> None:
@@ -95,3 +95,17 @@ def test_a_field_that_names_no_day_that_exists_is_dead(text: str) -> None:
 def test_a_timestamp_that_no_row_can_show_is_dead_even_where_a_field_gives_the_day() -> None:
     with pytest.raises(Poison, match="beyond the calendar"):
         reader(day_from="note").read(b'{"id": 1, "note": "2025-03-10"}', 10**17)
+
+
+def test_a_reader_that_waited_over_midnight_knows_the_new_days() -> None:
+    """A quiet topic keeps one batch open for days: what comes then is as good as on the first day."""
+    days = [TODAY]
+    waiting = Reader(subscription("t"), lambda: days[-1])
+    at = FIRST_MS + 15 * DAY_MS
+    with pytest.raises(Poison, match="outside 2025-01-01 to 2025-03-21"):
+        waiting.read(b'{"id": 1}', at)
+    days.append(date(2025, 3, 24))
+    for _ in range(2):
+        assert waiting.read(b'{"id": 1}', at)[0] == date(2025, 3, 25)
+    with pytest.raises(Poison, match="outside 2025-01-01 to 2025-03-25"):
+        waiting.read(b'{"id": 1}', at + DAY_MS)
