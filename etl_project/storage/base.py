@@ -149,6 +149,9 @@ class Deviation:
 class Commit:
     """The record of one committed partition: it travels inside the commit, never beside it. Times are UTC.
 
+    `changed`: the rows that are there are others than before, be it than those of the record before or than those that
+    somebody had edited by hand since.
+
     With a `deviation` the partition is not reproducible; the next commit from the same inputs that gives the same rows
     again, or one from other inputs or code, has none.
     """

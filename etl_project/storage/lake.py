@@ -10,9 +10,10 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ from etl_project.storage.footers import Footers
 
 FILE = "data.parquet"
 _PAUSE_SECONDS = 0.02
+_T = TypeVar("_T")
 
 
 class Lake:
@@ -52,11 +54,8 @@ class Lake:
         for file in self._files(encoded(table.asset)):
             with suppress(FileNotFoundError):
                 files.append((os.stat(file).st_mtime_ns, file))
-        for _, file in sorted(files, reverse=True):
-            with _damage_passed_over(), suppress(FileNotFoundError):
-                pq.read_schema(file)
-                return Path(file)
-        return None
+        newest_first = (file for _, file in sorted(files, reverse=True))
+        return next((Path(file) for file in newest_first if _has_footer(file)), None)
 
     def records(
         self, assets: Iterable[str] | None = None, partitions: Collection[str | None] | None = None
@@ -131,25 +130,31 @@ def last_record(path: Path | str) -> Commit | None:
 
 def intact_history(path: Path) -> list[Commit]:
     """`history`, and none of a damaged file: what it held is lost, and its partition can only be written again."""
-    with _damage_passed_over():
-        return history(path)
-    return []
+    return _unless_damaged(lambda: history(path), [])
 
 
 def intact_record(path: Path | str) -> Commit | None:
     """`last_record`, and none of a damaged file."""
-    with _damage_passed_over():
-        return last_record(path)
-    return None
+    return _unless_damaged(lambda: last_record(path), None)
 
 
 def is_damaged(path: Path) -> bool:
     """Whether some row of the file cannot be read, although the system gives all of its bytes."""
-    with _damage_passed_over(), pq.ParquetFile(path) as file:
-        for _ in file.iter_batches():
-            pass
+
+    def read() -> bool:
+        with pq.ParquetFile(path) as file:
+            for _ in file.iter_batches():
+                pass
         return False
-    return True
+
+    return _unless_damaged(read, True)
+
+
+def _has_footer(path: str) -> bool:
+    """Whether there is a file whose footer can be read."""
+    with suppress(FileNotFoundError):
+        return _unless_damaged(lambda: pq.read_schema(path) is not None, False)
+    return False
 
 
 def _footer(path: Path | str) -> Mapping[bytes, bytes]:
@@ -159,16 +164,16 @@ def _footer(path: Path | str) -> Mapping[bytes, bytes]:
         return {}
 
 
-@contextmanager
-def _damage_passed_over() -> Iterator[None]:
-    """End the block where a file is damaged. An error of the system (it has a number) says nothing about the file."""
+def _unless_damaged(read: Callable[[], _T], otherwise: _T) -> _T:
+    """What is read, unless the file is damaged. An error of the system (it has a number) says nothing about that."""
     try:
-        yield
+        return read()
     except (pa.ArrowException, ValueError, KeyError, TypeError):
-        pass
+        return otherwise
     except OSError as error:
         if error.errno is not None:
             raise
+        return otherwise
 
 
 @contextmanager

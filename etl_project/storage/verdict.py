@@ -64,6 +64,13 @@ class Finding(NamedTuple):
     new: Tally
     difference: Difference | None
 
+    @property
+    def changed(self) -> bool:
+        """Whether other rows are there now. Unchanged rows always have a difference, and it is none."""
+        if self.previous is None or self.previous.fingerprint != self.new.fingerprint:
+            return True
+        return self.difference is None or self.difference.added > 0 or self.difference.removed > 0
+
 
 def is_known(record: Commit) -> bool:
     """Whether all that the rows were made from is on record: inputs, config and code."""
@@ -103,7 +110,7 @@ def record(
         rows_added=difference.added if difference else None,
         rows_removed=difference.removed if difference else None,
         rows_kept=difference.kept if difference else None,
-        changed=previous is None or previous.fingerprint != finding.new.fingerprint,
+        changed=finding.changed,
         committed_at=at,
         schema_changes=tuple(schema_changes),
     )

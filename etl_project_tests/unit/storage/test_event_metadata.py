@@ -8,10 +8,11 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from etl_project import partitions
-from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager
+from etl_project.storage import DuckDBPartitionIOManager, DuckDBStore, ParquetPartitionIOManager, verdict
 from etl_project.storage.io_manager import PartitionIOManager
 
 DAILY = partitions.daily(date(2024, 1, 1))
@@ -74,6 +75,32 @@ def test_every_committed_day_has_its_own_numbers_fingerprint_and_preview(
             assert sorted(rows_of(metadata["preview"])) == [f"| item {n} |" for n in range(rows)]
             assert metadata["fingerprint"] == manager.store().last_commits()["stock", day].fingerprint
             assert metadata["changed"] is not again
+
+
+@pytest.mark.parametrize("compared_rows", [verdict.COMPARED_ROWS, 0], ids=["compared", "too many to compare"])
+def test_repairing_rows_that_were_edited_by_hand_is_told_with_its_numbers(
+    instance: dg.DagsterInstance, opened: Open, monkeypatch: pytest.MonkeyPatch, compared_rows: int
+) -> None:
+    manager = opened()
+    store = manager.store()
+    built(instance, manager, DAYS[2])
+    if isinstance(store, DuckDBStore):
+        with store.connect() as connection:
+            connection.execute("DELETE FROM stock WHERE item = 'item 1'")
+            connection.execute("UPDATE stock SET item = 'mine' WHERE item = 'item 0'")
+    else:
+        path = next(store.root.rglob("data.parquet"))
+        rows = pq.read_table(path)
+        edited = pa.table([rows["batch_date"][:2], ["mine", "item 2"]], rows.schema)
+        footer = {key: value for key, value in pq.read_metadata(path).metadata.items() if key != b"ARROW:schema"}
+        pq.write_table(edited.replace_schema_metadata(footer), path)
+    monkeypatch.setattr(verdict, "COMPARED_ROWS", compared_rows)
+    metadata = built(instance, manager, DAYS[2])[DAYS[2]]
+    assert metadata["changed"] and metadata["rows_before"] == 2
+    if compared_rows:
+        assert [metadata[name] for name in ("rows_added", "rows_removed", "rows_kept")] == [2, 1, 1]
+    again = built(instance, manager, DAYS[2])[DAYS[2]]
+    assert not again["changed"] and again["rows_added"] == 0
 
 
 def test_no_more_rows_are_shown_than_the_setting_says_and_none_with_zero(
