@@ -4,16 +4,17 @@ Work is derived, never stored: `pending()` compares what should be (files that w
 fingerprints of what each asset reads) with what is (the last commit of every asset and day). The sensor, the schedule
 and `etl drain` all call it, so a crash anywhere, a backfill of one table by hand or a restored backup all converge.
 
-Does not belong here: reading folders, databases or clocks; `observe.state` gathers those and passes them in.
+Does not belong here: reading folders, databases or clocks; `situation` gathers those and passes them in.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -24,11 +25,16 @@ from etl_project.storage.heads import Head
 
 @dataclass(frozen=True)
 class Window:
-    """The upstream days that a day reads: `first` to `last` days after it; `may_be_absent`: those that exist."""
+    """The upstream days that a day reads: `first` to `last` days after it.
+
+    `may_be_absent`: those of them that were committed. `may_not_exist`: those that are partitions at all; the days
+    before the first one and after today are not read.
+    """
 
     first: int = 0
     last: int = 0
     may_be_absent: bool = False
+    may_not_exist: bool = False
 
 
 SAME_DAY = Window()
@@ -67,13 +73,22 @@ class SourceState:
 class Due:
     """One run to ask for: these assets over the days from `first` to `last`, both included.
 
-    `state` names what made them due (inputs and code): the same state is the same request, for ever.
+    `state` names what made them due (inputs and code): the same state is the same request, for ever. `part` makes the
+    same of some of the days: exactly what would be due if only those were.
     """
 
     first: date
     last: date
     assets: tuple[str, ...]
     state: str
+    part: Callable[[date, date], Due] | None = field(default=None, compare=False, repr=False)
+
+    def halves(self) -> tuple[Due, ...]:
+        """The run as two runs over half of the days each, in order; none for a single day, which has no halves."""
+        if self.part is None or self.first == self.last:
+            return ()
+        middle = self.first + ((self.last - self.first).days // 2) * ONE_DAY
+        return self.part(self.first, middle), self.part(middle + ONE_DAY, self.last)
 
 
 Heads = Mapping[tuple[str, date], Head]
@@ -97,31 +112,23 @@ def pending(
     run. What reads other days than its own is asked for once those are built. `closing` is a day that somebody
     declares closed: without a file it is empty, where its source allows that.
     """
-    ordered = in_dependency_order(nodes)
-    today = now.date()
-    days = (first_day, today)
-    reasons = _reasons(ordered, sources, heads, today, days, closing)
-    if today in reasons and _rebuilt_since(today, reasons[today], ordered, heads, now - open_day_interval):
-        # As if nothing had come for today: what it waits for must not hold up the days that read today's rows.
-        reasons = _reasons(ordered, sources, heads, today, (first_day, today - ONE_DAY), closing)
-    if not reasons:
-        return []
-    by_group: dict[frozenset[str], list[date]] = {}
-    islands = _islands(ordered)
-    for day, due_then in reasons.items():
-        for island in islands:
+    runs: list[Due] = []
+    for island in _islands(in_dependency_order(nodes)):
+        reasons = _reasons_now(island, sources, heads, now, open_day_interval, first_day, closing)
+        by_group: dict[frozenset[str], list[date]] = {}
+        for day, due_then in reasons.items():
             group = frozenset(node.asset for node in island if node.asset in due_then and node.source is None)
-            if any(node.asset in due_then for node in island):
-                by_group.setdefault(group, []).append(day)
-    return sorted(
-        _run(group, first, last, ordered, reasons)
-        for group, days in by_group.items()
-        for first, last in neighbours(days)
-    )
+            by_group.setdefault(group, []).append(day)
+        runs += [
+            _run(group, island, reasons, first, last)
+            for group, days in by_group.items()
+            for first, last in neighbours(days)
+        ]
+    return sorted(runs)
 
 
 def _run(
-    group: frozenset[str], first: date, last: date, ordered: list[Node], reasons: Mapping[date, Mapping[str, str]]
+    group: frozenset[str], ordered: list[Node], reasons: Mapping[date, Mapping[str, str]], first: date, last: date
 ) -> Due:
     """One range run. Assets that take files in join it where a file waits on any of its days.
 
@@ -137,7 +144,8 @@ def _run(
     ]
     why = [[str(day), [reasons[day].get(node.asset) for node in nodes]] for day in days]
     assets = tuple(node.asset for node in nodes)
-    return Due(first, last, assets, _digest([assets, [node.code_version for node in nodes], why]))
+    state = _digest([assets, [node.code_version for node in nodes], why])
+    return Due(first, last, assets, state, partial(_run, group, ordered, reasons))
 
 
 def expected_empty_days(state: SourceState, today: date, closing: date | None = None) -> set[date]:
@@ -174,27 +182,46 @@ def in_dependency_order(nodes: Iterable[Node]) -> list[Node]:
     return ordered
 
 
+def _reasons_now(
+    ordered: list[Node],
+    sources: Mapping[str, SourceState],
+    heads: Heads,
+    now: datetime,
+    open_day_interval: timedelta,
+    first_day: date,
+    closing: date | None,
+) -> dict[date, dict[str, str]]:
+    """What `_reasons` gives, without the open day where that has to wait for its interval."""
+    today = now.date()
+    reasons = _reasons(ordered, sources, heads, (first_day, today), today, closing)
+    if today in reasons and _rebuilt_since(today, reasons[today], ordered, heads, now - open_day_interval):
+        # As if nothing had come for today: what it waits for must not hold up the days that read today's rows.
+        return _reasons(ordered, sources, heads, (first_day, today), today - ONE_DAY, closing)
+    return reasons
+
+
 def _reasons(
     ordered: list[Node],
     sources: Mapping[str, SourceState],
     heads: Heads,
-    today: date,
-    days: tuple[date, date],
+    existing: tuple[date, date],
+    last: date,
     closing: date | None,
 ) -> dict[date, dict[str, str]]:
-    """For every day from the first to the last of `days` the assets that are due, each with the input state that makes
-    it so."""
+    """For every existing day up to `last` the assets that are due, each with the input state that makes it so."""
+    first, today = existing
     committed: dict[str, dict[date, Head]] = {node.asset: {} for node in ordered}
     for (asset, day), head in heads.items():
         if asset in committed and day <= today:
             committed[asset][day] = head
-    found = _Found({}, {}, {})
+    found = _Found({}, {}, {}, {}, existing)
     for node in ordered:
         if node.source is not None:
-            readers = {day for reader in ordered if node.asset in reader.upstream for day in committed[reader.asset]}
-            found.take_source(node, sources[node.source], days, _empty(sources[node.source], today, readers, closing))
+            readers = [committed[reader.asset] for reader in ordered if node.asset in reader.upstream]
+            empty = _empty(node.asset, sources[node.source], today, readers, closing)
+            found.take_source(node, sources[node.source], (first, last), empty)
         else:
-            found.take(node, committed[node.asset], days)
+            found.take(node, committed[node.asset], (first, last))
     reasons: dict[date, dict[str, str]] = {}
     for asset, due in found.due.items():
         for day, reason in due.items():
@@ -202,20 +229,37 @@ def _reasons(
     return reasons
 
 
-def _empty(state: SourceState, today: date, committed: set[date], closing: date | None) -> set[date]:
-    """The days that offer the empty input: known to be empty, or committed as such."""
+def _empty(
+    asset: str, state: SourceState, today: date, readers: Sequence[Mapping[date, Head]], closing: date | None
+) -> set[date]:
+    """The days that offer the empty input: known to be empty, or committed as such.
+
+    A day that was committed from files which are gone is missing: a lost archive must not empty any table.
+    """
     if state.empty_fingerprint is None:
         return set()
-    return (expected_empty_days(state, today, closing) | committed) - state.blocked
+    as_empty: set[date] = set()
+    from_files: set[date] = set()
+    for heads in readers:
+        for day, head in heads.items():
+            if day not in state.accepted:
+                nothing_read = head.input_hash == input_hash([(asset, day.isoformat(), state.empty_fingerprint)])
+                (as_empty if nothing_read and head.rows == 0 else from_files).add(day)
+    return (expected_empty_days(state, today, closing) | as_empty) - from_files - state.blocked
 
 
 @dataclass
 class _Found:
-    """What is known of the assets so far, upstream first: what each day offers, is due for, or has to wait with."""
+    """What is known of the assets so far, upstream first: what each day offers, is due for, or has to wait with.
+
+    `existing`: the first and last day that are partitions.
+    """
 
     offers: dict[str, dict[date, str | None]]
     due: dict[str, dict[date, str]]
     held: dict[str, set[date]]
+    heads: dict[str, Mapping[date, Head]]
+    existing: tuple[date, date]
 
     def take_source(self, node: Node, state: SourceState, days: tuple[date, date], empty: set[date]) -> None:
         """Add an asset that takes files in: due where a file waits."""
@@ -227,6 +271,7 @@ class _Found:
     def take(self, node: Node, committed: Mapping[date, Head], days: tuple[date, date]) -> None:
         """Add an asset whose upstreams are all there: due where its inputs ask for a commit."""
         self.offers[node.asset] = {day: head.fingerprint for day, head in committed.items()}
+        self.heads[node.asset] = committed
         due = self.due[node.asset] = {}
         held = self.held[node.asset] = set()
         if not node.follows_inputs or not node.upstream:
@@ -251,17 +296,21 @@ class _Found:
             self.offers.get(upstream, {}),
             self.due.get(upstream, {}),
             self.held.get(upstream, frozenset()),
+            self.heads.get(upstream, {}),
+            self.existing,
         )
 
 
 class _Input(NamedTuple):
-    """One upstream of an asset: what its days offer, are due for, or have to wait with."""
+    """One upstream of an asset: what its days offer, are due for, or have to wait with, and their commits."""
 
     asset: str
     window: Window
     offers: Mapping[date, str | None]
     due: Mapping[date, str]
     held: Set[date]
+    heads: Mapping[date, Head]
+    existing: tuple[date, date]
 
 
 def days_within_reach(each: _Input) -> set[date]:
@@ -274,11 +323,14 @@ def days_within_reach(each: _Input) -> set[date]:
 
 
 def reason_on(day: date, inputs: Sequence[_Input], head: Head | None) -> str | None:
-    """The state of the inputs when it asks for a commit of the day; None when it does not, or an input is missing."""
+    """The state of the inputs when it asks for a commit of the day; None when it does not, or an input is missing.
+
+    A commit that does not know what it read is out of date once an input was committed after it.
+    """
     changed: list[str] = []
     read: list[tuple[str, str, str | None]] = []
     for each in inputs:
-        for that in _days_read(day, each.window):
+        for that in _days_read(day, each):
             if that in each.due:
                 changed.append(each.due[that])
             elif (offered := each.offers.get(that)) is not None:
@@ -288,29 +340,43 @@ def reason_on(day: date, inputs: Sequence[_Input], head: Head | None) -> str | N
     expected = input_hash(read)
     if changed:
         return _digest([changed, expected])
-    return expected if read and (head is None or head.input_hash not in (expected, UNKNOWN)) else None
+    if head is not None and head.input_hash == UNKNOWN:
+        return expected if _committed_since(head, day, inputs) else None
+    return expected if read and (head is None or head.input_hash != expected) else None
+
+
+def _committed_since(head: Head, day: date, inputs: Sequence[_Input]) -> bool:
+    """Whether anything that the day reads was committed after `head`."""
+    read = (each.heads.get(that) for each in inputs for that in _days_read(day, each))
+    return any(other is not None and other.committed_us > head.committed_us for other in read)
 
 
 def waits_on(day: date, each: _Input) -> bool:
     """Whether another day that is read is still to be built, or something upstream waits for such a day."""
-    return any(that in each.held or (that != day and that in each.due) for that in _days_read(day, each.window))
+    return any(that in each.held or (that != day and that in each.due) for that in _days_read(day, each))
 
 
-def _days_read(day: date, window: Window) -> Iterable[date]:
+def _days_read(day: date, each: _Input) -> Iterable[date]:
+    """The upstream days that the day reads."""
+    window = each.window
     if window is SAME_DAY:
         return (day,)
-    return [day + after * ONE_DAY for after in range(window.first, window.last + 1)]
+    days = [day + after * ONE_DAY for after in range(window.first, window.last + 1)]
+    first, last = each.existing
+    return [that for that in days if first <= that <= last] if window.may_not_exist else days
 
 
 def _rebuilt_since(day: date, due: Iterable[str], ordered: list[Node], heads: Heads, since: datetime) -> bool:
-    """Whether what is due on the open day, or what reads it directly, was committed after `since`."""
+    """Whether anything of what is due on the open day, or of what reads it directly, was committed after `since`.
+
+    Anything, not all: what can never be committed today must not take the interval from the others.
+    """
     asked = set(due)
     sources = {node.asset for node in ordered if node.source is not None}
     watched = (asked - sources) or {
         reader.asset for reader in ordered for up in reader.upstream if up in asked & sources
     }
-    committed = [heads[asset, day].committed_at for asset in watched if (asset, day) in heads]
-    return len(committed) == len(watched) and bool(committed) and min(committed) > since
+    return any(heads[asset, day].committed_at > since for asset in watched if (asset, day) in heads)
 
 
 def _islands(ordered: list[Node]) -> list[list[Node]]:

@@ -33,8 +33,8 @@ def day(number: int) -> date:
     return date(2025, 3, number)
 
 
-def head(seen: str, fingerprint: str, at: datetime) -> Head:
-    return Head(seen, fingerprint, 1, round(at.timestamp() * 1e6))
+def head(seen: str, fingerprint: str, at: datetime, rows: int = 1) -> Head:
+    return Head(seen, fingerprint, rows, round(at.timestamp() * 1e6))
 
 
 def heads_for(
@@ -47,7 +47,7 @@ def heads_for(
         for asset, upstream in INPUTS.items():
             offers[asset] = f"{asset} from {accepted}"
             seen = input_hash((up, day(number).isoformat(), offers[up]) for up in upstream)
-            heads[asset, day(number)] = head(seen, offers[asset], committed_at)
+            heads[asset, day(number)] = head(seen, offers[asset], committed_at, rows=0 if accepted == EMPTY else 1)
     return heads
 
 
@@ -160,6 +160,32 @@ CASES = [
         accepted={3: "a"},
         heads={**heads_for({3: "a"}), ("report", day(3)): head(UNKNOWN, "x", NOW)},
     ),
+    Case(
+        "a commit that does not know its input is due again once an input was committed after it",
+        [(3, 3, ("report",))],
+        accepted={3: "a"},
+        heads={**heads_for({3: "a"}), ("report", day(3)): head(UNKNOWN, "x", NOW - timedelta(days=2))},
+    ),
+    Case(
+        "a lost archive empties no day that was committed from files",
+        [],
+        heads=heads_for({3: "a", 4: "b", 5: EMPTY, 6: "c"}),
+        empty_days=True,
+    ),
+    Case(
+        "a day whose archived file is lost is no empty day between two others",
+        [],
+        accepted={3: "a", 5: "c"},
+        heads=heads_for({3: "a", 4: "b", 5: "c"}),
+        empty_days=True,
+    ),
+    Case(
+        "a table that was not reached on an empty day is due although nobody closes that day any more",
+        [(4, 4, ("report",))],
+        accepted={3: "a"},
+        heads=without(heads_for({3: "a", 4: EMPTY}), ("report", 4)),
+        empty_days=True,
+    ),
     Case("a missing input: nothing to build from", [], heads=heads_for({}), accepted={}),
     Case("a commit whose accepted file is gone stays as it is", [], heads=heads_for({3: "a"})),
     Case(
@@ -177,6 +203,13 @@ CASES = [
         waiting={20: "b"},
         accepted={20: "a"},
         heads=heads_for({20: "a"}, committed_at=NOW - timedelta(minutes=2)),
+    ),
+    Case(
+        "today waits for its interval although one of its tables could never be built",
+        [],
+        waiting={20: "b"},
+        accepted={20: "a"},
+        heads=without(heads_for({20: "a"}, committed_at=NOW - timedelta(minutes=2)), ("report", 20)),
     ),
     Case(
         "today is due again after its interval",
@@ -241,6 +274,25 @@ def test_two_pipelines_that_share_nothing_are_asked_for_apart() -> None:
     states = {"shop": SourceState(waiting={day(3): "a"}), "bar": SourceState(waiting={day(3): "b"})}
     runs = pending([*NODES, *other], states, {}, NOW, timedelta(minutes=5))
     assert sorted(run.assets for run in runs) == sorted([ALL, ("taps", "beers")])
+
+
+def test_what_cannot_be_built_today_takes_the_interval_from_nobody_else() -> None:
+    bar = [Node("taps", source="bar"), Node("beers", ("taps",))]
+    states = {"shop": SourceState({TODAY: "b"}, {TODAY: "a"}), "bar": SourceState({TODAY: "never fits"})}
+    heads = heads_for({20: "a"}, committed_at=NOW - timedelta(minutes=2))
+    runs = pending([*NODES, *bar], states, heads, NOW, timedelta(minutes=5))
+    assert [run.assets for run in runs] == [("taps", "beers")]
+
+
+def test_a_range_has_halves_that_are_what_would_be_due_if_only_their_days_were() -> None:
+    both = Case("", [], waiting={3: "a", 4: "b"}, accepted={5: "c", 6: "d", 7: "e"})
+    [whole] = ask(both)
+    left, right = whole.halves()
+    assert [(left.first.day, left.last.day), (right.first.day, right.last.day)] == [(3, 5), (6, 7)]
+    assert [left] == ask(Case("", [], waiting={3: "a", 4: "b"}, accepted={5: "c"}))
+    assert [right] == ask(Case("", [], accepted={6: "d", 7: "e"})), "no file waits there: nothing is taken in"
+    first, second = left.halves()[0].halves()
+    assert (first.halves(), second.halves()) == ((), ()), "a day has no halves"
 
 
 def test_a_circle_of_assets_is_named() -> None:
@@ -337,3 +389,13 @@ def test_a_window_that_must_be_whole_waits_for_all_its_days() -> None:
     assert ask_late(accepted, {}, done, TRAILING) == [(10, 10, ("events",))]
     seen = input_hash(("raw", str(day(n)), f"r{n}") for n in (8, 9, 10))
     assert ask_late(accepted, {}, done | {("events", day(10)): head(seen, "e", NOW)}, TRAILING) == []
+
+
+def test_days_that_are_no_partitions_are_not_read_where_the_mapping_allows_that() -> None:
+    clipped = [*LATE[:2], Node("events", ("raw",), windows={"raw": Window(-2, 1, may_not_exist=True)})]
+    accepted = {n: f"f{n}" for n in (17, 18, 19, 20)}
+    found = ask_late(accepted, {}, raw_heads(*accepted), clipped, first=17)
+    assert found == [(17, 20, ("events",))]
+    del accepted[19]
+    found = ask_late(accepted, {}, raw_heads(*accepted), clipped, first=17)
+    assert found == [(17, 17, ("events",))], "a day that exists has to be there"
