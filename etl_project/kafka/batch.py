@@ -109,6 +109,15 @@ class PartitionBatch:
         self.size_bytes += len(line) + _ROW_BYTES
         self.next_offset = offset + 1
 
+    def reach(self, position: int) -> None:
+        """Let the batch cover the offsets before `position`, up to `until`, which hold no more messages.
+
+        They hold the marks of transactions, or nothing any longer. Not covered, a retention that takes them away would
+        look like a loss. A batch without messages stays as it is: it becomes no file that could say what it covers.
+        """
+        if self.messages:
+            self.next_offset = max(self.next_offset, min(position, self.until + 1))
+
     def files(self, incoming: Path, dead_letters: Path) -> list[File]:
         """What this batch writes into the source's drop folder and its folder of dead letters: dead letters first."""
         span = self.span
@@ -118,20 +127,19 @@ class PartitionBatch:
         return dead + [File(incoming / landed.name(day, span), rows) for day, rows in sorted(self._days.items())]
 
 
-def write(files: Iterable[File]) -> int:
-    """Make every file durable under its name; their size in bytes. A file that is there already is replaced.
+def write(files: Iterable[File]) -> None:
+    """Make every file durable under its name. A file that is there already is replaced.
 
     Raises CannotWrite (retrying helps) with all temporary files removed; some files may be in place, which is harmless.
     """
     staged: list[tuple[Path, Path]] = []
-    size = 0
     try:
         faults.reach("kafka.before_write")
         for file in files:
             atomic.make_folder(file.path.parent / STAGING)
             temporary = atomic.temporary_sibling(file.path.parent / STAGING / file.path.name)
             staged.append((temporary, file.path))
-            size += _write(temporary, file.lines)
+            _write(temporary, file.lines)
         for at, (temporary, path) in enumerate(staged):
             if at:
                 faults.reach("kafka.between_renames")
@@ -145,7 +153,6 @@ def write(files: Iterable[File]) -> int:
     finally:
         for temporary, _ in staged:
             temporary.unlink(missing_ok=True)
-    return size
 
 
 def sweep(folders: Iterable[Path]) -> None:
@@ -159,10 +166,9 @@ def sweep(folders: Iterable[Path]) -> None:
                         os.unlink(entry.path)
 
 
-def _write(path: Path, lines: Sequence[bytes]) -> int:
+def _write(path: Path, lines: Sequence[bytes]) -> None:
     with path.open("xb") as file:
         for at in range(0, len(lines), _LINES_A_WRITE):
             file.write(b"".join(lines[at : at + _LINES_A_WRITE]))
         file.flush()
         os.fsync(file.fileno())
-        return file.tell()

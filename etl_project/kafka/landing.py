@@ -10,6 +10,7 @@ Nothing here keeps a note of its own: where to go on is the group's committed of
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +25,6 @@ from etl_project.kafka.broker import Refused, Unreachable
 from etl_project.kafka.client import Client
 from etl_project.kafka.decode import Decoder, Reader, json_object
 from etl_project.kafka.format import Headers, Span
-from etl_project.kafka.offsets import Chain
 from etl_project.kafka.settings import Broker
 from etl_project.kafka.subscription import Subscription
 from etl_project.settings import Settings
@@ -44,13 +44,13 @@ class Bounds:
 
 @dataclass
 class Tally:
-    """What has been done so far. `lag` and `last_offset` are by partition, for those that are assigned now."""
+    """What has been done so far. `lag` and `last_offset` are by partition, for those that were assigned last; no lag is
+    known where none ever was."""
 
     landed: int = 0
     dead: int = 0
     lost: int = 0
     files: int = 0
-    size_bytes: int = 0
     batches: int = 0
     last_offset: dict[int, int] = field(default_factory=dict)
     lag: dict[int, int] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Tally:
             "dead letters": self.dead,
             "lost offsets": self.lost,
             "files": self.files,
-            "lag": sum(self.lag.values()),
+            "lag": sum(self.lag.values()) if self.lag else "unknown",
             "lag by partition": _by_partition(self.lag),
             "last offset by partition": _by_partition(self.last_offset),
         }
@@ -115,13 +115,14 @@ class Landing:
         self._began: float | None = None  # When the batches got their first message.
         self._taken = 0
         self._typical_bytes = _FIRST_GUESS_BYTES
-        self._assigned = False
+        self._waiting_since: float | None = None  # Without partitions: since when the group has given none.
         self._ends: dict[int, int] = {}  # Where each partition ended when it was assigned, until that is reached.
         self._landed_ends: dict[tuple[int, int], int] = {}  # (partition, first): last, landed but not committed.
 
     def run(self, bounds: Bounds) -> None:
         """Consume and land until a bound is reached or the caller stops it."""
         batch.sweep([self._incoming, self._dead_letters])
+        self._waiting_since = time.monotonic()
         with self._client.joined(self._on_assign, self._on_revoke):
             started = time.monotonic()
             while not (self._watch.stop() or self._reached(bounds, time.monotonic() - started)):
@@ -134,15 +135,22 @@ class Landing:
     def _reached(self, bounds: Bounds, seconds: float) -> bool:
         if bounds.max_messages is not None and self._taken >= bounds.max_messages:
             return True
+        if bounds.until_end and self._waiting_since is not None:
+            # Before the bound by seconds: an end that nobody could look for is not reached.
+            self._refuse_to_wait(self._waiting_since, bounds.max_seconds)
         if bounds.max_seconds is not None and seconds >= bounds.max_seconds:
             return True
-        if bounds.until_end and not self._assigned and seconds > self._settings.wait_seconds:
+        return bounds.until_end and self._waiting_since is None and not self._ends
+
+    def _refuse_to_wait(self, since: float, max_seconds: float | None) -> None:
+        """Raises Unreachable once the group has given no partitions for too long."""
+        limit = min(self._settings.wait_seconds, math.inf if max_seconds is None else max_seconds)
+        if time.monotonic() - since >= limit:
             raise Unreachable(
                 f"group {self._subscription.group} gave no partitions of topic {self._subscription.topic} within "
-                f"{self._settings.wait_seconds:g} s (ETL_WAIT_SECONDS): another member is busy or just died. "
+                f"{limit:g} s (ETL_WAIT_SECONDS, or the bound of the run): another member is busy or just died. "
                 "Nothing is lost; retrying helps."
             )
-        return bounds.until_end and self._assigned and not self._ends
 
     def _room(self, left: int | None) -> int:
         """How many messages to ask for: what the batch can still take, judging by the size of those that came last."""
@@ -172,10 +180,11 @@ class Landing:
         for message in messages:
             error = message.error()
             if error is not None:
-                self._on_event(error, message.partition())
+                self._on_event(error, message.partition(), message.offset())
                 continue
             one = self._batches.get(message.partition())
             if one is not None and message.offset() > one.until:
+                one.reach(message.offset())
                 self._land([one])
                 one = self._batches[message.partition()]
             if one is not None:
@@ -194,9 +203,11 @@ class Landing:
             if partition in self._batches and self._batches[partition].next_offset >= end:
                 del self._ends[partition]
 
-    def _on_event(self, error: KafkaError, partition: int) -> None:
+    def _on_event(self, error: KafkaError, partition: int, offset: int | None) -> None:
         """What the consumer has to say instead of a message."""
         if error.code() == KafkaError._PARTITION_EOF:
+            if partition in self._batches and offset is not None:
+                self._batches[partition].reach(offset)
             self._ends.pop(partition, None)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             # Offsets went away while they were being consumed: land what came, then look where each partition begins.
@@ -216,10 +227,10 @@ class Landing:
         if not done:
             return
         files = [file for one in done for file in one.files(self._incoming, self._dead_letters)]
-        size = batch.write(files)
+        batch.write(files)
         self._commit({one.partition: one.next_offset for one in done})
         faults.reach("kafka.after_commit")
-        self._count(done, len(files), size)
+        self._count(done, len(files))
         self._reader = self._new_reader()
         for one in done:
             self._batches[one.partition] = self._new_batch(one.partition, one.next_offset)
@@ -230,10 +241,9 @@ class Landing:
         if not self._client.commit(positions):
             self._watch.warn(f"the group rebalanced before offsets {positions} were committed: they are landed again")
 
-    def _count(self, done: list[PartitionBatch], files: int, size: int) -> None:
+    def _count(self, done: list[PartitionBatch], files: int) -> None:
         self.tally.batches += 1
         self.tally.files += files
-        self.tally.size_bytes += size
         for one in done:
             self.tally.landed += one.messages - one.dead
             self.tally.dead += one.dead
@@ -245,31 +255,35 @@ class Landing:
     def _on_assign(self, assigned: list[int]) -> None:
         """Begin each partition where the group has committed, and know where it ends."""
         self.tally.lag.clear()
-        names = set(offsets.found(self._settings, self._subscription.source.name))
-        chains = offsets.chains(names, self._subscription.topic)
         committed = self._client.committed(assigned)
+        names = offsets.found(self._settings, self._subscription.source.name)
+        landed = offsets.progress(names, self._subscription.topic, committed)
+        self._landed_ends = landed.ends
         starts = {
-            partition: self._start(partition, committed[partition], chains.get(partition)) for partition in assigned
+            partition: self._start(partition, committed[partition], landed.reached.get(partition))
+            for partition in assigned
         }
-        self._landed_ends = offsets.ends_from(names, self._subscription.topic, starts)
         self._client.assign(starts)
         self._batches = {partition: self._new_batch(partition, first) for partition, first in starts.items()}
-        self._assigned = True
+        if assigned:
+            self._waiting_since = None
 
     def _on_revoke(self, revoked: list[int]) -> None:
         """Drop what is unfinished, before the partitions go: whoever gets them begins at the committed offsets."""
+        self._waiting_since = self._waiting_since or time.monotonic()
         for partition in revoked:
             self._batches.pop(partition, None)
             self._ends.pop(partition, None)
 
-    def _start(self, partition: int, committed: int | None, chain: Chain | None) -> int:
+    def _start(self, partition: int, committed: int | None, landed: int | None) -> int:
         """Where to begin with a partition, after a look at what the broker still has.
 
-        The files tell what was reached where the group has no position: it is new, or was forgotten by the broker.
+        `landed` is what the files have reached. It may lie beyond the group's position: that is new, was forgotten by
+        the broker or set back, or a kill came before the commit. What has landed is not lost.
         """
         low, high = self._client.available(partition)
-        landed = None if chain is None else chain.last + 1
-        reached = landed if committed is None else committed
+        known = [position for position in (committed, landed) if position is not None]
+        reached = max(known, default=None)
         if reached is not None and reached > high:
             raise Refused(
                 f"topic {self._subscription.topic}, partition {partition} ends at offset {high}, but {reached} was "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from etl_project.kafka import format as landed
 from etl_project.kafka.format import Named, Span
@@ -23,6 +24,14 @@ class Chain:
     last: int
     holes: tuple[Span, ...] = ()
     lost: tuple[Span, ...] = ()
+
+
+class Progress(NamedTuple):
+    """How far landed files go. `reached`: by partition, the one after the last offset that is covered. `ends`: where
+    the ranges end that the group has not committed, (partition, first offset) to the smallest last one."""
+
+    reached: dict[int, int]
+    ends: dict[tuple[int, int], int]
 
 
 def found(settings: Settings, source: str) -> Iterator[Named]:
@@ -54,14 +63,20 @@ def chains(names: Iterable[Named], topic: str) -> dict[int, Chain]:
     }
 
 
-def ends_from(names: Iterable[Named], topic: str, starts: Mapping[int, int]) -> dict[tuple[int, int], int]:
-    """Where the ranges end that begin at or after these offsets: (partition, first offset) to the smallest last one."""
+def progress(names: Iterable[Named], topic: str, committed: Mapping[int, int | None]) -> Progress:
+    """How far the files go in the partitions of `committed` (the group's position in each; None where it has none).
+
+    One pass; its memory grows with what has landed beyond those positions, not with the archive.
+    """
+    reached: dict[int, int] = {}
     ends: dict[tuple[int, int], int] = {}
     for _, span in names:
-        if span.topic == topic and span.partition in starts and span.first >= starts[span.partition]:
-            at = span.partition, span.first
-            ends[at] = min(span.last, ends.get(at, span.last))
-    return ends
+        if span.topic == topic and span.partition in committed:
+            reached[span.partition] = max(span.last + 1, reached.get(span.partition, 0))
+            if span.first >= (committed[span.partition] or 0):
+                at = span.partition, span.first
+                ends[at] = min(span.last, ends.get(at, span.last))
+    return Progress(reached, ends)
 
 
 def problems(known: Mapping[int, Chain], committed: Mapping[int, int]) -> list[str]:

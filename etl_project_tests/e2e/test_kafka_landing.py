@@ -138,10 +138,14 @@ def test_aborted_messages_never_appear_and_leave_no_hole(one: Topic, tmp_path: P
             producer.commit_transaction(30)
         else:
             producer.abort_transaction(30)
-    drained(one, tmp_path, batch_messages=10)
+    drained(one, tmp_path, batch_messages=15)
     assert sorted(row.fields["id"] for row in rows(tmp_path)) == [*range(10), *range(20, 30)]
     assert chains(tmp_path, one.name)[0].holes == ()
     assert drained(one, tmp_path).landed == 0
+    end = committed(one)
+    assert end == 44, "the marks that end transactions are behind us, too"
+    one.delete_before(0, end)
+    assert drained(one, tmp_path).lost == 0
 
 
 def test_gaps_that_compaction_left_are_no_holes(tmp_path: Path) -> None:
