@@ -1,7 +1,8 @@
 """Which of the due runs to ask Dagster for now, given what became of earlier ones.
 
 A failure that retrying can help is asked for again with growing pauses; a permanent one only when its state (input or
-code) changes. Belongs here: that decision, run tags, and clearing up after processes that died in the middle of a run.
+code) changes. A range that fails is asked for in halves, so that in the end only the days at fault stay behind. Belongs
+here: that decision, run tags, and clearing up after processes that died in the middle of a run.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ WITHOUT_DAYS = {"etl/without_days": "true"}
 """Tags of a job that builds no day of any asset: its runs are in nobody's way."""
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(hours=1)
+FAILURES_OF_A_WHOLE = 2
+"""So often a range may fail before its halves are tried, where retrying may help: a full disk is no day's fault."""
 _STATES_A_QUERY = 500
 NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -62,14 +65,65 @@ def tags(due: Due) -> dict[str, str]:
 
 
 def wait_until(attempts: Sequence[Attempt]) -> datetime | None:
-    """When to ask for a state again: None at once, NEVER as long as it is the same."""
-    if any(attempt.permanent for attempt in attempts):
+    """When to ask for a state again: None at once, NEVER as long as it is the same.
+
+    A success settles what failed before it. It is an attempt itself: what is due again right after it waits, too.
+    """
+    failures = failures_of(attempts)
+    if any(attempt.permanent for attempt in failures):
         return NEVER
     if not attempts:
         return None
-    doublings = min(len(attempts), 12) - 1
+    doublings = min(max(len(failures), 1), 12) - 1
     pause = min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
     return max(attempt.ended_at for attempt in attempts) + pause
+
+
+def failures_of(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The attempts that failed since the last one that went well."""
+    settled = max((attempt.ended_at for attempt in attempts if not attempt.failed), default=None)
+    return [attempt for attempt in attempts if attempt.failed and (settled is None or attempt.ended_at > settled)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What to ask for in one run: something due, or a half (of a half) of it, and what became of it earlier.
+
+    `above`: the failures of the ranges that it is a half of; it waits as long as they would.
+    """
+
+    due: Due
+    attempts: Sequence[Attempt]
+    above: Sequence[Attempt] = ()
+
+    @property
+    def until(self) -> datetime | None:
+        """As `wait_until`."""
+        return wait_until([*self.above, *self.attempts])
+
+
+def in_parts(instance: dg.DagsterInstance, asked: Iterable[Due]) -> list[Part]:
+    """What is due, with every range that failed for good, or again and again, as its two halves, and these likewise."""
+    found: list[Part] = []
+    left = [Part(one, ()) for one in asked]
+    while left:
+        earlier = attempts_of(instance, (part.due.state for part in left))
+        halves: list[Part] = []
+        for part in left:
+            tried = earlier[part.due.state]
+            smaller = part.due.halves() if to_be_split(tried) else ()
+            above = [*part.above, *(attempt for attempt in failures_of(tried) if not attempt.permanent)]
+            halves += [Part(half, (), above) for half in smaller]
+            if not smaller:
+                found.append(Part(part.due, tried, part.above))
+        left = halves
+    return sorted(found, key=lambda part: part.due)
+
+
+def to_be_split(attempts: Sequence[Attempt]) -> bool:
+    """Whether a range with these attempts is asked for in halves from now on."""
+    failures = failures_of(attempts)
+    return len(failures) >= FAILURES_OF_A_WHOLE or any(attempt.permanent for attempt in failures)
 
 
 def attempts(instance: dg.DagsterInstance, state: str) -> list[Attempt]:

@@ -65,26 +65,25 @@ def decide(
     requests: list[dg.RunRequest] = []
     held: list[str] = []
     flights = runs.in_flight(instance)
-    asked = due(project, situation, closing)
-    earlier = runs.attempts_of(instance, (one.state for one in asked))
-    for one in asked:
-        waits = _why_held(one, flights, earlier[one.state], situation.at)
+    for part in runs.in_parts(instance, due(project, situation, closing)):
+        waits = _why_held(part, flights, situation.at)
         if waits is not None:
-            held.append(f"{one.first} to {one.last}: {waits}")
+            held.append(f"{part.due.first} to {part.due.last}: {waits}")
         elif len(requests) < MOST_REQUESTS:
-            requests.append(request(one, attempt=len(earlier[one.state]), checks=checks))
+            requests.append(request(part.due, attempt=len(part.attempts), checks=checks))
     return requests, held
 
 
-def _why_held(one: Due, flights: Sequence[runs.Flight], earlier: Sequence[runs.Attempt], now: datetime) -> str | None:
+def _why_held(part: runs.Part, flights: Sequence[runs.Flight], now: datetime) -> str | None:
     """Why a due run is not asked for now; None when it is."""
-    if any(flight.touches(one) for flight in flights):
+    if any(flight.touches(part.due) for flight in flights):
         return "a run is working on it"
-    until = runs.wait_until(earlier)
-    if until == runs.NEVER:
+    if part.until == runs.NEVER:
         return "failed for good; asked for again when its input or code changes"
-    if until is not None and until > now:
-        return f"failed {len(earlier)} times, asked for again after {until:%Y-%m-%d %H:%M:%S} UTC"
+    if part.until is not None and part.until > now:
+        times = len(runs.failures_of([*part.above, *part.attempts]))
+        what = f"failed {times} times" if times else "was built just now"
+        return f"{what}, asked for again after {part.until:%Y-%m-%d %H:%M:%S} UTC"
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def test_a_permanent_failure_is_never_asked_for_as_it_is() -> None:
 
 def test_what_was_never_tried_is_asked_for_at_once() -> None:
     assert runs.wait_until([]) is None
+
+
+def test_a_success_settles_what_failed_before_it() -> None:
+    before = failed(9, permanent=True)
+    success = runs.Attempt(False, False, ENDED + timedelta(hours=1))
+    again = runs.Attempt(False, True, ENDED + timedelta(hours=2))
+    assert runs.wait_until([*before, success]) == success.ended_at + timedelta(seconds=30)
+    assert runs.wait_until([*before, success, again]) == again.ended_at + timedelta(seconds=30)
+    assert not runs.to_be_split([*before, success])
 
 
 @pytest.fixture
@@ -110,6 +120,57 @@ def test_after_its_pause_a_transient_failure_is_asked_for_under_another_run_key(
     later = Situation(situation.at + timedelta(minutes=1), situation.sources, situation.scans, situation.commits)
     [second] = asked(project, later, instance)
     assert first.run_key != second.run_key, "Dagster drops a run key that it has seen before"
+
+
+def over_ten_days(situation: Situation) -> Situation:
+    waiting = {DAY + n * partitions.ONE_DAY: "a file" for n in range(10)}
+    return replace(situation, sources={"shop": SourceState(waiting=waiting)})
+
+
+def spans(requests: list[dg.RunRequest]) -> list[tuple[int, int]]:
+    """The ranges that are asked for, as offsets from DAY."""
+    found = [partitions.days_of_run(request.tags) for request in requests]
+    return [((days[0] - DAY).days, (days[1] - DAY).days) for days in found if days is not None]
+
+
+def fail(instance: dg.DagsterInstance, requests: list[dg.RunRequest], kind: str, number: int) -> None:
+    """Let those of the requests fail that build this day."""
+    for request, (first, last) in zip(requests, spans(requests), strict=True):
+        if first <= number <= last:
+            tags = {**request.tags, FAILURE_TAG: kind}
+            create_run_for_test(instance, status=dg.DagsterRunStatus.FAILURE, tags=tags)
+
+
+def test_of_a_range_that_failed_for_good_all_days_but_the_bad_one_are_asked_for(
+    project: Project, situation: Situation, instance: dg.DagsterInstance
+) -> None:
+    ten, seen = over_ten_days(situation), []
+    for _ in range(6):
+        requests = asked(project, ten, instance)
+        seen.append(spans(requests))
+        fail(instance, requests, "permanent", 5)
+    assert seen == [
+        [(0, 9)],
+        [(0, 4), (5, 9)],
+        [(0, 4), (5, 7), (8, 9)],
+        [(0, 4), (5, 6), (7, 7), (8, 9)],
+        [(0, 4), (5, 5), (6, 6), (7, 7), (8, 9)],
+        [(0, 4), (6, 6), (7, 7), (8, 9)],
+    ], "those that went well are only gone from the list once they are committed"
+
+
+def test_a_range_that_may_go_well_by_itself_is_retried_whole_and_its_halves_keep_its_pause(
+    project: Project, situation: Situation, instance: dg.DagsterInstance
+) -> None:
+    ten = over_ten_days(situation)
+    fail(instance, asked(project, ten, instance), "transient", 5)
+    assert asked(project, ten, instance) == []
+    later = replace(ten, at=ten.at + timedelta(seconds=40))
+    whole = asked(project, later, instance)
+    assert spans(whole) == [(0, 9)]
+    fail(instance, whole, "transient", 5)
+    assert asked(project, later, instance) == [], "two failures: a pause of a minute, for the halves as well"
+    assert spans(asked(project, replace(ten, at=ten.at + timedelta(seconds=90)), instance)) == [(0, 4), (5, 9)]
 
 
 def test_a_run_on_other_days_or_other_assets_holds_nothing_back(
