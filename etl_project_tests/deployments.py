@@ -11,6 +11,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -38,13 +40,25 @@ PROCESSES.set_forkserver_preload(["etl_project.observe.cli", "etl_project.defini
 
 def _etl(arguments: tuple[str, ...], environment: dict[str, str], out: Path, err: Path) -> None:
     """The body of a process that is the `etl` command."""
+    _become(["etl", *arguments], environment, out, err)
+    main()
+
+
+def _script(arguments: tuple[str, ...], environment: dict[str, str], out: Path, err: Path) -> None:
+    """The body of a process that runs a script, the first of the arguments."""
+    script, *rest = arguments
+    _become(["-c", *rest], environment, out, err)
+    warnings.simplefilter("ignore")
+    exec(compile(script, "<script>", "exec"), {"__name__": "__main__"})  # noqa: S102
+
+
+def _become(argv: list[str], environment: dict[str, str], out: Path, err: Path) -> None:
     for descriptor, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
-    sys.argv = ["etl", *arguments]
-    main()
+    sys.argv = argv
 
 
 RUN_CHECKS = """
@@ -106,14 +120,19 @@ class Place:
 
     def etl(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run the `etl` command to its end, in a process of its own."""
+        return self._process(_etl, arguments, self.environment(**more))
+
+    def _process(
+        self, body: Callable[..., None], arguments: tuple[str, ...], environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
         with tempfile.TemporaryDirectory() as folder:
             printed = [Path(folder) / name for name in ("out", "err")]
-            process = PROCESSES.Process(target=_etl, args=(arguments, self.environment(**more), *printed))
+            process = PROCESSES.Process(target=body, args=(arguments, environment, *printed))
             process.start()
             process.join(240)
             if process.exitcode is None:
                 process.kill()
-                pytest.fail(f"etl {arguments} did not end: {[path.read_text() for path in printed]}")
+                pytest.fail(f"{arguments} did not end: {[path.read_text() for path in printed]}")
             return subprocess.CompletedProcess(arguments, process.exitcode, *(path.read_text() for path in printed))
 
     def drained(self, expected_exit: int = 0, **more: str) -> str:
@@ -170,15 +189,8 @@ class Place:
 
     def _python(self, script: str, *arguments: str) -> Any:
         """What a script prints as JSON, in a process of its own."""
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", script, *arguments],
-            cwd=ROOT,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=True,
-        )
+        done = self._process(_script, (script, *arguments), self.environment())
+        assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     def leftovers(self) -> list[str]:

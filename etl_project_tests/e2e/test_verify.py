@@ -116,12 +116,6 @@ def script(place: Place, text: str, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_right_after_the_demo_nothing_is_wrong(tmp_path: Path) -> None:
-    demo = Place(tmp_path / "data")
-    assert demo.etl("demo").returncode == 0
-    assert verified(demo, "--deep") == []
-
-
 def test_every_kind_of_damage_is_named_and_put_right_as_its_advice_says(place: Place) -> None:
     clean = place.tables()
     edit(place, f"update orders set quantity = quantity + 1 where batch_date = '{DAYS[0]}' and line_no = 1")

@@ -41,6 +41,8 @@ def test_the_demo_proves_itself_in_an_empty_folder(wheel: Installation) -> None:
     left = stored(wheel)
     assert left["payments"] == len(payments.messages()), "late and repeated messages included, each once"
     assert left["invoices"] == {"settled", "no payment", "no invoice", "other amount", "other currency"}
+    verified = wheel.etl("verify", "--deep")
+    assert verified.returncode == 0, "nothing is wrong right after the demo: " + verified.stdout
     status = wheel.etl("status", "--json")
     assert {asset["stale"] for asset in json.loads(status.stdout)["assets"]} == {0}
 

@@ -123,13 +123,14 @@ def test_an_asset_with_private_rows_shows_none_whatever_the_setting_says(
     assert all("preview" not in metadata for metadata in built(instance, opened(), *DAYS, asset=private).values())
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), pa.ArrowInvalid("no UTF-8"), KeyError("x")])
 def test_a_preview_that_cannot_be_had_leaves_the_committed_days_materialized(
-    instance: dg.DagsterInstance, opened: Open, monkeypatch: pytest.MonkeyPatch
+    instance: dg.DagsterInstance, opened: Open, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def no_space(*_: object) -> dict[str | None, str]:
-        raise OSError(28, "No space left on device")
+    def fail(*_: object) -> dict[str | None, str]:
+        raise error
 
-    monkeypatch.setattr("etl_project.storage.preview.previews", no_space)
+    monkeypatch.setattr("etl_project.storage.preview.previews", fail)
     found = built(instance, opened(), *DAYS)
     assert {day: metadata["dagster/partition_row_count"] for day, metadata in found.items()} == {
         day: int(day[-2:]) for day in DAYS

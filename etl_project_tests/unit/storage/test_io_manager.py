@@ -177,17 +177,17 @@ def test_a_day_shrinks_too_much_only_when_the_run_says_so(project: Project, tag:
     assert project.run(DAYS[0], assets=[shrinking], **{"etl/allow_shrink": tag}).success is goes
 
 
-def upstream_and(read: Callable[[], None]) -> list[Any]:
-    @dg.asset(partitions_def=DAILY)
-    def up() -> pa.Table:
+def upstream_and(read: Callable[[], None], up: str = "io_manager", down: str = "io_manager") -> list[Any]:
+    @dg.asset(name="up", partitions_def=DAILY, io_manager_key=up)
+    def upstream() -> pa.Table:
         return pa.table({"batch_date": [date(2024, 1, 1)], "n": [1]})
 
-    @dg.asset(partitions_def=DAILY, deps=[up])
-    def down() -> pa.Table:
+    @dg.asset(name="down", partitions_def=DAILY, deps=[upstream], io_manager_key=down)
+    def downstream() -> pa.Table:
         read()
         return pa.table({"batch_date": [date(2024, 1, 1)], "n": [1]})
 
-    return [up, down]
+    return [upstream, downstream]
 
 
 def test_inputs_named_only_by_deps_are_taken_from_their_commit_records(project: Project) -> None:
@@ -195,6 +195,33 @@ def test_inputs_named_only_by_deps_are_taken_from_their_commit_records(project: 
     commits = project.commits()
     read = [("up", DAYS[0], commits["up", DAYS[0]].fingerprint)]
     assert commits["down", DAYS[0]].input_hash == input_hash(read)
+
+
+@pytest.mark.parametrize("below", ["io_manager", "lake"])
+def test_a_dep_in_the_other_store_is_looked_up_there(project: Project, below: str) -> None:
+    above = {"io_manager": "lake", "lake": "io_manager"}[below]
+    up, down = upstream_and(lambda: None, up=above, down=below)
+    assert project.run(DAYS[0], assets=[up]).success
+    done = dg.materialize(
+        [up, down],
+        selection=[down],
+        resources={"lake": project.lake, "io_manager": project.warehouse},
+        instance=project.instance,
+        partition_key=DAYS[0],
+    )
+    assert done.success
+    commits = project.commits()
+    assert commits["down", DAYS[0]].input_hash == input_hash([("up", DAYS[0], commits["up", DAYS[0]].fingerprint)])
+
+
+def test_a_day_that_begins_between_reading_and_writing_is_no_input(project: Project) -> None:
+    """The input may lack days: one that did not exist when it was read is one of those."""
+    book = receipts_of(project)
+    book.may_be_absent("up")
+    book.add("up", DAYS[0], "1:1:1")
+    assert book.knows("up", DAYS[1])
+    parents = {DAYS[0]: [("up", DAYS[0]), ("up", DAYS[1])]}
+    assert book.input_hashes(parents) == {DAYS[0]: input_hash([("up", DAYS[0], "1:1:1")])}
 
 
 def test_a_dep_that_is_rewritten_while_the_body_runs_refuses_the_write_as_retryable(project: Project) -> None:
