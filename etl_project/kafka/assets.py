@@ -5,18 +5,29 @@ Thin shells over `landing` and `offsets`. The landing is a job without assets of
 brings becomes days only where files are taken in. Its numbers are noted on the files asset, where they can be plotted.
 """
 
+# No `from __future__ import annotations` here: Dagster reads the annotation of `context` as it stands.
+
+from datetime import UTC, datetime
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
-from etl_project import runs, settings
-from etl_project.failures import reported
+from etl_project import partitions, runs, settings
+from etl_project.failures import FAILURE_TAG, EtlError, reported
 from etl_project.incoming.asset_names import Names
 from etl_project.kafka import extra, offsets
 from etl_project.kafka import settings as kafka_settings
 from etl_project.kafka.subscription import Subscription
 
+if TYPE_CHECKING:
+    from etl_project.kafka.landing import Tally
+
 MOST_MESSAGES, MOST_SECONDS = 1_000_000, 50.0
 """Bounds of one scheduled run: it comes to its end before the next one is asked for."""
+NO_HOLES = "no_holes_in_offsets"
+_REMEMBERED_FAILURES = 12
 
 
 def definitions(subscription: Subscription) -> dg.Definitions:
@@ -45,9 +56,8 @@ def consume_job(subscription: Subscription) -> dg.JobDefinition:
             bounds = landing.Bounds(MOST_MESSAGES, MOST_SECONDS, until_end=True)
             watch = landing.Watch(warn=context.log.warning)
             tally = landing.land(subscription, broker, settings.load(), bounds, watch)
-        metadata = tally.metadata()
-        context.add_output_metadata(metadata)
-        context.log_event(dg.AssetObservation(Names.of(source).files, metadata=metadata))
+        context.add_output_metadata(tally.metadata())
+        note(context, Names.of(source).files, tally)
 
     @dg.job(name=f"consume_{source}", description=consume_job.__doc__, tags=runs.WITHOUT_DAYS)
     def job() -> None:
@@ -56,8 +66,33 @@ def consume_job(subscription: Subscription) -> dg.JobDefinition:
     return job
 
 
+def note(context: dg.OpExecutionContext, files: str, tally: "Tally") -> None:
+    """Note a landing on the files asset: its numbers where they are news, and lost offsets at once.
+
+    A quiet topic would else fill the event log with the same zeros, one entry a minute.
+    """
+    metadata = tally.metadata()
+    if tally.landed or tally.dead or tally.lost or metadata["lag"] != _last_lag(context.instance, files):
+        context.log_event(dg.AssetObservation(files, metadata=metadata))
+    if tally.lost:
+        lost = (
+            f"{tally.lost} offsets were gone before they could be landed; the log of run {context.run_id} says which."
+        )
+        context.instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(asset_key=dg.AssetKey(files), check_name=NO_HOLES, passed=False, description=lost)
+        )
+
+
+def _last_lag(instance: dg.DagsterInstance, files: str) -> object:
+    """The lag as last noted; None where none ever was."""
+    newest = instance.fetch_observations(dg.AssetKey(files), limit=1).records
+    observed = newest[0].event_log_entry.asset_observation if newest else None
+    return observed.metadata["lag"].value if observed is not None and "lag" in observed.metadata else None
+
+
 def _every_minute(job: dg.JobDefinition) -> dg.ScheduleDefinition:
-    """Every minute, unless the last run is still at it. Runs by itself where the environment names a broker."""
+    """Every minute, unless the last run is still at it; after failures with growing pauses, up to an hour. Runs by
+    itself where the environment names a broker."""
     running = kafka_settings.is_configured()
 
     @dg.schedule(
@@ -74,9 +109,32 @@ def _every_minute(job: dg.JobDefinition) -> dg.ScheduleDefinition:
         earlier = context.instance.get_runs(dg.RunsFilter(job_name=job.name, statuses=unfinished), limit=1)
         if earlier:
             return dg.SkipReason(f"Run {earlier[0].run_id} is still landing; the next minute looks again.")
+        again = _again_at(context.instance, job.name)
+        if again is not None and partitions.now() < again:
+            return dg.SkipReason(f"The last run failed; the next one is asked for at {again:%Y-%m-%d %H:%M:%S} UTC.")
         return dg.RunRequest()
 
     return every_minute
+
+
+def _again_at(instance: dg.DagsterInstance, job: str) -> datetime | None:
+    """When to land again, after the newest runs failed one after the other; None where the last one did not.
+
+    No input says that a permanent failure was mended (a password, a topic): it is tried again after the longest pause.
+    """
+    newest = instance.get_run_records(dg.RunsFilter(job_name=job), limit=_REMEMBERED_FAILURES)
+    failed = [*takewhile(lambda one: one.failed, map(_attempt, newest))]
+    again = runs.wait_until(failed)
+    return failed[0].ended_at + runs.LONGEST_PAUSE if again == runs.NEVER else again
+
+
+def _attempt(record: dg.RunRecord) -> runs.Attempt:
+    run = record.dagster_run
+    return runs.Attempt(
+        permanent=run.tags.get(FAILURE_TAG) == "permanent",
+        failed=run.status is dg.DagsterRunStatus.FAILURE,
+        ended_at=record.update_timestamp.astimezone(UTC),
+    )
 
 
 def _no_holes(subscription: Subscription) -> dg.AssetChecksDefinition:
@@ -84,38 +142,40 @@ def _no_holes(subscription: Subscription) -> dg.AssetChecksDefinition:
 
     @dg.asset_check(
         asset=Names.of(source).files,
-        name="no_holes_in_offsets",
+        name=NO_HOLES,
         description="The offsets of all landed files and dead letters leave none out, up to what the group committed.",
     )
     def no_holes_in_offsets() -> dg.AssetCheckResult:
         committed, asked = _committed(subscription)
+        unanswered = committed is None and kafka_settings.is_configured()
         # Looked up after the offsets, so that what is committed in between cannot look like a hole.
         known = offsets.chains(offsets.found(settings.load(), source), topic)
-        problems = offsets.problems(known, committed)
+        problems = offsets.problems(known, committed or {})
         return dg.AssetCheckResult(
-            passed=not problems,
+            passed=not (problems or unanswered),
+            severity=dg.AssetCheckSeverity.ERROR if problems else dg.AssetCheckSeverity.WARN,
             description="; ".join([*problems[:20], asked]),
             metadata={
                 "problems": len(problems),
                 "last offsets": {str(partition): chain.last for partition, chain in known.items()},
-                "committed": {str(partition): position for partition, position in committed.items()},
+                "committed": {str(partition): position for partition, position in (committed or {}).items()},
             },
         )
 
     return no_holes_in_offsets
 
 
-def _committed(subscription: Subscription) -> tuple[dict[int, int], str]:
-    """The group's position by partition, and in words whether it could be asked for."""
+def _committed(subscription: Subscription) -> tuple[dict[int, int] | None, str]:
+    """The group's position by partition, None where it could not be asked for; and the same in words.
+
+    What is wrong with the broker or its settings is a warning: it does not keep the days from being built.
+    """
     if not kafka_settings.is_configured():
-        return {}, f"{kafka_settings.BOOTSTRAP} is not set: committed offsets were not compared"
+        return None, f"{kafka_settings.BOOTSTRAP} is not set: committed offsets were not compared"
     try:
         extra.require()
-    except extra.MissingExtra as error:
-        return {}, f"committed offsets were not compared: {error}"
-    from etl_project.kafka import lag  # noqa: PLC0415
+        from etl_project.kafka import lag  # noqa: PLC0415
 
-    try:
         return lag.committed(subscription, kafka_settings.load()), "compared with the offsets that the group committed"
-    except lag.NotAnswered as error:
-        return {}, f"committed offsets were not compared: {error}"
+    except EtlError as error:
+        return None, f"not checked against the broker, committed offsets were not compared: {error}"

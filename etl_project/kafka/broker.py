@@ -67,7 +67,7 @@ def consumer(subscription: Subscription, broker: Broker, on_error: Callable[[Kaf
 
 def failure(error: KafkaError, what: str, broker: Broker) -> EtlError:
     """The error as one line that says what was attempted, what the broker said, and what to do."""
-    advice = _PERMANENT.get(error.code())
+    advice = _PERMANENT.get(error.code(), _FATAL if is_fatal(error) else None)
     if advice is not None:
         return Refused(f"{what} at {broker.bootstrap}: {error.str()}; {advice}.")
     return Unreachable(
@@ -78,7 +78,12 @@ def failure(error: KafkaError, what: str, broker: Broker) -> EtlError:
 
 def is_permanent(error: KafkaError) -> bool:
     """Whether retrying cannot help."""
-    return error.code() in _PERMANENT
+    return error.code() in _PERMANENT or is_fatal(error)
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client has given up for good: nothing comes from this consumer any more."""
+    return error.fatal() or error.code() == KafkaError._FATAL
 
 
 def is_rebalance(error: KafkaError) -> bool:
@@ -86,6 +91,10 @@ def is_rebalance(error: KafkaError) -> bool:
     return error.code() in _REBALANCE
 
 
+_FATAL = (
+    "the client has given up (is another member using the same group.instance.id?); nothing is lost: mend that, then "
+    "land again"
+)
 _CREDENTIALS = f"check user, password and mechanism in the file that {CONFIG} names"
 _TOPIC = "create the topic, or correct `topic` in defs.yaml"
 _RIGHTS = "allow this user to read the topic and to use the consumer group"

@@ -13,7 +13,7 @@ from typing import Any  # The client's stubs give None for whatever an error may
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from etl_project.kafka.broker import consumer, failure, is_permanent, is_rebalance
+from etl_project.kafka.broker import consumer, failure, is_fatal, is_permanent, is_rebalance
 from etl_project.kafka.settings import Broker
 from etl_project.kafka.subscription import Subscription
 
@@ -70,6 +70,8 @@ class Client:
         messages: list[Any] = self._consumer.consume(1, _PATIENCE_SECONDS)
         if messages and room > 1:
             messages += self._consumer.consume(room - 1, 0)
+        if self._refusal is not None and is_fatal(self._refusal):
+            self.refuse_permanent()
         if messages:
             self._refusal = None
             self._answered()
@@ -121,7 +123,7 @@ class Client:
             error = self._commit_error([self._at(partition, offset) for partition, offset in positions.items()])
             if error is None:
                 return True
-            if is_rebalance(error):
+            if is_rebalance(error) and not is_fatal(error):
                 return False
             if is_permanent(error) or time.monotonic() > deadline:
                 raise failure(error, f"committing offsets of group {self._group}", self._broker)

@@ -216,6 +216,7 @@ class Landing:
         else:
             self._client.note(error)
             self._client.refuse_permanent()
+            self._watch.warn(f"the broker says: {error.str()}")
 
     def _land_all(self) -> None:
         self._land(list(self._batches.values()))

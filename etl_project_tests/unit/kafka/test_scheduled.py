@@ -1,0 +1,105 @@
+"""What Dagster is told of landings: when to run again, what is news, and what could not be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from confluent_kafka import KafkaError
+
+from etl_project import partitions
+from etl_project.failures import FAILURE_TAG
+from etl_project.kafka import assets, landing
+from etl_project.kafka.broker import Refused, failure, is_permanent
+from etl_project.kafka.client import Client
+from etl_project.kafka.landing import Tally
+from etl_project.kafka.settings import Broker
+from etl_project_tests.kafka_broker import subscription
+
+FILES = dg.AssetKey("things_files")
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("ETL_KAFKA_BOOTSTRAP", "localhost:1")
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as opened:
+        yield opened
+
+
+def job() -> dg.JobDefinition:
+    jobs = [assets.consume_job(subscription("t"))]
+    lock = {"run_lock": dg.ResourceDefinition.none_resource()}
+    return dg.Definitions(jobs=jobs, resources=lock).resolve_job_def("consume_things")
+
+
+def test_after_failures_the_schedule_waits_longer_and_longer_and_a_success_ends_that(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (schedule,) = assets.definitions(subscription("t")).schedules or ()
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    now = datetime.now(UTC)
+
+    def asks(seconds: int) -> bool:
+        monkeypatch.setattr(partitions, "now", lambda: now + timedelta(seconds=seconds))
+        with dg.build_schedule_context(instance=instance) as context:
+            return bool(schedule.evaluate_tick(context).run_requests)
+
+    def ended(status: dg.DagsterRunStatus, **tags: str) -> None:
+        instance.create_run_for_job(job(), status=status, tags={FAILURE_TAG: tags["kind"]} if tags else {})
+
+    assert asks(0)
+    ended(dg.DagsterRunStatus.FAILURE)
+    assert (asks(0), asks(40)) == (False, True)
+    ended(dg.DagsterRunStatus.FAILURE)
+    assert (asks(40), asks(80)) == (False, True)
+    ended(dg.DagsterRunStatus.SUCCESS)
+    assert asks(0)
+    ended(dg.DagsterRunStatus.FAILURE, kind="permanent")
+    assert (asks(3500), asks(3700)) == (False, True), "what was mended meanwhile is noticed within the hour"
+
+
+def test_a_landing_is_noted_where_it_is_news_and_a_loss_turns_the_check_red_at_once(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tallies = [Tally(landed=5, lag={0: 0}), Tally(lag={0: 0}), Tally(lag={0: 0}), Tally(lag={0: 7}), Tally(lost=3)]
+    noted = []
+    for tally in tallies:
+        monkeypatch.setattr(landing, "land", lambda *_, tally=tally: tally)
+        assert job().execute_in_process(instance=instance).success
+        noted.append(len(instance.fetch_observations(FILES, limit=10).records))
+    assert noted == [1, 1, 1, 2, 3]
+    key = dg.AssetCheckKey(FILES, assets.NO_HOLES)
+    [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+    assert record.event is not None
+    evaluation = record.event.dagster_event and record.event.dagster_event.asset_check_evaluation_data
+    assert evaluation is not None and not evaluation.passed and "3 offsets were gone" in str(evaluation.description)
+
+
+@pytest.mark.parametrize("broken", ["no such option", "silent"])
+def test_what_could_not_be_checked_is_a_warning_and_never_passed(
+    broken: str, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if broken == "silent":
+        monkeypatch.setattr("etl_project.kafka.lag._PATIENCE_SECONDS", 0.1)
+    else:
+        monkeypatch.setenv("ETL_KAFKA_CONFIG", str(tmp_path / "missing.properties"))
+    [check] = assets.definitions(subscription("t")).asset_checks or ()
+    result: Any = check()
+    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "not checked" in result.description
+
+
+def test_a_client_that_has_given_up_is_refused_and_not_waited_for() -> None:
+    client = Client(subscription("t"), Broker("localhost:1"), 60, lambda text: None)
+    fenced = KafkaError(KafkaError.FENCED_INSTANCE_ID, "fenced", fatal=True)
+    client.note(fenced)
+    with pytest.raises(Refused, match=r"fenced.*the client has given up.*group\.instance\.id"):
+        client.consume(1)
+    assert is_permanent(KafkaError(KafkaError._FATAL))
+    assert not is_permanent(KafkaError(KafkaError.FENCED_INSTANCE_ID)), "a rebalance, where the client goes on"
+    assert isinstance(failure(fenced, "landing", Broker("b")), Refused)
