@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 import dagster as dg
 from dagster._core.execution.plan.objects import StepFailureData
@@ -22,6 +23,9 @@ from etl_project.storage.io_manager import ALLOW_SHRINK_TAG
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Run config: failures are told by the caller and kept in the instance, with their stack traces."""
+
+MOST_FAILURES_IN_A_ROW = 20
+"""More than it takes to find the bad day of years: such a row is an outage, and every further run would only fail."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,17 @@ class Drained:
     failed: list[Due] = field(default_factory=list)
     gave_up: list[Due] = field(default_factory=list)
     refused_undated: int = 0
+    failures_in_a_row: int = 0
 
     @property
     def runs(self) -> int:
         """How many runs were made."""
         return len(self.succeeded) + len(self.failed)
+
+    def note(self, one: Due, ended: Ended) -> None:
+        """Count a run that ended."""
+        (self.succeeded if ended.success else self.failed).append(one)
+        self.failures_in_a_row = 0 if ended.success else self.failures_in_a_row + 1
 
 
 OnRun = Callable[[Due, "Ended | None"], None]
@@ -67,6 +77,8 @@ class Ended:
 def drain(deployment: Deployment, on_run: OnRun = lambda _due, _ended: None, *, allow_shrink: bool = False) -> Drained:
     """Bring every commit in line with its inputs. A state that failed before is tried once, a permanent failure not.
 
+    Of a range that fails the halves are tried at once, and so on: in the end only the days at fault are left. Nothing
+    is tried any more once MOST_FAILURES_IN_A_ROW runs have failed: then it is not the days that are at fault.
     `allow_shrink` lets days lose more rows than `max_removed_ratio` allows, and tries again what failed for good.
 
     Raises StoreBusy (retrying helps) when another process holds the warehouse for longer than the wait setting.
@@ -81,18 +93,39 @@ def drain(deployment: Deployment, on_run: OnRun = lambda _due, _ended: None, *, 
             done.refused_undated += _refuse_undated(deployment, situation)
         asks: list[Due] = []
         for one in due(project, situation):
-            if one.state in tried:
-                continue
-            tried.add(one.state)
-            permanent = not allow_shrink and any(attempt.permanent for attempt in runs.attempts(instance, one.state))
-            (done.gave_up if permanent else asks).append(one)
+            now = _to_try(instance, one, tried, for_good_too=allow_shrink)
+            asks += now.asks
+            done.gave_up += now.gave_up
         if not asks:
             return done
         for one in asks:
+            if done.failures_in_a_row == MOST_FAILURES_IN_A_ROW:
+                return done
+            tried.add(one.state)
             on_run(one, None)
             ended = execute(deployment, one, {ALLOW_SHRINK_TAG: "true"} if allow_shrink else {})
-            (done.succeeded if ended.success else done.failed).append(one)
+            done.note(one, ended)
             on_run(one, ended)
+
+
+class _ToTry(NamedTuple):
+    asks: list[Due]
+    gave_up: list[Due]
+
+
+def _to_try(instance: dg.DagsterInstance, one: Due, tried: set[str], *, for_good_too: bool) -> _ToTry:
+    """What to run of something due: the whole, or of a range that failed already what is left to try of its halves."""
+    failures = runs.failures_of(runs.attempts(instance, one.state))
+    permanent = any(attempt.permanent for attempt in failures)
+    if one.state not in tried and (for_good_too or not permanent):
+        return _ToTry([one], [])
+    halves = one.halves() if failures else ()
+    if not halves:
+        gave_up = one.state not in tried
+        tried.add(one.state)
+        return _ToTry([], [one] if gave_up else [])
+    parts = [_to_try(instance, half, tried, for_good_too=for_good_too) for half in halves]
+    return _ToTry([ask for part in parts for ask in part.asks], [left for part in parts for left in part.gave_up])
 
 
 def execute(deployment: Deployment, one: Due, more_tags: Mapping[str, str] = MappingProxyType({})) -> Ended:
