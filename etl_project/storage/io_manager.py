@@ -17,6 +17,7 @@ from typing import Any
 
 import dagster as dg
 import duckdb
+import pyarrow as pa
 from dagster import DagsterEvent
 from pydantic import Field
 
@@ -112,10 +113,10 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         except EtlError as error:
             raise _failure(context, error) from error
         book = receipts_of(context.step_context)
+        if may_be_absent:
+            book.may_be_absent(table.asset)
         for read in piece.reads:
-            if may_be_absent and read.fingerprint is None:
-                book.add_absent(read.asset, read.partition)
-            else:
+            if not may_be_absent or read.fingerprint is not None:
                 book.add(read.asset, read.partition, read.fingerprint)
         return rows
 
@@ -151,7 +152,7 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         try:
             written = Scope(tuple(partition for partition in scope.partitions if partition.key in there))
             return preview.previews(self.store(), table, written, count)
-        except (EtlError, duckdb.Error, OSError) as error:
+        except (EtlError, duckdb.Error, pa.ArrowException, OSError, KeyError) as error:
             context.log.warning(f"Committed, but its rows cannot be shown: {error}")
             return {}
 
@@ -227,7 +228,7 @@ class ParquetPartitionIOManager(PartitionIOManager):
 
 
 def _note_unread(
-    step: Any, store: Store, parents: Mapping[str | None, Sequence[tuple[str, str | None]]]
+    step: Any, own: Store, parents: Mapping[str | None, Sequence[tuple[str, str | None]]]
 ) -> list[Receipt]:
     """Parents that no IO manager loaded (`deps=`): their commit records stand for what the body read.
 
@@ -235,21 +236,37 @@ def _note_unread(
     """
     book = receipts_of(step)
     unread = sorted({p for group in parents.values() for p in group if not book.knows(*p)}, key=repr)
-    if not unread:
-        return []
-    commits = store.last_commits({asset for asset, _ in unread}, {key for _, key in unread})
+    receipts = []
+    for asset in dict.fromkeys(asset for asset, _ in unread):
+        store = _store_of(step, asset) or own
+        receipts += _as_committed(step, store, asset, [key for other, key in unread if other == asset])
+    refuse_changed(receipts)
+    for receipt in receipts:
+        book.add(receipt.asset, receipt.partition, receipt.fingerprint)
+    return receipts
+
+
+def _store_of(step: Any, asset: str) -> Store | None:
+    """Where an input lies; None where none of our IO managers writes it."""
+    layer, key = step.job_def.asset_layer, dg.AssetKey.from_user_string(asset)
+    if not layer.has(key):
+        return None
+    manager = getattr(step.resources, layer.get(key).io_manager_key, None)
+    return manager.store() if isinstance(manager, PartitionIOManager) else None
+
+
+def _as_committed(step: Any, store: Store, asset: str, keys: Sequence[str | None]) -> list[Receipt]:
+    """These partitions as they were committed when the step began."""
+    commits = store.last_commits([asset], keys)
     began = events.began(step)
     receipts = []
-    for asset, key in unread:
+    for key in keys:
         commit = commits.get((asset, key))
         fingerprint = commit.fingerprint if commit is not None else None
         if commit is not None and commit.committed_at > began:
             fingerprint = fingerprint_at(store.history(asset, key), began)
         receipts.append(Receipt(asset, key, fingerprint, store))
-    refuse_missing([read for read in receipts if (read.asset, read.partition) not in commits], store)
-    refuse_changed(receipts)
-    for receipt in receipts:
-        book.add(receipt.asset, receipt.partition, receipt.fingerprint)
+    refuse_missing([read for read in receipts if (asset, read.partition) not in commits], store)
     return receipts
 
 

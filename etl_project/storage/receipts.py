@@ -29,7 +29,7 @@ class ReceiptBook:
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str | None], str | None] = {}
-        self._absent: set[tuple[str, str | None]] = set()
+        self._partly: set[str] = set()
 
     def add(self, asset: str, partition: str | None, fingerprint: str | None) -> None:
         """Note that this partition was read with this fingerprint; None: nobody knows which.
@@ -41,13 +41,16 @@ class ReceiptBook:
             fingerprint = None
         self._entries[key] = fingerprint
 
-    def add_absent(self, asset: str, partition: str | None) -> None:
-        """Note that this partition was looked for, may be missing, and is."""
-        self._absent.add((asset, partition))
+    def may_be_absent(self, asset: str) -> None:
+        """Note that the partitions of this asset which are not added were missing, and may be.
+
+        That covers those that did not even exist when it was read: a day may begin between reading and writing.
+        """
+        self._partly.add(asset)
 
     def knows(self, asset: str, partition: str | None) -> bool:
         """Whether this partition was read or looked for, be it without a fingerprint."""
-        return (asset, partition) in self._entries or (asset, partition) in self._absent
+        return (asset, partition) in self._entries or asset in self._partly
 
     def input_hashes(self, parents: Mapping[str | None, Sequence[tuple[str, str | None]]]) -> dict[str | None, str]:
         """The input hash of each output partition, whose parents are given.
@@ -67,7 +70,9 @@ class ReceiptBook:
 
     def _hash(self, wanted: Iterable[tuple[str, str | None]]) -> str:
         return input_hash(
-            (asset, key, self._entries.get((asset, key))) for asset, key in wanted if (asset, key) not in self._absent
+            (asset, key, self._entries.get((asset, key)))
+            for asset, key in wanted
+            if (asset, key) in self._entries or asset not in self._partly
         )
 
 
