@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test crash lint bench screenshots clean
+.PHONY: help setup demo dev test long crash lint bench screenshots clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +25,12 @@ dev: $(SETUP)  ## the Dagster UI on the same data, with sensor and schedule runn
 kafka:  ## a real one-node Kafka broker at localhost:9092, until Ctrl-C (needs Java 17 and Maven)
 	@deploy/kafka/start.sh
 
-test: $(SETUP)  ## all tests but the long crash runs
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not stress'
+# Three at a time on two cores: some of them mostly wait, for a daemon or for a lock.
+test: $(SETUP)  ## all tests but the long ones
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m 'not stress and not long'
+
+long: $(SETUP)  ## the demo from an installed package, the UI in a browser, fifty rebuilds
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'long and not stress'
 
 crash: $(SETUP)  ## hundreds of SIGKILLs at random moments (minutes)
 	@$(BIN)/python -m pytest -q -m stress

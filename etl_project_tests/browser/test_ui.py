@@ -13,9 +13,12 @@ from etl_project_tests.browser import pages
 from etl_project_tests.deployments import Place, order_file
 from etl_project_tests.e2e.test_daemon import dagster_dev, eventually
 
-pytestmark = pytest.mark.skipif(
-    pages.chromium() is None, reason="no Chromium: apt-get install chromium, or name one in ETL_TEST_CHROMIUM"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        pages.chromium() is None, reason="no Chromium: apt-get install chromium, or name one in ETL_TEST_CHROMIUM"
+    ),
+]
 
 LAST = partitions.now().date() - timedelta(days=1)
 FIRST = LAST - timedelta(days=6)

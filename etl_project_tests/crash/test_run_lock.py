@@ -15,7 +15,7 @@ import pytest
 from etl_project.failures import FAILURE_TAG
 from etl_project.locks import LockBusy, TaskLock
 
-EXECUTORS = ["in_process", "multiprocess"]
+EXECUTORS = ["in_process", pytest.param("multiprocess", marks=pytest.mark.long)]
 DAYS = ("2025-03-03", "2025-03-05")
 
 

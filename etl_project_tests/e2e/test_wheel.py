@@ -34,6 +34,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_none_of_the_tests(wheel: 
     assert not (wheel.packages / "etl_project_tests").exists()
 
 
+@pytest.mark.long
 def test_the_demo_proves_itself_in_an_empty_folder(wheel: Installation) -> None:
     first = wheel.etl("demo")
     assert first.returncode == 0 and "fingerprints identical" in first.stdout, first.stdout + first.stderr

@@ -262,6 +262,7 @@ GOOD: list[Callable[[World], dg.AssetsDefinition]] = [
 ]
 
 
+@pytest.mark.long
 def test_twelve_well_behaved_transforms_give_no_alarm_over_fifty_rebuilds(world: World) -> None:
     """Five turns over ten days each; then the input is corrected and every day has other rows, which is no alarm."""
     assert len(GOOD) == 12
