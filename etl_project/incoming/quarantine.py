@@ -96,10 +96,13 @@ def put(root: Path, reason: Reason, name: str, copy: Path) -> Path:
     return target
 
 
-def listing(root: Path, source: str | None = None) -> list[Quarantined]:
-    """Everything in quarantine (of one source), by source, day and name."""
+def listing(root: Path, source: str | None = None, since: datetime | None = None) -> list[Quarantined]:
+    """Everything in quarantine (of one source), by source, day and name.
+
+    With `since`, what was last touched before it is passed over, without a look into its reason file.
+    """
     sources = [source] if source is not None else sorted(entry.name for entry in _entries(root) if entry.is_dir())
-    found = [one for name in sources for one in _of_source(root, name)]
+    found = [one for name in sources for one in _of_source(root, name, since)]
     return sorted(found, key=lambda one: (one.reason.source, str(one.reason.day), names.order(one.name)))
 
 
@@ -192,14 +195,16 @@ def _replaced(one: Quarantined, archive_root: Path, spec: SourceSpec) -> bool:
     )
 
 
-def _of_source(root: Path, source: str) -> Iterator[Quarantined]:
+def _of_source(root: Path, source: str, since: datetime | None = None) -> Iterator[Quarantined]:
     for day in _entries(root / source):
         if day.is_dir(follow_symlinks=False):
-            yield from _of_day(Path(day.path))
+            yield from _of_day(Path(day.path), since)
 
 
-def _of_day(folder: Path) -> Iterator[Quarantined]:
+def _of_day(folder: Path, since: datetime | None = None) -> Iterator[Quarantined]:
     for entry in _entries(folder):
+        if since is not None and entry.stat().st_mtime < since.timestamp():
+            continue
         key, _, suffix = entry.name.partition(".")
         if suffix == "json" and len(key) == _KEY_LENGTH:
             for parent, _, files in os.walk(folder / key):

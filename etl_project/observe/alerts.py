@@ -50,7 +50,7 @@ def days_in_words(days: Collection[date]) -> str:
 
 def _refused(project: Project, situation: Situation) -> Iterator[Alert]:
     """A file is told again when it is refused again: its state is when that was."""
-    for file in quarantine.listing(project.settings.quarantine):
+    for file in quarantine.listing(project.settings.quarantine, since=situation.at - REACHES_BACK):
         why = file.reason
         if why.settled or situation.at - why.refused_at > REACHES_BACK:
             continue

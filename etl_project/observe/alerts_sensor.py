@@ -7,13 +7,16 @@ what was sent but the delivery log; without an address, the sensor's cursor hold
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context` as it stands.
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 import dagster as dg
 
 from etl_project import partitions
 from etl_project.delivery.assets import ALERT, failed_runs
+from etl_project.delivery.client import DeliveryFailed, DeliveryRejected
 from etl_project.delivery.resource import Delivery
 from etl_project.failures import reported
 from etl_project.observe.alerts import Alert, alerts, days_in_words
@@ -23,14 +26,17 @@ from etl_project.storage import StoreBusy
 
 CHECK = "no_day_left_failed"
 _A_TICK = 20
-_MOST_REMEMBERED = 1000
+_POSTING_SECONDS = 20.0
+"""No alert is begun after so long: with one that takes all of its own time, a tick still ends within its 60 s."""
+_RUNS_REMEMBERED = timedelta(days=2)
+"""Longer than a failed run is looked for."""
 
 
 def alerts_sensor(project: Project, delivery: Delivery) -> dg.SensorDefinition:
     """Tells of refused files and of files that did not come, once each, and keeps `no_day_left_failed` up to date.
 
-    Failed runs are logged here where there is no address to post them to (`run_failure_alert` does that). An
-    unreachable receiver makes the tick fail; the next one tries again, under the same keys.
+    Failed runs are logged here where there is no address to post them to (`run_failure_alert` does that). What an
+    unreachable receiver did not confirm is an error in the tick's log; the next tick tries again, under the same keys.
     """
 
     @dg.sensor(
@@ -45,21 +51,21 @@ def alerts_sensor(project: Project, delivery: Delivery) -> dg.SensorDefinition:
             situation = look(project, partitions.now(), wait=False)
         except StoreBusy as busy:
             return dg.SensorResult(skip_reason=f"A run holds the warehouse; the next tick looks again. {busy}")
-        found = alerts(project, situation)
+        found, unsent = alerts(project, situation), 0
         if delivery.sending is not None:
             told = memory.told
-            sent = _post(delivery, found, context)
+            sent, unsent = _post(delivery, found, context)
         else:
             runs = [_of_run(run) for run in failed_runs(context.instance, set(memory.told))]
             sent = _log([*runs, *found], memory, context)
-            told = memory.after(found, sent)
+            told = memory.after(found, sent, situation.at.date())
         failed = left_open(project, context.instance, situation).failed
         state = {asset: days_in_words(days) for asset, days in sorted(failed.items())}
         told_before = memory.failed if context.cursor else dict.fromkeys(_checked(project), "not told yet")
         changed = [asset for asset in _checked(project) if state.get(asset) != told_before.get(asset)]
         return dg.SensorResult(
-            skip_reason=f"{len(sent)} alerts told" if sent else "Nothing to tell that is not told yet.",
-            cursor=json.dumps({"told": told, "failed": state}),
+            skip_reason=_summary(len(sent), unsent),
+            cursor=json.dumps({"told_of": told, "failed": state}),
             asset_events=[_evaluation(asset, state.get(asset)) for asset in changed],
         )
 
@@ -90,38 +96,64 @@ def left_failed_checks(project: Project) -> list[dg.AssetChecksDefinition]:
 
 
 class Memory(NamedTuple):
-    """What the cursor holds: subjects that were logged, and the failed days of each asset as last told."""
+    """What the cursor holds: subjects that were logged, each with its day in ISO form, and the failed days of each
+    asset as last told."""
 
-    told: list[str]
+    told: Mapping[str, str]
     failed: Mapping[str, str]
 
     @classmethod
     def of(cls, cursor: str | None) -> "Memory":
         """A lost cursor only tells the same once more."""
         held = json.loads(cursor) if cursor else {}
-        return cls(held.get("told", []), held.get("failed", {}))
+        return cls(held.get("told_of", {}), held.get("failed", {}))
 
-    def after(self, found: Sequence[Alert], sent: Sequence[Alert]) -> list[str]:
-        """What to remember: everything told that could come up again."""
+    def after(self, found: Sequence[Alert], sent: Sequence[Alert], today: date) -> dict[str, str]:
+        """What to remember: everything told that could come up again, however much that is."""
         current = {alert.subject for alert in found}
-        kept = [subject for subject in self.told if subject in current or subject.startswith(f"{ALERT}/")]
-        return [*kept, *(alert.subject for alert in sent)][-_MOST_REMEMBERED:]
+        since = (today - _RUNS_REMEMBERED).isoformat()
+        told = {
+            subject: day
+            for subject, day in self.told.items()
+            if subject in current or (subject.startswith(f"{ALERT}/") and day >= since)
+        }
+        return told | {alert.subject: alert.day.isoformat() for alert in sent}
 
 
-def _post(delivery: Delivery, found: Sequence[Alert], context: dg.SensorEvaluationContext) -> list[Alert]:
-    """Post what was not posted yet. Raises DeliveryFailed and DeliveryRejected, after which the next tick goes on."""
-    sent = []
+def _post(delivery: Delivery, found: Sequence[Alert], context: dg.SensorEvaluationContext) -> tuple[list[Alert], int]:
+    """Post what was not posted yet; gives what was, and how many were not confirmed.
+
+    An alert that is refused does not keep the others back; a receiver that does not answer ends the tick.
+    """
+    sent: list[Alert] = []
+    began = time.monotonic()
     with delivery.impatient().open(context.log) as (client, deliveries):
         known = {name for prefix in ("refused/", "overdue/") for name in deliveries.settled(client.endpoint, prefix)}
-        for alert in [alert for alert in found if alert.subject not in known][:_A_TICK]:
-            client.deliver(alert.subject, alert.day, alert.content)
-            sent.append(alert)
-    return sent
+        left = [alert for alert in found if alert.subject not in known][:_A_TICK]
+        for alert in left:
+            if time.monotonic() - began > _POSTING_SECONDS:
+                break
+            try:
+                client.deliver(alert.subject, alert.day, alert.content)
+                sent.append(alert)
+            except DeliveryRejected as refused:
+                context.log.error(f"{refused} The alert: {alert.line}")
+            except DeliveryFailed as failed:
+                context.log.error(str(failed))
+                break
+    return sent, len(left) - len(sent)
+
+
+def _summary(sent: int, unsent: int) -> str:
+    """What a tick has done, for the list of ticks."""
+    if unsent:
+        return f"{sent} alerts told, {unsent} not confirmed; the tick's log says why, and the next tick goes on."
+    return f"{sent} alerts told" if sent else "Nothing to tell that is not told yet."
 
 
 def _log(found: Sequence[Alert], memory: Memory, context: dg.SensorEvaluationContext) -> list[Alert]:
     """One warning each for what was not logged yet."""
-    sent = [alert for alert in found if alert.subject not in set(memory.told)][:_A_TICK]
+    sent = [alert for alert in found if alert.subject not in memory.told][:_A_TICK]
     for alert in sent:
         context.log.warning(alert.line)
     return sent

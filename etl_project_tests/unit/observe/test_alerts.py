@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,8 +17,9 @@ import pytest
 from etl_project import instance as instances
 from etl_project import partitions
 from etl_project.definitions import build_defs, load_project
-from etl_project.observe.alerts import alerts
-from etl_project.observe.alerts_sensor import CHECK
+from etl_project.observe import alerts_sensor
+from etl_project.observe.alerts import Alert, alerts
+from etl_project.observe.alerts_sensor import CHECK, Memory
 from etl_project.situation import look
 from etl_project_tests.deployments import ROOT, Place, order_file
 from etl_project_tests.unit.delivery.servers import Script, answer, free_port
@@ -56,6 +58,7 @@ class Sensor:
         result: Any = self.definition(dg.build_sensor_context(self.instance, cursor=self.cursor))
         assert isinstance(result, dg.SensorResult)
         self.cursor, self.events = result.cursor, list(result.asset_events)
+        self.skipped = str(result.skip_reason)
         return {e.asset_key.to_user_string(): e.passed for e in self.events if isinstance(e, dg.AssetCheckEvaluation)}
 
 
@@ -99,8 +102,9 @@ def test_with_an_address_each_state_is_posted_once_and_an_unreachable_receiver_l
     script = Script(answer(201))
     with instances.opened(ROOT) as opened, script.serving() as port:
         monkeypatch.setenv("ETL_DELIVERY_URL", f"http://127.0.0.1:{free_port()}/")
-        with pytest.raises(Exception, match="no confirmation"):
-            Sensor(opened).tick()
+        nobody = Sensor(opened)
+        assert nobody.tick(), "a receiver that is away does not keep the checks from being told"
+        assert "0 alerts told, 1 not confirmed" in nobody.skipped
         monkeypatch.setenv("ETL_DELIVERY_URL", f"http://127.0.0.1:{port}/")
         sensor = Sensor(opened)
         for _ in range(2):
@@ -111,6 +115,41 @@ def test_with_an_address_each_state_is_posted_once_and_an_unreachable_receiver_l
     told = json.loads(body)
     assert (told["alert"], told["source"], told["day"]) == ("file refused", "orders", str(DAY))
     assert told["file"] == f"bad-{DAY}.csv" and warnings(capfd) == []
+
+
+def test_an_alert_that_is_refused_does_not_keep_the_others_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Alert(f"refused/{number}", DAY, {"alert": "file refused", "number": number}) for number in range(3)]
+    monkeypatch.setattr(alerts_sensor, "alerts", lambda *_: found)
+    script = Script(answer(422), answer(201))
+    with instances.opened(ROOT) as opened, script.serving() as port:
+        monkeypatch.setenv("ETL_DELIVERY_URL", f"http://127.0.0.1:{port}/")
+        sensor = Sensor(opened)
+        assert sensor.tick() and "2 alerts told, 1 not confirmed" in sensor.skipped
+        sensor.tick()
+    assert [json.loads(body)["number"] for _, body in script.requests] == [0, 1, 2], "the refused one is not repeated"
+
+
+def test_everything_that_could_come_up_again_is_remembered_and_old_runs_are_forgotten() -> None:
+    found = [Alert(f"refused/{number}", DAY, {}) for number in range(3000)]
+    run = Alert("run_failure/a", DAY, {})
+    memory = Memory({}, {})
+    for at in range(0, 3000, 20):
+        memory = Memory(memory.after(found, [*found[at : at + 20], run], DAY), {})
+    assert memory.told.keys() == {alert.subject for alert in [*found, run]}
+    assert memory.after(found, [], DAY + timedelta(days=2)).keys() == memory.told.keys()
+    assert memory.after(found[:1], [], DAY + timedelta(days=3)).keys() == {"refused/0"}
+
+
+def test_what_was_refused_long_ago_is_not_even_read(place: Place) -> None:
+    """The sensor looks every half minute, and a quarantine may hold thousands."""
+    project, _ = load_project()
+    [reason] = (place.data / "quarantine" / "orders").rglob("*.json")
+    situation = look(project, partitions.now())
+    assert len(alerts(project, situation)) == 1
+    reason.write_text("not looked into")
+    at = partitions.now() - timedelta(days=8)
+    os.utime(reason, (at.timestamp(), at.timestamp()))
+    assert alerts(project, situation) == []
 
 
 def test_every_overdue_day_of_the_last_week_is_an_alert_of_its_own(place: Place) -> None:
