@@ -8,7 +8,7 @@ the archived files are read again, and no commit record is believed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import date
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 import duckdb
@@ -19,7 +19,7 @@ from etl_project.incoming.spec import SourceSpec
 from etl_project.incoming.typed import row_key
 from etl_project.partitions import ONE_DAY, day_of, days_between
 from etl_project.settings import Settings
-from etl_project.storage import ParquetStore, Slice
+from etl_project.storage import ParquetStore, Slice, commits
 from etl_project.storage.base import Scope, Table
 from etl_project.storage.sql import quote
 
@@ -88,6 +88,23 @@ def of_rows(spec: SourceSpec, connection: duckdb.DuckDBPyConnection, raw: Slice 
         day: Rows(belonging.get(day, 0), belonging.get(day, 0) - distinct.get(day, 0), stored.get(day, 0))
         for day in sorted({*belonging, *stored})
         if _within(day, days)
+    }
+
+
+def behind(spec: SourceSpec, configured: Settings, connection: duckdb.DuckDBPyConnection) -> set[date]:
+    """The days of the table for which raw rows were committed after it was: due to be built, and so without account.
+
+    `connection` is one to the warehouse.
+    """
+    raw, last = Names.of(spec.name).raw, f"SELECT partition_key, max(committed_at) FROM {commits.TABLE} WHERE asset = ?"
+    built: dict[str, datetime] = {}
+    if commits.exists(connection):
+        built = dict(connection.execute(f"{last} GROUP BY partition_key", [Names.of(spec.name).typed]).fetchall())
+    return {
+        day
+        for (_, key), commit in ParquetStore(configured.lake).last_commits([raw]).items()
+        for day in days_between(day_of(str(key)) - spec.lateness_days * ONE_DAY, day_of(str(key)))
+        if str(day) not in built or built[str(day)] < commit.committed_at
     }
 
 
