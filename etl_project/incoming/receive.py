@@ -159,8 +159,8 @@ def _decide(copy: Copy, waiting: Waiting, spec: SourceSpec, archived: archive.Da
     """Put the copy where it belongs: nowhere (the archive has it), into the archive, or into quarantine."""
     name, day = waiting.name, waiting.day
     twin = archived.holding(copy.sha256)
-    if twin is not None and twin.name == name:
-        quarantine.settle(quarantine_root, spec, day, name)
+    if twin is not None and (twin.name == name or spec.repeats_itself):
+        quarantine.settle(quarantine_root, spec, day, twin.name)
         return Received(name, day, "identical", sha256=copy.sha256)
     kind: Literal["refused", "duplicate"] = "refused" if twin is None else "duplicate"
     try:

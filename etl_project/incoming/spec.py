@@ -87,6 +87,7 @@ class SourceSpec:
     `event_column`: rows belong to the UTC day of this column, which may lie up to `lateness_days` before the day of
     their file; without it they belong to the day of their file. `deduplicate_on`: columns that name a row; what comes
     again is left out of the table. `deadline`: when the file of a day must be there, UTC, on the day after.
+    `repeats_itself`: the sender may send rows again under another name; a copy of what a day has is then no mistake.
     """
 
     name: str
@@ -108,6 +109,7 @@ class SourceSpec:
     lateness_days: int = 0
     deduplicate_on: tuple[str, ...] = ()
     deadline: time | None = None
+    repeats_itself: bool = False
     _by_name: Mapping[str, Column] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:

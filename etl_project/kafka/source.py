@@ -7,6 +7,7 @@ Belongs here: the words of the YAML that only a Kafka source has. Needs neither 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ import dagster as dg
 from pydantic import Field, field_validator
 
 from etl_project.incoming.source import FileSource
+from etl_project.incoming.spec import SourceSpec
 from etl_project.kafka import assets as kafka_assets
 from etl_project.kafka import format as landed
 from etl_project.kafka.subscription import Subscription
@@ -59,6 +61,10 @@ class KafkaSource(FileSource):
         if tuple(patterns) != landed.PATTERNS:
             raise ValueError(f"the files of a Kafka source are always called {', '.join(landed.PATTERNS)}")
         return patterns
+
+    def spec(self, folder: Path) -> SourceSpec:
+        """As for any source; a landing that was interrupted may land the same rows as another range."""
+        return replace(super().spec(folder), repeats_itself=True)
 
     def subscription(self, folder: Path) -> Subscription:
         """What is landed for this source. Raises SpecError or ContractError where something does not fit."""

@@ -96,6 +96,16 @@ def test_the_same_content_under_another_name_is_a_duplicate(world: World) -> Non
     assert world.state() == {path: content for path, content in before.items() if b"incoming" not in path}
 
 
+def test_a_sender_that_repeats_itself_is_not_told_so(tmp_path: Path) -> None:
+    world = World(tmp_path, spec(repeats_itself=True))
+    world.drop(A, rows(3))
+    world.receive()
+    for _ in range(2):
+        world.drop(B, rows(3))
+        assert world.outcomes() == {B: "identical"}
+    assert world.quarantined() == [] and sequences(world) == [(A, 1)] and world.rows().num_rows == 3
+
+
 def test_the_same_content_for_another_day_is_no_duplicate(world: World) -> None:
     world.drop(A, rows(3))
     world.drop("a-2024-03-04.csv", rows(3))

@@ -44,6 +44,7 @@ def test_topic_and_columns_are_all_that_has_to_be_said(folder: Path) -> None:
     assert list(asked.source.columns) == [*landed.FIELDS, "id"]
     assert dict(asked.payload) == {"id": False}
     assert (asked.source.deduplicate_on, asked.source.max_rejected_ratio) == (landed.COORDINATES, 1.0)
+    assert asked.source.repeats_itself
     assert (asked.source.format, asked.source.patterns, asked.source.files_per_day) == (
         "jsonl",
         landed.PATTERNS,
