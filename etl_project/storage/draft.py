@@ -3,8 +3,9 @@
 Belongs here: how a file is laid out (row groups, encodings, compression, footer keys). Does not belong here: where it
 lies and when it becomes the partition's file (`lake`, `parquet_write`).
 
-Rows are cut into groups of one size, whatever batches they arrive in, so that the same rows in the same order always
-make the same file, and memory holds two of them: one being made and one being written.
+Rows are cut into groups by their number, wide ones by their size (`widths`), whatever batches they arrive in, so that
+the same rows in the same order always make the same file, and memory holds two groups: one being made and one being
+written.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from etl_project import faults
-from etl_project.storage import atomic
+from etl_project.storage import atomic, widths
 from etl_project.storage.base import Commit
 from etl_project.storage.commits import to_json
 
 GROUP_ROWS = 122_880
 """Rows of a row group: what DuckDB reads with one thread."""
+
+GROUP_BYTES = 64 * 1024**2
+"""What the values of a row group come to at the most; a wider row is a group of its own."""
 
 KEPT_RECORDS = 20
 """Earlier commit records that a file carries along."""
@@ -118,19 +122,25 @@ def discarded(target: Path, schema: pa.Schema) -> Iterator[Draft]:
         temporary.unlink(missing_ok=True)
 
 
-def groups(batches: Iterable[pa.RecordBatch], size: int = GROUP_ROWS) -> Iterator[pa.Table]:
-    """The rows in tables of `size` rows, the last one with what is left; nothing for no rows."""
+def groups(
+    batches: Iterable[pa.RecordBatch], size: int = GROUP_ROWS, size_bytes: int = GROUP_BYTES
+) -> Iterator[pa.Table]:
+    """The rows in tables of `size` rows, fewer where those come to more than `size_bytes`; nothing for no rows."""
     held: list[pa.RecordBatch] = []
-    missing = size
+    rows, bits = 0, 0
     for batch in batches:
         rest = batch
         while rest.num_rows:
-            held.append(rest.slice(0, missing))
-            rest = rest.slice(missing)
-            missing -= held[-1].num_rows
-            if not missing:
+            taken = widths.that_fit(rest.slice(0, size - rows), 8 * size_bytes - bits)
+            if not taken and not held:
+                taken = 1
+            if taken:
+                held.append(rest.slice(0, taken))
+                rest = rest.slice(taken)
+                rows, bits = rows + taken, bits + widths.bits_of(held[-1])
+            if rest.num_rows or rows == size:
                 yield pa.Table.from_batches(held)
-                held, missing = [], size
+                held, rows, bits = [], 0, 0
     if held:
         yield pa.Table.from_batches(held)
 

@@ -35,7 +35,11 @@ from etl_project.storage.survey import EMPTY, Difference, Rows, Tally
 from etl_project.storage.verdict import Finding
 
 _CUT_ROWS = 500_000
-"""Up to so many rows are held in memory at once; more are asked for partition by partition."""
+_CUT_BYTES = 256 * 1024**2
+"""Up to so much is held in memory at once; more rows, or wider ones, are asked for partition by partition."""
+
+_BATCH_ROWS = 12_288
+"""Rows that DuckDB hands out at a time: a tenth of a row group, so that wide rows can be cut before they are many."""
 
 
 class ParquetWrite:
@@ -269,7 +273,9 @@ class ParquetWrite:
         counts = {n: tally.rows for n, tally in found.items() if n is not None}
         if len(self._scope.partitions) == 1 or sum(counts.values()) > _CUT_ROWS:
             return None
-        rows = self._select(targets, pairs, incoming, numbered=True).read_all()
+        rows = _held(self._select(targets, pairs, incoming, numbered=True))
+        if rows is None:
+            return None
         numbers = rows.column(len(targets)).to_numpy()
         if len(numbers) and (numbers[1:] < numbers[:-1]).any():
             rows = rows.take(pa.array(numbers.argsort(kind="stable")))
@@ -290,7 +296,7 @@ class ParquetWrite:
         select = ", ".join(f"{c.value} AS {quote(c.name)}" for c in columns)
         number = f", {incoming.placement.position(incoming.place, binds)}" if numbered else ""
         statement = f"SELECT {select}{number} FROM {incoming.relation} {incoming.where(binds)}"
-        return self._connection.execute(statement, binds.values or None).to_arrow_reader(draft.GROUP_ROWS)
+        return self._connection.execute(statement, binds.values or None).to_arrow_reader(_BATCH_ROWS)
 
     def _written(self, path: Path, record: Commit, earlier: Sequence[Commit], fill: Fill) -> Commit:
         """One rename. An error after it is settled by what the file says."""
@@ -307,6 +313,17 @@ class ParquetWrite:
 def _sum(one: Tally, other: Tally) -> Tally:
     """Two lots of rows of one partition as one."""
     return Tally(one.rows + other.rows, fingerprint.together(one.fingerprint, other.fingerprint))
+
+
+def _held(batches: pa.RecordBatchReader) -> pa.Table | None:
+    """The rows in memory; None where they are too wide to be held at once."""
+    held, size_bytes = [], 0
+    for batch in batches:
+        held.append(batch)
+        size_bytes += batch.get_total_buffer_size()
+        if size_bytes > _CUT_BYTES:
+            return None
+    return pa.Table.from_batches(held, batches.schema)
 
 
 def _says_the_same(record: Commit, previous: Commit) -> bool:

@@ -22,6 +22,8 @@ from etl_project.storage.drift import Column
 from etl_project.storage.sql import quote, unique
 
 _HELD_ROWS = 500_000
+_HELD_BYTES = 256 * 1024**2
+"""Up to so much of a stream is held in memory; a longer one, or one of wider rows, stays a stream."""
 
 
 class Payload:
@@ -118,11 +120,12 @@ def _held_if_short(source: pa.Table | pa.RecordBatchReader) -> pa.Table | pa.Rec
     """A short stream is read into memory, where it can be scanned in place; a long one stays a stream."""
     if isinstance(source, pa.Table):
         return source
-    batches, rows = [], 0
+    batches, rows, size_bytes = [], 0, 0
     for batch in source:
         batches.append(batch)
         rows += batch.num_rows
-        if rows > _HELD_ROWS:
+        size_bytes += batch.get_total_buffer_size()
+        if rows > _HELD_ROWS or size_bytes > _HELD_BYTES:
             return pa.RecordBatchReader.from_batches(source.schema, chain(batches, source))
     return pa.Table.from_batches(batches, source.schema)
 

@@ -174,3 +174,33 @@ def write_wide_stream(folder: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     write(ORDERS, day(DAY), pa.RecordBatchReader.from_batches(part.schema, [part] * 60), Request("a run"))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 250 * 1024
+
+
+def test_memory_does_not_grow_with_few_rows_that_are_wide(tmp_path: Path) -> None:
+    assert world.finish(write_long_texts, tmp_path) == 0
+
+
+def write_long_texts(folder: Path) -> None:
+    """600 MB in 6,000 rows, in far less."""
+    text = pa.repeat("x" * 100_000, 100)
+    parts = (batch(first, 100).append_column("text", text) for first in range(0, 6_000, 100))
+    schema = batch(0, 100).append_column("text", text).schema
+    write = ParquetStore(folder / "lake").replace
+    write(ORDERS, day(DAY), schema.empty_table(), Request("a run"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (commit,) = write(ORDERS, day(DAY), pa.RecordBatchReader.from_batches(schema, parts), Request("a run"))
+    assert commit.rows == 6_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024
+
+
+def test_days_whose_rows_are_too_wide_to_be_cut_up_in_memory_become_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scope, stores = day(DAY, NEXT), [ParquetStore(tmp_path / name) for name in ("cut", "asked")]
+    rows = pa.Table.from_batches([batch(0, 100), batch(0, 50, NEXT)])
+    stores[0].replace(ORDERS, scope, rows, Request("a run"))
+    monkeypatch.setattr("etl_project.storage.parquet_write._CUT_BYTES", 0)
+    for _ in range(2):
+        stores[1].replace(ORDERS, scope, rows, Request("a run"))
+    one, other = (store.arrow(store.read(ORDERS, scope)) for store in stores)
+    assert one.equals(other)

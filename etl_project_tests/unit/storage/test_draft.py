@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from etl_project.storage import draft, lake
+from etl_project.storage import draft, lake, widths
 from etl_project.storage.base import Commit
 
 COMMIT = Commit(
@@ -33,6 +33,57 @@ def test_the_batches_in_which_rows_arrive_leave_no_trace_in_the_file(tmp_path: P
     metadata = pq.read_metadata(one)
     assert [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)] == [draft.GROUP_ROWS, 70_000]
     assert pq.read_table(one).equals(TABLE)
+
+
+WIDE = pa.table(
+    {
+        "n": pa.array(range(1_000), pa.int64()),
+        "text": ["x" * (7 * n % 5_000) for n in range(1_000)],
+        "some": [None if n % 3 else [n] * (n % 50) for n in range(1_000)],
+        "both": [{"a": b"y" * (n % 100), "b": n % 2 == 0} for n in range(1_000)],
+    }
+)
+
+
+@pytest.mark.parametrize("batch_rows", [1, 7, 100, 1_000])
+def test_wide_rows_are_cut_by_their_size_at_the_same_rows_in_whatever_batches(batch_rows: int) -> None:
+    limit = 100_000
+
+    def cut(rows: pa.Table, size: int) -> list[pa.Table]:
+        return list(draft.groups(rows.to_batches(max_chunksize=size), 300, limit))
+
+    expected, found = cut(WIDE, 64), cut(WIDE, batch_rows)
+    assert [len(group) for group in found] == [len(group) for group in expected]
+    assert pa.concat_tables(found).equals(WIDE) and len(found) > 20
+    assert max(group.nbytes for group in found) < 1.2 * limit
+    assert [len(group) for group in cut(WIDE.select(["n"]), batch_rows)] == [300, 300, 300, 100]
+
+
+def test_a_row_wider_than_a_group_is_a_group_of_its_own() -> None:
+    rows = pa.table({"text": ["a", "b" * 1_000, "c", "d" * 1_000, "e" * 1_000]})
+    for size in (1, 2, 5):
+        found = [len(group) for group in draft.groups(rows.to_batches(max_chunksize=size), 300, 100)]
+        assert found == [1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "bits"),
+    [
+        (pa.array([1, None, 3], pa.int16()), 48),
+        (pa.array([True, None]), 2),
+        (pa.array(["abc", None], pa.string()), 64 + 24),
+        (pa.array(["abc", None], pa.string_view()), 64 + 24),
+        (pa.array([[1, 2, 3], None], pa.list_(pa.int8())), 64 + 24),
+        (pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int8())), 64 + 32 + 8 + 8),
+        (pa.array(["a", "a"]).dictionary_encode(), 64),
+        (pa.nulls(2), 256),
+    ],
+    ids=lambda value: str(getattr(value, "type", "")),
+)
+def test_the_width_of_values_does_not_depend_on_how_they_lie(values: pa.Array, bits: int) -> None:
+    whole = pa.record_batch({"x": values})
+    assert widths.bits_of(whole) == bits
+    assert sum(widths.bits_of(whole.slice(n, 1)) for n in range(len(values))) == bits
 
 
 def test_columns_whose_values_repeat_have_a_dictionary_and_others_none(tmp_path: Path) -> None:
