@@ -2,7 +2,7 @@
 
 Belongs here: making the messages, the same on every machine, each with the partition and the offset that it has in a
 topic nobody else writes to. They hold what real topics hold: invoices nobody paid, payments for no invoice, a wrong
-amount, another currency, refunds, a message that is late. Does not belong here: landing them (`demo.landing`).
+amount, another currency, refunds, a message that is late. Does not belong here: landing them (`demo.landed`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import stamina
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from etl_project.demo.payments import LATE, PARTITIONS, Message, messages
@@ -51,6 +51,7 @@ class ThroughKafka:
     def first(self) -> str:
         """Send and land all payments but the late one."""
         self._make_topic()
+        self._refuse_another()
         if self._is_new_here():
             self._forget_the_group()
         *sent, _ = messages()
@@ -78,10 +79,38 @@ class ThroughKafka:
                 raise self._failure(error, "creating the topic") from error
         found = len(self._admin.list_topics(name, _ANSWER_SECONDS).topics[name].partitions)
         if found != PARTITIONS:
-            raise OtherTopic(
-                f"topic {name} at {self._broker.bootstrap} has {found} partitions, the demo's has {PARTITIONS}: it is "
-                "somebody else's. Nothing was sent; remove the topic, or name another broker."
-            )
+            raise self._other(f"has {found} partitions, the demo's has {PARTITIONS}")
+
+    def _refuse_another(self) -> None:
+        """Raises OtherTopic where a partition begins with anything but the demo's own message of that place."""
+        own = {(one.partition, one.offset): one.payload for one in messages()}
+        for partition, (offset, value) in self._beginnings().items():
+            if own.get((partition, offset)) != value:
+                raise self._other(f"holds another message than the demo's at partition {partition}, offset {offset}")
+
+    def _beginnings(self) -> dict[int, tuple[int, bytes | None]]:
+        """Offset and value of the first message of every partition that ever had one. No group is joined."""
+        options = {**self._broker.options, "bootstrap.servers": self._broker.bootstrap, "enable.auto.commit": False}
+        consumer = Consumer({**options, "group.id": f"{self._subscription.group}-demo"})
+        found: dict[int, tuple[int, bytes | None]] = {}
+        try:
+            for where in (TopicPartition(self._subscription.topic, one) for one in range(PARTITIONS)):
+                low, high = consumer.get_watermark_offsets(where, _ANSWER_SECONDS)
+                if high > 0:
+                    consumer.assign([TopicPartition(where.topic, where.partition, low)])
+                    came = consumer.consume(1, _ANSWER_SECONDS) if low < high else []
+                    found[where.partition] = (came[0].offset() or 0, came[0].value()) if came else (low, None)
+        except KafkaException as error:
+            raise self._failure(error, "looking at the topic") from error
+        finally:
+            consumer.close()
+        return found
+
+    def _other(self, why: str) -> OtherTopic:
+        return OtherTopic(
+            f"topic {self._subscription.topic} at {self._broker.bootstrap} {why}: it is somebody else's. "
+            "Nothing was sent; remove the topic, or name another broker."
+        )
 
     def _is_new_here(self) -> bool:
         """Whether this data folder has never seen a payment."""

@@ -1,7 +1,7 @@
 """Subscription: which topic is landed for which source, and in what batches, as data.
 
 Belongs here: the settings of one landing, checked when it is made. Does not belong here: where the broker is and how to
-log in (`broker`, from the environment alone), talking to it (`landing`).
+log in (`settings`, from the environment alone), talking to it (`landing`).
 """
 
 from __future__ import annotations

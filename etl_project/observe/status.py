@@ -22,7 +22,7 @@ from etl_project.storage.heads import Head
 
 CALENDAR_DAYS = 60
 """So many of the newest days are told one by one; older ones are in the counts."""
-_RUNS = 5
+_RUNS, _LOOKED_AT = 5, 50
 
 State = Literal["committed", "failed", "stale", "missing"]
 
@@ -106,7 +106,7 @@ def status(project: Project, instance: dg.DagsterInstance, situation: Situation)
             for asset, heads in commits.items()
         ),
         sources=tuple(_source(project, situation, spec) for spec in project.sources),
-        runs=tuple(_run(record) for record in instance.get_run_records(limit=_RUNS)),
+        runs=tuple(_run(record) for record in _newest_runs(instance)),
     )
 
 
@@ -173,6 +173,17 @@ def _source(project: Project, situation: Situation, spec: SourceSpec) -> SourceS
         quarantined=len(quarantine.listing(project.settings.quarantine, spec.name)),
         overdue=tuple(day.isoformat() for day in situation.overdue(spec)),
     )
+
+
+def _newest_runs(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
+    """The newest runs that tell something: a landing every minute, where it went well, would hide all others."""
+    newest = instance.get_run_records(limit=_LOOKED_AT)
+    return [
+        record
+        for record in newest
+        if record.dagster_run.status is dg.DagsterRunStatus.FAILURE
+        or not record.dagster_run.tags.items() >= runs.WITHOUT_DAYS.items()
+    ][:_RUNS]
 
 
 def _run(record: dg.RunRecord) -> RunStatus:

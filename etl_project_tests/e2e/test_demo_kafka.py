@@ -71,6 +71,19 @@ def test_a_demo_that_was_killed_while_it_sent_goes_on_where_it_stopped(asked: Su
     assert rows(tmp_path) == EVERY
 
 
+def test_a_topic_with_other_messages_is_not_written_to(asked: Subscription, tmp_path: Path) -> None:
+    with topic(partitions=3) as other:
+        other.send([b'{"payment_id": "somebody else\'s"}'], partition=1)
+        through = demo(replace(asked, topic=other.name), tmp_path)
+        with pytest.raises(OtherTopic, match="another message than the demo's at partition 1, offset 0"):
+            through.first()
+        assert through._ends() == {0: 0, 1: 1, 2: 0}
+        other.delete_before(1, 1)
+        with pytest.raises(OtherTopic):
+            through.first()
+    demo(asked, tmp_path)._make_topic()
+
+
 def test_a_topic_with_other_partitions_is_not_written_to(asked: Subscription, tmp_path: Path) -> None:
     with topic(partitions=2) as other:
         with pytest.raises(OtherTopic, match="has 2 partitions, the demo's has 3"):
