@@ -133,7 +133,13 @@ def default_resources(configured: settings.Settings) -> dict[str, Any]:
     return {
         WAREHOUSE: warehouse,
         "io_manager": warehouse,
-        LAKE: ParquetPartitionIOManager(root=str(configured.lake), run_lock=lock, preview_rows=configured.preview_rows),
+        LAKE: ParquetPartitionIOManager(
+            root=str(configured.lake),
+            wait_seconds=configured.wait_seconds,
+            cache=str(configured.cache),
+            run_lock=lock,
+            preview_rows=configured.preview_rows,
+        ),
         "run_lock": lock,
         "duckdb": DuckDBResource(database=str(configured.warehouse)),
     }

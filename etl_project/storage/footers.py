@@ -59,5 +59,8 @@ class Footers:
         temporary = atomic.temporary_sibling(self._path)
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({"version": _VERSION, "files": entries}, separators=(",", ":")))
-            temporary.rename(self._path)
+            try:
+                temporary.write_text(json.dumps({"version": _VERSION, "files": entries}, separators=(",", ":")))
+                temporary.rename(self._path)
+            finally:
+                temporary.unlink(missing_ok=True)

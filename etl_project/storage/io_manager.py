@@ -13,6 +13,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -221,10 +222,15 @@ class ParquetPartitionIOManager(PartitionIOManager):
 
     root: str = Field(description="Folder of the files.")
     wait_seconds: float = Field(default=60.0, description="How long to wait for another writer of a partition.")
+    cache: str | None = Field(
+        default=None,
+        description="Folder for the commit records of unchanged files, so that a look at all of them opens none. "
+        "It may be deleted at any time.",
+    )
 
     def store(self) -> ParquetStore:
         """The folder."""
-        return ParquetStore(self.root, self.wait_seconds)
+        return ParquetStore(self.root, self.wait_seconds, cache=None if self.cache is None else Path(self.cache))
 
 
 def _note_unread(

@@ -8,6 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from etl_project import settings
+from etl_project.assets import LAKE
+from etl_project.definitions import default_resources
 from etl_project.storage import lake
 from etl_project.storage.base import Request, Scope, Table
 from etl_project.storage.parquet import ParquetStore
@@ -40,6 +43,19 @@ def test_files_that_did_not_change_are_not_opened_again(store: ParquetStore, mon
     assert store.last_commits() == first and len(first) == 3
 
 
+def test_the_projects_io_manager_of_the_lake_opens_no_unchanged_file_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check `reproducible` looks at all files of an asset in every run."""
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
+    with default_resources(settings.load())[LAKE].process_config_and_initialize_cm() as manager:
+        store = manager.store()
+    write(store, RANGE, 1)
+    first = store.last_commits(["orders"])
+    monkeypatch.setattr(lake, "last_record", lambda path: pytest.fail(f"{path} was opened"))
+    assert store.last_commits(["orders"]) == first and len(first) == 3
+
+
 def test_a_file_that_was_rewritten_is_read_again(store: ParquetStore) -> None:
     write(store, RANGE, 1)
     before = store.last_commits()
@@ -67,3 +83,15 @@ def test_a_cache_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
     store = ParquetStore(tmp_path / "lake", cache=tmp_path / "file" / "cache")
     write(store, RANGE, 1)
     assert agrees(store)
+
+
+def test_a_cache_that_cannot_be_put_in_place_leaves_no_temporary_file(
+    store: ParquetStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    write(store, RANGE, 1)
+    monkeypatch.setattr(Path, "rename", full)
+    for _ in range(2):
+        assert agrees(store) and list((tmp_path / "cache").iterdir()) == []
