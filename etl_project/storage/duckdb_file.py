@@ -26,6 +26,8 @@ CONFIG = {"custom_user_agent": "dagster"}
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
+_LONGEST_MAKING_SECONDS = 60.0
+"""Nobody takes longer to make an empty database: a file that was begun before that is left from a kill."""
 
 
 class DuckDBFile:
@@ -65,21 +67,26 @@ class DuckDBFile:
             connection.close()
 
     def _make(self) -> None:
-        """Make an empty database that appears in one step: of one that is only begun, DuckDB says that it is none."""
-        atomic.make_folder(self._path.parent)
-        temporary = atomic.temporary_sibling(self._path)
+        """Make an empty database that appears in one step: of one that is only begun, DuckDB says that it is none.
+
+        Raises StoreUnavailable (retrying helps once it can be made). What a kill leaves is removed by a later making.
+        """
         try:
-            duckdb.connect(str(temporary), config=dict(CONFIG)).close()
-            atomic.sync_file(temporary)
-            faults.reach("duckdb.file_made")
-            # Somebody else was faster, or the file system knows no hard links: then DuckDB makes the file in its place.
-            with suppress(OSError):
-                os.link(temporary, self._path)
-            atomic.sync_folder(self._path.parent)
-        except duckdb.Error as error:
+            atomic.make_folder(self._path.parent)
+            temporary = atomic.temporary_sibling(self._path)
+            try:
+                duckdb.connect(str(temporary), config=dict(CONFIG)).close()
+                _remove_left_over(temporary)
+                atomic.sync_file(temporary)
+                faults.reach("duckdb.file_made")
+                # Somebody else was faster, or the file system has no hard links: then DuckDB makes the file in place.
+                with suppress(OSError):
+                    os.link(temporary, self._path)
+                atomic.sync_folder(self._path.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except (duckdb.Error, OSError) as error:
             raise unavailable(self._path, error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def _open(self, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
         """Open the file, waiting with growing pauses for whoever holds it."""
@@ -110,6 +117,15 @@ class DuckDBFile:
                 ) from busy
             time.sleep(pause)
         raise AssertionError("the pauses never end")
+
+
+def _remove_left_over(made: Path) -> None:
+    """Remove databases that were begun long before this one, by the clock of the file system."""
+    before = made.stat().st_mtime - _LONGEST_MAKING_SECONDS
+    for path in made.parent.glob(f"{atomic.TEMPORARY_PREFIX}*{atomic.TEMPORARY_SUFFIX}"):
+        with suppress(OSError):
+            if path.stat().st_mtime < before:
+                path.unlink()
 
 
 def unavailable(path: Path, error: Exception) -> StoreUnavailable:
