@@ -12,12 +12,16 @@ shift $(($# < 2 ? $# : 2))
 here=$(cd "$(dirname "$0")" && pwd)
 libs=$here/target/libs
 
+mkdir -p "$here/target"
+exec 9>"$here/target/.lock"
+flock 9  # Several may start at once; one of them fetches.
 if [ "$here/pom.xml" -nt "$libs/.complete" ]; then
   echo "fetching the broker (Maven, once) ..." >&2
   rm -rf "$libs"
   mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$libs"
   touch "$libs/.complete"
 fi
+exec 9>&-
 
 mkdir -p "$folder"
 cat >"$folder/server.properties" <<PROPERTIES
