@@ -10,6 +10,7 @@ A file holds the messages of one UTC day among those of one batch of one topic p
 where the range is that of the batch: from the position at which it began to the last offset it consumed. So the ranges
 of a partition chain without holes even where the topic has gaps (compaction, transactions), and a batch over midnight
 is two files with one range. Name and content follow from the offset range alone: landing it again gives the same bytes.
+So neither may ever change, or a range landed again would no longer be the same file.
 
 A row is one line: a JSON object with the fields of `FIELDS`, then the payload's own fields exactly as they were sent.
 Text that was sent as bytes (keys, header values) is UTF-8 where it is that, and `base64:...` where it is not.
@@ -23,9 +24,6 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import NamedTuple
-
-FORMAT_VERSION = 1
-"""Never change: neither names nor bytes of version 1, or a range landed again would no longer be the same file."""
 
 TOPIC, PARTITION, OFFSET, TIMESTAMP = "kafka_topic", "kafka_partition", "kafka_offset", "kafka_timestamp"
 KEY, HEADERS = "kafka_key", "kafka_headers"
@@ -44,9 +42,8 @@ Headers = Sequence[tuple[str, bytes | None]]
 UNDATED = "undated"
 """Label of a file of dead letters."""
 LOST = "lost"
-"""Label of a record of offsets that were gone before they could be landed."""
-ACKNOWLEDGED = "acknowledged"
-"""Label of such a record once somebody has renamed it to say: known."""
+"""Label of a record of offsets that were gone before they could be landed. Somebody who knows renames it; a record with
+any other label covers its offsets as well, and is no problem."""
 _NAME = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}|[a-z]+)_([A-Za-z0-9._-]{1,249})_([0-9]{1,10})_([0-9]{20})-([0-9]{20})\.jsonl?"
 )
