@@ -23,7 +23,10 @@ def place(tmp_path: Path) -> Place:
 
 
 @needs_real_files
-def test_the_real_files_are_stored_to_the_last_row_and_a_rerun_rewrites_nothing(place: Place) -> None:
+def test_the_real_files_are_stored_to_the_last_row_and_a_rerun_rewrites_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETL_START_DATE", "2010-12-01")
     place.incoming.mkdir(parents=True)
     for file in sorted(REAL_FILES.glob("*.csv")):
         shutil.copy(file, place.incoming / file.name)
