@@ -45,6 +45,8 @@ class Drained:
     failed: list[Due] = field(default_factory=list)
     gave_up: list[Due] = field(default_factory=list)
     refused_undated: int = 0
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Sources whose drop folder could not be read, and why."""
     failures_in_a_row: int = 0
 
     @property
@@ -89,6 +91,7 @@ def drain(deployment: Deployment, on_run: OnRun = lambda _due, _ended: None, *, 
     tried: set[str] = set()
     while True:
         situation = _settled(project)
+        done.unreadable = situation.unreadable
         if situation.undated:
             done.refused_undated += _refuse_undated(deployment, situation)
         asks: list[Due] = []

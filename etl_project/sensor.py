@@ -22,6 +22,9 @@ from etl_project.storage import StoreBusy
 MOST_REQUESTS = 50
 """Dagster makes a run of each request within the tick, some tens of milliseconds each."""
 
+LONGEST_WAIT_SECONDS = 20
+"""Dagster ends an evaluation after a minute. The schedule must have said by then why it asks for nothing."""
+
 Job = dg.JobDefinition | UnresolvedAssetJobDefinition
 
 
@@ -42,7 +45,10 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
         except StoreBusy as busy:
             return dg.SkipReason(f"A run holds the warehouse; the next tick looks again. {busy}")
         requests, held = decide(project, situation, context.instance, checks=_checks(context))
-        requests += refusals(situation)
+        held += situation.unreadable.values()
+        to_refuse, why_not = refusals(situation, context.instance)
+        requests += to_refuse
+        held += why_not
         told = completeness_news(project, situation, context.cursor)
         if requests or told.events:
             return dg.SensorResult(run_requests=requests, asset_events=told.events, cursor=told.cursor)
@@ -112,13 +118,21 @@ def _checks(context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext) 
     return sorted(repository.get_job(runs.DAYS_JOB).asset_layer.asset_graph.asset_check_keys)
 
 
-def refusals(situation: Situation) -> list[dg.RunRequest]:
-    """One run that puts files without a usable date into quarantine, if there are any."""
+def refusals(situation: Situation, instance: dg.DagsterInstance) -> tuple[list[dg.RunRequest], list[str]]:
+    """One run that puts files without a usable date into quarantine, if there are any, or why it has to wait.
+
+    What could not be moved is asked for again with growing pauses.
+    """
     if not situation.undated:
-        return []
+        return [], []
     files = sorted((name, file.entry) for name, found in situation.undated.items() for file in found)
-    key = hashlib.sha256(repr(files).encode()).hexdigest()
-    return [dg.RunRequest(run_key=f"undated:{key}", job_name=runs.REFUSE_JOB)]
+    state = f"undated:{hashlib.sha256(repr(files).encode()).hexdigest()}"
+    earlier = runs.attempts(instance, state)
+    until = runs.wait_until(earlier)
+    if until is not None and until > situation.at:
+        return [], [f"files without a day could not be moved; tried again after {until:%Y-%m-%d %H:%M:%S} UTC"]
+    tags = {runs.STATE_TAG: state}
+    return [dg.RunRequest(run_key=f"{state}:{len(earlier)}", job_name=runs.REFUSE_JOB, tags=tags)], []
 
 
 class News(NamedTuple):
@@ -167,12 +181,14 @@ def closed_day_schedule(project: Project, job: Job) -> dg.ScheduleDefinition:
     def closed_day(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         day = context.scheduled_execution_time.date() - timedelta(days=1)
         try:
-            situation = look(project, partitions.now())
+            situation = look(project, partitions.now(), longest_wait_seconds=LONGEST_WAIT_SECONDS)
         except StoreBusy as busy:
             return dg.SkipReason(f"A run holds the warehouse; the sensor asks for {day} later. {busy}")
         requests, held = decide(project, situation, context.instance, closing=day, checks=_checks(context))
         covering = [one for one in requests if _covers(one, day)]
-        return covering or dg.SkipReason("; ".join(held) or _why_not(project, situation, day))
+        return covering or dg.SkipReason(
+            "; ".join([*held, *situation.unreadable.values()]) or _why_not(project, situation, day)
+        )
 
     return closed_day
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import chain
+from math import inf
 
 import dagster as dg
 
@@ -26,6 +27,8 @@ from etl_project.storage.io_manager import ABSENT_PARTITIONS
 
 FOLLOWS_METADATA = "etl/follows_inputs"
 """Asset metadata: False keeps an asset out of `pending()`; it is then rebuilt by hand only."""
+
+NOTHING_SEEN = scan.Scan((), (), (), 0, ())
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Situation:
     sources: Mapping[str, SourceState]
     scans: Mapping[str, scan.Scan]
     commits: Mapping[tuple[str, date], Head]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Sources whose drop folder cannot be read, and why. Nothing new is asked of them; the others go on."""
 
     @property
     def undated(self) -> dict[str, tuple[scan.Unplaced, ...]]:
@@ -67,21 +72,39 @@ class Situation:
         return sum(found.unsettled for found in self.scans.values())
 
 
-def look(project: Project, now: datetime, *, wait: bool = True) -> Situation:
+def look(project: Project, now: datetime, *, wait: bool = True, longest_wait_seconds: float = inf) -> Situation:
     """Read everything once.
 
-    Raises StoreBusy (retrying helps) while a run holds the warehouse: at once, or with `wait` after the wait setting.
+    Raises StoreBusy (retrying helps) while a run holds the warehouse: at once, or with `wait` after the wait setting,
+    but no later than `longest_wait_seconds`.
     """
-    scans = {spec.name: scan.scan(project.settings.incoming / spec.name, spec, now) for spec in project.sources}
+    scans, unreadable = _scans(project, now)
     assets = [node.asset for node in project.nodes if node.source is None]
-    warehouse = DuckDBStore(project.settings.warehouse, wait_seconds=project.settings.wait_seconds if wait else 0)
+    wait_seconds = min(project.settings.wait_seconds, longest_wait_seconds) if wait else 0
+    warehouse = DuckDBStore(project.settings.warehouse, wait_seconds=wait_seconds)
     heads = chain(of_files(project.lake, assets), of_tables(warehouse, assets))
     return Situation(
         at=now,
-        sources={spec.name: _state(project.settings, spec, scans[spec.name]) for spec in project.sources},
+        sources={
+            spec.name: _state(project.settings, spec, scans[spec.name], listed=spec.name not in unreadable)
+            for spec in project.sources
+        },
         scans=scans,
+        unreadable=unreadable,
         commits={(asset, day_of(key)): head for asset, key, head in heads if key is not None},
     )
+
+
+def _scans(project: Project, now: datetime) -> tuple[dict[str, scan.Scan], dict[str, str]]:
+    """What each drop folder holds, and the sources whose folder cannot be read, with the reason."""
+    scans: dict[str, scan.Scan] = {}
+    unreadable: dict[str, str] = {}
+    for spec in project.sources:
+        try:
+            scans[spec.name] = scan.scan(project.settings.incoming / spec.name, spec, now)
+        except scan.CannotList as error:
+            scans[spec.name], unreadable[spec.name] = NOTHING_SEEN, str(error)
+    return scans, unreadable
 
 
 def due(project: Project, situation: Situation, closing: date | None = None) -> list[Due]:
@@ -111,14 +134,20 @@ def nodes(definitions: dg.Definitions) -> tuple[Node, ...]:
 
 
 def _node(spec: dg.AssetSpec, declared: dg.AssetsDefinition, daily: Set[dg.AssetKey]) -> Node:
-    """An asset follows its inputs only where all of them are daily too, and are read by the day or a window of days."""
-    upstream = {dep.asset_key for dep in spec.deps} - {spec.key}
+    """An asset follows its inputs only where all of them are daily too, and are read by the day or a window of days.
+
+    One that reads its own earlier days does not: each rebuilt day would ask for all days after it, without end. It is
+    rebuilt by hand.
+    """
+    read = {dep.asset_key for dep in spec.deps}
+    upstream = read - {spec.key}
     windows = {key: _window(declared, key) for key in upstream & daily}
     return Node(
         asset=spec.key.to_user_string(),
         upstream=tuple(sorted(key.to_user_string() for key in windows)),
         source=spec.metadata.get(SOURCE_METADATA),
         follows_inputs=bool(spec.metadata.get(FOLLOWS_METADATA, True))
+        and spec.key not in read
         and upstream <= daily
         and None not in windows.values(),
         code_version=spec.code_version or "",
@@ -136,10 +165,12 @@ def _window(declared: dg.AssetsDefinition, upstream: dg.AssetKey) -> Window | No
     names = {key: name for name, key in declared.keys_by_input_name.items()}
     metadata = declared.op.ins[names[upstream]].metadata or {}
     absent = metadata.get(ABSENT_PARTITIONS) == "allowed"
-    return Window(mapping.start_offset, mapping.end_offset, absent)
+    may_not_exist = mapping.allow_nonexistent_upstream_partitions
+    return Window(mapping.start_offset, mapping.end_offset, absent, may_not_exist)
 
 
-def _state(settings: Settings, spec: SourceSpec, found: scan.Scan) -> SourceState:
+def _state(settings: Settings, spec: SourceSpec, found: scan.Scan, *, listed: bool) -> SourceState:
+    """What a source's folders hold. While the drop folder cannot be `listed`, nobody knows which days are empty."""
     by_day: dict[date, list[scan.Waiting]] = {}
     for file in found.waiting:
         by_day.setdefault(file.day, []).append(file)
@@ -150,7 +181,7 @@ def _state(settings: Settings, spec: SourceSpec, found: scan.Scan) -> SourceStat
             for day, versions in archive.accepted_days(settings.archive, spec).items()
         },
         blocked=frozenset(quarantine.open_days(settings.quarantine, settings.archive, spec)),
-        empty_fingerprint=archive.fingerprint(()) if spec.empty_days == "allowed" else None,
+        empty_fingerprint=archive.fingerprint(()) if spec.empty_days == "allowed" and listed else None,
     )
 
 

@@ -4,7 +4,7 @@ Thin Dagster shells over the pure functions beside this module.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, cast
@@ -89,7 +89,8 @@ def _files(spec: SourceSpec, common: Mapping[str, Any]) -> dg.AssetsDefinition:
     def files(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         configured = settings.load()
         days = set(partitions.days_of(context))
-        waiting = scan.scan(configured.incoming / spec.name, spec, partitions.now()).waiting
+        with reported(context.instance, context.run_id):
+            waiting = scan.scan(configured.incoming / spec.name, spec, partitions.now()).waiting
         results = receive.receive_all(
             [file for file in waiting if file.day in days],
             spec,
@@ -173,9 +174,10 @@ def _raw_and_rejects(
         book = receipts_of(context.get_step_execution_context())
         days: dict[date, Sequence[archive.Accepted]] = {}
         missing: dict[str | None, str] = {}
+        refused = quarantine.open_days(configured.quarantine, configured.archive, spec)
         for day in partitions.days_of(context):
             accepted = archive.accepted(configured.archive, spec, day)
-            if reason := _why_missing(spec, accepted, day, configured):
+            if reason := _why_missing(spec, accepted, day, refused):
                 missing[day.isoformat()] = reason
                 continue
             days[day] = accepted
@@ -241,12 +243,12 @@ def _read_again(spec: SourceSpec, version: archive.Accepted, day: date) -> Itera
 
 
 def _why_missing(
-    spec: SourceSpec, accepted: Sequence[archive.Accepted], day: date, configured: settings.Settings
+    spec: SourceSpec, accepted: Sequence[archive.Accepted], day: date, refused: Collection[date]
 ) -> str | None:
     """Why a day cannot be built; None for a day with files, and for a closed day that the source calls empty."""
     if accepted:
         return None
-    if day in quarantine.open_days(configured.quarantine, configured.archive, spec):
+    if day in refused:
         return "its only file is in quarantine: see the reason file there"
     if spec.empty_days == "missing":
         return "no file was accepted (a source may say `empty_days: allowed`)"

@@ -3,19 +3,26 @@
 No day's run would ever pick them up, so a run of its own puts them into quarantine.
 """
 
+import logging
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from etl_project import partitions
-from etl_project.failures import reported
+from etl_project.failures import EtlError, Transient, reported
 from etl_project.incoming import scan
 from etl_project.incoming.names import shown
 from etl_project.incoming.receive import refuse
+from etl_project.incoming.spec import SourceSpec
 from etl_project.runs import REFUSE_JOB, WITHOUT_DAYS
+from etl_project.settings import Settings
 
 if TYPE_CHECKING:
     from etl_project.situation import Project
+
+
+class NotRefused(Transient):
+    """Files could not be put into quarantine; they are where they were. Retrying helps once the system lets us."""
 
 
 def refuse_job(project: "Project") -> dg.JobDefinition:
@@ -23,15 +30,29 @@ def refuse_job(project: "Project") -> dg.JobDefinition:
 
     @dg.op(description="Put files that belong to no day into quarantine, each with its reason.")
     def refuse_undated(context: dg.OpExecutionContext) -> None:
-        configured = project.settings
         with reported(context.instance, context.run_id):
-            for spec in project.sources:
-                for file in scan.scan(configured.incoming / spec.name, spec, partitions.now()).undated:
-                    context.log.warning(f"{spec.name}: {shown(file.entry.name)}: {file.reason}")
-                    refuse(file, spec, configured.incoming, configured.archive, configured.quarantine)
+            errors = [error for spec in project.sources for error in _refuse_all(project.settings, spec, context.log)]
+            if errors:
+                raise NotRefused(f"{len(errors)} failures, the other files are in quarantine: {'; '.join(errors)}")
 
     @dg.job(name=REFUSE_JOB, description=refuse_job.__doc__, tags=WITHOUT_DAYS)
     def job() -> None:
         refuse_undated()
 
     return job
+
+
+def _refuse_all(configured: Settings, spec: SourceSpec, log: logging.Logger) -> list[str]:
+    """Put a source's files without a day into quarantine; what went wrong. No file keeps the others from it."""
+    errors: list[str] = []
+    try:
+        undated = scan.scan(configured.incoming / spec.name, spec, partitions.now()).undated
+    except EtlError as error:
+        return [str(error)]
+    for file in undated:
+        log.warning(f"{spec.name}: {shown(file.entry.name)}: {file.reason}")
+        try:
+            refuse(file, spec, configured.incoming, configured.archive, configured.quarantine)
+        except EtlError as error:
+            errors.append(str(error))
+    return errors

@@ -16,7 +16,7 @@ from dagster._core.test_utils import create_run_for_test
 from etl_project import partitions, processes, run_lock, runs, sensor, settings
 from etl_project.definitions import build_defs
 from etl_project.failures import FAILURE_TAG
-from etl_project.incoming.scan import Scan
+from etl_project.incoming.scan import Entry, Scan, Unplaced
 from etl_project.pending import Due, Node, SourceState
 from etl_project.situation import Project, Situation, due
 from etl_project.storage import Commit
@@ -171,6 +171,19 @@ def test_a_range_that_may_go_well_by_itself_is_retried_whole_and_its_halves_keep
     fail(instance, whole, "transient", 5)
     assert asked(project, later, instance) == [], "two failures: a pause of a minute, for the halves as well"
     assert spans(asked(project, replace(ten, at=ten.at + timedelta(seconds=90)), instance)) == [(0, 4), (5, 9)]
+
+
+def test_files_without_a_day_that_could_not_be_moved_are_asked_for_again_after_a_pause(
+    situation: Situation, instance: dg.DagsterInstance
+) -> None:
+    undated = (Unplaced(Entry("x.csv", "folder", 1, 2, 3), "no date"),)
+    found = replace(situation, scans={"shop": Scan((), undated, (), 0, ())})
+    [first], _ = sensor.refusals(found, instance)
+    create_run_for_test(instance, status=dg.DagsterRunStatus.FAILURE, tags=dict(first.tags))
+    requests, held = sensor.refusals(found, instance)
+    assert requests == [] and "could not be moved" in held[0]
+    [second], _ = sensor.refusals(replace(found, at=found.at + timedelta(minutes=1)), instance)
+    assert first.run_key != second.run_key, "Dagster drops a run key that it has seen before"
 
 
 def test_a_run_on_other_days_or_other_assets_holds_nothing_back(

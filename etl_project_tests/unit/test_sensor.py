@@ -127,6 +127,8 @@ def test_a_look_that_may_wait_waits_for_the_run_that_holds_the_warehouse(place: 
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     with pytest.raises(StoreBusy):
         look(project, partitions.now(), wait=False)
+    with pytest.raises(StoreBusy):
+        look(project, partitions.now(), longest_wait_seconds=0.1)
     leaving = threading.Timer(0.5, holder.communicate)
     leaving.start()
     assert look(project, partitions.now()).commits == {}

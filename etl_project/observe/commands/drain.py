@@ -24,11 +24,13 @@ def drain(
         newly_refused = len(refused(opened.project) - refused_before)
     for one in done.gave_up:
         console.print(f"[red]failed for good[/] {span(one)}: asked for again when its input or code changes")
+    for why in done.unreadable.values():
+        console.print(f"[red]not looked into[/] {why}", soft_wrap=True)
     console.print(
         f"{done.runs} runs, {len(done.failed)} failed, {newly_refused} files refused"
         + (" (`etl quarantine list` says why)" if newly_refused else "")
     )
-    raise typer.Exit(1 if done.failed or done.gave_up or newly_refused else 0)
+    raise typer.Exit(1 if done.failed or done.gave_up or done.unreadable or newly_refused else 0)
 
 
 def refused(project: Project) -> set[str]:
