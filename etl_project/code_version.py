@@ -8,7 +8,7 @@ What counts for an asset:
 * the module that defines it, and every module of the same package that this one imports, directly or through others;
   the package is the top-level one, and within this project's own a part of it (`etl_project.pipelines`,
   `etl_project.incoming`): the framework is no part of a pipeline;
-* `*.sql` and `*.yaml` in the folder of the pipeline;
+* `*.sql` and `*.yaml` in the folder of the pipeline, and for the assets of a source what its settings came to;
 * the versions of duckdb, pandas and pyarrow, and of this project.
 
 A change of code alone asks for no run. It only means that a rebuild may rightly give other rows.
@@ -53,8 +53,11 @@ def of_function(function: Callable[..., Any], folder: Path | None = None) -> str
     return of_module(module, folder, () if module.path.parent == folder else ("*.py",))
 
 
-def of_module(module: Module, folder: Path, patterns: Iterable[str] = ()) -> str:
-    """The version of what this module computes from the files in `folder`; `patterns` name more of them."""
+def of_module(module: Module, folder: Path, patterns: Iterable[str] = (), settled: str = "") -> str:
+    """The version of what this module computes from the files in `folder`; `patterns` name more of them.
+
+    `settled`: what settings came to that the files only name (environment variables); the same text, the same settings.
+    """
     digest = hashlib.sha256()
     for name, source in sorted(_reached(module).items()):
         digest.update(f"module {name}\0{source}\0".encode())
@@ -62,6 +65,8 @@ def of_module(module: Module, folder: Path, patterns: Iterable[str] = ()) -> str
         digest.update(f"file {path.name}\0{_text(path)}\0".encode())
     for library in RESULT_LIBRARIES:
         digest.update(f"{library}=={_installed(library)}\n".encode())
+    if settled:
+        digest.update(f"settled {settled}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -5,6 +5,7 @@ Thin Dagster shells over the pure functions beside this module.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, cast
@@ -63,7 +64,8 @@ def definitions(
         "group_name": folder.name,
     }
     owners = list(options.owners)
-    version = code_version.of_module(code_version.Module(__name__, Path(__file__)), folder)
+    module = code_version.Module(__name__, Path(__file__))
+    version = code_version.of_module(module, folder, settled=_settled(spec, options))
     return dg.Definitions(
         assets=[
             _files(spec, {**common, "owners": owners}),
@@ -72,6 +74,14 @@ def definitions(
         ],
         asset_checks=incoming_checks.checks(spec),
     )
+
+
+def _settled(spec: SourceSpec, options: typed.SourceOptions) -> str:
+    """What the settings of a source came to. Its YAML may name environment variables, which say what rows it gives.
+
+    How long a file has to settle says nothing about its rows.
+    """
+    return repr((replace(spec, settle_seconds=0.0), dict(options.computed)))
 
 
 def _files(spec: SourceSpec, common: Mapping[str, Any]) -> dg.AssetsDefinition:

@@ -14,6 +14,8 @@ import pytest
 from etl_project import code_version
 from etl_project.code_version import Module
 from etl_project.definitions import load_project
+from etl_project.incoming import assets
+from etl_project.incoming.source import FileSource
 
 FILES = {
     "shop/__init__.py": "",
@@ -168,6 +170,33 @@ def test_every_asset_of_the_project_has_one_and_pipelines_do_not_share_it(
     versions = {node.asset: node.code_version for node in project.nodes}
     assert all(versions.values())
     assert versions["daily_sales"] == versions["daily_report"] != versions["orders"] == versions["raw_orders"]
+
+
+def source_version(folder: Path, **settings: object) -> str | None:
+    """The code version of the raw rows of a source with these settings."""
+    (folder / "contract.sql").write_text("CREATE TABLE notes (batch_date DATE NOT NULL, id BIGINT, twice BIGINT)")
+    declared = {"name": "notes", "patterns": ["{date}.csv"], "columns": {"id": "id"}, "computed": {"twice": "2 * id"}}
+    source = FileSource(**{**declared, **settings})
+    made = assets.definitions(source.spec(folder), source.contract(folder), source, folder)
+    specs = {spec.key: spec for spec in made.resolve_all_asset_specs()}
+    return specs[dg.AssetKey("raw_notes")].code_version
+
+
+def test_what_the_settings_of_a_source_come_to_is_part_of_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its YAML may take them from the environment, and then has the same text for all of them."""
+    plain = source_version(tmp_path)
+    others = [
+        source_version(tmp_path, time_zone="Europe/Berlin"),
+        source_version(tmp_path, max_rejected_ratio=0.5),
+        source_version(tmp_path, computed={"twice": "3 * id"}),
+    ]
+    monkeypatch.setenv("ETL_SETTLE_SECONDS", "7")
+    assert source_version(tmp_path) == source_version(tmp_path) == plain
+    monkeypatch.setenv("ETL_START_DATE", "2020-02-02")
+    others.append(source_version(tmp_path))
+    assert len({plain, *others}) == 5
 
 
 def test_another_pipeline_is_no_part_of_this_ones_version(tmp_path: Path) -> None:
