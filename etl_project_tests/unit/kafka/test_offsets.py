@@ -62,6 +62,18 @@ def test_holes_are_what_no_range_covers(
     assert len(offsets.problems(chains(tmp_path), {})) == len(holes)
 
 
+def test_progress_keeps_how_far_the_files_go_and_only_those_ranges_that_are_not_committed(tmp_path: Path) -> None:
+    for first in range(0, 1000, 10):
+        put(tmp_path, "incoming/things", first, first + 9)
+    put(tmp_path, "incoming/things", 980, 999)
+    put(tmp_path, "incoming/things", 0, 4, partition=1)
+    put(tmp_path, "incoming/things", 0, 4, partition=2)
+    names = offsets.found(configured(tmp_path), "things")
+    found = offsets.progress(names, "t", {0: 980, 1: None, 3: 7})
+    assert found.reached == {0: 1000, 1: 5}, "nobody asked about 2, and 3 has no file"
+    assert found.ends == {(0, 980): 989, (0, 990): 999, (1, 0): 4}
+
+
 def test_an_offset_committed_beyond_what_has_landed_is_a_problem(tmp_path: Path) -> None:
     put(tmp_path, "incoming/things", 0, 9)
     assert offsets.problems(chains(tmp_path), {0: 12, 1: 3}) == [
