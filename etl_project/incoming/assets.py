@@ -21,7 +21,8 @@ from etl_project.incoming import checks as incoming_checks
 from etl_project.incoming.asset_names import Names
 from etl_project.incoming.names import shown
 from etl_project.incoming.spec import SourceSpec
-from etl_project.storage import Partial
+from etl_project.storage import ParquetStore, Partial
+from etl_project.storage.base import input_hash
 from etl_project.storage.receipts import receipts_of
 
 SOURCE_METADATA = "etl/source"
@@ -187,7 +188,7 @@ def _raw_and_rejects(
         refused = quarantine.open_days(configured.quarantine, configured.archive, spec)
         for day in partitions.days_of(context):
             accepted = archive.accepted(configured.archive, spec, day)
-            if reason := _why_missing(spec, accepted, day, refused):
+            if reason := _why_missing(spec, accepted, day, refused) or _why_lost(spec, accepted, day, configured):
                 missing[day.isoformat()] = reason
                 continue
             days[day] = accepted
@@ -265,3 +266,16 @@ def _why_missing(
     if day >= partitions.now().date():
         return "no file was accepted, and the day is not over"
     return None
+
+
+def _why_lost(
+    spec: SourceSpec, accepted: Sequence[archive.Accepted], day: date, configured: settings.Settings
+) -> str | None:
+    """Why a day without a file is not empty: its rows came from files, so these are gone. None where they did not."""
+    if accepted:
+        return None
+    own, key = Names.of(spec.name), day.isoformat()
+    built = ParquetStore(configured.lake).last_commits([own.raw], [key]).get((own.raw, key))
+    if built is None or built.input_hash == input_hash([(own.files, key, archive.fingerprint(()))]):
+        return None
+    return "the files that it was built from are not in the archive any more; put the archive back, or send them again"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from etl_project import drain as draining
+from etl_project.pending import Due
 from etl_project.storage.base import Transient
 from etl_project_tests.projects import SourceProject, source_project
 
@@ -60,6 +61,9 @@ def test_an_archive_that_is_gone_for_a_while_changes_nothing(project: SourceProj
     archive = project.data / "archive"
     archive.rename(archive.with_name("elsewhere"))
     assert project.drain().runs == 0
+    by_hand = Due(DAYS[0], DAYS[-1], ("counts_files", "raw_counts", "counts", "counts_rejects"), "by hand")
+    [complaint, *_] = draining.execute(project.deployment, by_hand).complaints
+    assert "not in the archive any more" in complaint
     assert built(project) == DAYS
     archive.with_name("elsewhere").rename(archive)
     assert project.drain().runs == 0
