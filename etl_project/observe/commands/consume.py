@@ -101,7 +101,7 @@ class Lines:
         lost = f", [red]{tally.lost:,} LOST[/]" if tally.lost else ""
         console.print(
             f"{tally.landed:,} messages landed, {tally.dead:,} dead letters{lost}, in {tally.files:,} files; "
-            f"{rate:,.0f} a second, lag {sum(tally.lag.values()):,}",
+            f"{rate:,.0f} a second, lag {f'{sum(tally.lag.values()):,}' if tally.lag else 'unknown'}",
             highlight=False,
         )
 
