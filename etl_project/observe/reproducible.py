@@ -21,8 +21,8 @@ from etl_project.storage.base import UNKNOWN, Commit, Deviation
 NAME = "reproducible"
 
 _DESCRIPTION = (
-    "Rebuilding a partition from the same inputs, config and code gives the same rows. Red until a rebuild gives the "
-    "same rows twice, or inputs or code change. Yellow: not checked, because an input has no fingerprint."
+    "Rebuilding a partition from the same inputs, config and code gives the same rows. Red until three rebuilds in "
+    "a row repeat the rows, or inputs or code change. Yellow: not checked, because an input has no fingerprint."
 )
 _SHOWN = 10
 

@@ -136,13 +136,15 @@ class Example:
 class Deviation:
     """What a build gave that differs from the build before it, although inputs, config and code were the same.
 
-    `fingerprint` is the one of the build before. `note` says what could not be told.
+    `fingerprint` is the one of the build before. `note` says what could not be told. `repeats`: how many builds in a
+    row have given the same rows since.
     """
 
     fingerprint: str
     columns: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
     note: str | None = None
+    repeats: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,8 @@ class Commit:
     `changed`: the rows that are there are others than before, be it than those of the record before or than those that
     somebody had edited by hand since.
 
-    With a `deviation` the partition is not reproducible; the next commit from the same inputs that gives the same rows
-    again, or one from other inputs or code, has none.
+    With a `deviation` the partition is not reproducible. Commits from the same inputs and code keep it until the same
+    rows came often enough in a row (`verdict.STEADY`); one from other inputs or code has none.
     """
 
     asset: str

@@ -171,7 +171,8 @@ def _deviation(fields: Mapping[str, Any] | None) -> Deviation | None:
     if fields is None:
         return None
     examples = tuple(Example(example["old"], example["new"]) for example in fields["examples"])
-    return Deviation(fields["fingerprint"], tuple(fields["columns"]), examples, fields["note"])
+    repeats = fields.get("repeats", 0)  # Records of an earlier version have none.
+    return Deviation(fields["fingerprint"], tuple(fields["columns"]), examples, fields["note"], repeats)
 
 
 def _stored(partition: str | None) -> str:

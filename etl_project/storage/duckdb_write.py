@@ -193,7 +193,8 @@ class DuckDBWrite:
         former = self._former(records, previous)
         suspects = [n for n, record in enumerate(records) if verdict.is_not_reproducible(former.get(n), record)]
         last = [n for n in suspects if former[n] is previous[n]]
-        found = {n: deviation.unexplained(former[n], deviation.REPLACED) for n in suspects}
+        found = {n: verdict.kept_deviation(former.get(n), record) for n, record in enumerate(records)}
+        found |= {n: deviation.unexplained(former[n], deviation.REPLACED) for n in suspects}
         found |= {n: deviation.unexplained(former[n], deviation.TOO_MANY) for n in last[deviation.LOOKED_INTO :]}
         for n in last[: deviation.LOOKED_INTO]:
             old, new = here._replace(only=(n,)), incoming._replace(only=(n,))

@@ -216,9 +216,10 @@ class ParquetWrite:
         finding = Finding(previous, old.rows, new, difference)
         record = verdict.record(self._table, one.partitions[0], self._request, finding, now(), self._schema_changes)
         former = next((commit for commit in reversed(earlier) if verdict.made_alike(commit, record)), None)
+        found = verdict.kept_deviation(former, record)
         if former is not None and there is not None and former.fingerprint != record.fingerprint:
             found = self._deviation(n, former, former is previous, there, incoming)
-            record = replace(record, deviation=found)
+        record = replace(record, deviation=found)
         if previous is not None and not changed and _says_the_same(record, previous):
             self._request.still_owner()
             return replace(previous, changed=False)

@@ -7,10 +7,11 @@ what a commit record says. What they are judged from is counted by `survey`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from etl_project.storage.base import UNKNOWN, Commit, Partition, Request, Scope, Table
+from etl_project.storage.base import UNKNOWN, Commit, Deviation, Partition, Request, Scope, Table
 from etl_project.storage.fingerprint import Typed
 from etl_project.storage.placement import Placement
 from etl_project.storage.refusal import DataFault, refused
@@ -18,6 +19,11 @@ from etl_project.storage.survey import Difference, Rows, Tally
 
 COMPARED_ROWS = 250_000
 """Partitions with more rows are counted but not compared row by row: that costs as much as the write itself."""
+
+
+STEADY = 3
+"""A partition that was not reproducible is taken to be so again after as many equal rebuilds in a row: a transform
+that tosses a coin gives the same rows in every other one."""
 
 
 def placed(relation: str, columns: Sequence[Typed], table: Table, scope: Scope) -> Rows:
@@ -86,6 +92,14 @@ def made_alike(one: Commit, other: Commit) -> bool:
 def is_not_reproducible(former: Commit | None, record: Commit) -> bool:
     """Whether the same inputs, config and code gave other rows than that earlier build."""
     return former is not None and made_alike(former, record) and record.fingerprint != former.fingerprint
+
+
+def kept_deviation(former: Commit | None, record: Commit) -> Deviation | None:
+    """The deviation of a former build whose rows this one repeats; None once they came STEADY times in a row."""
+    if former is None or former.deviation is None or former.fingerprint != record.fingerprint:
+        return None
+    repeats = former.deviation.repeats + 1
+    return replace(former.deviation, repeats=repeats) if repeats < STEADY else None
 
 
 def _algorithm(commit: Commit) -> str:

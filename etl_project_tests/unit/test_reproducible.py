@@ -279,18 +279,16 @@ def test_twelve_well_behaved_transforms_give_no_alarm_over_fifty_rebuilds(world:
     assert len(seen[6]) == 13 * len(DAYS)
 
 
-def test_a_red_check_stays_red_until_a_rebuild_gives_the_same_rows_again(world: World) -> None:
+def test_a_red_check_stays_red_until_three_rebuilds_repeat_the_rows(world: World) -> None:
     definitions = world.definitions([BAD["picks"][0](world)])
     world.built(definitions, DAYS[:2])
     world.built(definitions, DAYS[:2])
     assert not world.built(definitions, DAYS[2:3])["picks"].passed, "another day does not make these two good"
-    world.turn -= 2
-    assert not world.built(definitions, DAYS[:1])["picks"].passed, "the other day is still red"
-    world.turn -= 1
-    said = str(world.built(definitions, DAYS[:1])["picks"].description)
-    assert f"{DAYS[1]}: " in said and f"{DAYS[0]}: " not in said
-    world.turn -= 3
-    for _ in range(2):
+    for repeats in range(4):  # The day alone comes in another order than among others, so the first repeats nothing.
+        world.turn = 1
+        said = str(world.built(definitions, DAYS[:1])["picks"].description)
+        assert f"{DAYS[1]}: " in said and (f"{DAYS[0]}: " in said) is (repeats < 3)
+    for _ in range(4):
         world.turn = 50
         last = world.built(definitions, DAYS[1:2])["picks"]
     assert last.passed, last

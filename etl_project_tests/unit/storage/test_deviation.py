@@ -142,10 +142,22 @@ def test_the_columns_that_differ_and_example_rows_are_kept_with_the_commit(
     assert store.history("t", KEY)[-1] == commit == store.last_commits()["t", KEY]
 
 
-def test_the_same_rows_again_clear_it_and_other_rows_do_not(store: Store, build: Build) -> None:
-    for values, red in (([1], False), ([2], True), ([1], True), ([1], False), ([1], False), ([2], True), ([2], False)):
-        assert (build(PLAIN, v=values).deviation is not None) is red
-        assert (store.last_commits()["t", KEY].deviation is not None) is red
+def test_the_same_rows_three_times_more_clear_it_and_a_coin_that_repeats_once_or_twice_does_not(
+    store: Store, build: Build
+) -> None:
+    tosses = [(1, "green"), (2, "red"), (2, "red"), (1, "red"), (1, "red"), (1, "red"), (2, "red")]
+    steady = [(2, "red"), (2, "red"), (2, "green"), (2, "green"), (1, "red")]
+    for value, colour in tosses + steady:
+        assert (build(PLAIN, v=[value]).deviation is not None) is (colour == "red")
+        assert (store.last_commits()["t", KEY].deviation is not None) is (colour == "red")
+
+
+def test_a_deviation_is_kept_with_its_examples_while_its_rows_repeat(build: Build) -> None:
+    for value in (1, 2):
+        found = build(PLAIN, v=[value]).deviation
+    again = build(PLAIN, v=[2]).deviation
+    assert found is not None and found.examples and again == replace(found, repeats=1)
+    assert build(PLAIN, version="other", v=[2]).deviation is None
 
 
 def test_inputs_that_come_back_give_the_rows_that_they_gave_before(build: Build) -> None:
@@ -156,7 +168,8 @@ def test_inputs_that_come_back_give_the_rows_that_they_gave_before(build: Build)
     build(PLAIN, inputs="B", v=[2])
     found = build(PLAIN, inputs="A", v=[3]).deviation
     assert found is not None and found.fingerprint == first.fingerprint and "taken the place" in str(found.note)
-    assert build(PLAIN, inputs="A", v=[3]).deviation is None
+    again = [build(PLAIN, inputs="A", v=[3]).deviation for _ in range(verdict.STEADY)]
+    assert [each is not None for each in again] == [True, True, False]
 
 
 @pytest.mark.parametrize(
