@@ -28,6 +28,9 @@ REAL_FILES = ROOT.parent / "shared" / "data" / "online_retail" / "by-day"
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
 TABLES = ("orders", "orders_rejects", "daily_sales", "daily_customers", "daily_report")
 
+FIRST_DAY = "2025-01-01"
+"""Dagster walks through all days that exist in every check of a range: few of them make quick tests."""
+
 needs_real_files = pytest.mark.skipif(
     not REAL_FILES.is_dir(), reason=f"the real files (UCI Online Retail, one CSV a day) are not in {REAL_FILES}"
 )
@@ -116,9 +119,7 @@ class Place:
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a process that works on this deployment."""
         base = {key: value for key, value in os.environ.items() if key not in ("DAGSTER_HOME", "ETL_FAULT")}
-        # Dagster walks through all days that exist in every check of a range: few of them make quick tests.
-        few = {"ETL_START_DATE": "2025-01-01"}
-        return {**few, **base, "ETL_DATA_DIR": str(self.data), "ETL_SETTLE_SECONDS": "0", **more}
+        return {"ETL_START_DATE": FIRST_DAY, **base, "ETL_DATA_DIR": str(self.data), "ETL_SETTLE_SECONDS": "0", **more}
 
     def etl(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run the `etl` command to its end, in a process of its own."""
