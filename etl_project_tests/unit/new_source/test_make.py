@@ -170,7 +170,7 @@ EXPECTED = {"id": "BIGINT NOT NULL", "price": "DECIMAL(18,4) NOT NULL", "note": 
         ("sales_2025-03-03.tsv", TEXT.replace(",", "\t").encode(), {"format": "tsv"}),
         ("sales_2025-03-03.csv", TEXT.replace("\n", "\r\n").encode(), {"format": "csv"}),
         ("sales_2025-03-03.jsonl", jsonl(*ROWS).encode(), {"format": "jsonl"}),
-        ("sales_2025-03-03.csv.gz", gzip.compress(TEXT.encode()), {"format": "csv"}),
+        ("sales_2025-03-03.csv.gz", gzip.compress(TEXT.encode(), mtime=0), {"format": "csv"}),
         ("sales_2025-03-03.jsonl.gz", gzip.compress(jsonl(*ROWS).encode()), {"format": "jsonl"}),
         ("sales_2025-03-03.csv.zst", pa.compress(TEXT.encode(), "zstd", asbytes=True), {"format": "csv"}),
     ],
@@ -240,8 +240,8 @@ TWO = "id,name\n1,a\n2,b\n"
         (CSV, bytes(range(256)) * 20, "binary content"),
         (CSV, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "binary content"),
         (CSV, b"id,name\n1,caf\x81\n", "unknown encoding"),
-        (CSV, gzip.compress(TWO.encode()), "does not end in .gz"),
-        (CSV + ".gz", gzip.compress(TWO.encode() * 100)[:-20], "broken compressed file"),
+        (CSV, gzip.compress(TWO.encode(), mtime=0), "does not end in .gz"),
+        (CSV + ".gz", gzip.compress(TWO.encode() * 100, mtime=0)[:-20], "broken compressed file"),
         (CSV + ".gz", b"id,name\n1,a\n", "broken compressed file"),
         (CSV, b"id,name\n" + b"1\n" * 100, "none of its rows can be read"),
         (CSV, TWO.encode() + b"3\n4,d,e\n", "too many rejected rows"),
@@ -254,7 +254,7 @@ TWO = "id,name\n1,a\n2,b\n"
         ("s_2025-03-03.jsonl", b'{"id": {"a": 1}}\n', "nested"),
         ("s_2025-03-03.jsonl", b"{}\n{}\n", "no columns"),
         ("s_2025-03-03.parquet", b"PAR1 but not really", "no Parquet file"),
-        ("s_2025-03-03.parquet.gz", gzip.compress(b"PAR1 something"), "compressed Parquet"),
+        ("s_2025-03-03.parquet.gz", gzip.compress(b"PAR1 something", mtime=0), "compressed Parquet"),
     ],
 )
 def test_a_sample_that_cannot_be_used_is_one_clear_line_and_nothing_is_written(
