@@ -17,7 +17,10 @@ def drain(
         bool, typer.Option("--allow-shrink", help="Let days lose more rows than max_removed_ratio allows.")
     ] = False,
 ) -> None:
-    """Run what is pending until nothing is. Exit code: 0 all well, 1 a day failed or a file was refused, 2 usage."""
+    """Run what is pending until nothing is.
+
+    Exit code: 0 all well, 1 a day failed, a file was refused or a drop folder cannot be read, 2 usage.
+    """
     with deployment() as opened:
         refused_before = refused(opened.project)
         done = run_what_is_pending(opened, show_run, allow_shrink=allow_shrink)
