@@ -119,7 +119,7 @@ class Place:
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a process that works on this deployment."""
         base = {key: value for key, value in os.environ.items() if key not in ("DAGSTER_HOME", "ETL_FAULT")}
-        return {"ETL_START_DATE": FIRST_DAY, **base, "ETL_DATA_DIR": str(self.data), "ETL_SETTLE_SECONDS": "0", **more}
+        return {**base, "ETL_DATA_DIR": str(self.data), "ETL_SETTLE_SECONDS": "0", **more}
 
     def etl(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run the `etl` command to its end, in a process of its own."""

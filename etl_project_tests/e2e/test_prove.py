@@ -130,7 +130,7 @@ def test_a_warehouse_that_a_run_holds_is_waited_for_and_said_so(project: Project
     [
         (["nonsense", "--day", "2025-03-10"], "There is no stored asset 'nonsense'; there are"),
         (["orders_files", "--day", "2025-03-10"], "There is no stored asset 'orders_files'"),
-        (["orders", "--day", "1999-01-01"], "orders has days from 2010-12-01 to today (UTC), not 1999-01-01"),
+        (["orders", "--day", "1999-01-01"], "orders has days from 2025-01-01 to today (UTC), not 1999-01-01"),
         (["orders", "--day", "yesterday"], "yesterday"),
         (["orders", "--day", "2025-03-10", "--times", "1"], "--times"),
         (["orders"], "--day"),

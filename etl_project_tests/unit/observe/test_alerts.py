@@ -21,7 +21,7 @@ from etl_project.observe import alerts_sensor
 from etl_project.observe.alerts import Alert, alerts
 from etl_project.observe.alerts_sensor import CHECK, Memory
 from etl_project.situation import look
-from etl_project_tests.deployments import FIRST_DAY, ROOT, Place, order_file
+from etl_project_tests.deployments import ROOT, Place, order_file
 from etl_project_tests.unit.delivery.servers import Script, answer, free_port
 
 DAY = date(2025, 3, 3)
@@ -42,7 +42,6 @@ def place(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place
     place = Place(Path(shutil.copytree(built, tmp_path / "data")))
     monkeypatch.setenv("ETL_DATA_DIR", str(place.data))
     monkeypatch.setenv("ETL_SETTLE_SECONDS", "0")
-    monkeypatch.setenv("ETL_START_DATE", FIRST_DAY)
     return place
 
 
