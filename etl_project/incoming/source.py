@@ -15,6 +15,7 @@ import dagster as dg
 from pydantic import Field
 
 from etl_project import contracts, settings
+from etl_project.assets import table_contract
 from etl_project.incoming import assets as incoming_assets
 from etl_project.incoming.spec import DEFAULT_EXPANDED_BYTES, DEFAULT_LINE_BYTES, Column, SourceSpec, SpecError
 
@@ -110,13 +111,7 @@ class FileSource(dg.Component, dg.Model, dg.Resolvable):
 
     def contract(self, folder: Path) -> contracts.TableContract:
         """The table of this source, from the `contract.sql` in its folder."""
-        tables = contracts.read(folder / "contract.sql")
-        if self.name not in tables:
-            raise contracts.ContractError(
-                f"{folder / 'contract.sql'} has no CREATE TABLE {self.name}, which {folder / 'defs.yaml'} names; "
-                f"it has {', '.join(sorted(tables)) or 'no table'}."
-            )
-        return tables[self.name]
+        return table_contract(folder, self.name)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """All definitions of this pipeline's folder: the source's own, and those of the Python beside it."""
