@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test long crash lint bench screenshots clean
+.PHONY: help setup demo dev test long properties crash lint bench screenshots clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +29,16 @@ kafka:  ## a real one-node Kafka broker at localhost:9092, until Ctrl-C (needs J
 test: $(SETUP)  ## all tests but the long ones
 	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m 'not stress and not long'
 
-long: $(SETUP)  ## the demo from an installed package, the UI in a browser, fifty rebuilds
+# The properties that `make test` tries on a fixed set of examples are tried on new ones here; SEED=... repeats them.
+SEED ?= $(shell $(PYTHON) -c 'import random; print(random.SystemRandom().randrange(2**32))')
+long: $(SETUP)  ## the demo from an installed package, the UI in a browser, fifty rebuilds, properties on new examples
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'long and not stress'
+	@seed=$(SEED); echo "properties on new examples; the same ones again: make properties SEED=$$seed"; \
+	$(MAKE) --no-print-directory properties SEED=$$seed
+
+properties: $(SETUP)  ## every property on new examples, from SEED
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'hypothesis and not stress' \
+	  --hypothesis-profile drawn --hypothesis-seed $(SEED)
 
 crash: $(SETUP)  ## hundreds of SIGKILLs at random moments (minutes)
 	@$(BIN)/python -m pytest -q -m stress

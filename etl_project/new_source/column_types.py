@@ -99,12 +99,17 @@ class Evidence:
         if self.empty == self.rows:
             return Guess(TEXT, True, ("always empty in the sample: say what it is",))
         kind = next((kind for kind, strange in self.strangers.items() if not strange), TEXT)
-        return Guess(self._sized() if kind == DECIMAL else kind, nullable, tuple(self._notes(kind)))
+        if kind != DECIMAL:
+            return Guess(kind, nullable, tuple(self._notes(kind)))
+        sized = self._sized()
+        return Guess(sized, nullable, tuple(self._notes(kind if sized.startswith(DECIMAL) else sized)))
 
     def _sized(self) -> str:
-        """DECIMAL with headroom; DOUBLE for what looks measured, not counted out."""
+        """DECIMAL with headroom; DOUBLE for what looks measured, not counted out; text for what no DECIMAL holds."""
         if self.scale > _MEASURED_SCALE and not self.exact:
             return DOUBLE
+        if self.whole_digits + self.scale > LONGEST_DECIMAL:
+            return TEXT
         scale = 0 if not self.scale else max(self.scale + 1, _MONEY_SCALE)
         if self.whole_digits + scale > LONGEST_DECIMAL:
             scale = LONGEST_DECIMAL - self.whole_digits
@@ -117,9 +122,14 @@ class Evidence:
             notes.append("local times are read as UTC: put their zone under time_zone")
         if kind == BIGINT and self.point_zero:
             notes.append("whole numbers written with .0; DECIMAL if fractions can come")
-        if kind == DECIMAL and self._sized() == DOUBLE:
+        if kind == DOUBLE and not self.strangers[DECIMAL]:
             notes.append("long fractions are taken for measurements; DECIMAL if every digit counts")
-        if kind == TEXT:
+        if kind == TEXT and not self.strangers[DECIMAL]:
+            notes.append(
+                f"text, because its numbers have up to {self.whole_digits} digits before and {self.scale} after the "
+                f"point, and a DECIMAL holds {LONGEST_DECIMAL} in all; DOUBLE if the last digits do not count"
+            )
+        elif kind == TEXT:
             notes += self._nearly()
         return notes
 

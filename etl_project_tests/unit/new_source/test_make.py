@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etl_project import contracts, partitions
@@ -365,6 +365,8 @@ NUMBERS = st.lists(
 
 
 @given(NUMBERS)
+@example(["0.001", "1" + 35 * "0"])
+@example(["0.00000000000000000000000000000000000001", "1"])
 @settings(max_examples=300, deadline=None)
 def test_values_of_any_type_are_values_of_the_type_that_was_guessed_for_them(values: list[str]) -> None:
     texts, evidence = pa.array(values), Evidence()
@@ -372,6 +374,14 @@ def test_values_of_any_type_are_values_of_the_type_that_was_guessed_for_them(val
         evidence.see(texts[at : at + 1])
     found = Converter(ZoneInfo("UTC")).column(texts, Column("value", evidence.guess().type))
     assert found.null_count == 0
+
+
+def test_numbers_that_no_decimal_holds_together_are_text_and_it_is_said_why() -> None:
+    evidence = Evidence()
+    evidence.see(pa.array(["0.001", "1" + 35 * "0"]))
+    guess = evidence.guess()
+    assert guess.type == "VARCHAR"
+    assert "36 digits before and 3 after the point" in " ".join(guess.notes)
 
 
 @needs_real_files
