@@ -5,7 +5,7 @@ Thin Dagster shells over the pure functions beside this module.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import MISSING, Field, fields
 from datetime import date
 from pathlib import Path
 from typing import Any, cast
@@ -82,7 +82,17 @@ def _settled(spec: SourceSpec, options: typed.SourceOptions) -> str:
 
     How long a file has to settle says nothing about its rows.
     """
-    return repr((replace(spec, settle_seconds=0.0), dict(options.computed)))
+    said = {
+        one.name: value
+        for one in fields(spec)
+        if one.init and one.name != "settle_seconds" and (value := getattr(spec, one.name)) != _default(one)
+    }
+    return repr((said, dict(options.computed)))
+
+
+def _default(one: Field[Any]) -> Any:
+    """The value of a setting of which nothing is said: so it may come into being without a change to any version."""
+    return one.default if one.default_factory is MISSING else one.default_factory()
 
 
 def _files(spec: SourceSpec, common: Mapping[str, Any]) -> dg.AssetsDefinition:

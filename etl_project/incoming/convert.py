@@ -3,7 +3,8 @@
 Belongs here: what text is a value of which type. The rules: an integer is an optional sign, digits and perhaps `.0`; a
 decimal has at most its type's digits before and after the point (further zeros are no loss); a double is a finite
 number; dates and times exist and are written YYYY-MM-DD and YYYY-MM-DD HH:MM[:SS[.ffffff]] (or with T); a boolean is
-true, false, t, f, 1 or 0; text is kept as it is. Nothing is trimmed. For an instant, text with an offset or Z is that
+true, false, t, f, 1 or 0; text is kept as it is. Nothing is trimmed. What a source writes in another form by its
+settings is brought into this one first (`value_forms`). For an instant, text with an offset or Z is that
 instant; other text is local time in the source's zone (`local_time`).
 
 Does not belong here: which columns there are (`spec`), what happens to a row without a value (`judge`).
@@ -16,8 +17,10 @@ that consist of nothing but plain digits need no expression: of those, Arrow cas
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -25,16 +28,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl_project.incoming import advice
 from etl_project.incoming.local_time import LocalTimes
+from etl_project.incoming.plain import DATE, OFFSET, TIME
 from etl_project.incoming.spec import Column
+from etl_project.incoming.value_forms import Plain, meanings, plain_form
+from etl_project.incoming.value_settings import PLAIN, RepeatedHour, ValueSettings
 
 _INTEGER = r"[+-]?[0-9]+(\.0+)?"
 _PLAIN = r"[+-]?([0-9]+(\.[0-9]+)?|\.[0-9]+)"
 _NUMBER = rf"{_PLAIN}([eE][+-]?[0-9]+)?"
-_YEAR = "([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
-_DATE = rf"{_YEAR}-[0-9]{{2}}-[0-9]{{2}}"
-_TIME = rf"{_DATE}[ T][0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}}(\.[0-9]{{1,6}}0*)?)?"
-_OFFSET = r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _INSTANT = pa.timestamp("us", "UTC")
 _LOCAL = pa.timestamp("us")
@@ -44,40 +47,82 @@ _FEW = 16
 
 
 class Converter:
-    """Converts the columns of one file."""
+    """Converts the columns of one file. `settings`: how the values of a column are written, where not plainly."""
 
-    def __init__(self, zone: ZoneInfo) -> None:
-        self._local_times = LocalTimes(zone)
+    def __init__(self, zone: ZoneInfo, settings: Mapping[str, ValueSettings] = MappingProxyType({})) -> None:
+        self._zone = zone
+        self._settings = settings
+        self._forms: dict[str, Plain | None] = {}
+        self._local_times = {repeated: LocalTimes(zone, repeated) for repeated in ("first", "last", "reject")}
 
     def column(self, texts: pa.Array, target: Column) -> pa.Array:
         """The texts as values of the target's type, NULL for a text that is none (and for a NULL)."""
         if target.arrow == pa.string():
             return texts
-        plain = _plain(texts, target.arrow)
+        form = self._form(target)
+        plain = _plain(texts, target.arrow) if form is None else None
         if plain is not None:
             return plain
         encoded = texts.dictionary_encode()
-        return self._distinct(encoded.dictionary, target.arrow).take(encoded.indices)
+        distinct = encoded.dictionary if form is None else form(encoded.dictionary)
+        return self._distinct(distinct, target).take(encoded.indices)
 
     def why_not(self, text: str, target: Column) -> str:
-        """In words: why this text is no value of the target."""
-        kind = target.arrow
+        """In words: why this text is no value of the target, and which setting would make it one."""
+        kind, settings = target.arrow, self._settings_of(target)
         shown = f"{target.name}: {text if len(text) <= 80 else text[:77] + '...'!r}"
-        if pa.types.is_decimal(kind) and re.fullmatch(_PLAIN, text):
+        form = self._form(target)
+        plain = text if form is None else form(pa.array([text]))[0].as_py()
+        if plain is None:
+            return f"{shown} {self._of_another_form(text, target)}"
+        if pa.types.is_decimal(kind) and re.fullmatch(_PLAIN, plain):
             return f"{shown} has more digits than {target.type} holds"
-        if pa.types.is_integer(kind) and re.fullmatch(_INTEGER, text):
+        if pa.types.is_integer(kind) and re.fullmatch(_INTEGER, plain):
             return f"{shown} is out of range for {target.type}"
-        if kind == _INSTANT and re.fullmatch(_TIME, text) and _one(text, _LOCAL) is not None:
-            return f"{shown} does not exist in {self._local_times.zone.key}"
-        if pa.types.is_temporal(kind) and re.fullmatch(_DATE if kind == pa.date32() else f"{_TIME}{_OFFSET}?", text):
-            return f"{shown} does not exist"
-        return f"{shown} is no {target.type}"
+        if kind == _INSTANT and re.fullmatch(TIME, plain) and _one(plain, _LOCAL) is not None:
+            twice = self.column(pa.array([text]), target)[0].as_py() is None and self._comes_twice(plain)
+            return f"{shown} {'comes twice' if twice else 'does not exist'} in {self._zone.key}" + (
+                " (repeated_hour says which one it is)" if twice else ""
+            )
+        hint = advice.for_text(text, kind, settings)
+        if pa.types.is_temporal(kind) and re.fullmatch(DATE if kind == pa.date32() else f"{TIME}{OFFSET}?", plain):
+            return f"{shown} does not exist{hint}"
+        return f"{shown} is no {target.type}{hint}"
 
-    def _distinct(self, texts: pa.Array, kind: pa.DataType) -> pa.Array:
+    def _of_another_form(self, text: str, target: Column) -> str:
+        settings = self._settings_of(target)
+        hint = advice.for_text(text, target.arrow, settings)
+        if not pa.types.is_temporal(target.arrow):
+            return f"is no {target.type} as the source writes numbers{hint}"
+        found = meanings(text, target.arrow, settings)
+        if len(found) > 1:
+            return f"means {' or '.join(found)}, by two of the declared forms"
+        key = "date_format" if pa.types.is_date(target.arrow) else "timestamp_format"
+        return f"has none of the forms of {key}, {', '.join(getattr(settings, key)) or 'iso'}{hint}"
+
+    def _comes_twice(self, plain: str) -> bool:
+        local = _cast(pa.array([plain]), _LOCAL)
+        return any(times.to_utc(local).null_count == 0 for times in self._local_times.values())
+
+    def _settings_of(self, target: Column) -> ValueSettings:
+        return self._settings.get(target.name, PLAIN)
+
+    def _form(self, target: Column) -> Plain | None:
+        if target.name not in self._forms:
+            self._forms[target.name] = plain_form(target.arrow, self._settings_of(target))
+        return self._forms[target.name]
+
+    def _distinct(self, texts: pa.Array, target: Column) -> pa.Array:
+        kind, settings = target.arrow, self._settings_of(target)
         if pa.types.is_boolean(kind):
-            return pa.array([_BOOLEANS.get(text.lower()) for text in texts.to_pylist()], kind)
+            words = {
+                **_BOOLEANS,
+                **{word.lower(): True for word in settings.true_values},
+                **{word.lower(): False for word in settings.false_values},
+            }
+            return pa.array([words.get(text.lower()) for text in texts.to_pylist()], kind)
         if kind == _INSTANT:
-            return self._instants(texts)
+            return self._instants(texts, settings.repeated_hour)
         allowed = _only(texts, _pattern(kind))
         if pa.types.is_integer(kind):
             allowed = pc.replace_substring_regex(allowed, r"^\+|\.0+$", "")
@@ -86,10 +131,14 @@ class Converter:
             return pc.if_else(pc.is_finite(values), values, pa.scalar(None, kind))
         return values
 
-    def _instants(self, texts: pa.Array) -> pa.Array:
-        """Instants from local times and from texts that carry their offset."""
-        instants = self._local_times.to_utc(_cast(_only(texts, _TIME), _LOCAL))
-        with_offset = _only(texts, _TIME + _OFFSET)
+    def _instants(self, texts: pa.Array, repeated_hour: RepeatedHour) -> pa.Array:
+        """Instants from local times and from texts that carry their offset.
+
+        Which of two in file order a time is, nobody knows from one text (`repeated_hour`): here it is the first.
+        """
+        times = self._local_times["first" if repeated_hour == "in_file_order" else repeated_hour]
+        instants = times.to_utc(_cast(_only(texts, TIME), _LOCAL))
+        with_offset = _only(texts, TIME + OFFSET)
         if with_offset.null_count == len(with_offset):
             return instants
         return pc.coalesce(instants, _within_calendar(_cast(with_offset, _INSTANT)))
@@ -136,7 +185,7 @@ def _pattern(kind: pa.DataType) -> str:
         return rf"[+-]?({before}{fraction}?|{fraction})"
     if pa.types.is_floating(kind):
         return _NUMBER
-    return _DATE if pa.types.is_date(kind) else _TIME
+    return DATE if pa.types.is_date(kind) else TIME
 
 
 def _only(texts: pa.Array, pattern: str) -> pa.Array:
@@ -173,8 +222,10 @@ def _one(text: str, kind: pa.DataType) -> Any:
             return float(text)
         if pa.types.is_date(kind):
             return date.fromisoformat(text)
-        moment = re.fullmatch(rf"(?P<local>{_TIME})(?P<offset>{_OFFSET})?", text)
+        moment = re.fullmatch(rf"(?P<local>{TIME}){OFFSET}?", text)
         assert moment is not None, "only texts of the form of their type come here"
+        if moment["local"][11:13] == "24":
+            raise ValueError("newer Pythons read it as the next midnight; here only `hour_24` does")
         value = datetime.fromisoformat(moment["local"][:26] + (moment["offset"] or ""))
         return value.astimezone(UTC) if kind == _INSTANT else value
     except (ValueError, ArithmeticError):

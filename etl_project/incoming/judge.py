@@ -22,7 +22,8 @@ from etl_project.incoming.chunk import Chunk, Load
 from etl_project.incoming.convert import Converter
 from etl_project.incoming.in_order import in_order
 from etl_project.incoming.refused import Refused
-from etl_project.incoming.spec import SourceSpec
+from etl_project.incoming.spec import Column, SourceSpec
+from etl_project.incoming.value_forms import without_missing
 
 __all__ = ["REJECTS_SCHEMA", "Batch", "Refused", "count_rows", "read", "rows_schema"]
 
@@ -65,7 +66,7 @@ def read(path: Path, spec: SourceSpec, name: str, day: date) -> Iterator[Batch]:
     """
     records = rejected = 0
     first_reason = ""
-    converter = Converter(ZoneInfo(spec.time_zone))
+    converter = Converter(ZoneInfo(spec.time_zone), spec.settings_of_columns)
     loads = _chunks(path, spec, name)
     for batch in in_order(partial(_batch, load, spec, converter, names.shown(name), day) for load in loads):
         records += batch.rows.num_rows + batch.rejects.num_rows
@@ -92,7 +93,8 @@ def _chunks(path: Path, spec: SourceSpec, name: str) -> Iterator[Load]:
 
 
 def _batch(load: Load, spec: SourceSpec, converter: Converter, file: str, day: date) -> Batch:
-    chunk = load()
+    sent = load()
+    chunk = _without_missing(sent, spec)
     typed = [converter.column(text, target) for text, target in zip(chunk.texts, spec.targets, strict=True)]
     beyond = lateness.beyond(typed, spec, day)
     bad = _bad(chunk, typed, spec, beyond)
@@ -101,10 +103,22 @@ def _batch(load: Load, spec: SourceSpec, converter: Converter, file: str, day: d
     arrays = [*typed, pa.repeat(pa.scalar(day), count), pa.repeat(pa.scalar(file), count), chunk.lines]
     rows = pa.Table.from_arrays(arrays, schema=rows_schema(spec))
     if bad is not None:
-        which = pc.indices_nonzero(bad).to_pylist()
-        rejects += _unusable(chunk, typed, which, spec, converter, beyond)
+        rejects += _unusable(sent, chunk, typed, bad, spec, converter, beyond)
         rows = rows.filter(pc.invert(bad))
     return Batch(rows, _rejects_table(sorted(rejects, key=lambda reject: reject[0]), file, day))
+
+
+def _without_missing(chunk: Chunk, spec: SourceSpec) -> Chunk:
+    """The chunk with NULL for every text that means no value."""
+    settings = spec.settings_of_columns
+    if not settings:
+        return chunk
+    empty_is_null = spec.format not in ("jsonl", "parquet")
+    texts = [
+        without_missing(text, settings[target.name], empty_is_null)
+        for text, target in zip(chunk.texts, spec.targets, strict=True)
+    ]
+    return chunk._replace(texts=texts)
 
 
 def _bad(chunk: Chunk, typed: list[pa.Array], spec: SourceSpec, beyond: lateness.Beyond | None) -> pa.Array | None:
@@ -119,28 +133,37 @@ def _bad(chunk: Chunk, typed: list[pa.Array], spec: SourceSpec, beyond: lateness
 
 
 def _unusable(
+    sent: Chunk,
     chunk: Chunk,
     typed: list[pa.Array],
-    which: list[int],
+    bad: pa.Array,
     spec: SourceSpec,
     converter: Converter,
     beyond: lateness.Beyond | None,
-) -> list[_Reject]:
-    rejects: list[_Reject] = []
+) -> Iterator[_Reject]:
+    """The records at fault, each with everything that is wrong with it. `sent`: the chunk as it came."""
+    which = pc.indices_nonzero(bad).to_pylist()
     for at, raw in zip(which, chunk.raw(which), strict=True):
         first: str | None = None
         reasons = []
-        for text, values, target in zip(chunk.texts, typed, spec.targets, strict=True):
+        for as_sent, text, values, target in zip(sent.texts, chunk.texts, typed, spec.targets, strict=True):
             if values[at].is_valid or (target.nullable and not text[at].is_valid):
                 continue
             first = first or target.name
             value = text[at].as_py()
-            reasons.append(f"{target.name}: empty" if value is None else converter.why_not(value, target))
+            missing = _why_missing(as_sent[at].as_py(), target)
+            reasons.append(missing if value is None else converter.why_not(value, target))
         if beyond is not None and beyond.mask[at].as_py():
             first = first or beyond.column
             reasons.append(beyond.why(at))
-        rejects.append((chunk.lines[at].as_py(), first, "; ".join(reasons), raw))
-    return rejects
+        yield chunk.lines[at].as_py(), first, "; ".join(reasons), raw
+
+
+def _why_missing(as_sent: str | None, target: Column) -> str:
+    """Why there is no value where one is needed."""
+    if as_sent is None or not as_sent.strip():
+        return f"{target.name}: empty"
+    return f"{target.name}: {as_sent!r} is one of null_values, and the column is NOT NULL"
 
 
 def _rejects_table(rejects: list[_Reject], file: str, day: date) -> pa.Table:

@@ -3,7 +3,8 @@
 Belongs here: the one place that knows about offsets, skipped and repeated hours. Does not belong here: parsing text.
 
 A local time that the zone skips (clocks put forward) means no instant; one that it repeats (clocks put back) means
-the earlier of the two. Python's zoneinfo is asked, once a distinct minute: engines differ in both cases.
+the earlier of the two, unless something else is asked for. Python's zoneinfo is asked, once a distinct minute: engines
+differ in both cases.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ _Shift = int | None
 class LocalTimes:
     """Instants of one zone's local times. Remembers the minutes it has looked up, for one reading of one file."""
 
-    def __init__(self, zone: ZoneInfo) -> None:
+    def __init__(self, zone: ZoneInfo, repeated: str = "first") -> None:
+        """`repeated`: of a local time that comes twice, the `first`, the `last`, or neither (`reject`)."""
         self.zone = zone
+        self._repeated = repeated
         self._shifts: dict[int, tuple[_Shift, _Shift]] = {}
 
     def to_utc(self, local: pa.Array) -> pa.Array:
@@ -64,8 +67,11 @@ class LocalTimes:
     def _shift(self, micros: int) -> _Shift:
         try:
             naive = _EPOCH + micros * _MICROSECOND
-            instant = naive.replace(tzinfo=self.zone, fold=0).astimezone(UTC)
+            first, last = (naive.replace(tzinfo=self.zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+            instant = last if self._repeated == "last" else first
             if instant.astimezone(self.zone).replace(tzinfo=None) != naive:
+                return None
+            if self._repeated == "reject" and first != last:
                 return None
         except OverflowError:  # The first and the last day of the calendar may lie outside of it in UTC.
             return None

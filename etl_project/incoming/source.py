@@ -17,12 +17,15 @@ from pydantic import Field
 from etl_project import contracts, settings
 from etl_project.assets import table_contract
 from etl_project.incoming import assets as incoming_assets
+from etl_project.incoming import value_words
 from etl_project.incoming.spec import DEFAULT_EXPANDED_BYTES, DEFAULT_LINE_BYTES, Column, SourceSpec, SpecError
+from etl_project.incoming.value_settings import PLAIN
+from etl_project.incoming.value_words import ValueWords
 
 PYTHON_BESIDE = ("assets.py", "checks.py")
 
 
-class FileSource(dg.Component, dg.Model, dg.Resolvable):
+class FileSource(dg.Component, ValueWords, dg.Resolvable):
     """A drop folder whose daily files become a raw Parquet asset, a typed table and a table of rejected rows.
 
     The folder of the `defs.yaml` also holds `contract.sql` (the table) and, if there is more to build, `assets.py` and
@@ -73,8 +76,22 @@ class FileSource(dg.Component, dg.Model, dg.Resolvable):
         default=(), description="Owners of all assets of the folder: e-mail addresses or team:NAME."
     )
 
+    column_settings: Mapping[str, ValueWords] = Field(
+        default={},
+        description="Column of the table: how its values are written, where not as in the other columns of the source.",
+    )
+
     def spec(self, folder: Path) -> SourceSpec:
-        """The source as the incoming layer takes it. Raises ContractError where YAML and contract do not fit."""
+        """The source as the incoming layer takes it.
+
+        Raises ContractError where YAML and contract do not fit, SpecError for settings that cannot work.
+        """
+        try:
+            return self._spec(folder)
+        except SpecError as error:
+            raise SpecError(f"{folder / 'defs.yaml'}: {error}") from None
+
+    def _spec(self, folder: Path) -> SourceSpec:
         contract = self.contract(folder)
         self._refuse_mismatch(contract)
         types = {column.name: column for column in contract.columns}
@@ -99,6 +116,8 @@ class FileSource(dg.Component, dg.Model, dg.Resolvable):
             lateness_days=self.lateness_days,
             deduplicate_on=tuple(self.deduplicate_on),
             deadline=self._deadline(),
+            values=self.over(PLAIN),
+            column_values=dict(value_words.of_columns(self, self.column_settings)),
         )
 
     def _deadline(self) -> time | None:

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pyarrow as pa
 
 from etl_project.failures import Permanent
+from etl_project.incoming.value_settings import PLAIN, ValueSettings
 
 Format = Literal["csv", "tsv", "jsonl", "parquet"]
 FilesPerDay = Literal["many", "latest"]
@@ -88,6 +89,7 @@ class SourceSpec:
     their file; without it they belong to the day of their file. `deduplicate_on`: columns that name a row; what comes
     again is left out of the table. `deadline`: when the file of a day must be there, UTC, on the day after.
     `repeats_itself`: the sender may send rows again under another name; a copy of what a day has is then no mistake.
+    `values`: how the values of all columns are written; `column_values`: those of single columns of the contract.
     """
 
     name: str
@@ -110,6 +112,8 @@ class SourceSpec:
     deduplicate_on: tuple[str, ...] = ()
     deadline: time | None = None
     repeats_itself: bool = False
+    values: ValueSettings = PLAIN
+    column_values: Mapping[str, ValueSettings] = field(default_factory=dict)
     _by_name: Mapping[str, Column] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -118,6 +122,7 @@ class SourceSpec:
             *_problems_of_columns(self),
             *_problems_of_values(self),
             *_problems_of_days(self),
+            *_problems_of_settings(self),
         ]
         if problems:
             raise SpecError(f"source {self.name!r}: " + "; ".join(problems))
@@ -131,6 +136,13 @@ class SourceSpec:
     def column(self, name: str) -> Column:
         """The contract column of this name."""
         return self._by_name[name]
+
+    @property
+    def settings_of_columns(self) -> Mapping[str, ValueSettings]:
+        """How the values of each column are written; a column that is not there has nothing special."""
+        if self.values == PLAIN and not self.column_values:
+            return {}
+        return {name: self.column_values.get(name, self.values) for name in self.columns.values()}
 
     @property
     def targets(self) -> tuple[Column, ...]:
@@ -192,6 +204,15 @@ def _problems_of_values(spec: SourceSpec) -> Iterator[str]:
             yield f"{setting} is {getattr(spec, setting)}; it must be at least 1"
     if not 0 <= spec.settle_seconds < float("inf"):
         yield f"settle_seconds is {spec.settle_seconds}; it must be 0 or more"
+
+
+def _problems_of_settings(spec: SourceSpec) -> Iterator[str]:
+    """What is wrong with the settings that say how values are written."""
+    yield from spec.values.problems()
+    for name, settings in spec.column_values.items():
+        if name not in spec.columns.values():
+            yield f"column_settings names {name!r}, which is not one of the columns that the file fills"
+        yield from (one for one in settings.problems(f"column_settings.{name}.") if one not in spec.values.problems())
 
 
 def _problems_of_days(spec: SourceSpec) -> Iterator[str]:

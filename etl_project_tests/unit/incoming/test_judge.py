@@ -101,7 +101,8 @@ def test_a_reject_says_file_line_column_every_reason_and_the_raw_text(tmp_path: 
             "source_file": "a-2024-03-05.csv",
             "source_line": 3,
             "column_name": "id",
-            "reason": "id: 'x' is no INTEGER; amount: '1,5' is no DECIMAL(8,2); "
+            "reason": "id: 'x' is no INTEGER; "
+            "amount: '1,5' is no DECIMAL(8,2) (as a value it needs decimal_separator: ','); "
             "sold_at: '2024-02-30 00:00:00' does not exist",
             "raw_text": 'x,"1,5",2024-02-30 00:00:00,"bad, row"',
         }
