@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl_project.incoming import csv_records, jsonl_records, lateness, names, parquet_records, stream
+from etl_project.incoming import csv_records, encodings, jsonl_records, lateness, names, parquet_records, stream
 from etl_project.incoming.archive import Accepted
 from etl_project.incoming.chunk import Chunk, Load
 from etl_project.incoming.convert import Converter
@@ -67,6 +67,7 @@ def read(path: Path, spec: SourceSpec, name: str, day: date) -> Iterator[Batch]:
     records = rejected = 0
     first_reason = ""
     converter = Converter(ZoneInfo(spec.time_zone), spec.settings_of_columns)
+    spec = encodings.settled(path, name, spec)
     loads = _chunks(path, spec, name)
     for batch in in_order(partial(_batch, load, spec, converter, names.shown(name), day) for load in loads):
         records += batch.rows.num_rows + batch.rejects.num_rows
@@ -81,7 +82,7 @@ def read(path: Path, spec: SourceSpec, name: str, day: date) -> Iterator[Batch]:
 
 def count_rows(spec: SourceSpec, version: Accepted) -> int:
     """How many records an archived file has, typed or not: what rows and rejects together must come to."""
-    loads = _chunks(version.path, spec, version.name)
+    loads = _chunks(version.path, encodings.settled(version.path, version.name, spec), version.name)
     return sum(len(chunk.lines) + len(chunk.broken) for chunk in in_order(loads))
 
 

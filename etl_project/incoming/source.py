@@ -41,7 +41,13 @@ class FileSource(dg.Component, ValueWords, dg.Resolvable):
     )
     format: Literal["csv", "tsv", "jsonl", "parquet"] = "csv"
     delimiter: str = ","
-    encoding: str = "utf-8"
+    encoding: str | Sequence[str] = Field(
+        default="utf-8", description="Character encoding; of several, the first that fits all bytes of a file."
+    )
+    valid_utf8: Literal["refuse", "as_utf8", "as_declared"] = Field(
+        default="refuse",
+        description="What a file in UTF-8 with letters beyond ASCII is, where `encoding` says another one.",
+    )
     time_zone: str = Field(default="UTC", description="IANA zone of local times in the files.")
     files_per_day: Literal["many", "latest"] = Field(
         default="many", description="`many`: files of a day add up. `latest`: the newest one is the day."
@@ -101,7 +107,9 @@ class FileSource(dg.Component, ValueWords, dg.Resolvable):
             patterns=tuple(self.patterns),
             format=self.format,
             delimiter="\t" if self.format == "tsv" else self.delimiter,
-            encoding=self.encoding,
+            encoding=self._encodings()[0],
+            other_encodings=self._encodings()[1:],
+            valid_utf8=self.valid_utf8,
             columns=dict(self.columns),
             types=tuple(Column(name, types[name].type, types[name].nullable) for name in self.columns.values()),
             time_zone=self.time_zone,
@@ -119,6 +127,9 @@ class FileSource(dg.Component, ValueWords, dg.Resolvable):
             values=self.over(PLAIN),
             column_values=dict(value_words.of_columns(self, self.column_settings)),
         )
+
+    def _encodings(self) -> tuple[str, ...]:
+        return (self.encoding,) if isinstance(self.encoding, str) else (*self.encoding,) or ("",)
 
     def _deadline(self) -> time | None:
         try:

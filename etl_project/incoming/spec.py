@@ -89,6 +89,8 @@ class SourceSpec:
     their file; without it they belong to the day of their file. `deduplicate_on`: columns that name a row; what comes
     again is left out of the table. `deadline`: when the file of a day must be there, UTC, on the day after.
     `repeats_itself`: the sender may send rows again under another name; a copy of what a day has is then no mistake.
+    `encoding`, then `other_encodings`, are tried on all of a file; `valid_utf8`: what a file is that is valid UTF-8
+    with letters beyond ASCII although it should be in another encoding.
     `values`: how the values of all columns are written; `column_values`: those of single columns of the contract.
     """
 
@@ -100,6 +102,8 @@ class SourceSpec:
     format: Format = "csv"
     delimiter: str | None = None
     encoding: str = "utf-8"
+    other_encodings: tuple[str, ...] = ()
+    valid_utf8: Literal["refuse", "as_utf8", "as_declared"] = "refuse"
     time_zone: str = "UTC"
     files_per_day: FilesPerDay = "many"
     empty_days: EmptyDays = "missing"
@@ -133,6 +137,12 @@ class SourceSpec:
         """The delimiter in force: the one given, or the format's own."""
         return self.delimiter or ("\t" if self.format == "tsv" else ",")
 
+    @property
+    def encodings(self) -> tuple[str, ...]:
+        """The encodings that a file may be in, in the order in which they are tried."""
+        declared = (self.encoding, *self.other_encodings)
+        return ("utf-8", *declared) if self.valid_utf8 == "as_utf8" and "utf-8" not in declared else declared
+
     def column(self, name: str) -> Column:
         """The contract column of this name."""
         return self._by_name[name]
@@ -142,7 +152,7 @@ class SourceSpec:
         """How the values of each column are written; a column that is not there has nothing special."""
         if self.values == PLAIN and not self.column_values:
             return {}
-        return {name: self.column_values.get(name, self.values) for name in self.columns.values()}
+        return {target.name: self.column_values.get(target.name, self.values) for target in self.targets}
 
     @property
     def targets(self) -> tuple[Column, ...]:
@@ -184,15 +194,12 @@ def _problems_of_values(spec: SourceSpec) -> Iterator[str]:
         ("format", ("csv", "tsv", "jsonl", "parquet")),
         ("files_per_day", ("many", "latest")),
         ("empty_days", ("missing", "allowed")),
+        ("valid_utf8", ("refuse", "as_utf8", "as_declared")),
     ):
         if getattr(spec, setting) not in allowed:
             yield f"{setting} is {getattr(spec, setting)!r}; it can be {', '.join(allowed)}"
     if len(spec.separator) != 1 or not spec.separator.isascii() or spec.separator in '"\r\n\0':
         yield f"delimiter is {spec.delimiter!r}; it must be one ASCII character, no quote and no line end"
-    try:
-        codecs.lookup(spec.encoding)
-    except LookupError:
-        yield f"encoding {spec.encoding!r} is not known"
     try:
         ZoneInfo(spec.time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -206,8 +213,18 @@ def _problems_of_values(spec: SourceSpec) -> Iterator[str]:
         yield f"settle_seconds is {spec.settle_seconds}; it must be 0 or more"
 
 
+def _is_text_encoding(name: str) -> bool:
+    try:
+        return isinstance("".encode(name), bytes) and codecs.getincrementaldecoder(name) is not None
+    except (LookupError, UnicodeError, TypeError):
+        return False
+
+
 def _problems_of_settings(spec: SourceSpec) -> Iterator[str]:
-    """What is wrong with the settings that say how values are written."""
+    """What is wrong with the settings that say how text and values are written."""
+    for encoding in spec.encodings:
+        if not _is_text_encoding(encoding):
+            yield f"encoding {encoding!r} is not known; write one of Python's names, like utf-8 or cp1252"
     yield from spec.values.problems()
     for name, settings in spec.column_values.items():
         if name not in spec.columns.values():

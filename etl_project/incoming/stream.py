@@ -22,6 +22,7 @@ from etl_project.incoming.spec import SourceSpec
 
 BLOCK_BYTES = 4 * 2**20
 _BOM = codecs.BOM_UTF8
+HIDDEN_UTF8 = "UTF-8 under another name"
 
 
 def text_blocks(path: Path, name: str, spec: SourceSpec) -> Iterator[bytes]:
@@ -97,11 +98,37 @@ def _utf8(pieces: Iterator[bytes], spec: SourceSpec) -> Iterator[bytes]:
         return
     decoder = codecs.getincrementaldecoder(spec.encoding)("strict")
     try:
-        for piece in pieces:
+        for piece in watched(pieces, spec):
             yield decoder.decode(piece).encode("utf-8")
         yield decoder.decode(b"", final=True).encode("utf-8")
     except UnicodeError as error:
         raise Refused("wrong encoding", str(error), f"text in {spec.encoding}") from None
+
+
+def watched(pieces: Iterator[bytes], spec: SourceSpec) -> Iterator[bytes]:
+    """The pieces, unless all together are UTF-8 with letters beyond ASCII although another encoding is declared.
+
+    Raises Refused at the end of such a file: read as declared, it would be garbled without a word.
+    """
+    if spec.valid_utf8 == "as_declared" or codecs.lookup(spec.encoding).name.startswith("utf"):
+        yield from pieces
+        return
+    utf8: codecs.IncrementalDecoder | None = codecs.getincrementaldecoder("utf-8")("strict")
+    ascii_only = True
+    for piece in pieces:
+        try:
+            if utf8 is not None and not (ascii_only and piece.isascii()):
+                ascii_only = False
+                utf8.decode(piece)
+        except UnicodeDecodeError:
+            utf8 = None
+        yield piece
+    if utf8 is not None and not ascii_only and not utf8.getstate()[0]:
+        expected = (
+            f"text in {spec.encoding}; `encoding: [utf-8, {spec.encoding}]` reads such files as UTF-8, "
+            "`valid_utf8: as_declared` as they are declared"
+        )
+        raise Refused(HIDDEN_UTF8, "valid UTF-8 with letters beyond ASCII", expected)
 
 
 def _refuse_unreadable(block: bytes, line: int, spec: SourceSpec) -> None:
