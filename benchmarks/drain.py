@@ -55,7 +55,7 @@ def report(folder: Path, rounds: int, scratch: Path) -> None:
     for number in range(rounds):
         data = scratch / f"drain-{number}"
         shutil.copytree(folder, data / "incoming" / "orders")
-        seconds, told = timed(data, "-m", "etl_project.observe", "drain")
+        seconds, told = timed(data, "-m", "etl_project.cli", "drain")
         drains.append(seconds)
         runs += [int(line.split()[0]) for line in told.splitlines() if " runs, " in line]
         first, last = (date.fromisoformat(f.stem[-10:]) for f in (files[0], files[-1]))
@@ -91,17 +91,18 @@ def noop_drain() -> None:
     import dagster as dg
 
     from etl_project import instance as instances
-    from etl_project import partitions, runs
-    from etl_project.assets import daily_partitions, single_run
+    from etl_project import utc
+    from etl_project.declare.daily_table import daily_partitions, single_run
     from etl_project.definitions import load_project
-    from etl_project.drain import QUIET
+    from etl_project.due import attempts
+    from etl_project.due.drain import QUIET
 
     project, _ = load_project()
     assets = [noop_asset(dg, node.asset, node.upstream, daily_partitions(), single_run()) for node in project.nodes]
     job = dg.Definitions(assets=assets, executor=dg.in_process_executor).resolve_implicit_global_asset_job_def()
     first, last = date.fromisoformat(os.environ["FIRST"]), date.fromisoformat(os.environ["LAST"])
     with instances.opened() as instance:
-        tags = {**partitions.run_tags(first, last), runs.STATE_TAG: "no-op"}
+        tags = {**utc.run_tags(first, last), attempts.STATE_TAG: "no-op"}
         assert job.execute_in_process(instance=instance, tags=tags, run_config=QUIET).success
 
 

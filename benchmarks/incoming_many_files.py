@@ -19,14 +19,14 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from etl_project.incoming import scan
-from etl_project.incoming.spec import Column, SourceSpec
+from etl_project.sources.intake import scan
+from etl_project.sources.spec import SourceColumn, SourceSpec
 
 SPEC = SourceSpec(
     name="many",
     patterns=("*{date}*.csv", "*{date}*.csv.gz"),
     columns={"id": "id"},
-    types=(Column("id", "INTEGER"),),
+    types=(SourceColumn("id", "INTEGER"),),
     start_date=date(2010, 1, 1),
 )
 

@@ -34,10 +34,11 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from etl_project.incoming import archive, judge, receive, scan
-from etl_project.incoming.spec import Column, SourceSpec
-from etl_project.storage.base import Request, Scope, Table
-from etl_project.storage.parquet import ParquetStore
+from etl_project.sources.intake import admit, archive, scan
+from etl_project.sources.reading import judge
+from etl_project.sources.spec import SourceColumn, SourceSpec
+from etl_project.storage.contract import Request, Scope, Table
+from etl_project.storage.lake.store import ParquetStore
 
 DAY = date(2024, 3, 5)
 NAME = f"orders-{DAY}.csv"
@@ -55,14 +56,14 @@ SPEC = SourceSpec(
         "Country": "country",
     },
     types=(
-        Column("invoice_no", "VARCHAR", nullable=False),
-        Column("stock_code", "VARCHAR", nullable=False),
-        Column("description", "VARCHAR"),
-        Column("quantity", "INTEGER", nullable=False),
-        Column("invoiced_at", "TIMESTAMP WITH TIME ZONE", nullable=False),
-        Column("unit_price", "DECIMAL(12,3)", nullable=False),
-        Column("customer_id", "BIGINT"),
-        Column("country", "VARCHAR", nullable=False),
+        SourceColumn("invoice_no", "VARCHAR", nullable=False),
+        SourceColumn("stock_code", "VARCHAR", nullable=False),
+        SourceColumn("description", "VARCHAR"),
+        SourceColumn("quantity", "INTEGER", nullable=False),
+        SourceColumn("invoiced_at", "TIMESTAMP WITH TIME ZONE", nullable=False),
+        SourceColumn("unit_price", "DECIMAL(12,3)", nullable=False),
+        SourceColumn("customer_id", "BIGINT"),
+        SourceColumn("country", "VARCHAR", nullable=False),
     ),
     start_date=date(2024, 1, 1),
     time_zone="Europe/London",
@@ -151,7 +152,7 @@ def received(folder: Path, source: Path) -> tuple[Path, int]:
     drop.mkdir(parents=True)
     os.link(source, drop / source.name)
     (waiting,) = scan.scan(drop, SPEC, datetime.now(UTC)).waiting
-    result = receive.receive(waiting, SPEC, root / "incoming", root / "archive", root / "quarantine")
+    result = admit.receive(waiting, SPEC, root / "incoming", root / "archive", root / "quarantine")
     assert result.rows is not None
     (accepted,) = archive.accepted(root / "archive", SPEC, DAY)
     return Path(accepted.path), result.rows

@@ -29,11 +29,11 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from etl_project import settings
-from etl_project.incoming.spec import Column, SourceSpec
 from etl_project.kafka import format as landed
 from etl_project.kafka.landing import Bounds, land
 from etl_project.kafka.settings import Broker
 from etl_project.kafka.subscription import Subscription
+from etl_project.sources.spec import SourceColumn, SourceSpec
 
 FIELDS = ("payment_id", "invoice_no", "amount", "currency", "paid_at", "method", "note")
 FIRST_MS = 1_741_564_800_000  # 2025-03-10, UTC
@@ -111,7 +111,7 @@ def produce(bootstrap: str, topic: str, messages: int) -> int:
 def landing(bootstrap: str, topic: str, folder: Path, messages: int) -> None:
     """What is measured: the landing until everything that is there has landed."""
     os.environ["ETL_DATA_DIR"] = str(folder)
-    texts = [Column(name, "VARCHAR") for name in (*landed.FIELDS, *FIELDS)]
+    texts = [SourceColumn(name, "VARCHAR") for name in (*landed.FIELDS, *FIELDS)]
     spec = SourceSpec(
         name="benchmark",
         patterns=landed.PATTERNS,

@@ -20,15 +20,15 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl_project import partitions, settings
-from etl_project.incoming import archive
-from etl_project.incoming.spec import Column, SourceSpec
-from etl_project.pending import Node
-from etl_project.runs import bury_the_dead
-from etl_project.sensor import decide
-from etl_project.situation import Project, look
-from etl_project.storage.base import Commit, input_hash
-from etl_project.storage.commits import claim, prepare, to_json
+from etl_project import settings, utc
+from etl_project.due.attempts import bury_the_dead
+from etl_project.due.pending import Node
+from etl_project.due.sensor import decide
+from etl_project.due.snapshot import Project, look
+from etl_project.sources.intake import archive
+from etl_project.sources.spec import SourceColumn, SourceSpec
+from etl_project.storage.contract import Commit, input_hash
+from etl_project.storage.judging.commits import claim, prepare, to_json
 
 TABLES = ("shop", *(f"table_{n}" for n in range(6)))
 
@@ -46,8 +46,8 @@ def main() -> None:
 
             def tick() -> None:
                 bury_the_dead(instance)
-                situation = look(project, partitions.now(), wait=False)
-                requests, held = decide(project, situation, instance)
+                snapshot = look(project, utc.now(), wait=False)
+                requests, held = decide(project, snapshot, instance)
                 assert not requests and not held, "something is due"
 
             first = timed(tick)
@@ -55,7 +55,7 @@ def main() -> None:
             floor = min(timed(lambda: bare(project)) for _ in range(chosen.ticks))
             drop(project, chosen.files, chosen.days)
             began = time.perf_counter()
-            requests, _ = decide(project, look(project, partitions.now(), wait=False), instance)
+            requests, _ = decide(project, look(project, utc.now(), wait=False), instance)
             busy = time.perf_counter() - began
     print(f"{chosen.days} days x {len(project.nodes)} assets, all committed")
     print(f"first tick {first:.2f} s, quiet tick {quiet:.2f} s, floor {floor:.2f} s, ratio {quiet / floor:.2f}")
@@ -73,7 +73,7 @@ def make(folder: Path, days: int) -> Project:
     os.environ["ETL_DATA_DIR"] = str(folder)
     configured = settings.load()
     spec = SourceSpec(
-        "shop", ("*{date}.csv",), {"id": "id"}, (Column("id", "INTEGER"),), date(2000, 1, 1), settle_seconds=0
+        "shop", ("*{date}.csv",), {"id": "id"}, (SourceColumn("id", "INTEGER"),), date(2000, 1, 1), settle_seconds=0
     )
     nodes = (
         Node("shop_files", source="shop"),
@@ -117,7 +117,7 @@ def drop(project: Project, files: int, days: int) -> None:
 def commit(asset: str, day: date, read: list[tuple[str, str]]) -> Commit:
     seen = input_hash((up, day.isoformat(), fingerprint) for up, fingerprint in read)
     fingerprint = f"{hash((asset, day)) & (2**128 - 1):032x}"
-    at = partitions.now()
+    at = utc.now()
     return Commit(
         asset=asset,
         partition=day.isoformat(),

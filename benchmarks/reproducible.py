@@ -20,9 +20,9 @@ import duckdb
 import pyarrow as pa
 from storage_speed import DAY, TABLE, fill, rows, scope
 
-from etl_project.storage.base import Commit, Request
-from etl_project.storage.duckdb import DuckDBStore
-from etl_project.storage.duckdb_write import DuckDBWrite
+from etl_project.storage.contract import Commit, Request
+from etl_project.storage.tables.store import DuckDBStore
+from etl_project.storage.tables.write import DuckDBWrite
 
 TRIES = 25
 
@@ -62,14 +62,14 @@ def writes(folder: Path, count: int, tries: int) -> None:
 def steps(folder: Path) -> None:
     """A range run with and without a check for each asset."""
     os.environ["ETL_DATA_DIR"] = str(folder)
-    from etl_project import instance, partitions
-    from etl_project.drain import QUIET
-    from etl_project.observe import reproducible
-    from etl_project.observe.verify.targets import stored_assets
+    from etl_project import instance, utc
+    from etl_project.due.drain import QUIET
+    from etl_project.proofs import reproducible
+    from etl_project.proofs.verify.targets import stored_assets
     from etl_project.storage import DuckDBPartitionIOManager
 
     first, last = DAY, DAY + timedelta(days=181)
-    days, one_run = partitions.daily(DAY), dg.BackfillPolicy.single_run()
+    days, one_run = utc.daily(DAY), dg.BackfillPolicy.single_run()
     resources = {"io_manager": DuckDBPartitionIOManager(url=str(folder / "w.duckdb"))}
 
     def asset(name: str) -> dg.AssetsDefinition:
@@ -93,7 +93,7 @@ def steps(folder: Path) -> None:
         for _ in range(5):
             for name, job in jobs.items():
                 started = time.perf_counter()
-                done = job.execute_in_process(instance=opened, tags=partitions.run_tags(first, last), run_config=QUIET)
+                done = job.execute_in_process(instance=opened, tags=utc.run_tags(first, last), run_config=QUIET)
                 assert done.success
                 seconds[name].append(time.perf_counter() - started)
     best = {name: min(found) for name, found in seconds.items()}

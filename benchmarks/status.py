@@ -18,10 +18,10 @@ from pathlib import Path
 import dagster as dg
 from quiet_tick import make
 
-from etl_project import partitions
-from etl_project.observe import status as statuses
-from etl_project.observe.commands.status import show_status
-from etl_project.situation import look
+from etl_project import utc
+from etl_project.cli.status import show_status
+from etl_project.due.snapshot import look
+from etl_project.watch import status as statuses
 
 DAYS = 5000
 
@@ -35,7 +35,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 def start() -> object:
     """Python, Dagster and the command, without doing anything."""
-    command = [sys.executable, "-m", "etl_project.observe", "status", "--help"]
+    command = [sys.executable, "-m", "etl_project.cli", "status", "--help"]
     return subprocess.run(command, check=True, capture_output=True)
 
 
@@ -44,7 +44,7 @@ def main() -> None:
         project = make(Path(folder), DAYS)
 
         def screen() -> None:
-            show_status(statuses.status(project, instance, look(project, partitions.now())))
+            show_status(statuses.status(project, instance, look(project, utc.now())))
 
         times = sorted(seconds(screen) for _ in range(4))
     print(f"{DAYS} days x {len(project.nodes)} assets: screen {times[0]:.2f} s (first look {times[-1]:.2f} s)")

@@ -26,11 +26,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from etl_project.storage import verdict
-from etl_project.storage.base import Request, Scope, Table
-from etl_project.storage.duckdb import DuckDBStore
-from etl_project.storage.duckdb_file import CONFIG
-from etl_project.storage.parquet import ParquetStore
+from etl_project.storage.contract import Request, Scope, Table
+from etl_project.storage.engines.duckdb_file import CONFIG
+from etl_project.storage.judging import judgement
+from etl_project.storage.lake.store import ParquetStore
+from etl_project.storage.tables.store import DuckDBStore
 
 DAY = date(2024, 1, 1)
 TABLE = Table("events", "events")
@@ -104,9 +104,9 @@ def write(folder: Path) -> None:
         for data in versions[:3]:
             by_hand.append(seconds(raw_write, raw.path, data, DAY))
             safe.append(seconds(replace, ours, DAY, data))
-        verdict.COMPARED_ROWS = 10**9
+        judgement.COMPARED_ROWS = 10**9
         compared = seconds(replace, ours, DAY, versions[3])
-        verdict.COMPARED_ROWS = 250_000
+        judgement.COMPARED_ROWS = 250_000
         unchanged = seconds(replace, ours, DAY, versions[3])
         print(
             f"{millions} M rows x 8: raw {min(by_hand):.2f} s, store {min(safe):.2f} s, "

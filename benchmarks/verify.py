@@ -21,12 +21,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from etl_project import partitions
-from etl_project.observe.verify import events, whole
-from etl_project.observe.verify.targets import Stored
-from etl_project.storage.base import Request, Scope, Table
-from etl_project.storage.duckdb import DuckDBStore
-from etl_project.storage.parquet import ParquetStore
+from etl_project import utc
+from etl_project.proofs.verify import events, whole
+from etl_project.proofs.verify.targets import Stored
+from etl_project.storage.contract import Request, Scope, Table
+from etl_project.storage.lake.store import ParquetStore
+from etl_project.storage.tables.store import DuckDBStore
 
 DAYS, ROWS_A_DAY = 365, 10_000
 SCOPE = Scope.days(date(2024, 1, 1), date(2024, 12, 30))
@@ -64,7 +64,7 @@ def best(action: Callable[[], object], tries: int = 3) -> float:
 def measure(folder: Path, instance: dg.DagsterInstance) -> None:
     """Write the year twice, tell Dagster, verify each."""
     table, data = Table("events", "events"), year()
-    daily = partitions.daily(date(2024, 1, 1))
+    daily = utc.daily(date(2024, 1, 1))
     warehouse, lake = DuckDBStore(folder / "w.duckdb"), ParquetStore(folder / "lake")
     targets = {
         "table in DuckDB": Stored("events", table, daily, warehouse),
@@ -90,7 +90,7 @@ def measure(folder: Path, instance: dg.DagsterInstance) -> None:
 
 def start() -> None:
     """What Python and Dagster need before anything is looked at."""
-    command = [sys.executable, "-m", "etl_project.observe", "verify", "--help"]
+    command = [sys.executable, "-m", "etl_project.cli", "verify", "--help"]
     print(f"start of the command      {best(lambda: subprocess.run(command, capture_output=True, check=True)):6.2f} s")
 
 

@@ -14,24 +14,26 @@ from dagster._utils.warnings import disable_dagster_warnings
 from dagster.components.core.component_tree import ComponentTree
 from dagster_duckdb import DuckDBResource
 
-from etl_project import code_version, settings
-from etl_project.assets import LAKE, WAREHOUSE
-from etl_project.delivery import settings as delivery_settings
-from etl_project.delivery.assets import delivery_definitions
-from etl_project.delivery.resource import Delivery
-from etl_project.incoming.refuse import refuse_job
-from etl_project.incoming.source import FileSource, folders_with_defs
+from etl_project import settings
+from etl_project.declare import code_version
+from etl_project.declare.daily_table import LAKE, WAREHOUSE
+from etl_project.due.attempts import DAYS_JOB
+from etl_project.due.sensor import closed_day_schedule, pending_sensor
+from etl_project.due.snapshot import Project, nodes
+from etl_project.due.undated import refuse_job
+from etl_project.exclusion.run_lock import RunLock
+from etl_project.http_in import settings as delivery_settings
+from etl_project.http_out.assets import delivery_definitions
+from etl_project.http_out.resource import Delivery
+from etl_project.instance import json_logs
 from etl_project.kafka.source import KafkaSource
 from etl_project.kafka.subscription import Subscription
-from etl_project.observe import logs, reproducible
-from etl_project.observe.alerts_sensor import alerts_sensor, left_failed_checks
-from etl_project.observe.verify import job as verify_job
-from etl_project.observe.verify.targets import stored_assets
-from etl_project.run_lock import RunLock
-from etl_project.runs import DAYS_JOB
-from etl_project.sensor import closed_day_schedule, pending_sensor
-from etl_project.situation import Project, nodes
+from etl_project.proofs import reproducible
+from etl_project.proofs.verify import job as verify_job
+from etl_project.proofs.verify.targets import stored_assets
+from etl_project.sources.component import FileSource, folders_with_defs
 from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager
+from etl_project.watch.alerts_sensor import alerts_sensor, left_failed_checks
 
 
 def build_defs(*, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -72,7 +74,7 @@ def wire(
 
 def load_project() -> tuple[Project, dg.Definitions]:
     """The sources and assets that `pipelines/` declares, before any wiring."""
-    logs.use_json_lines()
+    json_logs.use_json_lines()
     # Backfill policies and code references are marked beta or preview; the pinned version is the one that is tested.
     with disable_dagster_warnings():
         return _load_project()

@@ -21,7 +21,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from etl_project.observe.cli import main
+from etl_project.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 REAL_FILES = ROOT.parent / "shared" / "data" / "online_retail" / "by-day"
@@ -38,7 +38,7 @@ needs_real_files = pytest.mark.skipif(
 
 PROCESSES = multiprocessing.get_context("forkserver")
 """Real processes, forked from one that has imported everything: half the time of a start from nothing."""
-PROCESSES.set_forkserver_preload(["etl_project.observe.cli", "etl_project.definitions"])
+PROCESSES.set_forkserver_preload(["etl_project.cli.main", "etl_project.definitions"])
 
 
 def _etl(arguments: tuple[str, ...], environment: dict[str, str], out: Path, err: Path) -> None:
@@ -97,7 +97,7 @@ FAILED_PARTITIONS = """
 import json, sys, dagster as dg
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 from etl_project import instance
-from etl_project.assets import daily_partitions
+from etl_project.declare.daily_table import daily_partitions
 with instance.opened() as opened:
     days = daily_partitions()
     cached = get_and_update_asset_status_cache_value(opened, dg.AssetKey(sys.argv[1]), days)

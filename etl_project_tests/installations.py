@@ -39,7 +39,7 @@ class Installation:
 
     def etl(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """The `etl` command."""
-        return self.run("etl_project.observe", *arguments, **environment)
+        return self.run("etl_project.cli", *arguments, **environment)
 
 
 def copied(folder: Path) -> Installation:

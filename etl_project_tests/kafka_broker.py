@@ -32,14 +32,14 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from etl_project import settings
-from etl_project.incoming.spec import Column, SourceSpec
+from etl_project.cli import main
 from etl_project.kafka import format as landed
 from etl_project.kafka import offsets
 from etl_project.kafka.format import Span
 from etl_project.kafka.landing import Watch, land
 from etl_project.kafka.settings import Broker
 from etl_project.kafka.subscription import Subscription
-from etl_project.observe import cli
+from etl_project.sources.spec import SourceColumn, SourceSpec
 from etl_project_tests.deployments import ROOT
 
 START = ROOT / "deploy" / "kafka" / "start.sh"
@@ -61,7 +61,7 @@ needs_own_broker = pytest.mark.skipif(
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
     [
-        "etl_project.observe.cli",
+        "etl_project.cli.main",
         "etl_project.definitions",
         "etl_project.kafka.landing",
         "etl_project_tests.kafka_broker",
@@ -71,9 +71,12 @@ PROCESSES.set_forkserver_preload(
 
 def subscription(topic: str, **changes: Any) -> Subscription:
     """A source with the fields `id` (needed) and `note` (may be missing), landed from this topic."""
-    columns = [Column(name, "VARCHAR") for name in (landed.TOPIC, landed.KEY, landed.HEADERS, "note")]
-    columns += [Column(landed.PARTITION, "INTEGER"), Column(landed.OFFSET, "BIGINT")]
-    columns += [Column(landed.TIMESTAMP, "TIMESTAMP WITH TIME ZONE"), Column("id", "BIGINT", nullable=False)]
+    columns = [SourceColumn(name, "VARCHAR") for name in (landed.TOPIC, landed.KEY, landed.HEADERS, "note")]
+    columns += [SourceColumn(landed.PARTITION, "INTEGER"), SourceColumn(landed.OFFSET, "BIGINT")]
+    columns += [
+        SourceColumn(landed.TIMESTAMP, "TIMESTAMP WITH TIME ZONE"),
+        SourceColumn("id", "BIGINT", nullable=False),
+    ]
     source = SourceSpec(
         name="things",
         patterns=landed.PATTERNS,
@@ -392,7 +395,7 @@ def _etl(arguments: tuple[str, ...], environment: dict[str, str], printed: Path)
     os.environ.update(environment)
     os.chdir(ROOT)
     sys.argv = ["etl", *arguments]
-    cli.main()
+    main.main()
 
 
 def _land(made: Topic, folder: Path, printed: Path, changes: dict[str, Any]) -> None:

@@ -16,13 +16,13 @@ import yaml
 
 from etl_project import settings
 from etl_project.definitions import wire
-from etl_project.delivery import settings as delivery_settings
-from etl_project.delivery.resource import Delivery
-from etl_project.drain import Deployment, Drained, drain
-from etl_project.incoming import assets as incoming_assets
-from etl_project.incoming.source import FileSource
-from etl_project.runs import DAYS_JOB, REFUSE_JOB
-from etl_project.situation import Project, nodes
+from etl_project.due.attempts import DAYS_JOB, REFUSE_JOB
+from etl_project.due.drain import Deployment, Drained, drain
+from etl_project.due.snapshot import Project, nodes
+from etl_project.http_in import settings as delivery_settings
+from etl_project.http_out.resource import Delivery
+from etl_project.sources import assets as incoming_assets
+from etl_project.sources.component import FileSource
 from etl_project.storage import DuckDBStore
 
 

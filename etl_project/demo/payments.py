@@ -17,7 +17,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from zoneinfo import ZoneInfo
 
 from etl_project.demo import sample
-from etl_project.partitions import days_between
+from etl_project.utc import days_between
 
 TOPIC, PARTITIONS = "payments", 3
 LATE = date(2025, 3, 13)

@@ -8,12 +8,12 @@ from datetime import date
 from pathlib import Path
 from typing import Protocol
 
-from etl_project import partitions
+from etl_project import utc
 from etl_project.demo import landed, payments, sample
-from etl_project.drain import Deployment, OnRun, drain, execute
-from etl_project.incoming import quarantine
-from etl_project.pending import Due
-from etl_project.situation import Project, look
+from etl_project.due.drain import Deployment, OnRun, drain, execute
+from etl_project.due.pending import Due
+from etl_project.due.snapshot import Project, look
+from etl_project.sources.intake import quarantine
 from etl_project.storage.heads import Head
 
 Say = Callable[[str], None]
@@ -21,7 +21,7 @@ Commits = Mapping[tuple[str, date], Head]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DemoResult:
     """What the demo shows at its end; row counts are over the demo's days."""
 
     days: int
@@ -69,7 +69,7 @@ class AsFiles:
         return f"A payment of {payments.LATE} comes late, and half a batch of that day is landed twice"
 
 
-def demo(deployment: Deployment, delivery: Payments, say: Say, on_run: OnRun) -> Outcome:
+def demo(deployment: Deployment, delivery: Payments, say: Say, on_run: OnRun) -> DemoResult:
     """Drop the sample, drain, correct one day, drain, rebuild everything, compare. Can be repeated at any point."""
     project = deployment.project
     folder = project.settings.incoming / "orders"
@@ -87,7 +87,7 @@ def demo(deployment: Deployment, delivery: Payments, say: Say, on_run: OnRun) ->
     say("The proof: every day of every asset is built a second time")
     _rebuild(deployment, corrected, on_run)
     again = _commits(project)
-    return Outcome(
+    return DemoResult(
         days=len({day for _, day in again}),
         rows_stored=_rows(again, "orders"),
         rows_rejected=_rows(again, "orders_rejects"),
@@ -105,7 +105,7 @@ def _rows(commits: Commits, asset: str) -> int:
 
 def _commits(project: Project) -> Commits:
     """The last commits of the demo's own days."""
-    found = look(project, partitions.now()).commits
+    found = look(project, utc.now()).commits
     return {key: commit for key, commit in found.items() if sample.FIRST <= key[1] <= sample.LAST}
 
 
@@ -126,7 +126,7 @@ def _rebuild(deployment: Deployment, commits: Commits, on_run: OnRun) -> None:
     for day, assets in by_day.items():
         alike.setdefault(frozenset(assets), []).append(day)
     for group, days in alike.items():
-        for first, last in partitions.neighbours(days):
+        for first, last in utc.neighbours(days):
             again = Due(first, last, tuple(sorted(group)), "demo-rebuild")
             on_run(again, None)
             on_run(again, execute(deployment, again))

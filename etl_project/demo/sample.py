@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
-from etl_project.partitions import days_between
-from etl_project.storage import atomic
+from etl_project import atomic
+from etl_project.utc import days_between
 
 FIRST, LAST = date(2025, 3, 10), date(2025, 4, 8)  # The clocks of London change on 30 March.
 TWO_FILES, COMPRESSED, COPIED = date(2025, 3, 12), date(2025, 3, 14), date(2025, 3, 18)

@@ -19,13 +19,13 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ign
 
 from etl_project.demo.payments import LATE, PARTITIONS, Message, messages
 from etl_project.failures import EtlError, Permanent
-from etl_project.incoming import archive, scan
 from etl_project.kafka.broker import failure
-from etl_project.kafka.landing import Bounds, Tally, land
+from etl_project.kafka.landing import Bounds, LandingTally, land
 from etl_project.kafka.settings import Broker
 from etl_project.kafka.subscription import Subscription
-from etl_project.partitions import now
 from etl_project.settings import Settings
+from etl_project.sources.intake import archive, scan
+from etl_project.utc import now
 
 _ANSWER_SECONDS = 30.0
 _LOADING = (
@@ -157,7 +157,7 @@ class ThroughKafka:
             raise self._failure(error, "looking for the ends of the partitions") from error
         return {partition: answer.offset for partition, answer in answers.items()}
 
-    def _land(self) -> Tally:
+    def _land(self) -> LandingTally:
         return land(self._subscription, self._broker, self._settings, Bounds(until_end=True))
 
     def _failure(self, error: KafkaException, what: str) -> EtlError:

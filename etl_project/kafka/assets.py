@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
-from etl_project import partitions, runs, settings
+from etl_project import settings, utc
+from etl_project.due import attempts
 from etl_project.failures import FAILURE_TAG, EtlError, reported
-from etl_project.incoming.asset_names import Names
 from etl_project.kafka import extra, offsets
 from etl_project.kafka import settings as kafka_settings
 from etl_project.kafka.subscription import Subscription
+from etl_project.sources.asset_names import Names
 
 if TYPE_CHECKING:
-    from etl_project.kafka.landing import Tally
+    from etl_project.kafka.landing import LandingTally
 
 MOST_MESSAGES, MOST_SECONDS = 1_000_000, 50.0
 """Bounds of one scheduled run: it comes to its end before the next one is asked for."""
@@ -59,14 +60,14 @@ def consume_job(subscription: Subscription) -> dg.JobDefinition:
         context.add_output_metadata(tally.metadata())
         note(context, Names.of(source).files, tally)
 
-    @dg.job(name=f"consume_{source}", description=consume_job.__doc__, tags=runs.WITHOUT_DAYS)
+    @dg.job(name=f"consume_{source}", description=consume_job.__doc__, tags=attempts.WITHOUT_DAYS)
     def job() -> None:
         land_messages()
 
     return job
 
 
-def note(context: dg.OpExecutionContext, files: str, tally: "Tally") -> None:
+def note(context: dg.OpExecutionContext, files: str, tally: "LandingTally") -> None:
     """Note a landing on the files asset: its numbers where they are news, and lost offsets at once.
 
     A quiet topic would else fill the event log with the same zeros, one entry a minute.
@@ -104,13 +105,13 @@ def _every_minute(job: dg.JobDefinition) -> dg.ScheduleDefinition:
         description=_every_minute.__doc__,
     )
     def every_minute(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        runs.bury_the_dead(context.instance)
+        attempts.bury_the_dead(context.instance)
         unfinished = [status for status in dg.DagsterRunStatus if status not in FINISHED_STATUSES]
         earlier = context.instance.get_runs(dg.RunsFilter(job_name=job.name, statuses=unfinished), limit=1)
         if earlier:
             return dg.SkipReason(f"Run {earlier[0].run_id} is still landing; the next minute looks again.")
         again = _again_at(context.instance, job.name)
-        if again is not None and partitions.now() < again:
+        if again is not None and utc.now() < again:
             return dg.SkipReason(f"The last run failed; the next one is asked for at {again:%Y-%m-%d %H:%M:%S} UTC.")
         return dg.RunRequest()
 
@@ -124,13 +125,13 @@ def _again_at(instance: dg.DagsterInstance, job: str) -> datetime | None:
     """
     newest = instance.get_run_records(dg.RunsFilter(job_name=job), limit=_REMEMBERED_FAILURES)
     failed = [*takewhile(lambda one: one.failed, map(_attempt, newest))]
-    again = runs.wait_until(failed)
-    return failed[0].ended_at + runs.LONGEST_PAUSE if again == runs.NEVER else again
+    again = attempts.wait_until(failed)
+    return failed[0].ended_at + attempts.LONGEST_PAUSE if again == attempts.NEVER else again
 
 
-def _attempt(record: dg.RunRecord) -> runs.Attempt:
+def _attempt(record: dg.RunRecord) -> attempts.Attempt:
     run = record.dagster_run
-    return runs.Attempt(
+    return attempts.Attempt(
         permanent=run.tags.get(FAILURE_TAG) == "permanent",
         failed=run.status is dg.DagsterRunStatus.FAILURE,
         ended_at=record.update_timestamp.astimezone(UTC),

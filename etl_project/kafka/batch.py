@@ -17,12 +17,11 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from etl_project import faults, partitions
+from etl_project import atomic, faults, utc
 from etl_project.failures import Transient
 from etl_project.kafka import format as landed
-from etl_project.kafka.decode import Poison, Reader
+from etl_project.kafka.decode import MessageReader, Poison
 from etl_project.kafka.format import Headers, RowFormat, Span
-from etl_project.storage import atomic
 
 STAGING = ".landing"
 """The hidden folder in which files are written, beside those that are finished."""
@@ -51,7 +50,7 @@ class PartitionBatch:
     """
 
     def __init__(
-        self, topic: str, partition: int, first: int, reader: Reader, longest_row: int, until: int = NO_END
+        self, topic: str, partition: int, first: int, reader: MessageReader, longest_row: int, until: int = NO_END
     ) -> None:
         self.partition = partition
         self.until = until
@@ -157,7 +156,7 @@ def write(files: Iterable[File]) -> None:
 
 def sweep(folders: Iterable[Path]) -> None:
     """Remove what killed processes have left in the staging folders: files so old that nobody can be writing them."""
-    before = partitions.now().timestamp() - _ABANDONED_SECONDS
+    before = utc.now().timestamp() - _ABANDONED_SECONDS
     for folder in folders:
         with suppress(FileNotFoundError), os.scandir(folder / STAGING) as entries:
             for entry in entries:

@@ -30,14 +30,14 @@ class Unreachable(Transient):
     """The broker cannot be reached, or cannot answer now. What was not committed is consumed again; retrying helps."""
 
 
-class Refused(Permanent):
+class BrokerRefused(Permanent):
     """The broker refuses what is asked for. Nothing is lost; retrying does not help before it is mended."""
 
 
 def consumer(subscription: Subscription, broker: Broker, on_error: Callable[[KafkaError], None]) -> Consumer:
     """A consumer that commits nothing by itself, reads committed messages only, and never skips offsets silently.
 
-    Its memory is bounded by the subscription's batch settings. Raises Refused for an option that is none.
+    Its memory is bounded by the subscription's batch settings. Raises BrokerRefused for an option that is none.
     """
     settings: dict[str, Any] = {
         "client.id": f"etl-{subscription.source.name}",
@@ -62,14 +62,14 @@ def consumer(subscription: Subscription, broker: Broker, on_error: Callable[[Kaf
     try:
         return Consumer(settings, logger=logger)
     except KafkaException as error:
-        raise Refused(f"{CONFIG}: {error.args[0].str()}; correct the option, or remove it.") from None
+        raise BrokerRefused(f"{CONFIG}: {error.args[0].str()}; correct the option, or remove it.") from None
 
 
 def failure(error: KafkaError, what: str, broker: Broker) -> EtlError:
     """The error as one line that says what was attempted, what the broker said, and what to do."""
     advice = _PERMANENT.get(error.code(), _FATAL if is_fatal(error) else None)
     if advice is not None:
-        return Refused(f"{what} at {broker.bootstrap}: {error.str()}; {advice}.")
+        return BrokerRefused(f"{what} at {broker.bootstrap}: {error.str()}; {advice}.")
     return Unreachable(
         f"{what} at {broker.bootstrap}: {error.str()}. Is the broker up, and is {BOOTSTRAP} right? Nothing is lost; "
         "retrying helps."

@@ -23,7 +23,7 @@ _ANSWER_SECONDS = 1.0  # How long to wait for one answer where the question is a
 OnPartitions = Callable[[list[int]], None]
 
 
-class Client:
+class KafkaClient:
     """One member of the consumer group. No call waits longer than `wait_seconds` for a broker that does not answer."""
 
     def __init__(

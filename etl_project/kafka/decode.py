@@ -15,7 +15,7 @@ import orjson
 
 from etl_project.kafka import format as landed
 from etl_project.kafka.subscription import Subscription
-from etl_project.partitions import ONE_DAY
+from etl_project.utc import ONE_DAY
 
 MILLISECONDS_A_DAY = 86_400_000
 _EPOCH = date(1970, 1, 1)
@@ -43,7 +43,7 @@ def json_object(value: bytes) -> tuple[bytes, Fields]:
     return value, fields
 
 
-class Reader:
+class MessageReader:
     """Turns messages of one subscription into their day and JSON text. `today` (UTC) bounds the days that exist; it is
     asked again where a day lies beyond them, for a reader may outlive midnight."""
 

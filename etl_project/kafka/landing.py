@@ -18,12 +18,12 @@ from typing import Any
 
 from confluent_kafka import KafkaError
 
-from etl_project import faults, partitions
+from etl_project import faults, utc
 from etl_project.kafka import batch, losses, offsets
 from etl_project.kafka.batch import PartitionBatch
-from etl_project.kafka.broker import Refused, Unreachable
-from etl_project.kafka.client import Client
-from etl_project.kafka.decode import Decoder, Reader, json_object
+from etl_project.kafka.broker import BrokerRefused, Unreachable
+from etl_project.kafka.client import KafkaClient
+from etl_project.kafka.decode import Decoder, MessageReader, json_object
 from etl_project.kafka.format import Headers, Span
 from etl_project.kafka.settings import Broker
 from etl_project.kafka.subscription import Subscription
@@ -43,7 +43,7 @@ class Bounds:
 
 
 @dataclass
-class Tally:
+class LandingTally:
     """What has been done so far. `lag` and `last_offset` are by partition, for those that were assigned last; no lag is
     known where none ever was."""
 
@@ -74,7 +74,7 @@ class Watch:
     `warn` of what a person should know."""
 
     stop: Callable[[], bool] = lambda: False
-    tell: Callable[[Tally], None] = lambda tally: None
+    tell: Callable[[LandingTally], None] = lambda tally: None
     warn: Callable[[str], None] = lambda text: None
 
 
@@ -85,15 +85,15 @@ def land(
     bounds: Bounds = Bounds(),
     watch: Watch = Watch(),
     decoder: Decoder = json_object,
-) -> Tally:
+) -> LandingTally:
     """Land messages until a bound is reached or `stop` says so; the batch under way is landed and committed first.
 
     Offsets that are gone are put on record, told to `warn`, and gone beyond. Raises Unreachable (retrying helps) when
-    the broker is away for longer than `wait_seconds`, CannotWrite (it does) for a full disk and the like, and Refused
+    the broker is away for longer than `wait_seconds`, CannotWrite (it does) for a full disk and the like, and BrokerRefused
     (it does not) for a topic, user or offset that cannot be. Whatever happens, a kill included: what is committed has
     landed.
     """
-    client = Client(subscription, broker, settings.wait_seconds, watch.warn)
+    client = KafkaClient(subscription, broker, settings.wait_seconds, watch.warn)
     landing = Landing(subscription, client, settings, watch, decoder)
     landing.run(bounds)
     return landing.tally
@@ -103,9 +103,9 @@ class Landing:
     """The batches of one member of the consumer group, and when they land."""
 
     def __init__(
-        self, subscription: Subscription, client: Client, settings: Settings, watch: Watch, decoder: Decoder
+        self, subscription: Subscription, client: KafkaClient, settings: Settings, watch: Watch, decoder: Decoder
     ) -> None:
-        self.tally = Tally()
+        self.tally = LandingTally()
         self._subscription, self._client, self._settings, self._watch = subscription, client, settings, watch
         self._decoder = decoder
         self._incoming = settings.incoming / subscription.source.name
@@ -286,7 +286,7 @@ class Landing:
         known = [position for position in (committed, landed) if position is not None]
         reached = max(known, default=None)
         if reached is not None and reached > high:
-            raise Refused(
+            raise BrokerRefused(
                 f"topic {self._subscription.topic}, partition {partition} ends at offset {high}, but {reached} was "
                 "reached before: it was deleted and made again, or this is another cluster. Its messages would be "
                 "taken for the old ones: give the topic another name, or land it for a new source."
@@ -310,8 +310,8 @@ class Landing:
         )
         self._commit({span.partition: span.last + 1})
 
-    def _new_reader(self) -> Reader:
-        return Reader(self._subscription, lambda: partitions.now().date(), self._decoder)
+    def _new_reader(self) -> MessageReader:
+        return MessageReader(self._subscription, lambda: utc.now().date(), self._decoder)
 
     def _new_batch(self, partition: int, first: int) -> PartitionBatch:
         """A batch from `first` on. One that began there before and was not committed gets the same end: then it has

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from etl_project import partitions
+from etl_project import atomic, utc
 from etl_project.kafka import format as landed
 from etl_project.kafka.format import Span
-from etl_project.storage import atomic
 
 
 def record(folder: Path, span: Span, group: str) -> Path:
@@ -24,7 +23,7 @@ def record(folder: Path, span: Span, group: str) -> Path:
     content = {
         **span._asdict(),
         "group": group,
-        "noticed_at": partitions.now().isoformat(timespec="seconds"),
+        "noticed_at": utc.now().isoformat(timespec="seconds"),
         "reason": "the broker no longer has these offsets: retention or a deletion was faster than the landing",
     }
     with atomic.replacing(path, "kafka.lost") as temporary:

@@ -14,11 +14,11 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field, field_validator
 
-from etl_project.incoming.source import FileSource
-from etl_project.incoming.spec import SourceSpec
 from etl_project.kafka import assets as kafka_assets
 from etl_project.kafka import format as landed
 from etl_project.kafka.subscription import Subscription
+from etl_project.sources.component import FileSource
+from etl_project.sources.spec import SourceSpec
 
 
 class KafkaSource(FileSource):

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from etl_project.incoming.spec import SourceSpec, SpecError
 from etl_project.kafka import format as landed
+from etl_project.sources.spec import SourceSpec, SpecError
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]+")
 

@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl_project.incoming.convert import Converter
-from etl_project.incoming.spec import Column
+from etl_project.sources.reading.values.convert import Converter
+from etl_project.sources.spec import SourceColumn
 
 DATE, INSTANT, BIGINT, DOUBLE, TEXT = "DATE", "TIMESTAMP WITH TIME ZONE", "BIGINT", "DOUBLE", "VARCHAR"
 DECIMAL = "DECIMAL"
@@ -161,7 +161,7 @@ def declared(kind: pa.DataType) -> str:
 
 def _converted(kind: str) -> _Fits:
     """The texts that the reader converts to this type."""
-    return lambda values, converter: converter.column(values, Column("column", kind)).is_valid()
+    return lambda values, converter: converter.column(values, SourceColumn("column", kind)).is_valid()
 
 
 def _boolean(values: pa.Array, _: Converter) -> pa.Array:

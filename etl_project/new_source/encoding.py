@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 
-from etl_project.incoming.refused import Refused
+from etl_project.sources.reading.file_refused import FileRefused
 
 _TEXT_CONTROLS = b"\t\n\x0b\x0c\r\x1a"
 _CONTROLS = bytes(one for one in range(32) if one not in _TEXT_CONTROLS)
@@ -17,7 +17,7 @@ _NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
 
 
 def encoding_of(pieces: Iterator[bytes]) -> str:
-    """The Python name of the encoding: utf-8, utf-16, utf-16-le, utf-16-be or cp1252. Raises Refused for no text."""
+    """The Python name of the encoding: utf-8, utf-16, utf-16-le, utf-16-be or cp1252. Raises FileRefused for no text."""
     first = next(pieces, b"")
     wide = _wide(first)
     if wide:
@@ -37,7 +37,7 @@ def encoding_of(pieces: Iterator[bytes]) -> str:
     if utf8 is not None:
         return "utf-8"
     if unknown:
-        raise Refused("unknown encoding", "bytes that are neither UTF-8 nor cp1252", "text, best in UTF-8")
+        raise FileRefused("unknown encoding", "bytes that are neither UTF-8 nor cp1252", "text, best in UTF-8")
     return "cp1252"
 
 
@@ -54,7 +54,7 @@ def _wide(first: bytes) -> str | None:
 
 def _refuse_binary(piece: bytes) -> None:
     if _holds(piece, _CONTROLS):
-        raise Refused("binary content", "control characters", "csv, tsv, jsonl or Parquet, plain or as .gz or .zst")
+        raise FileRefused("binary content", "control characters", "csv, tsv, jsonl or Parquet, plain or as .gz or .zst")
 
 
 def _holds(piece: bytes, some: bytes) -> bool:

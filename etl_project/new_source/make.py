@@ -17,17 +17,16 @@ from pathlib import Path
 import pyarrow as pa
 import yaml
 
-from etl_project import faults, partitions
-from etl_project.incoming import judge
-from etl_project.incoming.asset_names import Names
-from etl_project.incoming.refused import Refused
-from etl_project.incoming.source import FileSource
-from etl_project.incoming.spec import SourceSpec
+from etl_project import atomic, faults, utc
 from etl_project.new_source import render
 from etl_project.new_source.column_names import columns_of
 from etl_project.new_source.column_types import DOUBLE, INSTANT, Evidence, Guess, declared
 from etl_project.new_source.sample import CannotUse, Sample, look
-from etl_project.storage import atomic
+from etl_project.sources.asset_names import Names
+from etl_project.sources.component import FileSource
+from etl_project.sources.reading import judge
+from etl_project.sources.reading.file_refused import FileRefused
+from etl_project.sources.spec import SourceSpec
 
 FEW_ROWS = 100
 LONGEST_NAME = 60
@@ -54,7 +53,7 @@ def make(name: str, path: Path, folder: Path, taken: Collection[str] = ()) -> Ma
     _refuse_name(name, target, taken)
     try:
         return _make(name, look(path), target)
-    except (CannotUse, Refused) as error:
+    except (CannotUse, FileRefused) as error:
         raise CannotUse(f"No source can be made from {path}: {error}. Nothing was written.") from None
 
 
@@ -185,5 +184,5 @@ def _review_rows(accepted: int, rejected: int, first: str) -> Iterator[str]:
 def _review_day(spec: SourceSpec, sample: Sample) -> Iterator[str]:
     if sample.day < spec.start_date:
         yield f"file name: {sample.day} lies before ETL_START_DATE, {spec.start_date}; such files are refused"
-    if sample.day > partitions.now().date():
+    if sample.day > utc.now().date():
         yield f"file name: {sample.day} lies ahead; such a file waits for its day"

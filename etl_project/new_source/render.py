@@ -16,7 +16,7 @@ from etl_project.new_source.sample import Sample
 _DEFS = """\
 # Where the files of {name} come from and how they are read; what a row is says contract.sql.
 # Guessed by `etl new-source` from one sample file: review it.
-type: etl_project.incoming.source.FileSource
+type: etl_project.sources.component.FileSource
 
 attributes:
   name: {name}  # files arrive in incoming/{name}/

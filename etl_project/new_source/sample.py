@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl_project.failures import Permanent
-from etl_project.incoming import stream
-from etl_project.incoming.csv_grammar import BrokenRecord, Grammar, bare, lines_of
-from etl_project.incoming.refused import Refused
-from etl_project.incoming.spec import Column, Format, SourceSpec
 from etl_project.new_source.encoding import encoding_of
+from etl_project.sources.reading import stream
+from etl_project.sources.reading.csv.grammar import BrokenRecord, Grammar, bare, lines_of
+from etl_project.sources.reading.file_refused import FileRefused
+from etl_project.sources.spec import Format, SourceColumn, SourceSpec
 
 DELIMITERS = (",", ";", "\t", "|")
 RECORDS_LOOKED_AT = 200
@@ -59,7 +59,7 @@ class Sample:
             encoding=self.encoding,
             delimiter=self.delimiter,
             columns=dict(zip(self.header, names, strict=True)),
-            types=tuple(Column(name, "VARCHAR") for name in names),
+            types=tuple(SourceColumn(name, "VARCHAR") for name in names),
         )
 
 
@@ -69,7 +69,7 @@ def look(path: Path) -> Sample:
     first = _first_bytes(path)
     try:
         found = _parquet(path, pattern, day, notes) if first.startswith(_PARQUET) else _text(path, pattern, day, notes)
-    except Refused as refused:
+    except FileRefused as refused:
         raise CannotUse(str(refused)) from None
     _refuse_bad_header(found)
     return found
@@ -200,5 +200,5 @@ def _refuse_bad_header(sample: Sample) -> None:
 
 def _spec(**settings: Any) -> SourceSpec:
     """A source good enough to read text with; the columns do not matter as long as none are given."""
-    plain = {"columns": {"text": "text"}, "types": (Column("text", "VARCHAR"),), "max_rejected_ratio": 1.0}
+    plain = {"columns": {"text": "text"}, "types": (SourceColumn("text", "VARCHAR"),), "max_rejected_ratio": 1.0}
     return SourceSpec("sample", ("{date}",), start_date=date.min, **{**plain, **settings})

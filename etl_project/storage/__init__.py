@@ -4,11 +4,11 @@
 asset run a query inside the writing transaction; `receipts_of` notes what an asset's body reads by itself.
 """
 
-from etl_project.storage.base import Commit, Partial, Slice, Sql, StoreBusy
-from etl_project.storage.duckdb import DuckDBStore
-from etl_project.storage.io_manager import DuckDBPartitionIOManager, ParquetPartitionIOManager
-from etl_project.storage.parquet import ParquetStore
-from etl_project.storage.receipts import receipts_of
+from etl_project.storage.contract import Commit, Partial, Slice, Sql, StoreBusy
+from etl_project.storage.dagster.io_manager import DuckDBPartitionIOManager, ParquetPartitionIOManager
+from etl_project.storage.judging.receipts import receipts_of
+from etl_project.storage.lake.store import ParquetStore
+from etl_project.storage.tables.store import DuckDBStore
 
 __all__ = [
     "Commit",

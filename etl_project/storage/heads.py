@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from etl_project.storage import commits
+from etl_project.storage.judging import commits
 
 if TYPE_CHECKING:
-    from etl_project.storage.duckdb import DuckDBStore
-    from etl_project.storage.parquet import ParquetStore
+    from etl_project.storage.lake.store import ParquetStore
+    from etl_project.storage.tables.store import DuckDBStore
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

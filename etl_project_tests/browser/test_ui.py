@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_project import partitions
+from etl_project import utc
 from etl_project_tests.browser import pages
 from etl_project_tests.deployments import Place, order_file
 from etl_project_tests.e2e.test_daemon import dagster_dev, eventually
@@ -20,7 +20,7 @@ pytestmark = [
     ),
 ]
 
-LAST = partitions.now().date() - timedelta(days=1)
+LAST = utc.now().date() - timedelta(days=1)
 FIRST = LAST - timedelta(days=6)
 BACKFILLED = [FIRST + timedelta(days=n) for n in range(1, 6)]
 ASSETS = ["orders_files", "raw_orders", "orders", "orders_rejects", "daily_sales", "daily_customers", "daily_report"]
@@ -30,7 +30,7 @@ ASSETS = ["orders_files", "raw_orders", "orders", "orders_rejects", "daily_sales
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """The last seven days, built by a drain."""
     place = Place(tmp_path_factory.mktemp("ui") / "data")
-    for day in partitions.days_between(FIRST, LAST):
+    for day in utc.days_between(FIRST, LAST):
         place.drop(f"orders-{day}.csv", order_file(day))
     place.drained()
     return place

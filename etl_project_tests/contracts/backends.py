@@ -10,9 +10,9 @@ from pathlib import Path
 
 import duckdb
 
-from etl_project.storage.base import Store
-from etl_project.storage.duckdb import DuckDBStore
-from etl_project.storage.parquet import ParquetStore
+from etl_project.storage.contract import Store
+from etl_project.storage.lake.store import ParquetStore
+from etl_project.storage.tables.store import DuckDBStore
 
 
 class LostAnswers(DuckDBStore):

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from etl_project.storage.base import Commit, Request, Scope, Store, Table
+from etl_project.storage.contract import Commit, Request, Scope, Store, Table
 from etl_project_tests.contracts import reader
 from etl_project_tests.contracts.backends import BACKENDS, open_store
 

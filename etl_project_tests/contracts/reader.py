@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from etl_project.storage.base import Commit, Scope, Table
+from etl_project.storage.contract import Commit, Scope, Table
 from etl_project_tests.contracts.backends import open_store
 
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from etl_project import faults
 from etl_project.failures import EtlError
-from etl_project.storage.base import ReadRefused, Request, Scope, WriteRefused
+from etl_project.storage.contract import ReadRefused, Request, Scope, WriteRefused
 from etl_project_tests.contracts.backends import open_store
 from etl_project_tests.contracts.conftest import ORDERS, in_order
 

@@ -8,23 +8,23 @@ from datetime import UTC, timedelta
 import pyarrow as pa
 import pytest
 
-from etl_project import partitions
-from etl_project.storage import verdict
-from etl_project.storage.base import InputChanged, Receipt, Request, WriteRefused, input_hash
+from etl_project import utc
+from etl_project.storage.contract import InputChanged, Receipt, Request, WriteRefused, input_hash
+from etl_project.storage.judging import judgement
 from etl_project_tests.contracts.conftest import DAY, NEXT, ORDERS, Bench, day, frame
 
 KEY, NEXT_KEY = "2024-03-05", "2024-03-06"
 
 
 def test_a_commit_says_who_wrote_what_from_what(once: Bench) -> None:
-    started = partitions.now()
+    started = utc.now()
     once.store().replace(ORDERS, day(DAY), frame((DAY, 1), (DAY, 2)), Request("run 1", "v7", {KEY: "the inputs"}))
     (commit,) = once.history(KEY)
     assert (commit.asset, commit.partition, commit.sequence) == ("orders", KEY, 1)
     assert (commit.run_id, commit.code_version, commit.input_hash) == ("run 1", "v7", "the inputs")
     assert (commit.rows_before, commit.rows, commit.changed) == (0, 2, True)
     assert commit.committed_at.tzinfo == UTC
-    assert started - timedelta(seconds=1) < commit.committed_at < partitions.now() + timedelta(seconds=1)
+    assert started - timedelta(seconds=1) < commit.committed_at < utc.now() + timedelta(seconds=1)
 
 
 def test_what_replace_returns_is_what_is_on_record(once: Bench) -> None:
@@ -40,7 +40,7 @@ def test_rows_added_removed_and_kept_are_told_by_content(once: Bench) -> None:
 
 
 def test_large_partitions_are_counted_but_not_compared(once: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdict, "COMPARED_ROWS", 1)
+    monkeypatch.setattr(judgement, "COMPARED_ROWS", 1)
     once.replace(frame((DAY, 1), (DAY, 2)), day(DAY))
     (commit,) = once.replace(frame((DAY, 2), (DAY, 3)), day(DAY))
     assert (commit.rows_before, commit.rows) == (2, 2)

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from etl_project.storage.base import Table, WriteRefused
+from etl_project.storage.contract import Table, WriteRefused
 from etl_project_tests.contracts.conftest import DAY, NEXT, ORDERS, Bench, day, frame
 
 FROZEN = replace(ORDERS, drift="freeze")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_project.storage.base import Request, StoreUnavailable
+from etl_project.storage.contract import Request, StoreUnavailable
 from etl_project_tests.contracts import world
 from etl_project_tests.contracts.backends import open_store
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from etl_project.storage.base import Scope, Table
+from etl_project.storage.contract import Scope, Table
 from etl_project_tests.contracts.conftest import DAY, Bench, day
 
 HOSTILE = [

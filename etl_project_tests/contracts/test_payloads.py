@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from etl_project.storage.base import InputChanged, Request, Sql, WriteRefused
-from etl_project.storage.delivered import as_annotated
+from etl_project.storage.contract import InputChanged, Request, Sql, WriteRefused
+from etl_project.storage.dagster.conversions import as_annotated
 from etl_project_tests.contracts.conftest import DAY, NEXT, ORDERS, Bench, day, frame
 
 ROWS = pa.table({"batch_date": pa.array([DAY, DAY], pa.date32()), "n": pa.array([1, 2], pa.int32())})

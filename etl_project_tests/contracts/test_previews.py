@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from etl_project.storage import preview
-from etl_project.storage.base import Partition, Scope, Table
+from etl_project.storage.contract import Partition, Scope, Table
+from etl_project.storage.dagster import preview
 from etl_project_tests.contracts.conftest import DAY, NEXT, ORDERS, Bench, day, frame
 
 AFTER = NEXT + timedelta(days=1)

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import pyarrow as pa
 import pytest
 
-from etl_project.storage.base import PartlyCommitted, Scope, WriteRefused
+from etl_project.storage.contract import PartlyCommitted, Scope, WriteRefused
 from etl_project_tests.contracts.conftest import ORDERS, Bench, frame, in_order
 
 FIRST = date(2024, 1, 1)

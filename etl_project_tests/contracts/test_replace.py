@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from etl_project.storage.base import ReadRefused, Scope, Table, WriteRefused
+from etl_project.storage.contract import ReadRefused, Scope, Table, WriteRefused
 from etl_project_tests.contracts.conftest import DAY, NEXT, ORDERS, Bench, day, frame
 
 

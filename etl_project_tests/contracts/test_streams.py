@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from etl_project.storage.base import InputChanged, Receipt, Request, Table, WriteRefused
-from etl_project.storage.parquet import ParquetStore
+from etl_project.storage.contract import InputChanged, Receipt, Request, Table, WriteRefused
+from etl_project.storage.lake.store import ParquetStore
 from etl_project_tests.contracts import world
 from etl_project_tests.contracts.conftest import DAY, NEXT, ORDERS, Bench, day, frame
 
@@ -199,7 +199,7 @@ def test_days_whose_rows_are_too_wide_to_be_cut_up_in_memory_become_the_same_fil
     scope, stores = day(DAY, NEXT), [ParquetStore(tmp_path / name) for name in ("cut", "asked")]
     rows = pa.Table.from_batches([batch(0, 100), batch(0, 50, NEXT)])
     stores[0].replace(ORDERS, scope, rows, Request("a run"))
-    monkeypatch.setattr("etl_project.storage.parquet_write._CUT_BYTES", 0)
+    monkeypatch.setattr("etl_project.storage.lake.write._CUT_BYTES", 0)
     for _ in range(2):
         stores[1].replace(ORDERS, scope, rows, Request("a run"))
     one, other = (store.arrow(store.read(ORDERS, scope)) for store in stores)

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 from dagster_duckdb import DuckDBResource
 
-from etl_project.storage.base import Request, Scope, StoreBusy, WriteRefused
-from etl_project.storage.duckdb import DuckDBStore
+from etl_project.storage.contract import Request, Scope, StoreBusy, WriteRefused
+from etl_project.storage.tables.store import DuckDBStore
 from etl_project_tests.contracts.conftest import DAY, NEXT, ORDERS, day, frame
 
 CONTRACT = """

@@ -11,8 +11,8 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from etl_project.storage.base import Scope, WriteRefused
-from etl_project.storage.scopes import UnsupportedAsset, scope_of, table_of
+from etl_project.storage.contract import Scope, WriteRefused
+from etl_project.storage.dagster.scopes import UnsupportedAsset, scope_of, table_of
 from etl_project_tests.contracts.conftest import ORDERS, Bench, in_order
 
 KEY = dg.AssetKey("orders")

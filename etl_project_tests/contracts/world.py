@@ -20,8 +20,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from etl_project.storage import atomic
-from etl_project.storage.base import InputChanged, ReadRefused, Request, Scope, StoreBusy, Table
+from etl_project import atomic
+from etl_project.storage.contract import InputChanged, ReadRefused, Request, Scope, StoreBusy, Table
 from etl_project_tests.contracts.backends import open_store
 
 ROWS = 50

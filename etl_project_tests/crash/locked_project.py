@@ -12,17 +12,17 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 
-from etl_project import partitions
-from etl_project.run_lock import RunLock
+from etl_project import utc
+from etl_project.exclusion.run_lock import RunLock
 from etl_project.storage import DuckDBPartitionIOManager
 
 DATA = Path(os.environ.get("LOCKED_DATA", "."))
-days = partitions.daily(date(2025, 3, 1))
+days = utc.daily(date(2025, 3, 1))
 policy = dg.BackfillPolicy.single_run()
 
 
 def rows(context) -> pa.Table:  # type: ignore[no-untyped-def]
-    keys = list(partitions.days_between(*map(partitions.day_of, context.partition_key_range)))
+    keys = list(utc.days_between(*map(utc.day_of, context.partition_key_range)))
     return pa.table({"batch_date": pa.array(keys, pa.date32()), "n": [1] * len(keys)})
 
 
@@ -59,7 +59,7 @@ def job() -> dg.JobDefinition:
 
 def main() -> int:
     """Run the job over the days given as arguments; 0 when it went well."""
-    tags = partitions.run_tags(date.fromisoformat(sys.argv[1]), date.fromisoformat(sys.argv[2]))
+    tags = utc.run_tags(date.fromisoformat(sys.argv[1]), date.fromisoformat(sys.argv[2]))
     home = DATA / "dagster"
     home.mkdir(exist_ok=True)
     with dg.DagsterInstance.local_temp(str(home)) as instance:

@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from etl_project.delivery.client import Outcome
-from etl_project_tests.unit.delivery import servers
-from etl_project_tests.unit.delivery.servers import (
+from etl_project.http_out.client import DeliveryOutcome
+from etl_project_tests.unit.http_in import servers
+from etl_project_tests.unit.http_in.servers import (
     PATIENCE_SECONDS,
     Proxy,
     ReceiverProcess,
@@ -34,7 +34,7 @@ CONTENT = {"revenue": "12.30"}
 BODY = b'{"revenue":"12.30"}'
 
 
-def deliver(folder: Path, url: str) -> Outcome:
+def deliver(folder: Path, url: str) -> DeliveryOutcome:
     """Deliver in this process, as a rerun would: with the records that are there."""
     with client(folder, outgoing(url)) as (sender, _):
         return sender.deliver("report", DAY, CONTENT)

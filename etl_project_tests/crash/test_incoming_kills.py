@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from etl_project.incoming import quarantine, receive
-from etl_project_tests.unit.incoming.world import World, rows
+from etl_project.sources.intake import admit, quarantine
+from etl_project_tests.unit.sources.world import World, rows
 
 A, B, C, D, E = (f"{letter}-2024-03-05.csv" for letter in "abcde")
 STEPS = [
@@ -30,7 +30,7 @@ STEPS = [
 
 # Children are forked from a small process that has imported everything: real processes, without the price of imports.
 CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(["etl_project_tests.unit.incoming.world"])
+CHILDREN.set_forkserver_preload(["etl_project_tests.unit.sources.world"])
 
 
 def prepared(root: Path) -> World:
@@ -54,7 +54,7 @@ def receive_everything(root: Path, threads: int, fault: str | None) -> None:
         os.environ["ETL_FAULT"] = fault
     world = World(root)
     for unplaced in world.scan().undated:
-        receive.refuse(unplaced, world.spec, *world.roots)
+        admit.put_into_quarantine(unplaced, world.spec, *world.roots)
     world.receive(threads)
 
 

@@ -11,16 +11,7 @@ import pytest
 
 from etl_project.kafka import format as landed
 from etl_project_tests.deployments import Place
-from etl_project_tests.kafka_broker import (
-    DAY_MS,
-    FIRST_MS,
-    OwnBroker,
-    Topic,
-    etl,
-    needs_own_broker,
-    own_broker,
-    topic,
-)
+from etl_project_tests.kafka_broker import DAY_MS, FIRST_MS, OwnBroker, Topic, etl, needs_own_broker, own_broker, topic
 
 pytestmark = needs_own_broker
 

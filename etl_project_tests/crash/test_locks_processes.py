@@ -19,10 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from etl_project import faults, state
+from etl_project import faults
+from etl_project.exclusion import sqlite_file
+from etl_project.exclusion.locks import Job, LockBusy, LockLost, TaskLock, WrongHost
+from etl_project.exclusion.processes import this_process
 from etl_project.failures import EtlError
-from etl_project.locks import Job, LockBusy, LockLost, TaskLock, WrongHost
-from etl_project.processes import this_process
 
 FORK = multiprocessing.get_context("fork")
 SPAWN = multiprocessing.get_context("spawn")
@@ -66,7 +67,7 @@ class Child:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "state.sqlite"
+    return tmp_path / "sqlite_file.sqlite"
 
 
 @pytest.fixture
@@ -334,9 +335,9 @@ def test_processes_that_start_together_after_a_reboot_are_no_strangers(path: Pat
 IN_A_CONTAINER = """
 import sys
 from pathlib import Path
-from etl_project import state
-from etl_project.locks import TaskLock, WrongHost
-state.CLAIM_SECONDS = 0.1
+from etl_project.exclusion import sqlite_file
+from etl_project.exclusion.locks import TaskLock, WrongHost
+sqlite_file.CLAIM_SECONDS = 0.1
 for line in sys.stdin:
     try:
         lease = TaskLock(Path(sys.argv[1])).take("theirs", [("orders", "2024-01-01"), ("items", None)], 0)
@@ -378,7 +379,7 @@ def ask(process: subprocess.Popen[str]) -> str:
 def test_a_second_container_is_refused_while_one_works_and_takes_over_when_it_is_gone(
     path: Path, lock: TaskLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state, "CLAIM_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite_file, "CLAIM_SECONDS", 0.1)
     with container(path) as other:
         with lock.take("ours", [TUESDAY], 0):
             for _ in range(2):
@@ -397,10 +398,10 @@ def test_a_second_container_is_refused_while_one_works_and_takes_over_when_it_is
 READ_ONLY = """
 import os, subprocess, sys
 from pathlib import Path
-from etl_project.locks import TaskLock
+from etl_project.exclusion.locks import TaskLock
 folder = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
-TaskLock(folder / "state.sqlite").take("one", [("orders", None)], 0).release()
+TaskLock(folder / "sqlite_file.sqlite").take("one", [("orders", None)], 0).release()
 if sys.argv[2] == "read-only":
     subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
 else:
@@ -414,13 +415,13 @@ else:
 jobs = [(f"asset {n}", None) for n in range(3000)]
 for _ in range(2):
     try:
-        TaskLock(folder / "state.sqlite").take("two", jobs, 0)
+        TaskLock(folder / "sqlite_file.sqlite").take("two", jobs, 0)
     except Exception as error:
         print(type(error).__name__, error)
 if sys.argv[2] == "full":
     folder.joinpath("filler").unlink()
     subprocess.run(["mount", "-o", "remount,size=100M", folder], check=True)
-    with TaskLock(folder / "state.sqlite").take("two", jobs, 0) as lease:
+    with TaskLock(folder / "sqlite_file.sqlite").take("two", jobs, 0) as lease:
         lease.check()
         print("then taken")
 """

@@ -12,8 +12,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from etl_project.exclusion.locks import LockBusy, TaskLock
 from etl_project.failures import FAILURE_TAG
-from etl_project.locks import LockBusy, TaskLock
 
 EXECUTORS = ["in_process", pytest.param("multiprocess", marks=pytest.mark.long)]
 DAYS = ("2025-03-03", "2025-03-05")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from etl_project.storage.base import Request
+from etl_project.storage.contract import Request
 from etl_project_tests.contracts import world
 
 STEPS = {

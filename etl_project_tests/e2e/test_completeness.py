@@ -9,23 +9,23 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from etl_project import partitions
-from etl_project.incoming import completeness
-from etl_project.incoming.spec import Column, SourceSpec, SpecError
-from etl_project.observe import status as statuses
-from etl_project.observe.commands.status import late
-from etl_project.situation import look
+from etl_project import utc
+from etl_project.cli.status import late
+from etl_project.due.snapshot import look
+from etl_project.sources import completeness
+from etl_project.sources.spec import SourceColumn, SourceSpec, SpecError
+from etl_project.watch import status as statuses
 from etl_project_tests.projects import SourceProject, source_project
 
 CONTRACT = "CREATE TABLE taps (batch_date DATE NOT NULL, id INTEGER NOT NULL);"
 DEFS = {"name": "taps", "patterns": ["{date}.csv"], "columns": {"id": "id"}, "deadline": "00:00"}
-TODAY = partitions.now().date()
+TODAY = utc.now().date()
 FIRST = date(2025, 3, 1)
 
 
 def spec(**more: object) -> SourceSpec:
     settings: dict[str, object] = {"deadline": time(6, 30), **more}
-    columns = (Column("id", "INTEGER"),)
+    columns = (SourceColumn("id", "INTEGER"),)
     return SourceSpec("taps", ("{date}.csv",), {"id": "id"}, columns, FIRST, **settings)  # type: ignore[arg-type]
 
 
@@ -104,8 +104,8 @@ def test_status_names_the_overdue_days(project: SourceProject) -> None:
     project.drop(f"{TODAY - timedelta(days=2)}.csv", "id\n1\n")
     project.drain()
     deployment = project.deployment
-    situation = look(deployment.project, partitions.now())
-    [source] = statuses.status(deployment.project, deployment.instance, situation).sources
+    snapshot = look(deployment.project, utc.now())
+    [source] = statuses.status(deployment.project, deployment.instance, snapshot).sources
     assert source.overdue == (str(TODAY - timedelta(days=1)),)
     assert source.overdue[0] in late(source)
 

@@ -97,7 +97,7 @@ def test_an_upload_to_the_command_becomes_the_days_rows(tmp_path: Path) -> None:
     environment = place.environment(
         ETL_RECEIVER_TOKEN_ACME=TOKEN, ETL_RECEIVER_SOURCES_ACME="orders", ETL_RECEIVER_PORT=str(port)
     )
-    server = subprocess.Popen([sys.executable, "-m", "etl_project.observe", "receive-http"], cwd=ROOT, env=environment)
+    server = subprocess.Popen([sys.executable, "-m", "etl_project.cli", "receive-http"], cwd=ROOT, env=environment)
     try:
         for _ in range(2):
             assert upload(port, f"orders-{DAY}.csv", order_file(DAY)) == 201

@@ -13,9 +13,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from etl_project.kafka import format as landed
 from etl_project.kafka import offsets
-from etl_project.kafka.broker import Refused, Unreachable
+from etl_project.kafka.broker import BrokerRefused, Unreachable
 from etl_project.kafka.format import Span
-from etl_project.kafka.landing import Bounds, Tally, Watch, land
+from etl_project.kafka.landing import Bounds, LandingTally, Watch, land
 from etl_project.kafka.settings import Broker
 from etl_project_tests.kafka_broker import (
     BOOTSTRAP,
@@ -53,7 +53,7 @@ def three() -> Iterator[Topic]:
         yield made
 
 
-def drained(made: Topic, folder: Path, watch: Watch | None = None, **changes: Any) -> Tally:
+def drained(made: Topic, folder: Path, watch: Watch | None = None, **changes: Any) -> LandingTally:
     """Land what is there."""
     asked, bounds = subscription(made.name, **changes), Bounds(until_end=True)
     return land(asked, made.broker, configured(folder), bounds, watch or Watch())
@@ -257,7 +257,7 @@ def test_offsets_that_go_while_they_are_being_consumed_are_noticed(one: Topic, t
     big = [b'{"id": %d, "note": "%s"}' % (number, b"x" * 10_000) for number in range(4000, 8000)]
     one.send(big)
 
-    def delete(tally: Tally) -> None:
+    def delete(tally: LandingTally) -> None:
         if tally.batches == 1:
             one.delete_before(0, 7900)
             time.sleep(0.5)
@@ -286,13 +286,13 @@ def test_a_topic_that_was_made_again_is_refused(tmp_path: Path) -> None:
         time.sleep(1)
         create(made, 1)
         made.send(things(500, 10))
-        with pytest.raises(Refused, match="ends at offset 10, but 100 was reached before"):
+        with pytest.raises(BrokerRefused, match="ends at offset 10, but 100 was reached before"):
             drained(made, tmp_path)
     assert len(rows(tmp_path)) == 100
 
 
 def test_an_unknown_topic_and_an_absent_broker_are_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"Unknown topic.*create the topic, or correct `topic` in defs.yaml"):
+    with pytest.raises(BrokerRefused, match=r"Unknown topic.*create the topic, or correct `topic` in defs.yaml"):
         land(subscription("no-such-topic"), Broker(BOOTSTRAP), configured(tmp_path), Bounds(until_end=True))
     with pytest.raises(Unreachable, match="is ETL_KAFKA_BOOTSTRAP right"):
         land(subscription("any"), Broker("localhost:1"), configured(tmp_path, 1), Bounds(until_end=True))
@@ -300,7 +300,7 @@ def test_an_unknown_topic_and_an_absent_broker_are_one_clear_line(tmp_path: Path
 
 def test_a_wrong_option_is_one_clear_line_that_shows_no_other(tmp_path: Path) -> None:
     broker = Broker(BOOTSTRAP, {"sasl.password": "hush", "no.such.option": "1"})
-    with pytest.raises(Refused, match=r"no\.such\.option") as raised:
+    with pytest.raises(BrokerRefused, match=r"no\.such\.option") as raised:
         land(subscription("any"), broker, configured(tmp_path))
     assert "hush" not in str(raised.value) + repr(broker)
 
@@ -326,7 +326,7 @@ def test_a_rebalance_in_the_middle_of_a_batch_loses_nothing(three: Topic, tmp_pa
     for partition in range(3):
         three.send(things(partition * 2000, 2000), partition)
     joined = threading.Event()
-    tallies: list[Tally] = []
+    tallies: list[LandingTally] = []
 
     def member(seconds: float) -> tuple[threading.Thread, threading.Event]:
         stop = threading.Event()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from etl_project.failures import EtlError
-from etl_project.kafka.broker import Refused, Unreachable
+from etl_project.kafka.broker import BrokerRefused, Unreachable
 from etl_project.kafka.landing import Bounds, land
 from etl_project.kafka.settings import Broker
 from etl_project_tests.kafka_broker import (
@@ -67,7 +67,7 @@ def test_wrong_credentials_are_refused_at_once_and_not_repeated(own: OwnBroker, 
         made.send(things(0, 10))
         asked, bounds = subscription(made.name), Bounds(until_end=True)
         started = time.monotonic()
-        with pytest.raises(Refused, match="check user, password and mechanism") as raised:
+        with pytest.raises(BrokerRefused, match="check user, password and mechanism") as raised:
             land(asked, Broker(own.sasl, {**login, "sasl.password": "hush"}), configured(tmp_path, 40), bounds)
         assert "hush" not in str(raised.value)
         assert time.monotonic() - started < 30, "a wrong password is no reason to wait"

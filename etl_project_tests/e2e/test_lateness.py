@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_project import partitions
+from etl_project import utc
 from etl_project_tests.projects import SourceProject, source_project
 
 CONTRACT = """
@@ -119,7 +119,7 @@ def test_a_backfill_by_hand_of_an_event_day_reads_its_window_of_raw_days(project
     expected = stored(project)
     job = project.deployment.jobs["build_days"]
     for first, last in ((9, 9), (9, 11)):
-        tags = partitions.run_tags(date(2025, 3, first), date(2025, 3, last))
+        tags = utc.run_tags(date(2025, 3, first), date(2025, 3, last))
         selection = [project.definitions.resolve_asset_graph().toposorted_asset_keys[-1]]
         assert selection[0].to_user_string() == "clicks"
         done = job.execute_in_process(instance=project.deployment.instance, tags=tags, asset_selection=selection)

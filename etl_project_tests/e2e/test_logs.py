@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from etl_project.observe.logs import JsonLines
+from etl_project.instance.json_logs import JsonFormatter
 from etl_project.settings import SettingsError, log_format
 from etl_project_tests.deployments import ROOT, Place, order_file
 
@@ -60,7 +60,7 @@ def test_runs_from_the_ui_that_name_no_logger_and_ticks_log_json_too(tmp_path: P
     script = """
 import dagster as dg
 from etl_project.definitions import build_defs
-from etl_project.partitions import run_tags
+from etl_project.utc import run_tags
 from datetime import date
 build_defs()
 @dg.op
@@ -105,7 +105,7 @@ def test_secrets_of_the_environment_are_in_no_line() -> None:
         "ETL_RECEIVER_TOKEN_SHOP": 'quo"ted-secret',
         "ETL_DELIVERY_URL": "https://hooks.example.org/T0P/SECRET",
     }
-    formatter = JsonLines({**secrets, "HOME": "/home/me", "EMPTY_TOKEN": ""})
+    formatter = JsonFormatter({**secrets, "HOME": "/home/me", "EMPTY_TOKEN": ""})
     try:
         raise ValueError(f"refused {secrets['ETL_DELIVERY_TOKEN']}")
     except ValueError:

@@ -13,9 +13,9 @@ import pytest
 
 from etl_project.definitions import load_project, wire
 from etl_project.demo.sample import SampleFile, drop
-from etl_project.drain import Deployment
+from etl_project.due.attempts import DAYS_JOB, REFUSE_JOB
+from etl_project.due.drain import Deployment
 from etl_project.kafka import format as landed
-from etl_project.runs import DAYS_JOB, REFUSE_JOB
 from etl_project_tests.deployments import HEADER
 from etl_project_tests.projects import SourceProject
 

@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from etl_project.observe.prove.proof import Circumstances
+from etl_project.proofs.prove.proof import Circumstances
 from etl_project_tests.deployments import ROOT, Place, order_file
 
 DAY = date(2025, 3, 10)
@@ -59,7 +59,7 @@ class Project:
     def etl(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         environment = self.place.environment(RATE_FILE=str(self.rate), TMPDIR=str(self.root / "tmp"), **more)
         return subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "etl_project.observe", *arguments],
+            [sys.executable, "-W", "ignore", "-m", "etl_project.cli", *arguments],
             cwd=self.root,
             env=environment,
             capture_output=True,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_project_tests.unit.delivery.servers import TOKEN, running
+from etl_project_tests.unit.http_in.servers import TOKEN, running
 
 HOOKS = "etl_project_tests.e2e.schemathesis_hooks"
 

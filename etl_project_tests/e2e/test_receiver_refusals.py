@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from etl_project_tests.unit.delivery.servers import OTHER_TOKEN, TOKEN, ReceiverProcess, headers, running
+from etl_project_tests.unit.http_in.servers import OTHER_TOKEN, TOKEN, ReceiverProcess, headers, running
 
 LIMIT = 256 * 1024
 

@@ -15,7 +15,7 @@ import httpx2
 import psutil
 import pytest
 
-from etl_project_tests.unit.delivery.servers import OTHER_TOKEN, TOKEN, ReceiverProcess, headers, running
+from etl_project_tests.unit.http_in.servers import OTHER_TOKEN, TOKEN, ReceiverProcess, headers, running
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 

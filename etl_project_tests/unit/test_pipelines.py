@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from etl_project import definitions, settings
-from etl_project.observe.commands.demo import NotTheSample, refuse_other_pipelines
-from etl_project.observe.commands.new_source import NowhereToWrite, writable
-from etl_project.situation import Project
+from etl_project.cli.demo import NotTheSample, refuse_other_pipelines
+from etl_project.cli.new_source import NowhereToWrite, writable
+from etl_project.due.snapshot import Project
 
 
 def test_the_pipelines_are_the_samples_unless_a_package_of_ones_own_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

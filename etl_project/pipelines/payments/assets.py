@@ -9,8 +9,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from etl_project import partitions
-from etl_project.assets import daily_table
+from etl_project import utc
+from etl_project.declare.daily_table import daily_table
 from etl_project.storage import Slice, Sql
 
 FOLDER = Path(__file__).parent
@@ -27,7 +27,7 @@ def invoice_payments(orders: Slice, payments: Slice) -> Sql:
 @table(kinds={"sql"})
 def daily_reconciliation(context: dg.AssetExecutionContext, invoice_payments: Slice) -> Sql:
     """The revenue of the orders against the amount of the payments, and how many match on neither side."""
-    days = partitions.days_of(context)
+    days = utc.days_of(context)
     calendar = Slice(DAYS, {"first_of_days": days[0], "last_of_days": days[-1]})
     return Sql(query("daily_reconciliation"), invoice_payments=invoice_payments, days=calendar)
 

@@ -11,21 +11,21 @@ import pytest
 
 from etl_project.kafka import batch
 from etl_project.kafka.batch import File, PartitionBatch
-from etl_project.kafka.decode import Reader
+from etl_project.kafka.decode import MessageReader
 from etl_project.kafka.format import Span
 from etl_project_tests.kafka_broker import DAY_MS, FIRST_MS, subscription, things
 
 
 def filled(first: int = 5, longest_row: int = 10_000) -> PartitionBatch:
     """Offsets 7, 8, 12: two days and a dead one, after a beginning at `first`."""
-    one = PartitionBatch("t", 0, first, Reader(subscription("t"), lambda: date(2025, 4, 1)), longest_row)
+    one = PartitionBatch("t", 0, first, MessageReader(subscription("t"), lambda: date(2025, 4, 1)), longest_row)
     for offset, value, day in ((7, things(1, 1)[0], 0), (8, b"poison", 0), (12, things(2, 1)[0], 1)):
         one.add(offset, FIRST_MS + day * DAY_MS, None, (), value)
     return one
 
 
 def test_a_batch_without_a_message_has_no_files() -> None:
-    one = PartitionBatch("t", 0, 5, Reader(subscription("t"), lambda: date(2025, 4, 1)), 100)
+    one = PartitionBatch("t", 0, 5, MessageReader(subscription("t"), lambda: date(2025, 4, 1)), 100)
     assert (one.span, one.files(Path("i"), Path("d"))) == (None, [])
 
 
@@ -72,7 +72,7 @@ def test_writing_twice_leaves_the_same_files_and_nothing_beside_them(tmp_path: P
 
 
 def test_what_no_message_stands_in_is_covered_up_to_where_the_batch_ended_before() -> None:
-    one = PartitionBatch("t", 0, 5, Reader(subscription("t"), lambda: date(2025, 4, 1)), 100, until=20)
+    one = PartitionBatch("t", 0, 5, MessageReader(subscription("t"), lambda: date(2025, 4, 1)), 100, until=20)
     one.reach(9)
     assert one.span is None, "a batch without messages is no file that could say what it covers"
     one.add(5, FIRST_MS, b"k", (), things(0, 1)[0])

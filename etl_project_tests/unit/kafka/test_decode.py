@@ -6,15 +6,15 @@ from datetime import date
 
 import pytest
 
-from etl_project.kafka.decode import Poison, Reader
+from etl_project.kafka.decode import MessageReader, Poison
 from etl_project_tests.kafka_broker import DAY_MS, FIRST_MS, subscription
 
 TODAY = date(2025, 3, 20)
 DAY = date(2025, 3, 10)
 
 
-def reader(**changes: str) -> Reader:
-    return Reader(subscription("t", **changes), lambda: TODAY)
+def reader(**changes: str) -> MessageReader:
+    return MessageReader(subscription("t", **changes), lambda: TODAY)
 
 
 def test_a_message_has_the_utc_day_of_its_timestamp_and_its_own_text() -> None:
@@ -100,7 +100,7 @@ def test_a_timestamp_that_no_row_can_show_is_dead_even_where_a_field_gives_the_d
 def test_a_reader_that_waited_over_midnight_knows_the_new_days() -> None:
     """A quiet topic keeps one batch open for days: what comes then is as good as on the first day."""
     days = [TODAY]
-    waiting = Reader(subscription("t"), lambda: days[-1])
+    waiting = MessageReader(subscription("t"), lambda: days[-1])
     at = FIRST_MS + 15 * DAY_MS
     with pytest.raises(Poison, match="outside 2025-01-01 to 2025-03-21"):
         waiting.read(b'{"id": 1}', at)

@@ -7,11 +7,12 @@ from datetime import date
 
 import pytest
 
-from etl_project.incoming import judge, scan
 from etl_project.kafka import format as landed
 from etl_project.kafka.format import RowFormat, Span
+from etl_project.sources.intake import scan
+from etl_project.sources.reading import judge
 from etl_project_tests.kafka_broker import FIRST_MS, subscription
-from etl_project_tests.unit.incoming.world import World
+from etl_project_tests.unit.sources.world import World
 
 DAY = date(2025, 3, 10)
 

@@ -11,12 +11,12 @@ import dagster as dg
 import pytest
 from confluent_kafka import KafkaError
 
-from etl_project import partitions
+from etl_project import utc
 from etl_project.failures import FAILURE_TAG
 from etl_project.kafka import assets, landing
-from etl_project.kafka.broker import Refused, failure, is_permanent
-from etl_project.kafka.client import Client
-from etl_project.kafka.landing import Tally
+from etl_project.kafka.broker import BrokerRefused, failure, is_permanent
+from etl_project.kafka.client import KafkaClient
+from etl_project.kafka.landing import LandingTally
 from etl_project.kafka.settings import Broker
 from etl_project_tests.kafka_broker import subscription
 
@@ -45,7 +45,7 @@ def test_after_failures_the_schedule_waits_longer_and_longer_and_a_success_ends_
     now = datetime.now(UTC)
 
     def asks(seconds: int) -> bool:
-        monkeypatch.setattr(partitions, "now", lambda: now + timedelta(seconds=seconds))
+        monkeypatch.setattr(utc, "now", lambda: now + timedelta(seconds=seconds))
         with dg.build_schedule_context(instance=instance) as context:
             return bool(schedule.evaluate_tick(context).run_requests)
 
@@ -66,7 +66,13 @@ def test_after_failures_the_schedule_waits_longer_and_longer_and_a_success_ends_
 def test_a_landing_is_noted_where_it_is_news_and_a_loss_turns_the_check_red_at_once(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tallies = [Tally(landed=5, lag={0: 0}), Tally(lag={0: 0}), Tally(lag={0: 0}), Tally(lag={0: 7}), Tally(lost=3)]
+    tallies = [
+        LandingTally(landed=5, lag={0: 0}),
+        LandingTally(lag={0: 0}),
+        LandingTally(lag={0: 0}),
+        LandingTally(lag={0: 7}),
+        LandingTally(lost=3),
+    ]
     noted = []
     for tally in tallies:
         monkeypatch.setattr(landing, "land", lambda *_, tally=tally: tally)
@@ -95,11 +101,11 @@ def test_what_could_not_be_checked_is_a_warning_and_never_passed(
 
 
 def test_a_client_that_has_given_up_is_refused_and_not_waited_for() -> None:
-    client = Client(subscription("t"), Broker("localhost:1"), 60, lambda text: None)
+    client = KafkaClient(subscription("t"), Broker("localhost:1"), 60, lambda text: None)
     fenced = KafkaError(KafkaError.FENCED_INSTANCE_ID, "fenced", fatal=True)
     client.note(fenced)
-    with pytest.raises(Refused, match=r"fenced.*the client has given up.*group\.instance\.id"):
+    with pytest.raises(BrokerRefused, match=r"fenced.*the client has given up.*group\.instance\.id"):
         client.consume(1)
     assert is_permanent(KafkaError(KafkaError._FATAL))
     assert not is_permanent(KafkaError(KafkaError.FENCED_INSTANCE_ID)), "a rebalance, where the client goes on"
-    assert isinstance(failure(fenced, "landing", Broker("b")), Refused)
+    assert isinstance(failure(fenced, "landing", Broker("b")), BrokerRefused)

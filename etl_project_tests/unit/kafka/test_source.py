@@ -7,12 +7,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from etl_project.contracts import ContractError
-from etl_project.incoming.spec import SpecError
+from etl_project.declare.contracts import ContractError
 from etl_project.kafka import assets, extra
 from etl_project.kafka import format as landed
 from etl_project.kafka.source import KafkaSource
 from etl_project.kafka.subscription import Subscription
+from etl_project.sources.spec import SpecError
 from etl_project_tests.kafka_broker import subscription
 
 CONTRACT = """

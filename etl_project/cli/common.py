@@ -1,0 +1,66 @@
+"""What commands share: the console, the opened deployment, and how a run is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, NamedTuple
+
+import dagster as dg
+import typer
+from dagster._utils.warnings import disable_dagster_warnings
+from rich.console import Console
+from rich.markup import escape
+
+from etl_project import instance as instances
+from etl_project.due.attempts import DAYS_JOB, REFUSE_JOB
+from etl_project.due.drain import Deployment, Ended
+from etl_project.due.pending import Due
+from etl_project.due.snapshot import Project
+
+console = Console()
+Json = Annotated[bool, typer.Option("--json", help="Plain JSON on standard output, for scripts.")]
+
+
+class Opened(NamedTuple):
+    """The project as loaded, everything wired, and the instance that `dagster dev` in this folder uses too."""
+
+    project: Project
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+
+
+@contextmanager
+def opened(weekly_checks: bool = True) -> Iterator[Opened]:
+    """The project and its instance, for commands that look."""
+    # Loading the pipelines takes a second: only commands that need them pay for it.
+    from etl_project.definitions import load_project, wire  # noqa: PLC0415
+
+    with disable_dagster_warnings(), instances.opened() as instance:
+        project, assets = load_project()
+        yield Opened(project, wire(project, assets, weekly_checks=weekly_checks), instance)
+
+
+@contextmanager
+def deployment() -> Iterator[Deployment]:
+    """The project with its jobs, for commands that run something."""
+    with opened(weekly_checks=False) as found:
+        jobs = {name: found.definitions.resolve_job_def(name) for name in (DAYS_JOB, REFUSE_JOB)}
+        yield Deployment(found.project, jobs, found.instance)
+
+
+def span(one: Due) -> str:
+    """The days of a run and how many assets it builds."""
+    days = str(one.first) if one.first == one.last else f"{one.first} to {one.last}"
+    return f"{days}, {len(one.assets)} assets"
+
+
+def show_run(one: Due, ended: Ended | None) -> None:
+    """One line when a run starts, one when it ends, and what its failed steps said."""
+    if ended is None:
+        console.print(f"  building {span(one)} …")
+    elif ended.success:
+        console.print("  [green]done[/]")
+    else:
+        for complaint in ended.complaints:
+            console.print(f"  [yellow]{escape(complaint)}[/]", highlight=False)

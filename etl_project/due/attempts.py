@@ -1,0 +1,183 @@
+"""Which of the due runs to ask Dagster for now, given what became of earlier ones.
+
+A failure that retrying can help is asked for again with growing pauses; a permanent one only when its state (input or
+code) changes. A range that fails is asked for in halves, so that in the end only the days at fault stay behind. Belongs
+here: that decision, run tags, and clearing up after processes that died in the middle of a run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+
+import dagster as dg
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+
+from etl_project import utc
+from etl_project.due.pending import Due
+from etl_project.exclusion import processes, run_lock
+from etl_project.failures import FAILURE_TAG
+
+DAYS_JOB = "build_days"
+"""The job of every asset of every pipeline: a run selects assets and days of it."""
+REFUSE_JOB = "refuse_undated_files"
+"""The job that puts files which belong to no day into quarantine."""
+STATE_TAG = "etl/state"
+"""Run tag: what made the run due; the same state is the same request."""
+WITHOUT_DAYS = {"etl/without_days": "true"}
+"""Tags of a job that builds no day of any asset: its runs are in nobody's way."""
+FIRST_PAUSE = timedelta(seconds=30)
+LONGEST_PAUSE = timedelta(hours=1)
+FAILURES_OF_A_WHOLE = 2
+"""So often a range may fail before its halves are tried, where retrying may help: a full disk is no day's fault."""
+_STATES_A_QUERY = 500
+NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A finished earlier run for the same state."""
+
+    permanent: bool
+    failed: bool
+    ended_at: datetime
+
+
+@dataclass(frozen=True)
+class Flight:
+    """A run that has not finished: its assets (None: unknown, so all) and days (None: all)."""
+
+    assets: frozenset[str] | None
+    days: tuple[date, date] | None
+
+    def touches(self, due: Due) -> bool:
+        """Whether this run may be working on what is due."""
+        if self.days is not None and (self.days[1] < due.first or due.last < self.days[0]):
+            return False
+        return self.assets is None or not self.assets.isdisjoint(due.assets)
+
+
+def tags(due: Due) -> dict[str, str]:
+    """The run tags of a due run."""
+    return {STATE_TAG: due.state, **utc.run_tags(due.first, due.last)}
+
+
+def wait_until(attempts: Sequence[Attempt]) -> datetime | None:
+    """When to ask for a state again: None at once, NEVER as long as it is the same.
+
+    A success settles what failed before it. It is an attempt itself: what is due again right after it waits, too.
+    """
+    failures = failures_of(attempts)
+    if any(attempt.permanent for attempt in failures):
+        return NEVER
+    if not attempts:
+        return None
+    doublings = min(max(len(failures), 1), 12) - 1
+    pause = min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
+    return max(attempt.ended_at for attempt in attempts) + pause
+
+
+def failures_of(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The attempts that failed since the last one that went well."""
+    settled = max((attempt.ended_at for attempt in attempts if not attempt.failed), default=None)
+    return [attempt for attempt in attempts if attempt.failed and (settled is None or attempt.ended_at > settled)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What to ask for in one run: something due, or a half (of a half) of it, and what became of it earlier.
+
+    `above`: the failures of the ranges that it is a half of; it waits as long as they would.
+    """
+
+    due: Due
+    attempts: Sequence[Attempt]
+    above: Sequence[Attempt] = ()
+
+    @property
+    def until(self) -> datetime | None:
+        """As `wait_until`."""
+        return wait_until([*self.above, *self.attempts])
+
+
+def in_parts(instance: dg.DagsterInstance, asked: Iterable[Due]) -> list[Part]:
+    """What is due, with every range that failed for good, or again and again, as its two halves, and these likewise."""
+    found: list[Part] = []
+    left = [Part(one, ()) for one in asked]
+    while left:
+        earlier = attempts_of(instance, (part.due.state for part in left))
+        halves: list[Part] = []
+        for part in left:
+            tried = earlier[part.due.state]
+            smaller = part.due.halves() if to_be_split(tried) else ()
+            above = [*part.above, *(attempt for attempt in failures_of(tried) if not attempt.permanent)]
+            halves += [Part(half, (), above) for half in smaller]
+            if not smaller:
+                found.append(Part(part.due, tried, part.above))
+        left = halves
+    return sorted(found, key=lambda part: part.due)
+
+
+def to_be_split(attempts: Sequence[Attempt]) -> bool:
+    """Whether a range with these attempts is asked for in halves from now on."""
+    failures = failures_of(attempts)
+    return len(failures) >= FAILURES_OF_A_WHOLE or any(attempt.permanent for attempt in failures)
+
+
+def attempts(instance: dg.DagsterInstance, state: str) -> list[Attempt]:
+    """The finished runs that were asked for with this state."""
+    return attempts_of(instance, [state])[state]
+
+
+def attempts_of(instance: dg.DagsterInstance, states: Iterable[str]) -> dict[str, list[Attempt]]:
+    """The finished runs that were asked for with each of these states; one query for many."""
+    found: dict[str, list[Attempt]] = {state: [] for state in states}
+    for some in _batched(found, _STATES_A_QUERY):
+        for record in instance.get_run_records(filters=dg.RunsFilter(tags={STATE_TAG: some})):
+            run = record.dagster_run
+            if run.is_finished:
+                attempt = Attempt(
+                    permanent=run.tags.get(FAILURE_TAG) == "permanent",
+                    failed=run.status is not dg.DagsterRunStatus.SUCCESS,
+                    ended_at=record.update_timestamp.astimezone(UTC),
+                )
+                found[run.tags[STATE_TAG]].append(attempt)
+    return found
+
+
+def _batched(values: Iterable[str], size: int) -> Iterator[list[str]]:
+    """The values in lists of at most `size`."""
+    left = iter(values)
+    while some := list(islice(left, size)):
+        yield some
+
+
+def in_flight(instance: dg.DagsterInstance) -> list[Flight]:
+    """The runs that are queued or running and build days, whoever asked for them."""
+    runs = instance.get_runs(
+        filters=dg.RunsFilter(statuses=[*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.NOT_STARTED])
+    )
+    return [
+        Flight(
+            assets=None
+            if run.asset_selection is None
+            else frozenset(key.to_user_string() for key in run.asset_selection),
+            days=utc.days_of_run(run.tags),
+        )
+        for run in runs
+        if not run.tags.items() >= WITHOUT_DAYS.items()
+    ]
+
+
+def bury_the_dead(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs as failed whose processes died without a word; their ids. What they had committed stays committed."""
+    buried = []
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)):
+        owners = [processes.Owner.from_json(owner) for owner in json.loads(run.tags.get(run_lock.OWNER_TAG, "[]"))]
+        if owners and not any(processes.may_be_alive(owner) for owner in owners):
+            instance.report_run_failed(run, "The process of this run died. What it had committed stays committed.")
+            buried.append(run.run_id)
+    return buried

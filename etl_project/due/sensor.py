@@ -1,0 +1,211 @@
+"""Sensor and schedule: thin shells that ask Dagster for what `pending()` says is due."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from etl_project import utc
+from etl_project.due import attempts
+from etl_project.due.pending import Due
+from etl_project.due.snapshot import Project, Snapshot, due, look
+from etl_project.sources import completeness
+from etl_project.sources.asset_names import Names
+from etl_project.storage import StoreBusy
+
+MOST_REQUESTS = 50
+"""Dagster makes a run of each request within the tick, some tens of milliseconds each."""
+
+LONGEST_WAIT_SECONDS = 20
+"""Dagster ends an evaluation after a minute. The schedule must have said by then why it asks for nothing."""
+
+Job = dg.JobDefinition | UnresolvedAssetJobDefinition
+
+
+def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition:
+    """Asks for every day that is due: new or corrected files, a table rebuilt by hand, whatever a crash left over."""
+
+    @dg.sensor(
+        name="pending_days",
+        jobs=list(jobs),
+        minimum_interval_seconds=project.settings.sensor_interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=pending_sensor.__doc__,
+    )
+    def pending_days(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        attempts.bury_the_dead(context.instance)
+        try:
+            snapshot = look(project, utc.now(), wait=False)
+        except StoreBusy as busy:
+            return dg.SkipReason(f"A run holds the warehouse; the next tick looks again. {busy}")
+        requests, held = decide(project, snapshot, context.instance, checks=_checks(context))
+        held += snapshot.unreadable.values()
+        to_refuse, why_not = refusals(snapshot, context.instance)
+        requests += to_refuse
+        held += why_not
+        told = completeness_news(project, snapshot, context.cursor)
+        if requests or told.events:
+            return dg.SensorResult(run_requests=requests, asset_events=told.events, cursor=told.cursor)
+        return dg.SkipReason("; ".join(held) or "Nothing is pending: every commit is in line with its inputs.")
+
+    return pending_days
+
+
+def decide(
+    project: Project,
+    snapshot: Snapshot,
+    instance: dg.DagsterInstance,
+    closing: date | None = None,
+    checks: Collection[dg.AssetCheckKey] | None = None,
+) -> tuple[list[dg.RunRequest], list[str]]:
+    """The runs to ask for now, and why the other due ones have to wait.
+
+    At most MOST_REQUESTS at once: a tick has to end within a minute, whatever waits; the next one goes on from there.
+    """
+    requests: list[dg.RunRequest] = []
+    held: list[str] = []
+    flights = attempts.in_flight(instance)
+    for part in attempts.in_parts(instance, due(project, snapshot, closing)):
+        waits = _why_held(part, flights, snapshot.at)
+        if waits is not None:
+            held.append(f"{part.due.first} to {part.due.last}: {waits}")
+        elif len(requests) < MOST_REQUESTS:
+            requests.append(request(part.due, attempt=len(part.attempts), checks=checks))
+    return requests, held
+
+
+def _why_held(part: attempts.Part, flights: Sequence[attempts.Flight], now: datetime) -> str | None:
+    """Why a due run is not asked for now; None when it is."""
+    if any(flight.touches(part.due) for flight in flights):
+        return "a run is working on it"
+    if part.until == attempts.NEVER:
+        return "failed for good; asked for again when its input or code changes"
+    if part.until is not None and part.until > now:
+        times = len(attempts.failures_of([*part.above, *part.attempts]))
+        what = f"failed {times} times" if times else "was built just now"
+        return f"{what}, asked for again after {part.until:%Y-%m-%d %H:%M:%S} UTC"
+    return None
+
+
+def request(one: Due, attempt: int, checks: Collection[dg.AssetCheckKey] | None = None) -> dg.RunRequest:
+    """The run request of a due run. Dagster remembers a run key for ever, so it names the state and the attempt.
+
+    `checks` are those that may run along (None: every check of these assets).
+    """
+    assets = [dg.AssetKey.from_user_string(asset) for asset in one.assets]
+    return dg.RunRequest(
+        run_key=f"{one.state}:{attempt}",
+        job_name=attempts.DAYS_JOB,
+        asset_selection=assets,
+        asset_check_keys=None if checks is None else [key for key in checks if key.asset_key in assets],
+        tags=attempts.tags(one),
+    )
+
+
+def _checks(context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext) -> list[dg.AssetCheckKey] | None:
+    """The checks of the days' job: a run of selected assets would take along those that the job leaves out."""
+    repository = None
+    with suppress(dg.DagsterInvariantViolationError):  # Evaluated on its own, outside of a code location.
+        repository = context.repository_def
+    if repository is None:
+        return None
+    return sorted(repository.get_job(attempts.DAYS_JOB).asset_layer.asset_graph.asset_check_keys)
+
+
+def refusals(snapshot: Snapshot, instance: dg.DagsterInstance) -> tuple[list[dg.RunRequest], list[str]]:
+    """One run that puts files without a usable date into quarantine, if there are any, or why it has to wait.
+
+    What could not be moved is asked for again with growing pauses.
+    """
+    if not snapshot.undated:
+        return [], []
+    files = sorted((name, file.entry) for name, found in snapshot.undated.items() for file in found)
+    state = f"undated:{hashlib.sha256(repr(files).encode()).hexdigest()}"
+    earlier = attempts.attempts(instance, state)
+    until = attempts.wait_until(earlier)
+    if until is not None and until > snapshot.at:
+        return [], [f"files without a day could not be moved; tried again after {until:%Y-%m-%d %H:%M:%S} UTC"]
+    tags = {attempts.STATE_TAG: state}
+    return [dg.RunRequest(run_key=f"{state}:{len(earlier)}", job_name=attempts.REFUSE_JOB, tags=tags)], []
+
+
+class News(NamedTuple):
+    """Check results to record, and what the sensor remembers of having told them."""
+
+    events: list[dg.AssetCheckEvaluation]
+    cursor: str | None
+
+
+def completeness_news(project: Project, snapshot: Snapshot, cursor: str | None) -> News:
+    """A check result for every source whose overdue days are others than those told last.
+
+    A day gets overdue although nothing runs, so no run can tell. A lost cursor only tells the same once more.
+    """
+    told = json.loads(cursor) if cursor else {}
+    events, now = [], {}
+    for spec in project.sources:
+        if spec.deadline is None:
+            continue
+        days = snapshot.overdue(spec)
+        now[spec.name] = [str(day) for day in days]
+        if now[spec.name] != told.get(spec.name, []):
+            events.append(
+                dg.AssetCheckEvaluation(
+                    asset_key=dg.AssetKey(Names.of(spec.name).files),
+                    check_name=completeness.CHECK,
+                    passed=not days,
+                    description=completeness.in_words(days),
+                    metadata={"overdue days": len(days)},
+                )
+            )
+    return News(events, json.dumps(now) if now else cursor)
+
+
+def closed_day_schedule(project: Project, job: Job) -> dg.ScheduleDefinition:
+    """At 00:30 UTC asks for the day that just closed; a day without a file is skipped, unless its source allows it."""
+
+    @dg.schedule(
+        name="closed_day",
+        job=job,
+        cron_schedule="30 0 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=closed_day_schedule.__doc__,
+    )
+    def closed_day(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        day = context.scheduled_execution_time.date() - timedelta(days=1)
+        try:
+            snapshot = look(project, utc.now(), longest_wait_seconds=LONGEST_WAIT_SECONDS)
+        except StoreBusy as busy:
+            return dg.SkipReason(f"A run holds the warehouse; the sensor asks for {day} later. {busy}")
+        requests, held = decide(project, snapshot, context.instance, closing=day, checks=_checks(context))
+        covering = [one for one in requests if _covers(one, day)]
+        return covering or dg.SkipReason(
+            "; ".join([*held, *snapshot.unreadable.values()]) or _why_not(project, snapshot, day)
+        )
+
+    return closed_day
+
+
+def _covers(request: dg.RunRequest, day: date) -> bool:
+    days = utc.days_of_run(request.tags)
+    return days is not None and days[0] <= day <= days[1]
+
+
+def _why_not(project: Project, snapshot: Snapshot, day: date) -> str:
+    """Why nothing is asked for a closed day: it is done, or its files are missing."""
+    missing = [
+        spec.name
+        for spec in project.sources
+        if day not in snapshot.sources[spec.name].accepted and spec.empty_days == "missing"
+    ]
+    if missing:
+        return f"{day} is missing: no file was accepted for {', '.join(missing)}. It is not written as empty."
+    return f"{day} is committed, and nothing it was built from has changed."

@@ -1,0 +1,104 @@
+"""The run's lock: no line of it in any asset.
+
+Belongs here: the Dagster shell around `locks.TaskLock`. When a process of a run sets its resources up, it takes every
+(asset, partition) of the run's plan, all or none; when the run's last process leaves, they are free again. A process
+that is killed frees them by dying.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from etl_project import utc
+from etl_project.exclusion import processes
+from etl_project.exclusion.locks import Job, Lease, TaskLock
+from etl_project.failures import reported
+
+OWNER_TAG = "etl/owner"
+"""Run tag: the processes that execute the run, so that a dead one can be told from a busy one."""
+
+
+class RunLock(dg.ConfigurableResource[None]):
+    """Keeps two runs from working on one partition of one asset at the same time."""
+
+    state: str = Field(description="Path of the SQLite file that all processes of this host share.")
+    wait_seconds: float = Field(
+        default=60.0, description="How long to wait for other runs before failing as retryable."
+    )
+    _lease: Lease | None = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Take the run's partitions. Raises LockBusy (retrying helps), naming the holder, after `wait_seconds`."""
+        run, instance = context.dagster_run, context.instance
+        if run is None or instance is None:
+            return  # Nothing runs: the resource is looked at outside of a run.
+        _name_the_owner(instance, run)
+
+        def has_ended(run_id: str) -> bool:
+            other = instance.get_run_by_id(run_id)
+            return other is not None and other.is_finished
+
+        lock = TaskLock(Path(self.state), run_has_ended=has_ended)
+        with reported(instance, run.run_id):
+            say = context.log.info if context.log else None
+            jobs = sorted(jobs_of(instance, run), key=repr)
+            self._lease = lock.take(run.run_id, jobs, self.wait_seconds, **({"say": say} if say else {}))
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Leave; the last process of the run to leave frees its partitions."""
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+
+    def check(self, asset: str, keys: Sequence[str | None]) -> None:
+        """Return only while the run holds these partitions. Raises LockLost: the run must not commit any more."""
+        if self._lease is not None:
+            self._lease.check((asset, key if key is None or _is_day(key) else None) for key in keys)
+
+
+def jobs_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[Job]:
+    """Every (asset, partition) that the run's plan may write.
+
+    A day is a job of its own. Partitions that are no days, and assets without partitions, are locked as a whole asset.
+    """
+    snapshot = instance.get_execution_plan_snapshot(str(run.execution_plan_snapshot_id))
+    assets = {
+        output.properties.asset_key.to_user_string()
+        for step in snapshot.steps
+        for output in step.outputs
+        if output.properties is not None and output.properties.asset_key is not None
+    }
+    try:
+        days = utc.days_of_run(run.tags)
+    except ValueError:
+        days = None
+    keys = [None] if days is None else [day.isoformat() for day in utc.days_between(*days)]
+    yield from ((asset, key) for asset in assets for key in keys)
+
+
+def owner_tag(*owners: processes.Owner) -> dict[str, str]:
+    """The tag that names the processes which execute a run."""
+    return {OWNER_TAG: json.dumps([owner.to_json() for owner in owners])}
+
+
+def _is_day(key: str) -> bool:
+    try:
+        return utc.day_of(key).isoformat() == key
+    except ValueError:
+        return False
+
+
+def _name_the_owner(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Note on the run which processes work on it, so that it can be told apart from one whose processes have died.
+
+    The parent counts too: under the multiprocess executor this process ends with its step, and the parent is the run's.
+    """
+    if OWNER_TAG not in run.tags:
+        parent = processes.parent_process()
+        owners = [processes.this_process(), *([parent] if parent else [])]
+        instance.add_run_tags(run.run_id, owner_tag(*owners))

@@ -1,0 +1,234 @@
+"""Claims on incoming keys: at most one upload holds a key, and its effect happens exactly once.
+
+Belongs here: who may act for a key, and the steps from the first byte to the answer. Does not belong here: HTTP.
+
+The effect of an upload is one rename, of a temporary file whose name nobody else ever uses. The claim knows that name
+before the file exists, so whatever a kill leaves can be told from the outside:
+
+    receiving  the temporary file is incomplete or absent: remove it, nothing happened
+    landed     it was complete and synced, and the answer is fixed: is it still there, rename it; if not, that happened
+    done       as landed with the file gone; a note made in bulk, so that nobody has to look again
+
+An owner is a process, which renews the lease of its claims. Another may take a claim over as soon as the owner is
+known to be dead, or when the lease has run out. The temporary name is also the fence: whoever lost it changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from etl_project import atomic, faults, utc
+from etl_project.exclusion import processes
+from etl_project.failures import Transient
+from etl_project.http_in.database import Database
+from etl_project.http_in.group_commit import GroupCommit
+
+_PREFIX = f"{atomic.TEMPORARY_PREFIX}upload-"
+"""Temporary files of uploads can be told from those of other writers: without a claim they are rubbish."""
+
+_GONE = ""
+"""The owner of a claim whose process gave it up: anybody may take it over."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A claim that is ours: write to `temporary`, then land it as `target`."""
+
+    temporary: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The first answer to a key, to be replayed to whoever sends the same request and body again."""
+
+    request: str
+    body_sha256: str
+    status: int
+    answer: str
+
+
+class InProgress(Transient):
+    """Another request holds the key. Nothing was changed; retrying helps."""
+
+
+class ClaimLost(Transient):
+    """The lease ran out and another request has the key now. Nothing was changed; retrying helps."""
+
+
+class Claims:
+    """The claims in one database; every state change is one transaction."""
+
+    def __init__(self, database: Database, lease_seconds: float) -> None:
+        self._database = database
+        self._lease_seconds = lease_seconds
+        self._owner = processes.this_process().to_json()
+        self._sync = GroupCommit(_sync_folders)
+
+    def claim(self, client: str, key: str, request: str, target: Path) -> Upload | Answered:
+        """The key is ours until it is landed or released, or it already has its answer.
+
+        `target` counts for the first request only. Raises InProgress (retrying helps). A kill leaves a claim of a
+        dead owner, which the next request takes over.
+        """
+        with self._database.transaction(durable=False) as connection:
+            row = connection.execute("select * from claims where client = ? and key = ?", (client, key)).fetchone()
+            if row is None:
+                return self._insert(connection, client, key, request, target)
+            if _in_progress(row):
+                raise InProgress(f"Another request with key {key!r} is in progress.")
+            if row["state"] == "receiving":
+                connection.execute("delete from claims where temporary = ?", (row["temporary"],))
+                upload = self._insert(connection, client, key, request, target)
+        if row["state"] == "receiving":
+            Path(row["temporary"]).unlink(missing_ok=True)
+            return upload
+        if row["state"] == "landed":
+            _rename_once(Upload(Path(row["temporary"]), Path(row["target"])))
+        return Answered(row["request"], row["body_sha256"], row["status"], row["answer"])
+
+    def land(self, upload: Upload, body_sha256: str, status: int, answer: str) -> None:
+        """Make the complete and synced temporary file the target; from here on the answer is fixed.
+
+        The record relies on the temporary file's name, so that name is on the disk before it. Raises ClaimLost
+        (retrying helps): then nothing was changed. A kill before the commit leaves nothing, a kill after it a file
+        that the next start or request renames.
+        """
+        self._sync(upload.temporary.parent)
+        faults.reach("receiver.synced")
+        landed = self._database.execute_together(
+            "update claims set state = 'landed', body_sha256 = ?, status = ?, answer = ?, updated_at = ?"
+            " where temporary = ? and state = 'receiving'",
+            (body_sha256, status, answer, _now(), str(upload.temporary)),
+        )
+        if landed != 1:
+            raise ClaimLost("The upload took longer than its lease, and another request has taken the key over.")
+        faults.reach("receiver.landed")
+        # No need to sync the folder: should a power cut undo the rename, the temporary file is there again, and so is
+        # the record that has it renamed.
+        _rename_once(upload)
+        faults.reach("receiver.renamed")
+
+    def release(self, upload: Upload) -> None:
+        """Give the key up after a failure: unlanded, nothing of the upload stays; landed, anybody may finish it."""
+        with self._database.transaction(durable=False) as connection:
+            connection.execute(
+                "delete from claims where temporary = ? and state = 'receiving'", (str(upload.temporary),)
+            )
+            landed = connection.execute(
+                "update claims set owner = ? where temporary = ? and state = 'landed'", (_GONE, str(upload.temporary))
+            )
+        if landed.rowcount == 0:
+            upload.temporary.unlink(missing_ok=True)
+
+    def renew(self) -> None:
+        """Extend the lease of everything this process holds."""
+        with self._database.transaction(durable=False) as connection:
+            connection.execute(
+                "update claims set lease_until = ? where owner = ? and state <> 'done'",
+                (self._lease_end(), self._owner),
+            )
+
+    def recover(self) -> int:
+        """Finish or undo what dead owners left, and note what has happened; the number of claims it did so for.
+
+        Doing it twice changes nothing more. Raises OSError when a file cannot be renamed, after all the others.
+        """
+        with self._database.transaction(durable=False) as connection:
+            open_rows = connection.execute("select * from claims where state <> 'done'").fetchall()
+        free = [row for row in open_rows if not _in_progress(row)]
+        stuck: list[OSError] = []
+        settled = []
+        for row in free:
+            upload = Upload(Path(row["temporary"]), Path(row["target"]))
+            if row["state"] == "receiving":
+                self.release(upload)
+                continue
+            try:
+                _rename_once(upload)
+                settled.append(upload)
+            except OSError as error:
+                stuck.append(error)
+        if settled:
+            self._note(settled)
+        if stuck:
+            raise stuck[0]
+        return len(free)
+
+    def sweep(self, folder: Path) -> int:
+        """Remove temporary files that no claim names, from all sources; their number.
+
+        They are left by a kill between giving a claim up and removing its file. A claim is always there before its
+        file, so a file that is seen first and has no claim after that is nobody's.
+        """
+        seen = list(folder.glob(f"*/{_PREFIX}*{atomic.TEMPORARY_SUFFIX}"))
+        with self._database.transaction(durable=False) as connection:
+            rows = connection.execute("select temporary from claims where state <> 'done'")
+            claimed = {row["temporary"] for row in rows}
+        rubbish = [path for path in seen if str(path) not in claimed]
+        for path in rubbish:
+            path.unlink(missing_ok=True)
+        return len(rubbish)
+
+    def forget(self, keep: timedelta) -> int:
+        """Drop answers older than `keep`; the number of keys that are free again."""
+        with self._database.transaction(durable=False) as connection:
+            return connection.execute(
+                "delete from claims where state = 'done' and updated_at < ?", (_now() - keep.total_seconds(),)
+            ).rowcount
+
+    def _insert(self, connection: sqlite3.Connection, client: str, key: str, request: str, target: Path) -> Upload:
+        upload = Upload(target.parent / f"{_PREFIX}{uuid.uuid4().hex}{atomic.TEMPORARY_SUFFIX}", target)
+        connection.execute(
+            "insert into claims (client, key, request, state, temporary, target, owner, lease_until, updated_at)"
+            " values (?, ?, ?, 'receiving', ?, ?, ?, ?, ?)",
+            (client, key, request, str(upload.temporary), str(target), self._owner, self._lease_end(), _now()),
+        )
+        return upload
+
+    def _note(self, settled: list[Upload]) -> None:
+        """Note what happened, after it is on the disk: nobody looks for the temporary file of a `done` claim."""
+        _sync_folders([upload.target.parent for upload in settled])
+        with self._database.transaction(durable=False) as connection:
+            connection.executemany(
+                "update claims set state = 'done' where temporary = ?", [(str(u.temporary),) for u in settled]
+            )
+
+    def _lease_end(self) -> float:
+        return _now() + self._lease_seconds
+
+
+def _sync_folders(folders: list[Path]) -> list[None]:
+    for folder in set(folders):
+        atomic.sync_folder(folder)
+    return [None] * len(folders)
+
+
+def _rename_once(upload: Upload) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(upload.temporary, upload.target)
+
+
+def _in_progress(row: sqlite3.Row) -> bool:
+    """Whether somebody may still be at work on it. What has been renamed is over, whatever its owner does now."""
+    over = row["state"] == "done" or (row["state"] == "landed" and not Path(row["temporary"]).exists())
+    return not over and not _may_take_over(row)
+
+
+def _may_take_over(row: sqlite3.Row) -> bool:
+    """Of a process in another pid namespace (a container that was restarted) nothing is known: its lease decides."""
+    if row["owner"] == _GONE or row["lease_until"] < _now():
+        return True
+    owner = processes.Owner.from_json(row["owner"])
+    another_boot = owner.host != processes.this_host()[0]
+    return another_boot or (processes.same_host(owner) and not processes.is_alive(owner))
+
+
+def _now() -> float:
+    return utc.now().timestamp()

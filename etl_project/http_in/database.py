@@ -1,0 +1,134 @@
+"""The SQLite file behind deliveries and keys: one connection, short transactions, WAL.
+
+Belongs here: opening `delivery.sqlite`, its schema, and the transaction that everything else uses. Does not belong
+here: what the rows mean (`records` for what goes out, `claims` for what comes in).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+
+from etl_project import atomic
+from etl_project.failures import Permanent, Transient
+from etl_project.http_in.group_commit import GroupCommit
+
+_WAIT_SECONDS = 15.0
+
+_SCHEMA = """
+create table if not exists deliveries (
+    sequence        integer primary key autoincrement,
+    key             text not null unique,
+    endpoint        text not null,
+    asset           text not null,
+    day             text not null,
+    content_hash    text not null,
+    supersedes      text,
+    state           text not null check (state in ('pending', 'sent', 'rejected', 'unknown')),
+    status          integer,
+    response_digest text,
+    attempts        integer not null default 0,
+    created_at      text not null,
+    updated_at      text not null
+);
+create index if not exists deliveries_of_day on deliveries (endpoint, asset, day);
+create table if not exists claims (
+    client      text not null,
+    key         text not null,
+    request     text not null,
+    state       text not null check (state in ('receiving', 'landed', 'done')),
+    temporary   text not null unique,
+    target      text not null,
+    owner       text not null,
+    lease_until real not null,
+    body_sha256 text,
+    status      integer,
+    answer      text,
+    updated_at  real not null,
+    primary key (client, key)
+) without rowid;
+create index if not exists claims_by_state on claims (state, updated_at);
+"""
+
+
+class RecordsBusy(Transient):
+    """Somebody else holds the records. Nothing was changed; retrying helps."""
+
+
+class RecordsUnusable(Permanent):
+    """The file is not a database of ours or cannot be written. Retrying does not help."""
+
+
+class Database:
+    """One open connection to `delivery.sqlite`, safe to share between the threads of one process."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, creating it and its tables. Raises RecordsUnusable; opening twice changes nothing."""
+        self._path = path
+        self._lock = Lock()
+        self._commit = GroupCommit(self._execute_all)
+        self._durable: bool | None = None
+        try:
+            atomic.make_folder(path.parent)
+            with self._explained():
+                self._connection = sqlite3.connect(
+                    path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+                )
+                self._connection.row_factory = sqlite3.Row
+                self._connection.execute("pragma journal_mode = wal")
+                self._connection.executescript(_SCHEMA)
+        except OSError as error:
+            raise RecordsUnusable(f"{path}: cannot be created ({error}); retrying does not help.") from error
+
+    @contextmanager
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """All statements of the block, or none of them; a kill leaves none.
+
+        `durable=False` skips the wait for the disk: right where losing the row to a power cut (never to a kill) is
+        harmless. Raises RecordsBusy (retrying helps) and RecordsUnusable (it does not).
+        """
+        with self._lock, self._explained():
+            if durable is not self._durable:
+                # With NORMAL, the WAL is not synced at commit: https://sqlite.org/pragma.html#pragma_synchronous
+                self._connection.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
+                self._durable = durable
+            self._connection.execute("begin immediate")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("rollback")
+                raise
+            self._connection.execute("commit")
+
+    def execute_together(self, sql: str, parameters: tuple[object, ...]) -> int:
+        """How many rows the statement changed, durably; statements that wait at the same time share one commit.
+
+        Each commit waits for the disk, one after the other: with a commit for each of many uploads at once, that
+        queue would be the limit. Raises what `transaction` raises, for all who share the commit.
+        """
+        return self._commit((sql, parameters))
+
+    def _execute_all(self, statements: list[tuple[str, tuple[object, ...]]]) -> list[int]:
+        with self.transaction() as connection:
+            return [connection.execute(sql, parameters).rowcount for sql, parameters in statements]
+
+    def close(self) -> None:
+        """Close the connection; the records stay."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise RecordsBusy(
+                    f"{self._path}: still locked by another process after {_WAIT_SECONDS:g} s; retrying helps."
+                ) from error
+            raise RecordsUnusable(f"{self._path}: {error}; retrying does not help before this is mended.") from error
+        except sqlite3.DatabaseError as error:
+            raise RecordsUnusable(f"{self._path}: {error}; move the file away or restore it.") from error

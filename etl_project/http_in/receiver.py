@@ -1,0 +1,262 @@
+"""The receiver: an ASGI application that takes files over HTTP into `incoming/`, with one effect a key.
+
+Belongs here: the routes and the order of steps from request to answer. Does not belong here: parsing heads
+(`requests`), reading bodies (`bodies`), who holds a key (`claims`), the connection (`protocol`).
+
+The rules are those of draft-ietf-httpapi-idempotency-key-header: a key is required (400), another request with it
+waits while the first is in progress (409), another body under it is refused (422), and otherwise the first answer is
+replayed, marked `Idempotency-Replayed: true`. Only effects are remembered: a refused request may be sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import hashlib
+import hmac
+import logging
+import os
+from collections.abc import AsyncIterator
+from io import FileIO
+from pathlib import Path
+
+import uvicorn
+from anyio import to_thread
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from uvicorn.config import LOGGING_CONFIG
+
+from etl_project import atomic, faults
+from etl_project.failures import EtlError
+from etl_project.http_in import bodies, openapi, problems, requests
+from etl_project.http_in.claims import Answered, ClaimLost, Claims, InProgress, Upload
+from etl_project.http_in.database import Database
+from etl_project.http_in.problems import Problem
+from etl_project.http_in.protocol import GuardedProtocol
+from etl_project.http_in.settings import Receiver, Sender
+from etl_project.settings import Settings
+
+_LOG = logging.getLogger("etl.receiver")
+_BUFFER_BYTES = 1 << 20
+
+
+def serve(settings: Settings, receiving: Receiver) -> None:
+    """Serve until SIGTERM or SIGINT, which let running uploads end for up to 10 s.
+
+    A kill leaves nothing that the next start or the next request with the same key does not finish or undo.
+    """
+    logs = copy.deepcopy(LOGGING_CONFIG)
+    logs["loggers"]["etl"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    uvicorn.run(
+        create_app(settings, receiving),
+        host=receiving.host,
+        port=receiving.port,
+        http=GuardedProtocol,
+        ws="none",
+        lifespan="on",
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=logs,
+        timeout_graceful_shutdown=10,
+    )
+
+
+def create_app(settings: Settings, receiving: Receiver) -> Starlette:
+    """The application; it opens its records when it starts and closes them when it stops."""
+    receiver = _Receiver(settings, receiving)
+    return Starlette(
+        routes=[
+            Route("/healthz", receiver.health, methods=["GET"]),
+            Route("/openapi.json", receiver.document, methods=["GET"]),
+            Route("/v1/incoming/{source}", receiver.post_lines, methods=["POST"]),
+            Route("/v1/incoming/{source}/{name:path}", receiver.put_file, methods=["PUT"]),
+        ],
+        exception_handlers=problems.HANDLERS,
+        lifespan=receiver.lifespan,
+    )
+
+
+class _Receiver:
+    def __init__(self, settings: Settings, receiving: Receiver) -> None:
+        self._settings = settings
+        self._receiving = receiving
+        self._uploads = 0
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Finish what a killed receiver left, then serve, renewing leases and forgetting old keys."""
+        database = Database(self._settings.data_dir / "delivery.sqlite")
+        self._claims = Claims(database, self._receiving.lease_seconds)
+        recovered = await to_thread.run_sync(self._claims.recover)
+        swept = await to_thread.run_sync(self._claims.sweep, self._settings.incoming)
+        _LOG.info("recovered %d unfinished uploads, removed %d left-over files", recovered, swept)
+        upkeep = asyncio.create_task(self._upkeep())
+        try:
+            yield
+        finally:
+            upkeep.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await upkeep
+            database.close()
+
+    async def health(self, request: Request) -> Response:
+        """200 while the records can be written; 503 or 500 otherwise."""
+        await to_thread.run_sync(self._claims.renew)
+        return JSONResponse({"status": "ok"})
+
+    async def document(self, request: Request) -> Response:
+        """The OpenAPI document."""
+        return JSONResponse(openapi.document(self._receiving))
+
+    async def put_file(self, request: Request) -> Response:
+        """One file, as it is, under the name in the path."""
+        client, source = self._admit(request)
+        name = requests.file_name(request.path_params["name"])
+        return await self._once(request, client, source, name, f"PUT {source}/{name}", None)
+
+    async def post_lines(self, request: Request) -> Response:
+        """JSON lines; the file is named after the day and the key, so that the same key is the same file."""
+        client, source = self._admit(request)
+        requests.json_lines(request.headers)
+        days = request.query_params.getlist("day")
+        day = requests.day(days)
+        key = requests.idempotency_key(request.headers)
+        unique = hashlib.sha256(f"{client.name}\0{key}".encode()).hexdigest()[:16]
+        name = f"{source}-{day.isoformat()}-{unique}.jsonl"
+        return await self._once(
+            request, client, source, name, f"POST {source} {''.join(days)}", bodies.JsonLinesCheck()
+        )
+
+    def _admit(self, request: Request) -> tuple[Sender, str]:
+        client = requests.authenticate(request.headers, self._receiving.clients)
+        requests.printable_path(request.scope["path"])
+        return client, requests.allowed_source(client, request.path_params["source"])
+
+    async def _once(
+        self, request: Request, client: Sender, source: str, name: str, asked: str, lines: bodies.JsonLinesCheck | None
+    ) -> Response:
+        """The effect and its answer, or the first answer again."""
+        key = requests.idempotency_key(request.headers)
+        announced = requests.announced_size(request.headers, self._receiving.max_bytes)
+        checks = bodies.Checks(requests.content_digest(request.headers), lines)
+        if self._uploads >= self._receiving.max_uploads:
+            raise Problem(503, "busy", "Too many uploads at once.", {"Retry-After": "2"})
+        self._uploads += 1
+        try:
+            target = self._settings.incoming / source / name
+            claim = await to_thread.run_sync(self._claim, client.name, key, asked, target)
+            if isinstance(claim, Answered):
+                return await self._replay(request, claim, asked, announced, checks)
+            return await self._store(request, claim, announced, checks, client, source)
+        finally:
+            self._uploads -= 1
+
+    def _claim(self, client: str, key: str, asked: str, target: Path) -> Upload | Answered:
+        try:
+            atomic.make_folder(target.parent)
+            return self._claims.claim(client, key, asked, target)
+        except InProgress as busy:
+            raise Problem(409, "in-progress", str(busy), {"Retry-After": "1"}) from busy
+
+    async def _store(
+        self,
+        request: Request,
+        upload: Upload,
+        announced: int | None,
+        checks: bodies.Checks,
+        client: Sender,
+        source: str,
+    ) -> Response:
+        """Stream the body beside its target, then land it; any failure before that gives the key up again."""
+        faults.reach("receiver.claimed")
+        sink = _Sink(upload.temporary)
+        try:
+            async for chunk in bodies.chunks(request, announced, self._receiving):
+                checks.feed(chunk)
+                if sink.add(chunk):
+                    await to_thread.run_sync(sink.write)
+                    faults.reach("receiver.streaming")
+            body_sha256 = checks.finish()
+            answer = openapi.answer(source, upload.target.name, checks.size_bytes, body_sha256)
+            await to_thread.run_sync(self._land, sink, upload, body_sha256, answer)
+        except BaseException as failure:
+            sink.close()
+            await to_thread.run_sync(self._claims.release, upload)
+            if isinstance(failure, ClaimLost):
+                raise Problem(409, "in-progress", str(failure), {"Retry-After": "1"}) from failure
+            raise
+        _LOG.info("%s: %s/%s, %d bytes, %s", client.name, source, upload.target.name, checks.size_bytes, body_sha256)
+        return Response(answer, 201, media_type="application/json")
+
+    def _land(self, sink: _Sink, upload: Upload, body_sha256: str, answer: str) -> None:
+        sink.finish()
+        self._claims.land(upload, body_sha256, 201, answer)
+
+    async def _replay(
+        self, request: Request, first: Answered, asked: str, announced: int | None, checks: bodies.Checks
+    ) -> Response:
+        """The first answer, if this is the first request again; its body is read to know that, and not kept."""
+        other = Problem(
+            422, "key-reused", "This key was used for another request; send changed content under a new key."
+        )
+        if first.request != asked:
+            raise other
+        async for chunk in bodies.chunks(request, announced, self._receiving):
+            checks.feed(chunk)
+        if not hmac.compare_digest(checks.finish(), first.body_sha256):
+            raise other
+        return Response(
+            first.answer, first.status, media_type="application/json", headers={"Idempotency-Replayed": "true"}
+        )
+
+    async def _upkeep(self) -> None:
+        """Renew our leases, take over what others left behind, forget what is past its time."""
+        every = self._receiving.lease_seconds / 3
+        while True:
+            await asyncio.sleep(every)
+            try:
+                await to_thread.run_sync(self._claims.renew)
+                await to_thread.run_sync(self._claims.recover)
+                await to_thread.run_sync(self._claims.forget, self._receiving.keys_kept)
+            except (EtlError, OSError):
+                # The next round tries again; ending here would silently stop renewing.
+                _LOG.exception("upkeep of the keys failed; next try in %g s", every)
+
+
+class _Sink:
+    """The temporary file of one upload. It comes into being with the first write, in a thread, not before."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._buffer = bytearray()
+        self._file: FileIO | None = None
+
+    def add(self, chunk: bytes) -> bool:
+        """Take a piece; True when there is enough to be written."""
+        self._buffer += chunk
+        return len(self._buffer) >= _BUFFER_BYTES
+
+    def write(self) -> None:
+        """Write what has been gathered."""
+        if self._file is None:
+            self._file = FileIO(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb")
+        view = memoryview(self._buffer)
+        while view:
+            view = view[self._file.write(view) :]
+        self._buffer = bytearray()
+
+    def finish(self) -> None:
+        """The whole content is on the disk; to land it makes its name durable too."""
+        self.write()
+        assert self._file is not None
+        os.fsync(self._file.fileno())
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; what was not written is dropped."""
+        if self._file is not None:
+            self._file.close()

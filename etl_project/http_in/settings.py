@@ -1,0 +1,186 @@
+"""Settings of HTTP out and in: every environment variable they read, validated when loaded.
+
+Belongs here: reading and checking the environment. Does not belong here: any request or file. Secrets are kept out of
+`repr`, and of a receiver's tokens only the digests are kept at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from urllib.parse import urlsplit
+
+from etl_project.settings import SettingsError
+
+SOURCE_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+"""What a source may be called in a URL: one plain folder name."""
+
+_TOKEN_VARIABLE = "ETL_RECEIVER_TOKEN_"
+_SOURCES_VARIABLE = "ETL_RECEIVER_SOURCES_"
+_SHORTEST_TOKEN = 16
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """Where results are posted, from which day on, and how patient the client is. Times are seconds."""
+
+    url: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+    since: date | None = None
+    connect_seconds: float = 5.0
+    read_seconds: float = 30.0
+    attempt_seconds: float = 60.0
+    total_seconds: float = 300.0
+    attempts: int = 6
+    first_wait_seconds: float = 0.5
+    longest_wait_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class Sender:
+    """One sender: its name scopes its keys, its token is known by digest, its sources are all it may write to."""
+
+    name: str
+    token_digest: bytes = field(repr=False)
+    sources: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """Who may send what, how much and how slowly. Times are seconds, sizes bytes."""
+
+    clients: tuple[Sender, ...]
+    host: str = "127.0.0.1"
+    port: int = 8085
+    max_bytes: int = 1 << 30
+    idle_seconds: float = 30.0
+    upload_seconds: float = 900.0
+    max_uploads: int = 512
+    keys_kept: timedelta = timedelta(days=7)
+    lease_seconds: float = 30.0
+
+
+def outgoing(environ: Mapping[str, str] | None = None) -> Outgoing | None:
+    """Settings of the outgoing side, or None while ETL_DELIVERY_URL is not set: then nothing is delivered.
+
+    Raises SettingsError (retrying does not help) with one line that names the variable and what would do.
+    """
+    env = os.environ if environ is None else environ
+    url = env.get("ETL_DELIVERY_URL")
+    if not url:
+        return None
+    return Outgoing(
+        url=_url("ETL_DELIVERY_URL", url),
+        token=_header_safe("ETL_DELIVERY_TOKEN", env.get("ETL_DELIVERY_TOKEN")),
+        since=_day(env, "ETL_DELIVERY_SINCE"),
+        connect_seconds=_number(env, "ETL_DELIVERY_CONNECT_SECONDS", 5.0),
+        read_seconds=_number(env, "ETL_DELIVERY_READ_SECONDS", 30.0),
+        attempt_seconds=_number(env, "ETL_DELIVERY_ATTEMPT_SECONDS", 60.0),
+        total_seconds=_number(env, "ETL_DELIVERY_TOTAL_SECONDS", 300.0),
+        attempts=_whole(env, "ETL_DELIVERY_ATTEMPTS", 6),
+    )
+
+
+def receiver(environ: Mapping[str, str] | None = None) -> Receiver:
+    """Settings of the receiver. At least one client has to be named: nothing is ever accepted without a token.
+
+    Raises SettingsError (retrying does not help) with one line that names the variable and what would do.
+    """
+    env = os.environ if environ is None else environ
+    return Receiver(
+        clients=_clients(env),
+        host=env.get("ETL_RECEIVER_HOST") or "127.0.0.1",
+        port=_whole(env, "ETL_RECEIVER_PORT", 8085, most=65535),
+        max_bytes=_whole(env, "ETL_RECEIVER_MAX_BYTES", 1 << 30),
+        idle_seconds=_number(env, "ETL_RECEIVER_IDLE_SECONDS", 30.0),
+        upload_seconds=_number(env, "ETL_RECEIVER_UPLOAD_SECONDS", 900.0),
+        max_uploads=_whole(env, "ETL_RECEIVER_MAX_UPLOADS", 512),
+        keys_kept=timedelta(days=_whole(env, "ETL_RECEIVER_KEY_DAYS", 7, most=3650)),
+    )
+
+
+def token_digest(token: str) -> bytes:
+    """The digest by which a token is compared: equal length always, so the comparison tells nothing by its time."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _clients(env: Mapping[str, str]) -> tuple[Sender, ...]:
+    names = sorted(name.removeprefix(_TOKEN_VARIABLE) for name in env if name.startswith(_TOKEN_VARIABLE))
+    if not names:
+        raise SettingsError(
+            f"no client is set up; set {_TOKEN_VARIABLE}<CLIENT> to its token and {_SOURCES_VARIABLE}<CLIENT> "
+            "to the sources it may send, like orders,payments."
+        )
+    clients = tuple(_client(env, name) for name in names)
+    if len({client.token_digest for client in clients}) < len(clients):
+        raise SettingsError(f"two {_TOKEN_VARIABLE}<CLIENT> hold the same token; give every client its own.")
+    if len({client.name for client in clients}) < len(clients):
+        raise SettingsError(f"two {_TOKEN_VARIABLE}<CLIENT> differ only in case; name every client once.")
+    return clients
+
+
+def _client(env: Mapping[str, str], name: str) -> Sender:
+    token = _header_safe(_TOKEN_VARIABLE + name, env[_TOKEN_VARIABLE + name]) or ""
+    if not name or len(token) < _SHORTEST_TOKEN:
+        raise SettingsError(
+            f"{_TOKEN_VARIABLE}{name or '<CLIENT>'} needs a client's name and a token of at least {_SHORTEST_TOKEN} "
+            "characters; make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    text = env.get(_SOURCES_VARIABLE + name, "")
+    sources = frozenset(part.strip() for part in text.split(",") if part.strip())
+    if not sources or not all(re.fullmatch(SOURCE_PATTERN, source) for source in sources):
+        raise SettingsError(
+            f"{_SOURCES_VARIABLE}{name}={text!r} does not list sources; write their folder names, like orders,payments."
+        )
+    return Sender(name.lower(), token_digest(token), sources)
+
+
+def _url(name: str, text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and text.isascii()
+    except ValueError:
+        usable = False
+    if not usable or any(character.isspace() for character in text):
+        # The value may hold a secret: it is described, not shown.
+        raise SettingsError(f"{name} is not a usable address; write it in full, like https://example.org/reports.")
+    if parts.username or parts.password:
+        raise SettingsError(f"{name} holds a user or password; put the secret into ETL_DELIVERY_TOKEN instead.")
+    return text
+
+
+def _header_safe(name: str, text: str | None) -> str | None:
+    """A token travels in a header: visible ASCII only, and never shown in a message."""
+    if text and not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise SettingsError(f"{name} has characters that cannot travel in a header; use visible ASCII without spaces.")
+    return text or None
+
+
+def _day(env: Mapping[str, str], name: str) -> date | None:
+    text = env.get(name)
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise SettingsError(f"{name}={text!r} is not a date; write it as YYYY-MM-DD, or leave it out.") from None
+
+
+def _number(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name) or str(default)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise SettingsError(f"{name}={text!r} is not a number of seconds above 0; write one, like {default:g}.")
+    return number
+
+
+def _whole(env: Mapping[str, str], name: str, default: int, most: int = 1 << 50) -> int:
+    text = env.get(name) or str(default)
+    if not re.fullmatch(r"[0-9]{1,16}", text) or not 1 <= int(text) <= most:
+        raise SettingsError(f"{name}={text!r} is not a whole number from 1 to {most}; write one, like {default}.")
+    return int(text)

@@ -1,0 +1,89 @@
+"""The Dagster instance: its storages live under the data folder, like everything else a run writes.
+
+Belongs here: the classes that `dagster.yaml` names, and opening the same instance from Python. Dagster's own classes do
+the work; these only tell them where, because a path in `dagster.yaml` cannot follow ETL_DATA_DIR.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._config import Field
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.root import LocalArtifactStorage
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._serdes import ConfigurableClassData
+
+from etl_project import settings
+from etl_project.instance.event_log import KeptOpenEventLogStorage
+
+PACKAGE = Path(__file__).parent.parent
+"""Its `dagster.yaml` is that of the project (a link in the sources, a file once installed)."""
+
+
+class DataDirStorage(DagsterSqliteStorage):
+    """Runs, events and schedules in SQLite under the data folder."""
+
+    def __init__(self, base_dir: str, inst_data: Any = None) -> None:
+        super().__init__(base_dir, inst_data)
+        self._event_log_storage = KeptOpenEventLogStorage(self._event_log_storage._base_dir)
+
+    @classmethod
+    def config_type(cls) -> Mapping[str, Field]:
+        """No configuration: the place follows from ETL_DATA_DIR."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Any:
+        """The storage at `<data>/dagster/storage`."""
+        return cls.from_local(str(settings.load().dagster_home / "storage"), inst_data)
+
+
+class DataDirComputeLogManager(LocalComputeLogManager):
+    """What steps print, under the data folder."""
+
+    @classmethod
+    def config_type(cls) -> Mapping[str, Field]:
+        """No configuration: the place follows from ETL_DATA_DIR."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Any:
+        """The logs at `<data>/dagster/compute_logs`."""
+        return super().from_config_value(inst_data, {"base_dir": str(settings.load().dagster_home / "compute_logs")})
+
+
+class DataDirArtifactStorage(LocalArtifactStorage):
+    """Dagster's own scratch files, under the data folder."""
+
+    @classmethod
+    def config_type(cls) -> Mapping[str, Field]:
+        """No configuration: the place follows from ETL_DATA_DIR."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Any:
+        """The artifacts at `<data>/dagster`."""
+        return super().from_config_value(inst_data, {"base_dir": str(settings.load().dagster_home)})
+
+
+@contextmanager
+def opened(root: Path | None = None) -> Iterator[dg.DagsterInstance]:
+    """The instance of a `dagster dev` started in the same folder: DAGSTER_HOME if set, else ./dagster.yaml.
+
+    Where neither is (an installed package, started in any folder), the `dagster.yaml` of the package is read: the
+    history is under the data folder all the same.
+    """
+    if os.environ.get("DAGSTER_HOME"):
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+        return
+    here = root or Path.cwd()
+    folder = here if (here / "dagster.yaml").is_file() else PACKAGE
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        yield instance

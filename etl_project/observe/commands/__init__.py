@@ -1,1 +1,0 @@
-"""The commands of `etl`, one module each: parse arguments, call one function, print what came of it."""

@@ -1,0 +1,1 @@
+"""Proofs: that what is stored is what was committed (verify) and what a rebuild gives (reproducible, prove)."""

@@ -1,0 +1,44 @@
+"""Rebuild: the process that builds the subject once, in the scratch folder that its environment names.
+
+    python -m etl_project.proofs.prove.rebuild DAY THREADS RESULT ASSET...
+
+Belongs here: one run, on an instance that is forgotten. It writes to RESULT, as JSON, what failed steps said.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+from dagster._utils.warnings import disable_dagster_warnings
+
+from etl_project.definitions import load_project, wire
+from etl_project.due.attempts import DAYS_JOB
+from etl_project.due.drain import Deployment, execute
+from etl_project.due.pending import Due
+from etl_project.storage.engines.duckdb_file import CONFIG
+
+
+def main(day: str, threads: str, result: str, *assets: str) -> None:
+    """Build these assets over the day, with that many threads wherever they can be set."""
+    if threads == "1" and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])  # What asks for the number of cores is told one.
+    with disable_dagster_warnings(), dg.DagsterInstance.ephemeral() as instance:
+        project, declared = load_project()
+        jobs = {DAYS_JOB: wire(project, declared, weekly_checks=False).resolve_job_def(DAYS_JOB)}
+        # While one connection is open, every other one of the process shares its threads.
+        with closing(duckdb.connect(str(project.settings.warehouse), config=dict(CONFIG))) as holder:
+            holder.execute(f"SET threads = {int(threads)}")
+            one = Due(date.fromisoformat(day), date.fromisoformat(day), assets, "prove")
+            ended = execute(Deployment(project, jobs, instance), one)
+    Path(result).write_text(json.dumps(ended.complaints))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Sources: declared inputs: the component, its settings, the assets and checks it makes."""

@@ -1,0 +1,182 @@
+"""The component: one `defs.yaml` declares a source, and everything from its drop folder to its typed table follows.
+
+Belongs here: the words of the YAML, checked when it is loaded, and the assembly of the pipeline's folder. The assets
+themselves are in `incoming.assets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import time
+from pathlib import Path
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from etl_project import settings
+from etl_project.declare import contracts
+from etl_project.declare.daily_table import table_contract
+from etl_project.sources import assets as incoming_assets
+from etl_project.sources.reading.values import value_words
+from etl_project.sources.reading.values.value_settings import PLAIN
+from etl_project.sources.reading.values.value_words import ValueWords
+from etl_project.sources.spec import DEFAULT_EXPANDED_BYTES, DEFAULT_LINE_BYTES, SourceColumn, SourceSpec, SpecError
+
+PYTHON_BESIDE = ("assets.py", "checks.py")
+
+
+class FileSource(dg.Component, ValueWords, dg.Resolvable):
+    """A drop folder whose daily files become a raw Parquet asset, a typed table and a table of rejected rows.
+
+    The folder of the `defs.yaml` also holds `contract.sql` (the table) and, if there is more to build, `assets.py` and
+    `checks.py`.
+    """
+
+    name: str = Field(description="Name of the source: files arrive in incoming/<name>/, the table has this name.")
+    patterns: Sequence[str] = Field(description="File names, `*` for anything and `{date}` for the batch date.")
+    columns: Mapping[str, str] = Field(description="Header of the file: column of the table, in the file's order.")
+    computed: Mapping[str, str] = Field(
+        default={},
+        description="Column of the table: SQL over the raw rows (the columns above, source_file, source_line).",
+    )
+    format: Literal["csv", "tsv", "jsonl", "parquet"] = "csv"
+    delimiter: str = ","
+    encoding: str | Sequence[str] = Field(
+        default="utf-8", description="Character encoding; of several, the first that fits all bytes of a file."
+    )
+    valid_utf8: Literal["refuse", "as_utf8", "as_declared"] = Field(
+        default="refuse",
+        description="What a file in UTF-8 with letters beyond ASCII is, where `encoding` says another one.",
+    )
+    time_zone: str = Field(default="UTC", description="IANA zone of local times in the files.")
+    files_per_day: Literal["many", "latest"] = Field(
+        default="many", description="`many`: files of a day add up. `latest`: the newest one is the day."
+    )
+    empty_days: Literal["missing", "allowed"] = Field(
+        default="missing", description="What a closed day without a file is: missing (nothing is written) or empty."
+    )
+    max_rejected_ratio: float = Field(default=0.01, ge=0, le=1, description="More broken rows refuse the whole file.")
+    max_expanded_bytes: int = Field(
+        default=DEFAULT_EXPANDED_BYTES, ge=1, description="A file that is larger once decompressed is refused."
+    )
+    max_line_bytes: int = Field(
+        default=DEFAULT_LINE_BYTES, ge=1, description="A file with a longer line (CSV: record) is refused."
+    )
+    max_removed_ratio: float | None = Field(
+        default=None, gt=0, le=1, description="A rerun that would shrink a day by more than this is refused."
+    )
+    event_column: str | None = Field(
+        default=None, description="Rows belong to the UTC day of this column instead of the day of their file."
+    )
+    lateness_days: int = Field(
+        default=0, description="How many days before its own day a file may carry rows for, by `event_column`."
+    )
+    deduplicate_on: Sequence[str] = Field(
+        default=(), description="Columns that name a row, for senders that repeat themselves: the first one is kept."
+    )
+    deadline: str | None = Field(
+        default=None, description="UTC time of the following day by which the file of a day must be there, like 06:00."
+    )
+    drift: Literal["evolve", "freeze"] = Field(default="evolve", description="What a changed contract may do.")
+    owners: Sequence[str] = Field(
+        default=(), description="Owners of all assets of the folder: e-mail addresses or team:NAME."
+    )
+
+    column_settings: Mapping[str, ValueWords] = Field(
+        default={},
+        description="Column of the table: how its values are written, where not as in the other columns of the source.",
+    )
+
+    def spec(self, folder: Path) -> SourceSpec:
+        """The source as the incoming layer takes it.
+
+        Raises ContractError where YAML and contract do not fit, SpecError for settings that cannot work.
+        """
+        try:
+            return self._spec(folder)
+        except SpecError as error:
+            raise SpecError(f"{folder / 'defs.yaml'}: {error}") from None
+
+    def _spec(self, folder: Path) -> SourceSpec:
+        contract = self.contract(folder)
+        self._refuse_mismatch(contract)
+        types = {column.name: column for column in contract.columns}
+        configured = settings.load()
+        return SourceSpec(
+            name=self.name,
+            patterns=tuple(self.patterns),
+            format=self.format,
+            delimiter="\t" if self.format == "tsv" else self.delimiter,
+            encoding=self._encodings()[0],
+            other_encodings=self._encodings()[1:],
+            valid_utf8=self.valid_utf8,
+            columns=dict(self.columns),
+            types=tuple(SourceColumn(name, types[name].type, types[name].nullable) for name in self.columns.values()),
+            time_zone=self.time_zone,
+            files_per_day=self.files_per_day,
+            empty_days=self.empty_days,
+            max_rejected_ratio=self.max_rejected_ratio,
+            max_expanded_bytes=self.max_expanded_bytes,
+            max_line_bytes=self.max_line_bytes,
+            settle_seconds=configured.settle_seconds,
+            start_date=configured.start_date,
+            event_column=self.event_column,
+            lateness_days=self.lateness_days,
+            deduplicate_on=tuple(self.deduplicate_on),
+            deadline=self._deadline(),
+            values=self.over(PLAIN),
+            column_values=dict(value_words.of_columns(self, self.column_settings)),
+        )
+
+    def _encodings(self) -> tuple[str, ...]:
+        return (self.encoding,) if isinstance(self.encoding, str) else (*self.encoding,) or ("",)
+
+    def _deadline(self) -> time | None:
+        try:
+            return time.fromisoformat(self.deadline) if self.deadline is not None else None
+        except ValueError:
+            raise SpecError(
+                f"source {self.name!r}: deadline {self.deadline!r} is no time of day; write it in quotes, like '06:00'"
+            ) from None
+
+    def contract(self, folder: Path) -> contracts.TableContract:
+        """The table of this source, from the `contract.sql` in its folder."""
+        return table_contract(folder, self.name)
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """All definitions of this pipeline's folder: the source's own, and those of the Python beside it."""
+        own = incoming_assets.definitions(self.spec(context.path), self.contract(context.path), self, context.path)
+        beside = [context.path / name for name in PYTHON_BESIDE if (context.path / name).exists()]
+        modules = [context.load_defs_relative_python_module(path) for path in beside]
+        return self._owned(dg.Definitions.merge(own, dg.load_definitions_from_modules(modules)))
+
+    def _owned(self, pipeline: dg.Definitions) -> dg.Definitions:
+        """The definitions; assets of the folder that name no owners have those of the source."""
+        if not self.owners:
+            return pipeline
+        return pipeline.map_asset_specs(
+            func=lambda spec: spec.replace_attributes(owners=[*(spec.owners or self.owners)])
+        )
+
+    def _refuse_mismatch(self, contract: contracts.TableContract) -> None:
+        """Every column of the table comes from the file, is computed, or is the batch date; all differences at once."""
+        known = {column.name for column in contract.columns}
+        given = [*self.columns.values(), *self.computed]
+        problems = [f"column {name} is not in CREATE TABLE {self.name}" for name in given if name not in known]
+        problems += [f"column {name} is given twice" for name in sorted({n for n in given if given.count(n) > 1})]
+        problems += [
+            f"column {name} of CREATE TABLE {self.name} comes from nowhere: name it under columns or computed"
+            for name in sorted(known - set(given) - {"batch_date"})
+        ]
+        if "batch_date" not in known:
+            problems.append(f"CREATE TABLE {self.name} needs a column batch_date DATE NOT NULL")
+        if problems:
+            raise contracts.ContractError(
+                f"Source {self.name}: defs.yaml and contract.sql differ: {'; '.join(problems)}."
+            )
+
+
+def folders_with_defs(root: Path) -> list[Path]:
+    """The folders right below `root` that declare a component; hidden ones do not count, as in Dagster."""
+    return sorted(path.parent for path in root.glob("[!.]*/defs.yaml"))

@@ -1,0 +1,227 @@
+"""Receive: one waiting file, from the drop folder into the archive or into quarantine. Judge, archive, remove.
+
+Belongs here: the order of the steps, and that each of them can be repeated after a kill. Does not belong here: what
+makes a file good (`judge`), the layouts (`archive`, `quarantine`), how a file leaves the drop folder (`claim`).
+
+The bytes are read once, into a private copy on the archive's file system, while they are hashed; what was copied is
+what is judged and what is kept, whatever a sender does meanwhile. The file leaves the drop folder only after its copy
+is durable under its final name. A kill at any point leaves a temporary copy at most: the next call starts over and
+ends in the same place.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+from etl_project import faults, utc
+from etl_project.failures import EtlError, Transient
+from etl_project.sources import names
+from etl_project.sources.intake import archive, private_copy, quarantine, removal
+from etl_project.sources.intake.private_copy import Copy
+from etl_project.sources.intake.scan import Entry, Unplaced, Waiting
+from etl_project.sources.reading import judge
+from etl_project.sources.reading.file_refused import FileRefused
+from etl_project.sources.spec import SourceSpec
+
+Outcome = Literal["accepted", "identical", "duplicate", "refused", "vanished", "unsettled"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+_ABANDONED_SECONDS = 60.0
+
+
+class CannotReceive(Transient):
+    """The system is in the way (permission, full disk). The file is where it was; retrying helps once it is mended."""
+
+
+class Received(NamedTuple):
+    """What became of one file. `rows` and `rejected` are counted where it was judged; `reason` says why it was not
+    accepted. `vanished` and `unsettled` files (gone, or changed while read) were left alone."""
+
+    name: str
+    day: date | None
+    outcome: Outcome
+    rows: int | None = None
+    rejected: int | None = None
+    sha256: str | None = None
+    reason: str | None = None
+
+
+class Failed(NamedTuple):
+    """A file that could not be received, and why; it is where it was."""
+
+    waiting: Waiting
+    error: EtlError
+
+
+class Results(NamedTuple):
+    """What became of many files, in the order in which they were given (files after a failed one of their day wait)."""
+
+    received: tuple[Received, ...]
+    failed: tuple[Failed, ...]
+
+
+def receive(
+    waiting: Waiting, spec: SourceSpec, incoming_root: Path, archive_root: Path, quarantine_root: Path
+) -> Received:
+    """Take one waiting file in: afterwards it is in the archive or in quarantine, as a whole, and has left its place.
+
+    Raises CannotReceive (retrying helps) when the system is in the way; the file is then where it was. Two calls for
+    one day of one source must not run at the same time (the run's lock sees to that).
+    """
+    with _receiving(waiting):
+        archived = archive.Day(archive_root, spec, waiting.day)
+    return _receive(waiting, spec, archived, incoming_root, archive_root, quarantine_root)
+
+
+def _receive(
+    waiting: Waiting,
+    spec: SourceSpec,
+    archived: archive.Day,
+    incoming_root: Path,
+    archive_root: Path,
+    quarantine_root: Path,
+) -> Received:
+    name, day = waiting.name, waiting.day
+    with _receiving(waiting), private_copy.made(waiting, archive_root / spec.name) as copy:
+        if not isinstance(copy, Copy):
+            return Received(name, day, copy)
+        result = _decide(copy, waiting, spec, archived, quarantine_root)
+        faults.reach("incoming.after_archive")
+        removal.remove(incoming_root / spec.name, waiting)
+        return result
+
+
+def put_into_quarantine(
+    unplaced: Unplaced, spec: SourceSpec, incoming_root: Path, archive_root: Path, quarantine_root: Path
+) -> Received:
+    """Take a file that belongs to no day into quarantine, with the reason. Raises and repeats like `receive`."""
+    entry, why = unplaced
+    expected = f"{' or '.join(spec.patterns)} with a date from {spec.start_date} on, at most a day ahead (UTC)"
+    with _receiving(entry), private_copy.made(entry, archive_root / spec.name) as copy:
+        if not isinstance(copy, Copy):
+            return Received(entry.name, None, copy)
+        reason = _reason(copy, entry, spec, None, "undated", FileRefused(why, names.shown(entry.name), expected))
+        quarantine.put(quarantine_root, reason, entry.name, copy.path)
+        removal.remove(incoming_root / spec.name, entry)
+        return Received(entry.name, None, "refused", sha256=copy.sha256, reason=why)
+
+
+def sweep(spec: SourceSpec, incoming_root: Path, archive_root: Path) -> None:
+    """Remove what killed processes have left of the source: unfinished copies and empty claims."""
+    private_copy.sweep(archive_root / spec.name)
+    quarantine.sweep(incoming_root / spec.name)
+    removal.sweep(incoming_root / spec.name, utc.now().timestamp() - _ABANDONED_SECONDS)
+
+
+def receive_all(
+    waiting: Sequence[Waiting],
+    spec: SourceSpec,
+    incoming_root: Path,
+    archive_root: Path,
+    quarantine_root: Path,
+    threads: int = 1,
+) -> Results:
+    """Take many files in, days side by side in `threads` threads, the files of one day in the order given (the scan's).
+
+    The threads share nothing, and any number of them leaves the same bytes. After a failure the other files of its
+    day keep waiting (a later file must not get ahead of an earlier one); the other days are not touched by it.
+    """
+    sweep(spec, incoming_root, archive_root)
+    days: dict[date, list[Waiting]] = {}
+    for one in waiting:
+        days.setdefault(one.day, []).append(one)
+
+    def receive_day(files: list[Waiting]) -> tuple[list[tuple[Waiting, Received]], Failed | None]:
+        done: list[tuple[Waiting, Received]] = []
+        archived: archive.Day | None = None
+        for one in files:
+            try:
+                with _receiving(one):
+                    archived = archived or archive.Day(archive_root, spec, one.day)
+                done.append((one, _receive(one, spec, archived, incoming_root, archive_root, quarantine_root)))
+            except EtlError as error:
+                return done, Failed(one, error)
+        return done, None
+
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        outcomes = list(pool.map(receive_day, days.values()))
+    received = {one: result for done, _ in outcomes for one, result in done}
+    failed = [failure for _, failure in outcomes if failure is not None]
+    return Results(tuple(received[one] for one in waiting if one in received), tuple(failed))
+
+
+def _decide(copy: Copy, waiting: Waiting, spec: SourceSpec, archived: archive.Day, quarantine_root: Path) -> Received:
+    """Put the copy where it belongs: nowhere (the archive has it), into the archive, or into quarantine."""
+    name, day = waiting.name, waiting.day
+    twin = archived.holding(copy.sha256)
+    if twin is not None and (twin.name == name or spec.repeats_itself):
+        quarantine.settle(quarantine_root, spec, day, twin.name)
+        return Received(name, day, "identical", sha256=copy.sha256)
+    kind: Literal["refused", "duplicate"] = "refused" if twin is None else "duplicate"
+    try:
+        if twin is not None:
+            other = names.shown(twin.name)
+            raise FileRefused("duplicate", f"the same content as {other}", f"content that {day} does not have yet")
+        rows, rejected = _judged(copy.path, spec, name, day)
+    except FileRefused as refusal:
+        reason = _reason(copy, waiting, spec, day, kind, refusal, archived.highest)
+        quarantine.put(quarantine_root, reason, name, copy.path)
+        return Received(name, day, kind, sha256=copy.sha256, reason=str(refusal))
+    archived.accept(name, copy.path, copy.sha256)
+    return Received(name, day, "accepted", rows, rejected, copy.sha256)
+
+
+def _judged(path: Path, spec: SourceSpec, name: str, day: date) -> tuple[int, int]:
+    rows = rejected = 0
+    for batch in judge.read(path, spec, name, day):
+        rows += batch.rows.num_rows
+        rejected += batch.rejects.num_rows
+    return rows, rejected
+
+
+def _reason(
+    copy: Copy,
+    entry: Entry | Waiting,
+    spec: SourceSpec,
+    day: date | None,
+    kind: quarantine.Kind,
+    refusal: FileRefused,
+    archive_sequence: int = 0,
+) -> quarantine.Reason:
+    return quarantine.Reason(
+        source=spec.name,
+        key=quarantine.key_of(spec.name, day, entry.name, copy.sha256),
+        kind=kind,
+        day=day,
+        name=names.shown(entry.name),
+        sha256=copy.sha256,
+        size_bytes=entry.size,
+        reason=refusal.reason,
+        found=refusal.found,
+        expected=refusal.expected,
+        refused_at=utc.now(),
+        archive_sequence=archive_sequence,
+    )
+
+
+@contextmanager
+def _receiving(entry: Entry | Waiting) -> Iterator[None]:
+    """Turn the system's errors into one that says which file, what is in the way, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            advice = "free some space; the file waits where it is"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            advice = "let this user read the file and write to its folder; the file waits where it is"
+        else:
+            advice = "the file waits where it is and is tried again"
+        at = "" if error.filename is None else f" at {names.shown(os.fsdecode(error.filename))}"
+        raise CannotReceive(f"{names.shown(entry.path)}: {error.strerror or error}{at}; {advice}.") from error

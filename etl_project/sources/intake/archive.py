@@ -1,0 +1,139 @@
+"""Archive: the accepted versions of every file, for good. The input of every rebuild.
+
+Belongs here: the layout `archive/<source>/<day>/<name>/<sequence>-<sha256>`, which version counts, and the hash of a
+day's input. Does not belong here: judging files or moving them out of the drop folder (`receive`).
+
+A sequence is one more than the highest of its day over all names, so that the versions of a day are in the order in
+which they were accepted. The highest sequence of a name counts; where a source has one file a day (`latest`), only
+the highest of the day does. Nothing here is ever overwritten or removed. A nested name is a nested folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+from etl_project import atomic, faults
+from etl_project.sources import names
+from etl_project.sources.intake.scan import VERSION
+from etl_project.sources.spec import SourceSpec
+
+_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+class Accepted(NamedTuple):
+    """The version of a file that counts for its day."""
+
+    name: str
+    sequence: int
+    sha256: str
+    file: str
+
+    @property
+    def path(self) -> Path:
+        """Where its bytes are. Made when asked for: a look at all days names thousands, and opens none."""
+        return Path(self.file)
+
+
+def accepted(root: Path, spec: SourceSpec, day: date) -> tuple[Accepted, ...]:
+    """The versions that make up the day, in name order (bytes); empty for a day without an accepted file."""
+    return _counting(_versions(os.fspath(day_folder(root, spec, day)), ""), spec)
+
+
+def accepted_days(root: Path, spec: SourceSpec) -> dict[date, tuple[Accepted, ...]]:
+    """Every day with an accepted file, ascending, in one pass over the folders (no file is opened or stat'ed)."""
+    days: dict[date, tuple[Accepted, ...]] = {}
+    for entry in sorted(_listing(os.fspath(root / spec.name)), key=lambda entry: entry.name):
+        if _DAY.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+            versions = _counting(_versions(entry.path, ""), spec)
+            if versions:
+                days[date.fromisoformat(entry.name)] = versions
+    return days
+
+
+def fingerprint(versions: Iterable[Accepted]) -> str:
+    """The hash of a day's input: of the (name, sha256) of its versions, whatever their sequence. Empty has one too."""
+    content = [[version.name, version.sha256] for version in sorted(versions, key=lambda v: names.order(v.name))]
+    return hashlib.sha256(json.dumps(content, separators=(",", ":"), ensure_ascii=True).encode("ascii")).hexdigest()
+
+
+class Day:
+    """The archive of one day for its one writer: read once, kept up to date by `accept`, so that a day of many files
+    costs no more than its files. Whoever holds it must be the only one who accepts files for the day."""
+
+    def __init__(self, root: Path, spec: SourceSpec, day: date) -> None:
+        self._folder = day_folder(root, spec, day)
+        self._one_file = spec.files_per_day == "latest"
+        versions = list(_versions(os.fspath(self._folder), ""))
+        self.highest = max((version.sequence for version in versions), default=0)
+        self._current = {version.name: version for version in _counting(versions, spec)}
+        self._by_content = {version.sha256: version for version in self._current.values()}
+
+    def holding(self, sha256: str) -> Accepted | None:
+        """The version with this content, if one of those that count has it."""
+        return self._by_content.get(sha256)
+
+    def accept(self, name: str, copy: Path, sha256: str) -> Accepted:
+        """Make `copy` (complete, flushed to disk, on the archive's file system) the newest version, in one rename.
+
+        The content must not be `holding` already. A kill leaves the copy where it was or the new version in place.
+        """
+        folder = self._folder / name
+        atomic.make_folder(folder)
+        path = folder / f"{self.highest + 1:06d}-{sha256}"
+        version = Accepted(name, self.highest + 1, sha256, os.fspath(path))
+        faults.reach("archive.before_rename")
+        os.rename(copy, path)
+        faults.reach("archive.after_rename")
+        atomic.sync_folder(folder)
+        self._count(version)
+        return version
+
+    def _count(self, version: Accepted) -> None:
+        self.highest = version.sequence
+        superseded = [*self._current.values()] if self._one_file else [self._current.get(version.name)]
+        for old in superseded:
+            if old is not None:
+                del self._current[old.name]
+                self._by_content.pop(old.sha256, None)
+        self._current[version.name] = self._by_content[version.sha256] = version
+
+
+def day_folder(root: Path, spec: SourceSpec, day: date) -> Path:
+    """Where the versions of the day are."""
+    return root / spec.name / day.isoformat()
+
+
+def _counting(versions: Iterable[Accepted], spec: SourceSpec) -> tuple[Accepted, ...]:
+    if spec.files_per_day == "latest":
+        newest = max(versions, key=lambda version: version.sequence, default=None)
+        return () if newest is None else (newest,)
+    highest: dict[str, Accepted] = {}
+    for version in versions:
+        if version.name not in highest or highest[version.name].sequence < version.sequence:
+            highest[version.name] = version
+    return tuple(sorted(highest.values(), key=lambda version: names.order(version.name)))
+
+
+def _versions(folder: str, name: str) -> Iterator[Accepted]:
+    """Every version below a day's folder, of every name."""
+    for entry in _listing(folder):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _versions(entry.path, f"{name}/{entry.name}" if name else entry.name)
+        elif name and VERSION.fullmatch(entry.name):
+            sequence, _, sha256 = entry.name.partition("-")
+            yield Accepted(name, int(sequence), sha256, entry.path)
+
+
+def _listing(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []

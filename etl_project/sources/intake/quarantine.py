@@ -1,0 +1,261 @@
+"""Quarantine: refused files, each with a reason file beside it, until somebody has looked.
+
+Belongs here: the layout `quarantine/<source>/<day or undated>/<key>/<name>` with `<key>.json` beside, listing, and
+putting a file back. Does not belong here: deciding what is refused (`judge`, `receive`).
+
+The key is a hash of source, day, name and content, so that a repeated refusal lands in the same place. The reason is
+written first and the file moved second: there is never a file without a reason, and a reason without its file (a kill
+between the two) is not an entry.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from etl_project import atomic, faults
+from etl_project.failures import Permanent
+from etl_project.sources import names
+from etl_project.sources.intake import archive, private_copy
+from etl_project.sources.intake.scan import CLAIMS
+from etl_project.sources.spec import SourceSpec
+
+UNDATED = "undated"
+RELEASING = ".releasing"
+"""The hidden folder in a drop folder in which a file is made ready to go back."""
+
+_KEY_LENGTH = 16
+
+Kind = Literal["refused", "duplicate", "undated"]
+
+
+class NotReleased(Permanent):
+    """The quarantined file cannot be put back; nothing was changed. The message says what to do first."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a file is in quarantine. `name` is text fit to be shown; the file itself carries its exact name.
+
+    `archive_sequence` is the highest of the day when the file was refused: a version accepted later is higher.
+    `settled` says that the day's accepted version was sent once more since, so that nothing is open any longer.
+    """
+
+    source: str
+    key: str
+    kind: Kind
+    day: date | None
+    name: str
+    sha256: str
+    size_bytes: int
+    reason: str
+    found: str
+    expected: str
+    refused_at: datetime
+    archive_sequence: int = 0
+    settled: bool = False
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A refused file: why it is here, where it is, and its exact name below the drop folder."""
+
+    reason: Reason
+    path: Path
+    name: str
+
+
+def key_of(source: str, day: date | None, name: str, sha256: str) -> str:
+    """The key under which this content of this file is quarantined, now and whenever it comes again."""
+    parts = [source, str(day), os.fsencode(name).hex(), sha256]
+    return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()[:_KEY_LENGTH]
+
+
+def put(root: Path, reason: Reason, name: str, copy: Path) -> Path:
+    """Move `copy` (complete and flushed to disk) into quarantine under its reason; gives its new path.
+
+    Repeatable: the same refusal replaces itself. A kill leaves the copy where it was, or in quarantine as a whole.
+    """
+    folder = _folder(root, reason)
+    atomic.make_folder(folder)
+    _write(folder / f"{reason.key}.json", reason)
+    faults.reach("quarantine.after_reason")
+    target = folder / reason.key / name
+    atomic.make_folder(target.parent)
+    _move(copy, target)
+    faults.reach("quarantine.after_move")
+    return target
+
+
+def listing(root: Path, source: str | None = None, since: datetime | None = None) -> list[Quarantined]:
+    """Everything in quarantine (of one source), by source, day and name.
+
+    With `since`, what was last touched before it is passed over, without a look into its reason file.
+    """
+    sources = [source] if source is not None else sorted(entry.name for entry in _entries(root) if entry.is_dir())
+    found = [one for name in sources for one in _of_source(root, name, since)]
+    return sorted(found, key=lambda one: (one.reason.source, str(one.reason.day), names.order(one.name)))
+
+
+def show(root: Path, key: str) -> Quarantined:
+    """The entry with this key. Raises NotReleased when there is none."""
+    for one in listing(root):
+        if one.reason.key == key:
+            return one
+    raise NotReleased(f"nothing in {root} has the key {key!r}; list the quarantine to see what there is.")
+
+
+def open_days(root: Path, archive_root: Path, spec: SourceSpec) -> set[date]:
+    """Days that are not what their sender meant: a file of theirs was refused and nothing accepted since replaces it.
+
+    A version of the same name accepted later does (any version of the day, where the newest file is the day).
+    Duplicates and undated files leave no day open.
+    """
+    return {
+        one.reason.day
+        for one in _of_source(root, spec.name)
+        if one.reason.day is not None and one.reason.kind == "refused" and not _replaced(one, archive_root, spec)
+    }
+
+
+def settle(root: Path, spec: SourceSpec, day: date, name: str) -> None:
+    """Note that the accepted version of this file was sent again: what was refused of it is no longer open."""
+    for one in _of_day(root / spec.name / day.isoformat()):
+        if not one.reason.settled and (one.name == name or spec.files_per_day == "latest"):
+            _write(_folder(root, one.reason) / f"{one.reason.key}.json", replace(one.reason, settled=True))
+
+
+def release(root: Path, key: str, incoming_root: Path) -> Path:
+    """Put the file back where it came from, to be judged anew; gives its path there.
+
+    Raises NotReleased (retrying does not help) when the key is unknown or another file has its place. Repeatable: a
+    kill leaves the file in quarantine, in both places, or back, and perhaps a copy that the next receiving removes.
+    """
+    one = show(root, key)
+    drop = incoming_root / one.reason.source
+    atomic.make_folder(drop / RELEASING)
+    staged = atomic.temporary_sibling(drop / RELEASING / key)
+    try:
+        with one.path.open("rb") as source, private_copy.locked(staged) as copy:
+            shutil.copyfileobj(source, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
+            faults.reach("quarantine.release.staged")
+            target = _handed_back(staged, drop, one)
+    finally:
+        staged.unlink(missing_ok=True)
+    atomic.sync_folder(target.parent)
+    faults.reach("quarantine.release.back")
+    folder = _folder(root, one.reason)
+    shutil.rmtree(folder / key)
+    (folder / f"{key}.json").unlink()
+    return target
+
+
+def sweep(drop: Path) -> None:
+    """Remove the copies that killed releases have left in the drop folder."""
+    private_copy.sweep(drop / RELEASING)
+
+
+def _handed_back(staged: Path, drop: Path, one: Quarantined) -> Path:
+    """The copy in its place in the drop folder, or, on a file system without hard links, in a claim (`claim`).
+
+    Either way no file that a sender puts there meanwhile is ever replaced.
+    """
+    target = drop / one.name
+    atomic.make_folder(target.parent)
+    try:
+        os.link(staged, target)
+    except OSError:
+        if not os.path.lexists(target):
+            target = drop / CLAIMS / one.reason.key / one.name
+            atomic.make_folder(target.parent)
+            os.rename(staged, target)
+        elif _sha256(target) != one.reason.sha256:
+            message = f"{names.shown(str(target))} waits already; let it be taken in, or move it away, then release."
+            raise NotReleased(message) from None
+    return target
+
+
+def _replaced(one: Quarantined, archive_root: Path, spec: SourceSpec) -> bool:
+    if one.reason.settled or one.reason.day is None:
+        return True
+    return any(
+        version.sequence > one.reason.archive_sequence and (version.name == one.name or spec.files_per_day == "latest")
+        for version in archive.accepted(archive_root, spec, one.reason.day)
+    )
+
+
+def _of_source(root: Path, source: str, since: datetime | None = None) -> Iterator[Quarantined]:
+    for day in _entries(root / source):
+        if day.is_dir(follow_symlinks=False):
+            yield from _of_day(Path(day.path), since)
+
+
+def _of_day(folder: Path, since: datetime | None = None) -> Iterator[Quarantined]:
+    for entry in _entries(folder):
+        if since is not None and entry.stat().st_mtime < since.timestamp():
+            continue
+        key, _, suffix = entry.name.partition(".")
+        if suffix == "json" and len(key) == _KEY_LENGTH:
+            for parent, _, files in os.walk(folder / key):
+                for file in files:
+                    if not file.startswith(atomic.TEMPORARY_PREFIX):
+                        path = Path(parent, file)
+                        yield Quarantined(_load(Path(entry.path)), path, str(path.relative_to(folder / key)))
+
+
+def _folder(root: Path, reason: Reason) -> Path:
+    return root / reason.source / (UNDATED if reason.day is None else reason.day.isoformat())
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+
+
+def _write(path: Path, reason: Reason) -> None:
+    content = asdict(reason) | {
+        "day": None if reason.day is None else reason.day.isoformat(),
+        "refused_at": reason.refused_at.astimezone(UTC).isoformat(),
+    }
+    with atomic.replacing(path, "quarantine.reason") as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _load(path: Path) -> Reason:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content["day"] = None if content["day"] is None else date.fromisoformat(content["day"])
+    content["refused_at"] = datetime.fromisoformat(content["refused_at"])
+    return Reason(**{field.name: content[field.name] for field in fields(Reason)})
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename; to another file system: copy, flush, rename there, and remove the source last."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with atomic.replacing(target, "quarantine.move") as temporary:
+            shutil.copyfile(source, temporary)
+        with suppress(FileNotFoundError):
+            source.unlink()
+    atomic.sync_folder(target.parent)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,242 @@
+"""Scan: what waits in a source's drop folder. Looks, never touches.
+
+Belongs here: listing a folder, telling finished files from unfinished ones, and reading the day out of a name. Does
+not belong here: opening a file (`receive`) or deciding what has to run.
+
+Each entry costs one stat and one small tuple, so that a folder of 100,000 files is listed within a second. Links are
+never followed, and what is no regular file is passed over and named. A file that a killed run had claimed (see
+`claim`) counts as waiting under its own name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from operator import itemgetter
+from pathlib import Path
+from typing import NamedTuple
+
+from etl_project.failures import Transient
+from etl_project.sources.spec import SourceSpec
+
+CLAIMS = ".taken"
+"""The hidden folder in a drop folder through which files leave it: `.taken/<unique>/<name>`."""
+
+VERSION = re.compile(r"[0-9]{6,}-[0-9a-f]{64}")
+"""How the archive names a version; a folder called so inside a drop folder could be mistaken for one."""
+
+_TEMPORARY = (".tmp", "~", ".swp", ".part")
+_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_DATE_LENGTH = len("YYYY-MM-DD")
+_ANY_DATE = re.compile(_DATE)
+_AHEAD = timedelta(days=1)
+
+
+class CannotList(Transient):
+    """The drop folder cannot be read. Nothing was changed; retrying helps once the folder can be read."""
+
+
+class Entry(NamedTuple):
+    """A settled regular file. `name` is its path below `folder`: the drop folder, or a claim in it."""
+
+    name: str
+    folder: str
+    mtime_ns: int
+    size: int
+    inode: int
+
+    @property
+    def path(self) -> str:
+        """Where the file was when it was listed."""
+        return f"{self.folder}/{self.name}"
+
+
+class Waiting(NamedTuple):
+    """An `Entry` with its day: a file that can be worked on."""
+
+    name: str
+    folder: str
+    day: date
+    mtime_ns: int
+    size: int
+    inode: int
+
+    @property
+    def path(self) -> str:
+        """Where the file was when it was listed."""
+        return f"{self.folder}/{self.name}"
+
+
+class Unplaced(NamedTuple):
+    """A settled file that belongs to no day of the source, and why."""
+
+    entry: Entry
+    reason: str
+
+
+class PassedOver(NamedTuple):
+    """Something in the folder that is not a file to read (a link, a pipe, an unreadable folder), and what it is."""
+
+    name: str
+    reason: str
+
+
+class Scan(NamedTuple):
+    """What a drop folder holds, oldest first. `early` files wait for their day, `unsettled` ones for their writer."""
+
+    waiting: tuple[Waiting, ...]
+    undated: tuple[Unplaced, ...]
+    early: tuple[Waiting, ...]
+    unsettled: int
+    passed_over: tuple[PassedOver, ...]
+
+
+def scan(folder: Path, spec: SourceSpec, now: datetime) -> Scan:
+    """Everything in the drop folder of `spec`, by ascending mtime (then name); a folder that is not there is empty.
+
+    `now` is an aware UTC instant: it decides what is settled (`settle_seconds`) and what lies ahead.
+    Raises CannotList (retrying helps) when the folder cannot be read; an unreadable subfolder is passed over.
+    """
+    days = _Days(spec, now.date())
+    root = os.fspath(folder)
+    passed_over: list[PassedOver] = []
+    claims = [claim.path for claim in _listing(os.path.join(root, CLAIMS), CLAIMS, passed_over)]
+    # What lies in a claim came before whatever has its name now, whatever their dates of change say.
+    claimed = _look(claims, days, spec, now, passed_over)
+    dropped = _look([root], days, spec, now, passed_over)
+    return Scan(
+        claimed.waiting + dropped.waiting,
+        claimed.undated + dropped.undated,
+        claimed.early + dropped.early,
+        claimed.unsettled + dropped.unsettled,
+        tuple(passed_over),
+    )
+
+
+def _look(folders: list[str], days: _Days, spec: SourceSpec, now: datetime, passed_over: list[PassedOver]) -> Scan:
+    """The files of some folders, oldest first. This loop runs once a file: it does no more than it must."""
+    now_ns = int(now.timestamp() * 1e9)
+    deadline_ns = now_ns - int(spec.settle_seconds * 1e9)
+    waiting: list[Waiting] = []
+    early: list[Waiting] = []
+    undated: list[Unplaced] = []
+    unsettled = 0
+    for folder in folders:
+        claimed_ns = _claimed_at(folder)
+        for name, entry in _files(folder, "", passed_over):
+            try:
+                stat = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            mtime_ns = stat.st_mtime_ns
+            # A date of change in the future says nothing; the change time of the inode is this machine's own.
+            if max(claimed_ns, mtime_ns if mtime_ns <= now_ns else stat.st_ctime_ns) > deadline_ns:
+                unsettled += 1
+                continue
+            day = days.place(name)
+            if isinstance(day, str):
+                undated.append(Unplaced(Entry(name, folder, mtime_ns, stat.st_size, stat.st_ino), day))
+            else:
+                file = Waiting(name, folder, day, mtime_ns, stat.st_size, stat.st_ino)
+                (early if day > days.today else waiting).append(file)
+    undated.sort(key=lambda one: (one.entry.mtime_ns, one.entry.name))
+    return Scan(_oldest_first(waiting), tuple(undated), _oldest_first(early), unsettled, ())
+
+
+def _oldest_first(files: list[Waiting]) -> tuple[Waiting, ...]:
+    """By mtime, then name: two sorts by a plain value cost half of one by pairs."""
+    files.sort(key=itemgetter(0))
+    files.sort(key=itemgetter(3))
+    return tuple(files)
+
+
+def _claimed_at(folder: str) -> int:
+    """When the claim was made (ns): one as young as an unsettled file is still being worked on. 0 for no claim."""
+    if os.path.basename(os.path.dirname(folder)) != CLAIMS:
+        return 0
+    try:
+        return os.stat(folder).st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _files(folder: str, prefix: str, passed_over: list[PassedOver]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Regular files below the folder, with their relative names; hidden and temporary names are left out."""
+    for entry in _listing(folder, prefix, passed_over):
+        name = entry.name
+        if name[0] == "." or name.endswith(_TEMPORARY):
+            continue
+        if prefix:
+            name = f"{prefix}/{name}"
+        if entry.is_file(follow_symlinks=False):
+            yield name, entry
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _files(entry.path, name, passed_over)
+        else:
+            what = "a link: links are not followed" if entry.is_symlink() else "neither a file nor a folder"
+            passed_over.append(PassedOver(name, what))
+
+
+def _listing(folder: str, name: str, passed_over: list[PassedOver]) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except PermissionError as error:
+        if not name:
+            raise CannotList(f"{folder}: no permission to list it; allow this user to read and enter it.") from error
+        passed_over.append(PassedOver(name, "a folder that this user may not list"))
+
+
+class _Days:
+    """The day of each name, or the reason why there is none. Remembers the dates it has read, for this scan only."""
+
+    def __init__(self, spec: SourceSpec, today: date) -> None:
+        self.today = today
+        self._first = spec.start_date
+        self._expected = " or ".join(pattern.replace("{date}", "YYYY-MM-DD") for pattern in spec.patterns)
+        self._shapes = [(_shape(pattern, "*"), _shape(pattern, "*?")) for pattern in spec.patterns]
+        self._read: dict[str, date | str] = {}
+
+    def place(self, name: str) -> date | str:
+        """The day of the file, or why it has none. A name that could mean two days means none."""
+        if "/" in name and any(VERSION.fullmatch(part) for part in name.split("/")):
+            return "part of its path has the form of an archived version"
+        for last, first in self._shapes:
+            found = last.fullmatch(name)
+            if found is None:
+                continue
+            text = found[1]
+            if found.start(1) >= _DATE_LENGTH and _ANY_DATE.search(name, 0, found.start(1)):
+                other = first.fullmatch(name)
+                if other is not None and other[1] != text:
+                    return f"the name holds two dates, {other[1]} and {text}; the pattern must say which one counts"
+            day = self._read.get(text)
+            if day is None:
+                day = self._read[text] = self._day(text)
+            return day
+        return f"the name does not match; expected {self._expected}"
+
+    def _day(self, text: str) -> date | str:
+        try:
+            day = date.fromisoformat(text)
+        except ValueError:
+            return f"the date {text} does not exist"
+        if day < self._first:
+            return f"the date {text} lies before the first day of the source, {self._first}"
+        if day - self.today > _AHEAD:
+            return f"the date {text} lies more than a day ahead (today is {self.today}, UTC)"
+        return day
+
+
+def _shape(pattern: str, many: str) -> re.Pattern[str]:
+    """The pattern as a regular expression; `many` is `*` to find the last date that fits and `*?` for the first."""
+    before, _, after = pattern.partition("{date}")
+    return re.compile(f"{_wild(before, many)}(?<![0-9])({_DATE})(?![0-9]){_wild(after, many)}", re.DOTALL)
+
+
+def _wild(text: str, many: str) -> str:
+    return "".join({"*": "." + many, "?": "."}.get(char) or re.escape(char) for char in text)

@@ -1,0 +1,1 @@
+"""CSV: blocks, grammar and records of delimited text."""

@@ -1,0 +1,58 @@
+"""Encodings: which of the declared encodings a file is in, decided by all of its bytes.
+
+Belongs here: trying a list of encodings in their order, strictly, and telling UTF-8 that hides behind another name.
+Does not belong here: decoding for good (`stream`), guessing an encoding that nobody declared (`new_source`).
+
+Nearly every text is valid in an encoding of one byte a letter, so reading UTF-8 as one of these goes wrong without a
+word: München becomes MÃ¼nchen. But hardly any text of another encoding is valid UTF-8 once it has letters beyond
+ASCII. So such a file is refused, unless its source says what is meant.
+"""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from etl_project.sources.reading import stream
+from etl_project.sources.reading.file_refused import FileRefused
+from etl_project.sources.spec import SourceSpec
+
+ValidUtf8 = Literal["refuse", "as_utf8", "as_declared"]
+
+
+def settled(path: Path, name: str, spec: SourceSpec) -> SourceSpec:
+    """The source with the one encoding that this file is in: the first of the list that fits all of its bytes.
+
+    Costs nothing where there is only one. Raises FileRefused (retrying does not help) for a file that none of them fits.
+    """
+    candidates = spec.encodings
+    if len(candidates) == 1:
+        return spec
+    for one in candidates:
+        alone = replace(spec, encoding=one, other_encodings=(), valid_utf8=_strictly(spec))
+        if _fits(path, name, alone):
+            return alone
+    raise FileRefused(
+        "wrong encoding", "bytes that none of the declared encodings has", f"text in {' or '.join(candidates)}"
+    )
+
+
+def _strictly(spec: SourceSpec) -> ValidUtf8:
+    return "as_declared" if spec.valid_utf8 == "as_declared" else "refuse"
+
+
+def _fits(path: Path, name: str, spec: SourceSpec) -> bool:
+    decoder = codecs.getincrementaldecoder(spec.encoding)("strict")
+    try:
+        for piece in stream.watched(stream.expanded(path, name, spec), spec):
+            decoder.decode(piece)
+        decoder.decode(b"", final=True)
+    except UnicodeError:
+        return False
+    except FileRefused as refused:
+        if refused.reason != stream.HIDDEN_UTF8:
+            raise
+        return False
+    return True

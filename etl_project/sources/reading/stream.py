@@ -1,0 +1,173 @@
+"""Stream: the bytes of a file as blocks of complete lines of valid UTF-8, within limits.
+
+Belongs here: decompression, character encoding, and the limits that keep a hostile file from filling memory or disk.
+Does not belong here: what a line means (`csv_records`, `jsonl_records`).
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+
+from etl_project.sources.reading.file_refused import FileRefused
+from etl_project.sources.spec import SourceSpec
+
+BLOCK_BYTES = 4 * 2**20
+_BOM = codecs.BOM_UTF8
+HIDDEN_UTF8 = "UTF-8 under another name"
+
+
+def text_blocks(path: Path, name: str, spec: SourceSpec) -> Iterator[bytes]:
+    """Blocks of whole lines: valid UTF-8 without NUL and byte order mark; only the last may lack its line end.
+
+    `name` says how the file is compressed (.gz, .zst); `path` is where its bytes are. Memory: a few blocks.
+    Raises FileRefused for a file that is empty, truncated, wrongly encoded, or beyond `max_line_bytes` /
+    `max_expanded_bytes`; what was yielded before then came from a file that must not be used.
+    """
+    rest = b""
+    line = 1
+    first = True
+    for decoded in _utf8(expanded(path, name, spec), spec):
+        piece = decoded.removeprefix(_BOM) if first else decoded
+        first = False
+        cut = piece.rfind(b"\n") + 1
+        if cut == 0:
+            rest += piece
+            _refuse_long_line(rest, line, spec)
+            continue
+        block = rest + piece[:cut]
+        rest = piece[cut:]
+        _refuse_unreadable(block, line, spec)
+        yield block
+        line += _lines(block)
+    if rest:
+        _refuse_unreadable(rest, line, spec)
+        yield rest
+    elif line == 1:
+        raise FileRefused("empty file", "0 bytes", "at least one line")
+
+
+def expanded(path: Path, name: str, spec: SourceSpec) -> Iterator[bytes]:
+    """The decompressed bytes, in pieces. Raises FileRefused for a broken or an oversized archive."""
+    total = 0
+    with opened(path, name) as file:
+        while True:
+            try:
+                piece = file.read(BLOCK_BYTES)
+            except (EOFError, zlib.error, pa.ArrowException, OSError) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                raise FileRefused(
+                    "broken compressed file", str(error), f"a complete {name.rpartition('.')[2]} file"
+                ) from None
+            if not piece:
+                return
+            total += len(piece)
+            if total > spec.max_expanded_bytes:
+                expected = f"at most {spec.max_expanded_bytes} bytes (max_expanded_bytes)"
+                raise FileRefused("too large once decompressed", f"more than {spec.max_expanded_bytes} bytes", expected)
+            yield piece
+
+
+@contextmanager
+def opened(path: Path, name: str) -> Iterator[IO[bytes] | Any]:
+    """The file, decompressed as its name says."""
+    with path.open("rb", buffering=0 if name.endswith((".gz", ".zst")) else -1) as raw:
+        if name.endswith(".gz"):
+            with gzip.GzipFile(fileobj=raw) as file:
+                yield file
+        elif name.endswith(".zst"):
+            with pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd") as file:
+                yield file
+        else:
+            yield raw
+
+
+def _utf8(pieces: Iterator[bytes], spec: SourceSpec) -> Iterator[bytes]:
+    """The pieces in UTF-8; those that should be UTF-8 already are passed on as they are, and checked later."""
+    if codecs.lookup(spec.encoding).name in ("utf-8", "utf-8-sig"):
+        yield from pieces
+        return
+    decoder = codecs.getincrementaldecoder(spec.encoding)("strict")
+    try:
+        for piece in watched(pieces, spec):
+            yield decoder.decode(piece).encode("utf-8")
+        yield decoder.decode(b"", final=True).encode("utf-8")
+    except UnicodeError as error:
+        raise FileRefused("wrong encoding", str(error), f"text in {spec.encoding}") from None
+
+
+def watched(pieces: Iterator[bytes], spec: SourceSpec) -> Iterator[bytes]:
+    """The pieces, unless all together are UTF-8 with letters beyond ASCII although another encoding is declared.
+
+    Raises FileRefused at the end of such a file: read as declared, it would be garbled without a word.
+    """
+    if spec.valid_utf8 == "as_declared" or codecs.lookup(spec.encoding).name.startswith("utf"):
+        yield from pieces
+        return
+    utf8: codecs.IncrementalDecoder | None = codecs.getincrementaldecoder("utf-8")("strict")
+    ascii_only = True
+    for piece in pieces:
+        try:
+            if utf8 is not None and not (ascii_only and piece.isascii()):
+                ascii_only = False
+                utf8.decode(piece)
+        except UnicodeDecodeError:
+            utf8 = None
+        yield piece
+    if utf8 is not None and not ascii_only and not utf8.getstate()[0]:
+        expected = (
+            f"text in {spec.encoding}; `encoding: [utf-8, {spec.encoding}]` reads such files as UTF-8, "
+            "`valid_utf8: as_declared` as they are declared"
+        )
+        raise FileRefused(HIDDEN_UTF8, "valid UTF-8 with letters beyond ASCII", expected)
+
+
+def _refuse_unreadable(block: bytes, line: int, spec: SourceSpec) -> None:
+    """`line` is the number of the block's first line."""
+    nul = block.find(b"\0")
+    if nul >= 0:
+        where = line + block.count(b"\n", 0, nul)
+        raise FileRefused("binary content", f"a NUL byte in line {where}", f"{spec.format} text in {spec.encoding}")
+    if not block.isascii():
+        try:
+            block.decode("utf-8")
+        except UnicodeDecodeError as error:
+            where = line + block.count(b"\n", 0, error.start)
+            found = f"byte 0x{block[error.start]:02X} in line {where} ({error.reason})"
+            raise FileRefused("wrong encoding", found, f"text in {spec.encoding}") from None
+    _refuse_long_line(block, line, spec)
+
+
+def _refuse_long_line(block: bytes, line: int, spec: SourceSpec) -> None:
+    if _has_only_short_lines(block, spec.max_line_bytes):
+        return
+    ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
+    lengths = np.diff(ends, prepend=-1, append=len(block)) - 1
+    worst = int(lengths.argmax())
+    found = f"line {line + worst} with at least {lengths[worst]} bytes"
+    raise FileRefused("line too long", found, f"at most {spec.max_line_bytes} bytes a line (max_line_bytes)")
+
+
+def _has_only_short_lines(block: bytes, most: int) -> bool:
+    """Goes from line end to line end by the largest step allowed, so that few of them are looked at."""
+    start = 0
+    while len(block) - start > most:
+        end = block.rfind(b"\n", start, start + most + 1)
+        if end < 0:
+            return False
+        start = end + 1
+    return True
+
+
+def _lines(block: bytes) -> int:
+    """The number of line ends (numpy counts them twice as fast as bytes do)."""
+    return int(np.count_nonzero(np.frombuffer(block, np.uint8) == ord("\n")))

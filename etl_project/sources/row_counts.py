@@ -1,0 +1,147 @@
+"""Accounts: where every row of every accepted file is. Rows in the files = raw rows + rejects; raw rows = rows in the
+table + rows that came more than once.
+
+Belongs here: counting both sides, each where it lies, and saying where they differ. What is counted is what is there:
+the archived files are read again, and no commit record is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+import duckdb
+
+from etl_project.settings import Settings
+from etl_project.sources import lateness
+from etl_project.sources.asset_names import Names
+from etl_project.sources.intake import archive
+from etl_project.sources.reading import judge
+from etl_project.sources.spec import SourceSpec
+from etl_project.sources.typed import row_key
+from etl_project.storage import ParquetStore, Slice
+from etl_project.storage.contract import Scope, Table
+from etl_project.storage.judging import commits
+from etl_project.storage.sql import quote
+from etl_project.utc import ONE_DAY, day_of, days_between
+
+Days = tuple[date, date] | None
+"""The days to look at, both included; None: all of them."""
+
+
+class Files(NamedTuple):
+    """One day of files: the rows that they hold, and where those went."""
+
+    in_files: int
+    raw: int
+    rejected: int
+
+
+class RowCounts(NamedTuple):
+    """One day of the table: the raw rows that belong to it, those that repeat another one, and what is there."""
+
+    raw: int
+    repeated: int
+    stored: int
+
+
+def raw_rows(spec: SourceSpec, configured: Settings, days: Days) -> Slice | None:
+    """The raw rows of all files that can hold rows of these days; None where there are none."""
+    raw = Names.of(spec.name).raw
+    store = ParquetStore(configured.lake)
+    reach = None if days is None else days_between(days[0], days[1] + spec.lateness_days * ONE_DAY)
+    commits = store.last_commits([raw], None if reach is None else {day.isoformat() for day in reach})
+    if not commits:
+        return None
+    there = [day_of(str(key)) for _, key in commits]
+    return store.read(Table(raw, raw), Scope.days(min(there), max(there)))
+
+
+def of_files(
+    spec: SourceSpec, configured: Settings, connection: duckdb.DuckDBPyConnection, raw: Slice | None, days: Days
+) -> dict[date, Files]:
+    """The rows of each day's files. `connection` is one to the warehouse."""
+    read = {
+        day: sum(judge.count_rows(spec, file) for file in accepted)
+        for day, accepted in archive.accepted_days(configured.archive, spec).items()
+        if _within(day, days)
+    }
+    counted = {} if raw is None else _by_day(connection, raw.sql, raw.params)
+    rejected = _of_table(connection, Names.of(spec.name).rejects, days)
+    return {
+        day: Files(read.get(day, 0), counted.get(day, 0), rejected.get(day, 0))
+        for day in sorted({*read, *counted, *rejected})
+        if _within(day, days)
+    }
+
+
+def of_rows(
+    spec: SourceSpec, connection: duckdb.DuckDBPyConnection, raw: Slice | None, days: Days
+) -> dict[date, RowCounts]:
+    """The rows of each day of the table. `connection` is one to the warehouse."""
+    belonging: dict[date, int] = {}
+    distinct: dict[date, int] = {}
+    if raw is not None:
+        placed = f"SELECT * REPLACE ({lateness.event_day(spec)} AS batch_date) FROM ({raw.sql})"
+        belonging = _by_day(connection, placed, raw.params)
+        distinct = belonging
+        if spec.deduplicate_on:
+            distinct = _by_day(connection, f"SELECT DISTINCT {row_key(spec)} FROM ({placed})", raw.params)
+    stored = _of_table(connection, Names.of(spec.name).typed, days)
+    return {
+        day: RowCounts(belonging.get(day, 0), belonging.get(day, 0) - distinct.get(day, 0), stored.get(day, 0))
+        for day in sorted({*belonging, *stored})
+        if _within(day, days)
+    }
+
+
+def behind(spec: SourceSpec, configured: Settings, connection: duckdb.DuckDBPyConnection) -> set[date]:
+    """The days of the table for which raw rows were committed after it was: due to be built, and so without account.
+
+    `connection` is one to the warehouse.
+    """
+    raw, last = Names.of(spec.name).raw, f"SELECT partition_key, max(committed_at) FROM {commits.TABLE} WHERE asset = ?"
+    built: dict[str, datetime] = {}
+    if commits.exists(connection):
+        built = dict(connection.execute(f"{last} GROUP BY partition_key", [Names.of(spec.name).typed]).fetchall())
+    return {
+        day
+        for (_, key), commit in ParquetStore(configured.lake).last_commits([raw]).items()
+        for day in days_between(day_of(str(key)) - spec.lateness_days * ONE_DAY, day_of(str(key)))
+        if str(day) not in built or built[str(day)] < commit.committed_at
+    }
+
+
+def differences_of_files(counted: Mapping[date, Files]) -> Iterator[str]:
+    """The days on which files hold other rows than were read from them, in words."""
+    for day, rows in counted.items():
+        if rows.in_files != rows.raw + rows.rejected:
+            yield f"{day}: {rows.in_files} rows in the files, {rows.raw} raw, {rows.rejected} rejected"
+
+
+def differences_of_rows(counted: Mapping[date, RowCounts]) -> Iterator[str]:
+    """The days on which the table holds other rows than belong there, in words."""
+    for day, rows in counted.items():
+        if rows.raw != rows.stored + rows.repeated:
+            yield f"{day}: {rows.raw} raw rows, {rows.stored} stored, {rows.repeated} repeated"
+
+
+def _within(day: date, days: Days) -> bool:
+    return days is None or days[0] <= day <= days[1]
+
+
+def _of_table(connection: duckdb.DuckDBPyConnection, table: str, days: Days) -> dict[date, int]:
+    """How many rows each day of a table has; a table that was never built has none."""
+    if not connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [table]).fetchall():
+        return {}
+    rows = f"SELECT batch_date FROM {quote(table)}"
+    if days is None:
+        return _by_day(connection, rows, {})
+    return _by_day(connection, f"{rows} WHERE batch_date BETWEEN $first AND $last", {"first": days[0], "last": days[1]})
+
+
+def _by_day(connection: duckdb.DuckDBPyConnection, rows: str, values: Mapping[str, Any]) -> dict[date, int]:
+    """How many of the rows each day has."""
+    query = f"SELECT batch_date, count(*) FROM ({rows}) GROUP BY batch_date"
+    return dict(connection.execute(query, dict(values) or None).fetchall())

@@ -1,0 +1,254 @@
+"""Source specifications: what one source of files looks like, as data, checked when it is made.
+
+Belongs here: the settings of a source (names, format, columns, zone, limits) and the target types of its contract.
+Does not belong here: reading files (`judge`), looking for them (`scan`), where the settings come from (the component).
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, time
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import pyarrow as pa
+
+from etl_project.failures import Permanent
+from etl_project.sources.reading.values.value_settings import PLAIN, ValueSettings
+
+Format = Literal["csv", "tsv", "jsonl", "parquet"]
+FilesPerDay = Literal["many", "latest"]
+EmptyDays = Literal["missing", "allowed"]
+
+ADDED = ("batch_date", "source_file", "source_line")
+"""Columns that every row gets from its file; a source cannot name its own so."""
+
+EVENT_TYPES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
+"""Types whose values have a UTC day."""
+
+DEFAULT_EXPANDED_BYTES = 16 * 2**30
+DEFAULT_LINE_BYTES = 4 * 2**20
+LONGEST_LATENESS_DAYS = 366
+"""Each day of lateness is one more day of raw rows that every rebuild of a day reads."""
+
+_PLAIN_TYPES = {
+    "TINYINT": pa.int8(),
+    "SMALLINT": pa.int16(),
+    "INTEGER": pa.int32(),
+    "BIGINT": pa.int64(),
+    "UTINYINT": pa.uint8(),
+    "USMALLINT": pa.uint16(),
+    "UINTEGER": pa.uint32(),
+    "UBIGINT": pa.uint64(),
+    "FLOAT": pa.float32(),
+    "DOUBLE": pa.float64(),
+    "BOOLEAN": pa.bool_(),
+    "VARCHAR": pa.string(),
+    "DATE": pa.date32(),
+    "TIMESTAMP": pa.timestamp("us"),
+    "TIMESTAMP WITH TIME ZONE": pa.timestamp("us", "UTC"),
+}
+_DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
+
+
+class SpecError(Permanent):
+    """The settings of a source cannot be used. The message lists everything that is wrong with them."""
+
+
+@dataclass(frozen=True)
+class SourceColumn:
+    """One column of the contract. `type` is DuckDB's name for it, as DESCRIBE prints it."""
+
+    name: str
+    type: str
+    nullable: bool = True
+
+    @property
+    def arrow(self) -> pa.DataType:
+        """The Arrow type that carries this column without loss. Raises SpecError for a type no text can give."""
+        decimal = _DECIMAL.fullmatch(self.type)
+        if decimal:
+            return pa.decimal128(int(decimal[1]), int(decimal[2]))
+        if self.type not in _PLAIN_TYPES:
+            raise SpecError(f"column {self.name}: type {self.type} cannot be read from a file")
+        return _PLAIN_TYPES[self.type]
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """One source of daily files. Raises SpecError (retrying does not help) naming everything wrong at once.
+
+    `patterns`: names as in a shell (`*`, `?`), with `{date}` for the day as YYYY-MM-DD; `*` also spans folders.
+    `columns`: name in the file's header -> column of the contract; the file has exactly these, in any order.
+    `types`: the columns of the contract; those that no file column maps to are none of this module's business.
+    `time_zone`: the IANA zone of local times in the file. `max_expanded_bytes`: a file's size once decompressed.
+    `event_column`: rows belong to the UTC day of this column, which may lie up to `lateness_days` before the day of
+    their file; without it they belong to the day of their file. `deduplicate_on`: columns that name a row; what comes
+    again is left out of the table. `deadline`: when the file of a day must be there, UTC, on the day after.
+    `repeats_itself`: the sender may send rows again under another name; a copy of what a day has is then no mistake.
+    `encoding`, then `other_encodings`, are tried on all of a file; `valid_utf8`: what a file is that is valid UTF-8
+    with letters beyond ASCII although it should be in another encoding.
+    `values`: how the values of all columns are written; `column_values`: those of single columns of the contract.
+    """
+
+    name: str
+    patterns: tuple[str, ...]
+    columns: Mapping[str, str]
+    types: tuple[SourceColumn, ...]
+    start_date: date
+    format: Format = "csv"
+    delimiter: str | None = None
+    encoding: str = "utf-8"
+    other_encodings: tuple[str, ...] = ()
+    valid_utf8: Literal["refuse", "as_utf8", "as_declared"] = "refuse"
+    time_zone: str = "UTC"
+    files_per_day: FilesPerDay = "many"
+    empty_days: EmptyDays = "missing"
+    max_rejected_ratio: float = 0.01
+    max_expanded_bytes: int = DEFAULT_EXPANDED_BYTES
+    max_line_bytes: int = DEFAULT_LINE_BYTES
+    settle_seconds: float = 1.0
+    event_column: str | None = None
+    lateness_days: int = 0
+    deduplicate_on: tuple[str, ...] = ()
+    deadline: time | None = None
+    repeats_itself: bool = False
+    values: ValueSettings = PLAIN
+    column_values: Mapping[str, ValueSettings] = field(default_factory=dict)
+    _by_name: Mapping[str, SourceColumn] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        problems = [
+            *_problems_of_names(self),
+            *_problems_of_columns(self),
+            *_problems_of_values(self),
+            *_problems_of_days(self),
+            *_problems_of_settings(self),
+        ]
+        if problems:
+            raise SpecError(f"source {self.name!r}: " + "; ".join(problems))
+        object.__setattr__(self, "_by_name", {column.name: column for column in self.types})
+
+    @property
+    def separator(self) -> str:
+        """The delimiter in force: the one given, or the format's own."""
+        return self.delimiter or ("\t" if self.format == "tsv" else ",")
+
+    @property
+    def encodings(self) -> tuple[str, ...]:
+        """The encodings that a file may be in, in the order in which they are tried."""
+        declared = (self.encoding, *self.other_encodings)
+        return ("utf-8", *declared) if self.valid_utf8 == "as_utf8" and "utf-8" not in declared else declared
+
+    def column(self, name: str) -> SourceColumn:
+        """The contract column of this name."""
+        return self._by_name[name]
+
+    @property
+    def settings_of_columns(self) -> Mapping[str, ValueSettings]:
+        """How the values of each column are written; a column that is not there has nothing special."""
+        if self.values == PLAIN and not self.column_values:
+            return {}
+        return {target.name: self.column_values.get(target.name, self.values) for target in self.targets}
+
+    @property
+    def targets(self) -> tuple[SourceColumn, ...]:
+        """The contract columns that a file fills, in the order of `columns`."""
+        return tuple(self._by_name[name] for name in self.columns.values())
+
+
+def _problems_of_names(spec: SourceSpec) -> Iterator[str]:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", spec.name):
+        yield "the name of a source is letters, digits and _, and starts with a letter"
+    if not spec.patterns:
+        yield "patterns is empty"
+    for pattern in spec.patterns:
+        if pattern.count("{date}") != 1:
+            yield f"pattern {pattern!r} must hold {{date}} exactly once"
+
+
+def _problems_of_columns(spec: SourceSpec) -> Iterator[str]:
+    known = {column.name: column for column in spec.types}
+    targets = list(spec.columns.values())
+    if not targets:
+        yield "columns is empty"
+    for name in dict.fromkeys(targets):
+        if name in ADDED:
+            yield f"column {name} is filled in from the file itself; no column of the file can be mapped to it"
+        elif targets.count(name) > 1:
+            yield f"column {name} is mapped {targets.count(name)} times"
+        elif name not in known:
+            yield f"column {name} is not in the contract (it has {', '.join(known) or 'no columns'})"
+        else:
+            try:
+                _ = known[name].arrow
+            except (SpecError, ValueError) as error:
+                yield str(error)
+
+
+def _problems_of_values(spec: SourceSpec) -> Iterator[str]:
+    for setting, allowed in (
+        ("format", ("csv", "tsv", "jsonl", "parquet")),
+        ("files_per_day", ("many", "latest")),
+        ("empty_days", ("missing", "allowed")),
+        ("valid_utf8", ("refuse", "as_utf8", "as_declared")),
+    ):
+        if getattr(spec, setting) not in allowed:
+            yield f"{setting} is {getattr(spec, setting)!r}; it can be {', '.join(allowed)}"
+    if len(spec.separator) != 1 or not spec.separator.isascii() or spec.separator in '"\r\n\0':
+        yield f"delimiter is {spec.delimiter!r}; it must be one ASCII character, no quote and no line end"
+    try:
+        ZoneInfo(spec.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        yield f"time_zone {spec.time_zone!r} is not known; write an IANA name like Europe/London"
+    if not 0 <= spec.max_rejected_ratio <= 1:
+        yield f"max_rejected_ratio is {spec.max_rejected_ratio}; it must lie between 0 and 1"
+    for setting in ("max_expanded_bytes", "max_line_bytes"):
+        if getattr(spec, setting) < 1:
+            yield f"{setting} is {getattr(spec, setting)}; it must be at least 1"
+    if not 0 <= spec.settle_seconds < float("inf"):
+        yield f"settle_seconds is {spec.settle_seconds}; it must be 0 or more"
+
+
+def _is_text_encoding(name: str) -> bool:
+    try:
+        return isinstance("".encode(name), bytes) and codecs.getincrementaldecoder(name) is not None
+    except (LookupError, UnicodeError, TypeError):
+        return False
+
+
+def _problems_of_settings(spec: SourceSpec) -> Iterator[str]:
+    """What is wrong with the settings that say how text and values are written."""
+    for encoding in spec.encodings:
+        if not _is_text_encoding(encoding):
+            yield f"encoding {encoding!r} is not known; write one of Python's names, like utf-8 or cp1252"
+    yield from spec.values.problems()
+    for name, settings in spec.column_values.items():
+        if name not in spec.columns.values():
+            yield f"column_settings names {name!r}, which is not one of the columns that the file fills"
+        yield from (one for one in settings.problems(f"column_settings.{name}.") if one not in spec.values.problems())
+
+
+def _problems_of_days(spec: SourceSpec) -> Iterator[str]:
+    """What is wrong with the settings that say which day a row belongs to, and when a day must be there."""
+    known = {column.name: column for column in spec.types if column.name in spec.columns.values()}
+    if not 0 <= spec.lateness_days <= LONGEST_LATENESS_DAYS:
+        yield f"lateness_days is {spec.lateness_days}; it must lie between 0 and {LONGEST_LATENESS_DAYS}"
+    if spec.lateness_days and spec.event_column is None:
+        yield "lateness_days needs event_column: the column whose UTC day a row belongs to"
+    if spec.event_column is not None:
+        event = known.get(spec.event_column)
+        if event is None:
+            yield f"event_column {spec.event_column!r} is not one of the columns that the file fills"
+        elif event.type not in EVENT_TYPES or event.nullable:
+            yield f"event_column {event.name} must be NOT NULL and {', '.join(EVENT_TYPES)}; it is {event.type}"
+    for name in spec.deduplicate_on:
+        if name not in known:
+            yield f"deduplicate_on names {name!r}, which is not one of the columns that the file fills"
+    if spec.deadline is not None and spec.empty_days == "allowed":
+        yield "deadline and empty_days: allowed contradict each other: where days may be empty, no file can be overdue"
+    if spec.deadline is not None and spec.deadline.tzinfo is not None:
+        yield f"deadline is {spec.deadline}; write a UTC time of day without a zone, like 06:00"

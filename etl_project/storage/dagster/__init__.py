@@ -1,0 +1,1 @@
+"""Dagster: the storage contract as IO managers. The only part of `storage` that knows an orchestrator."""

@@ -1,0 +1,101 @@
+"""Scopes: an asset's Dagster partitions and metadata in the words of the storage contract.
+
+Belongs here: turning partition definitions and keys into partitions with bounds, and asset metadata into a table.
+Pure functions over Dagster's definitions; no store, no run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from etl_project.failures import Permanent
+from etl_project.storage.contract import Partition, Scope, Table
+from etl_project.utc import ONE_DAY, day_of
+
+DEFAULT_PARTITION_COLUMN = "batch_date"
+
+
+class UnsupportedAsset(Permanent):
+    """The asset is partitioned or described in a way that cannot be stored. Retrying does not help."""
+
+
+def scope_of(asset_key: dg.AssetKey, partitions: dg.PartitionsDefinition[Any] | None, keys: Iterable[str]) -> Scope:
+    """The scope of these partition keys; the whole table when the asset has no partitions.
+
+    A daily partition of UTC owns its calendar day; any other time window owns the instants from its start to its end
+    in the definition's own time zone, over clock changes too; a static key owns its own value.
+    Raises UnsupportedAsset for several dimensions.
+    """
+    if partitions is None:
+        return Scope.whole()
+    if isinstance(partitions, dg.MultiPartitionsDefinition):
+        raise UnsupportedAsset(
+            f"Asset {asset_key.to_user_string()!r} has partitions of several dimensions, which these IO managers do "
+            "not store: a partition has to be one value or one span of one column. Retrying does not help. Give it one "
+            "dimension, or write it with your own IO manager."
+        )
+    if not isinstance(partitions, dg.TimeWindowPartitionsDefinition):
+        return Scope.keys(sorted(keys))
+    to_partition = _calendar_day if _is_daily_utc(partitions) else _window_of(partitions)
+    return Scope(tuple(sorted((to_partition(key) for key in keys), key=lambda partition: str(partition.lower))))
+
+
+def table_of(asset_key: dg.AssetKey, metadata: Mapping[str, Any], schema: str | None) -> Table:
+    """The table of an asset, by its metadata: `partition_column`, `contract_sql`, `drift`, `partition_expression`,
+    `max_removed_ratio`, `schema`, `table`.
+
+    Raises UnsupportedAsset when a value cannot be used, naming all of them.
+    """
+    values = {name: getattr(value, "value", value) for name, value in metadata.items()}
+    _refuse_unusable(asset_key, values)
+    ratio = values.get("max_removed_ratio")
+    return Table(
+        asset=asset_key.to_user_string(),
+        name=values.get("table") or asset_key.path[-1],
+        schema=values.get("schema") or schema,
+        partition_column=values.get("partition_column") or DEFAULT_PARTITION_COLUMN,
+        contract_sql=values.get("contract_sql"),
+        drift=values.get("drift") or "evolve",
+        partition_expression=values.get("partition_expression"),
+        max_removed_ratio=None if ratio is None else float(ratio),
+    )
+
+
+def _refuse_unusable(asset_key: dg.AssetKey, values: Mapping[str, Any]) -> None:
+    problems = [
+        f"{name} is {values[name]!r}, not a text"
+        for name in ("table", "schema", "partition_column", "contract_sql", "partition_expression")
+        if values.get(name) is not None and not isinstance(values[name], str)
+    ]
+    if values.get("drift") not in (None, "evolve", "freeze"):
+        problems.append(f"drift is {values['drift']!r}, not 'evolve' or 'freeze'")
+    ratio = values.get("max_removed_ratio")
+    if ratio is not None and not (isinstance(ratio, int | float) and 0 <= ratio <= 1):
+        problems.append(f"max_removed_ratio is {ratio!r}, not a number from 0 to 1")
+    if problems:
+        raise UnsupportedAsset(
+            f"The metadata of asset {asset_key.to_user_string()!r} cannot be used: {'; '.join(problems)}. "
+            "Retrying does not help. Correct the asset's metadata."
+        )
+
+
+def _is_daily_utc(partitions: dg.TimeWindowPartitionsDefinition) -> bool:
+    return (
+        partitions.timezone == "UTC" and partitions.cron_schedule == "0 0 * * *" and str(partitions.fmt) == "%Y-%m-%d"
+    )
+
+
+def _calendar_day(key: str) -> Partition:
+    day = day_of(key)
+    return Partition(key, day, day + ONE_DAY)
+
+
+def _window_of(partitions: dg.TimeWindowPartitionsDefinition) -> Any:
+    def window(key: str) -> Partition:
+        span = partitions.time_window_for_partition_key(key)
+        return Partition(key, span.start, span.end)
+
+    return window

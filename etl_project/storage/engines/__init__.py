@@ -1,0 +1,1 @@
+"""Engines: how one kind of database is opened, and what its errors mean. A new engine is one module here."""

@@ -1,0 +1,140 @@
+"""The DuckDB file: opening it, waiting for whoever holds it, closing it on every path.
+
+Belongs here: connections, and nothing about tables. They are opened per operation: DuckDB gives the file to one process
+at a time, and a connection that leaks shuts everybody else out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import duckdb
+
+from etl_project import atomic, faults
+from etl_project.storage.contract import StoreBusy, StoreUnavailable, WriteRefused
+from etl_project.storage.sql import quote
+
+CONFIG = {"custom_user_agent": "dagster"}
+"""The configuration of dagster-duckdb's resource: one process may open a file only with one configuration."""
+
+_HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+_FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 1.0
+_LONGEST_MAKING_SECONDS = 60.0
+"""Nobody takes longer to make an empty database: a file that was begun before that is left from a kill."""
+
+
+class DuckDBFile:
+    """One database file, opened for as long as a block lasts."""
+
+    def __init__(self, path: Path, settings: Mapping[str, str | int]) -> None:
+        """`settings` are DuckDB's, set on every connection."""
+        self._path = path
+        self._settings = dict(settings)
+
+    @contextmanager
+    def writing(self, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that may write; the file is created where there is none. Raises StoreBusy (retrying helps)."""
+        if not self._path.exists():
+            self._make()
+        with self._opened(read_only=False, wait_seconds=wait_seconds) as connection:
+            yield connection
+
+    @contextmanager
+    def looking(self, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        """A connection for a look; None when there is no file yet. Raises StoreBusy (retrying helps)."""
+        if not self._path.exists():
+            yield None
+            return
+        with self._opened(read_only=True, wait_seconds=wait_seconds) as connection:
+            yield connection
+
+    @contextmanager
+    def _opened(self, read_only: bool, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        connection = self._open(read_only, wait_seconds)
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            for name, value in self._settings.items():
+                connection.execute(f"SET {quote(name)} = ?", [value])
+            yield connection
+        finally:
+            connection.close()
+
+    def _make(self) -> None:
+        """Make an empty database that appears in one step: of one that is only begun, DuckDB says that it is none.
+
+        Raises StoreUnavailable (retrying helps once it can be made). What a kill leaves is removed by a later making.
+        """
+        try:
+            atomic.make_folder(self._path.parent)
+            temporary = atomic.temporary_sibling(self._path)
+            try:
+                duckdb.connect(str(temporary), config=dict(CONFIG)).close()
+                _remove_left_over(temporary)
+                atomic.sync_file(temporary)
+                faults.reach("duckdb.file_made")
+                # Somebody else was faster, or the file system has no hard links: then DuckDB makes the file in place.
+                with suppress(OSError):
+                    os.link(temporary, self._path)
+                atomic.sync_folder(self._path.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except (duckdb.Error, OSError) as error:
+            raise unavailable(self._path, error) from error
+
+    def _open(self, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
+        """Open the file, waiting with growing pauses for whoever holds it."""
+        deadline = time.monotonic() + wait_seconds
+        busy: duckdb.Error
+        for pause in pauses():
+            try:
+                return duckdb.connect(str(self._path), read_only=read_only, config=dict(CONFIG))
+            except duckdb.ConnectionException as error:
+                if read_only:
+                    read_only = False  # This process has the file open for writing already: join it at once.
+                    continue
+                busy, held = error, "open in this process with another configuration"
+            except duckdb.IOException as error:
+                holder = _HOLDER.search(str(error))
+                if "not a valid DuckDB" in str(error):
+                    raise WriteRefused(
+                        f"{self._path} is no DuckDB database: {error}. Retrying does not help."
+                    ) from error
+                if holder is None and "lock" not in str(error):
+                    raise unavailable(self._path, error) from error
+                busy = error
+                held = f"held by {holder['program']} (PID {holder['pid']})" if holder else "held by another process"
+            if time.monotonic() + pause > deadline:
+                raise StoreBusy(
+                    f"{self._path} is {held}; waited {wait_seconds:g} s. Nothing was changed; retrying helps once "
+                    "it is closed there."
+                ) from busy
+            time.sleep(pause)
+        raise AssertionError("the pauses never end")
+
+
+def _remove_left_over(made: Path) -> None:
+    """Remove databases that were begun long before this one, by the clock of the file system."""
+    before = made.stat().st_mtime - _LONGEST_MAKING_SECONDS
+    for path in made.parent.glob(f"{atomic.TEMPORARY_PREFIX}*{atomic.TEMPORARY_SUFFIX}"):
+        with suppress(OSError):
+            if path.stat().st_mtime < before:
+                path.unlink()
+
+
+def unavailable(path: Path, error: Exception) -> StoreUnavailable:
+    """What to say when the machine, not the data, is at fault."""
+    return StoreUnavailable(f"{path}: {error}. Nothing was changed; retrying helps once the cause is gone.")
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait between tries, growing, without end."""
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * 1.6, _LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,64 @@
+"""Refusals: the one form in which a store says no.
+
+Belongs here: the wording that every refused write and every wait in vain shares: what was attempted, everything that
+was found, whether retrying helps, what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from etl_project.storage.contract import Scope, Table, WriteRefused
+
+_SHOWN = 20
+
+
+class DataFault(WriteRefused):
+    """The rows of some partition are at fault; those of another one need not be."""
+
+
+def refused(table: Table, scope: Scope, problems: Sequence[str], advice: str) -> str:
+    """A message that lists all problems of one write and says what to do."""
+    return "\n".join(
+        [
+            f"{what(table, scope)}: the write was refused and nothing was changed.",
+            *(f"  - {problem}" for problem in problems[:_SHOWN]),
+            *([f"  - and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []),
+            f"Retrying does not help. {advice}",
+        ]
+    )
+
+
+def partly(table: Table, scope: Scope, good: int, failures: Mapping[str | None, str]) -> str:
+    """A message for a range of which some partitions are at fault."""
+    return "\n".join(
+        [
+            f"{what(table, scope)}: {good} partitions are committed, {len(failures)} are at fault and keep their old "
+            "rows. Retrying does not help.",
+            *list(failures.values())[:_SHOWN],
+            *([f"and {len(failures) - _SHOWN} more"] if len(failures) > _SHOWN else []),
+        ]
+    )
+
+
+def missing_partitions(table: Table, good: int, missing: Mapping[str | None, str]) -> str:
+    """A message for partitions that there is nothing to build from."""
+    lines = [f"  - {key}: {reason}" for key, reason in missing.items()]
+    return "\n".join(
+        [
+            f"Asset {table.asset!r}: {good} partitions are committed, {len(missing)} are missing and were not written. "
+            "Missing is not empty. Retrying does not help; they are built when their input arrives.",
+            *lines[:_SHOWN],
+            *([f"  - and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []),
+        ]
+    )
+
+
+def what(table: Table, scope: Scope) -> str:
+    """The asset and the partitions of a write, in words."""
+    keys = [partition.key for partition in scope.partitions]
+    if keys == [None]:
+        return f"Asset {table.asset!r}"
+    if len(keys) == 1:
+        return f"Asset {table.asset!r}, partition {keys[0]!r}"
+    return f"Asset {table.asset!r}, {len(keys)} partitions from {keys[0]!r} to {keys[-1]!r}"

@@ -1,0 +1,206 @@
+"""Payload: incoming data as something DuckDB can scan more than once.
+
+Belongs here: telling what kind of thing an asset returned, and making a relation of it. What already lies in memory is
+scanned in place; what can be read only once (a stream, a query that may answer differently the second time) is
+staged in a temporary table, which DuckDB moves to disk when memory runs out. A kill leaves nothing of it behind.
+A store that can do with one look at each row may ask for a long stream as it is, and stage it when it cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from etl_project.storage.contract import Slice, Sql, WriteRefused
+from etl_project.storage.judging.drift import Column
+from etl_project.storage.sql import quote, unique
+
+_HELD_ROWS = 500_000
+_HELD_BYTES = 256 * 1024**2
+"""Up to so much of a stream is held in memory; a longer one, or one of wider rows, stays a stream."""
+
+
+class Payload:
+    """Rows that can be scanned as often as needed, as `name`, for as long as the block that made it lasts.
+
+    While `stream` is set they cannot: each comes from it once, and `name` stands for no rows, or for some at a time.
+    """
+
+    def __init__(self, name: str, columns: Sequence[Column], stream: pa.RecordBatchReader | None = None) -> None:
+        self.name = name
+        self.columns = tuple(columns)
+        self.stream = stream
+
+    def stage(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Copy a stream that nobody has taken from, so that it can be scanned."""
+        if self.stream is not None:
+            connection.unregister(self.name)
+            _stage_arrow(connection, self.name, self.stream)
+            self.stream = None
+
+
+@contextmanager
+def scannable(
+    connection: duckdb.DuckDBPyConnection, data: Any, stage: bool = False, stream: bool = False
+) -> Iterator[Payload]:
+    """Make the data a relation of the connection; `stage` copies even what could be scanned in place.
+
+    `stream`: a long stream is handed out as it is. Raises WriteRefused for anything that is not a frame (retrying
+    does not help).
+    """
+    name = unique("etl_payload")
+    passing: pa.RecordBatchReader | None = None
+    source = data if isinstance(data, Sql) else as_arrow(data)
+    if isinstance(source, Sql):
+        untyped: set[str] = set()
+        _stage_query(connection, name, source)
+    else:
+        _refuse_twice(source.schema.names)
+        source = _held_if_short(source)
+        untyped = {field.name for field in source.schema if pa.types.is_null(field.type)}
+        if stream and isinstance(source, pa.RecordBatchReader):
+            passing = source
+            connection.register(name, source.schema.empty_table())
+        elif stage or isinstance(source, pa.RecordBatchReader):
+            _stage_arrow(connection, name, source)
+        else:
+            connection.register(name, source)
+    try:
+        yield Payload(name, _columns(connection, name, untyped), passing)
+    finally:
+        _forget(connection, name)
+
+
+def as_arrow(data: Any) -> pa.Table | pa.RecordBatchReader:
+    """The data as an Arrow table, or as a stream of batches where it can be read only once."""
+    try:
+        if isinstance(data, pa.Table | pa.RecordBatchReader):
+            return data
+        if isinstance(data, pd.DataFrame):
+            return _from_pandas(data)
+        if isinstance(data, pa.RecordBatch):
+            return pa.Table.from_batches([data])
+        if hasattr(data, "__arrow_c_stream__"):
+            return _from_stream(data)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise WriteRefused(
+            f"The data has a column that is not of one type: {error}. Nothing was changed; retrying does not help. "
+            "Give every column one type."
+        ) from error
+    raise WriteRefused(
+        f"Expected rows (pandas, pyarrow, polars, a stream that speaks Arrow) or Sql, got {type(data).__name__}. "
+        "Nothing was changed; retrying does not help. Return a frame; an empty one if there are no rows."
+    )
+
+
+def _from_pandas(frame: pd.DataFrame) -> pa.Table:
+    """The frame without its index. Without rows, `object` and `float64` are what pandas makes of nothing."""
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    if len(frame) or not len(frame.columns):
+        return table
+    hollow = [str(dtype) in ("object", "float64") for dtype in frame.dtypes]
+    fields = [f.with_type(pa.null()) if empty else f for f, empty in zip(table.schema, hollow, strict=True)]
+    return pa.schema(fields).empty_table()
+
+
+def _from_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
+    """A frame of another library is shared in place; anything else is taken for a stream."""
+    reader = pa.RecordBatchReader.from_stream(data)
+    in_memory = hasattr(data, "__len__") and not isinstance(data, duckdb.DuckDBPyRelation)
+    return reader.read_all() if in_memory else reader
+
+
+def _held_if_short(source: pa.Table | pa.RecordBatchReader) -> pa.Table | pa.RecordBatchReader:
+    """A short stream is read into memory, where it can be scanned in place; a long one stays a stream."""
+    if isinstance(source, pa.Table):
+        return source
+    batches, rows, size_bytes = [], 0, 0
+    for batch in source:
+        batches.append(batch)
+        rows += batch.num_rows
+        size_bytes += batch.get_total_buffer_size()
+        if rows > _HELD_ROWS or size_bytes > _HELD_BYTES:
+            return pa.RecordBatchReader.from_batches(source.schema, chain(batches, source))
+    return pa.Table.from_batches(batches, source.schema)
+
+
+def run_sql(query: Sql) -> tuple[str, dict[str, Any]]:
+    """The query over its slices as one statement and its values."""
+    params: dict[str, Any] = {}
+    inputs = []
+    for name, piece in query.inputs.items():
+        params.update(piece.params)
+        inputs.append(f"{quote(name)} AS ({piece.sql})")
+    with_inputs = f"WITH {', '.join(inputs)} " if inputs else ""
+    return f"{with_inputs}SELECT * FROM (\n{query.query.strip().rstrip(';')}\n)", params
+
+
+def slices_of(data: Any) -> list[Slice]:
+    """The lazy reads that the data consists of."""
+    return list(data.inputs.values()) if isinstance(data, Sql) else []
+
+
+def _stage_query(connection: duckdb.DuckDBPyConnection, name: str, query: Sql) -> None:
+    statement, params = run_sql(query)
+    try:
+        connection.execute(f"CREATE TEMP TABLE {quote(name)} AS {statement}", params)
+    except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
+        raise WriteRefused(f"The query failed: {error}\nNothing was changed; retrying does not help.") from error
+
+
+def _stage_arrow(connection: duckdb.DuckDBPyConnection, name: str, source: pa.Table | pa.RecordBatchReader) -> None:
+    """Copy the rows. What the maker of a stream raises is raised as it is; DuckDB would wrap it in its own error."""
+    stream = unique("etl_stream")
+    raised: list[Exception] = []
+    connection.register(stream, source if isinstance(source, pa.Table) else _watched(source, raised))
+    try:
+        connection.execute(f"CREATE TEMP TABLE {quote(name)} AS SELECT * FROM {quote(stream)}")
+    except duckdb.Error as error:
+        raise (raised[0] if raised else error) from None
+    finally:
+        connection.unregister(stream)
+
+
+def _watched(source: pa.RecordBatchReader, raised: list[Exception]) -> pa.RecordBatchReader:
+    """The same stream; its error is noted in `raised`."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from source
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    return pa.RecordBatchReader.from_batches(source.schema, batches())
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, name: str, untyped: set[str]) -> list[Column]:
+    relation = connection.sql(f"SELECT * FROM {quote(name)}")
+    return [
+        Column(column, kind, untyped=column in untyped)
+        for column, kind in zip(relation.columns, relation.types, strict=True)
+    ]
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    """DuckDB would rename the second of two columns; the caller meant something else."""
+    lowered = [name.lower() for name in names]
+    twice = sorted({name for name in names if lowered.count(name.lower()) > 1})
+    if twice:
+        raise WriteRefused(
+            f"Columns come twice: {', '.join(map(repr, twice))} (case does not count). Nothing was changed; "
+            "retrying does not help. Name each column once."
+        )
+
+
+def _forget(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Free the memory; after a fatal error the connection can no longer be asked, and closing it frees it too."""
+    with suppress(duckdb.Error):
+        connection.unregister(name)
+        connection.execute(f"DROP TABLE IF EXISTS {quote(name)}")

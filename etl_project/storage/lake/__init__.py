@@ -1,0 +1,1 @@
+"""Lake: partitions as files, one a partition, the commit record inside."""

@@ -1,0 +1,141 @@
+"""The Parquet backend: one file a partition, in a folder.
+
+Belongs here: reading, and what surrounds a write (`parquet_write`). Paths, footers and the lock of a partition are
+`lake`'s; counting, fingerprints and drift are the same code as for tables, run by DuckDB over the Arrow data.
+
+A file is replaced by one rename, so a range is atomic per partition, not as a whole: a kill in the middle leaves some
+partitions old and some new, each of them whole, each with its own record. Files keep no constraints; their columns
+follow the newest file of the asset (`evolve` adds and widens, every file holds all columns known when it was written).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from etl_project.storage.contract import (
+    Commit,
+    ReadRefused,
+    Receipt,
+    Request,
+    Scope,
+    Slice,
+    StoreUnavailable,
+    Table,
+    WriteRefused,
+)
+from etl_project.storage.judging import payload
+from etl_project.storage.judging.messages import what
+from etl_project.storage.judging.receipts import refuse_changed
+from etl_project.storage.lake import layout
+from etl_project.storage.lake.parquet import file_columns, in_memory, parquet
+from etl_project.storage.lake.write import ParquetWrite
+from etl_project.storage.sql import Binds, quote
+from etl_project.storage.tables.store import DuckDBStore, check, chosen
+
+
+class ParquetStore:
+    """Parquet files under one folder; see the contract in `base`."""
+
+    def __init__(self, root: Path | str, wait_seconds: float = 60.0, cache: Path | None = None) -> None:
+        """`cache`: a folder for what makes `last_commits` fast; it may be deleted at any time."""
+        self.root = Path(root).absolute()
+        self.wait_seconds = wait_seconds
+        self._lake = layout.Lake(self.root, cache)
+
+    def replace(self, table: Table, scope: Scope, data: Any, request: Request) -> list[Commit]:
+        """Make each partition's file hold exactly its rows of `data`; a partition changes in one rename or not at all.
+
+        Raises WriteRefused or PartlyCommitted (retrying does not help), StoreBusy, StoreUnavailable or InputChanged
+        (it does). A kill leaves each partition old or new; the next write of a partition removes what it left.
+        """
+        check(table, scope)
+        reads = (*request.reads, *(read for piece in payload.slices_of(data) for read in piece.reads))
+        request = dataclasses.replace(request, reads=reads)
+        try:
+            with self._scratch(data) as connection:
+                several = len(scope.partitions) > 1
+                with payload.scannable(connection, data, stage=several, stream=not several) as rows:
+                    return ParquetWrite(self._lake, self.wait_seconds, connection, table, scope, request, rows).run()
+        except (duckdb.OperationalError, OSError) as error:
+            raise StoreUnavailable(
+                f"{what(table, scope)}: {error}. Partitions that are not committed keep their old rows; retrying helps "
+                "once the cause is gone."
+            ) from error
+
+    def read(self, table: Table, scope: Scope, columns: Sequence[str] | None = None) -> Slice:
+        """A lazy slice of exactly these partitions and columns; it runs in any DuckDB connection.
+
+        Raises ReadRefused when the asset has no file at all or not that column (retrying does not help).
+        """
+        newest = self._lake.newest(table)
+        if newest is None:
+            raise ReadRefused(
+                f"{what(table, scope)}: there is no file of it under {self.root}. Retrying does not help. "
+                "Materialize the asset first."
+            )
+        with in_memory() as connection:
+            kinds = {column.name: column.type for column in file_columns(connection, newest)}
+        names = chosen(kinds, columns, table, scope)
+        binds = Binds()
+        paths = {p.key: self._lake.path(table, p.key) for p in scope.partitions}
+        records = {key: layout.intact_record(path) for key, path in paths.items()}
+        files = [str(path) for key, path in paths.items() if records[key]]
+        typed = ", ".join(f"NULL::{kinds[name]} AS {quote(name)}" for name in kinds)
+        every = f"SELECT {typed} WHERE false"
+        if files:
+            every = f"SELECT * FROM {parquet(files, binds)} UNION ALL BY NAME {every}"
+        reads = tuple(
+            Receipt(table.asset, key, found.fingerprint if found else None, self) for key, found in records.items()
+        )
+        return Slice(f"SELECT {', '.join(map(quote, names))} FROM ({every})", binds.values, None, reads)
+
+    def arrow(self, piece: Slice) -> pa.Table:
+        """The rows of a slice, in memory. Raises InputChanged when a file was replaced since (retrying helps)."""
+        with self.batches(piece) as batches:
+            return batches.read_all()
+
+    @contextmanager
+    def batches(self, piece: Slice) -> Iterator[pa.RecordBatchReader]:
+        """The rows of a slice as a stream, for as long as the block lasts; its end checks that no file was replaced."""
+        with in_memory() as connection:
+            try:
+                yield connection.execute(piece.sql, dict(piece.params) or None).to_arrow_reader()
+            except (duckdb.Error, pa.ArrowException):
+                refuse_changed(piece.reads)
+                raise
+            refuse_changed(piece.reads)
+
+    def last_commits(
+        self, assets: Iterable[str] | None = None, partitions: Collection[str | None] | None = None
+    ) -> dict[tuple[str, str | None], Commit]:
+        """The newest commit record of every (asset, partition), or of the given ones, from the files' footers."""
+        return {(commit.asset, commit.partition): commit for commit in self._lake.records(assets, partitions)}
+
+    def history(self, asset: str, partition: str | None) -> list[Commit]:
+        """The commit records that the partition's file carries, oldest first: the last one and up to 20 before it."""
+        path = self._lake.file_of(asset, partition)
+        return [] if path is None else layout.history(path)
+
+    def files(self, asset: str) -> Iterator[tuple[str | None, Path]]:
+        """Every partition of the asset that has a file, with the file."""
+        return self._lake.files(asset)
+
+    @contextmanager
+    def _scratch(self, data: Any) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A DuckDB to work in; the database itself when the query reads from one. It spills to a temporary folder."""
+        databases = sorted({piece.database for piece in payload.slices_of(data) if piece.database is not None})
+        if len(databases) > 1:
+            raise WriteRefused(f"A query reads from one database, this one from {databases}. Retrying does not help.")
+        if databases:
+            with DuckDBStore(databases[0], self.wait_seconds).connect() as connection:
+                yield connection
+        else:
+            with in_memory() as connection:
+                yield connection

@@ -1,0 +1,338 @@
+"""One write to a folder of Parquet files: partition by partition, each changed by one rename.
+
+Belongs here: the order of the steps of a write. Everything is found out about all rows first; then each partition is
+looked at, judged, written and renamed, alone in its folder. A long stream for one partition is counted while it is
+written to a draft, in one pass; the draft is judged by the same rules, and renamed or thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import NoReturn
+
+import duckdb
+import pyarrow as pa
+
+from etl_project import atomic
+from etl_project.storage.contract import Commit, Deviation, PartlyCommitted, Request, Scope, Table, WriteRefused
+from etl_project.storage.judging import deviation, drift, fingerprint, judgement, row_tally
+from etl_project.storage.judging.drift import Column, Pair
+from etl_project.storage.judging.fingerprint import Typed
+from etl_project.storage.judging.judgement import Change
+from etl_project.storage.judging.messages import DataFault, partly, refused, what
+from etl_project.storage.judging.payload import Payload
+from etl_project.storage.judging.placement import column_type_for
+from etl_project.storage.judging.receipts import refuse_changed
+from etl_project.storage.judging.row_tally import EMPTY, Difference, Rows, Tally
+from etl_project.storage.lake import draft, layout
+from etl_project.storage.lake.draft import Fill
+from etl_project.storage.lake.parquet import as_stored, escaped, file_columns, in_memory
+from etl_project.storage.sql import Binds, quote, text
+from etl_project.storage.tables.table import DuckDBTable
+from etl_project.utc import now
+
+_CUT_ROWS = 500_000
+_CUT_BYTES = 256 * 1024**2
+"""Up to so much is held in memory at once; more rows, or wider ones, are asked for partition by partition."""
+
+_BATCH_ROWS = 12_288
+"""Rows that DuckDB hands out at a time: a tenth of a row group, so that wide rows can be cut before they are many."""
+
+
+class ParquetWrite:
+    """One write: everything is found out about all rows first, then the partitions are replaced one by one."""
+
+    def __init__(
+        self,
+        files: layout.Lake,
+        wait_seconds: float,
+        connection: duckdb.DuckDBPyConnection,
+        table: Table,
+        scope: Scope,
+        request: Request,
+        rows: Payload,
+    ) -> None:
+        self._lake = files
+        self._wait_seconds = wait_seconds
+        self._connection = connection
+        self._table = table
+        self._scope = scope
+        self._request = request
+        self._payload = rows
+        self._column = None if scope.partitions[0].key is None else table.partition_column
+        self._schema_changes: tuple[str, ...] = ()
+        self._deviating = 0
+
+    def run(self) -> list[Commit]:
+        """Replace every partition whose data is sound; PartlyCommitted names the others."""
+        targets, pairs = self._matched()
+        if self._payload.stream is not None and not any(pair.checked for pair in pairs):
+            return [self._streamed(self._payload.stream, targets, pairs)]
+        self._payload.stage(self._connection)  # Values that may not fit have to be looked at before they are written.
+        refuse_changed(self._request.reads)
+        pairs, found = self._fitted(pairs)
+        incoming = self._incoming(pairs)
+        if None in found:
+            self._refuse_outside(incoming)
+        cut = self._cut(found, targets, pairs, incoming)
+        done: list[Commit] = []
+        failures: dict[str | None, str] = {}
+        for n, partition in enumerate(self._scope.partitions):
+            try:
+                self._refuse_lost(n, found, pairs, incoming)
+                select = partial(self._select, targets, pairs, incoming._replace(only=(n,)))
+                rows = select if cut is None else cut.get(n, cut[None]).to_reader
+                done.append(self._replace_one(n, found.get(n, EMPTY), incoming, rows))
+            except DataFault as fault:
+                if len(self._scope.partitions) == 1:
+                    raise
+                failures[partition.key] = str(fault)
+        if failures:
+            raise PartlyCommitted(partly(self._table, self._scope, len(done), failures), done, failures)
+        return done
+
+    def _matched(self) -> tuple[list[Column], list[Pair]]:
+        """All columns of the new files, and which of them come in; every refused difference at once."""
+        reference = self._reference()
+        known = reference if reference is not None else self._from_data()
+        plan = drift.plan(known, self._payload.columns, self._table.drift, self._column)
+        if plan.problems:
+            raise WriteRefused(refused(self._table, self._scope, plan.problems, "Deliver what the files hold."))
+        if reference is None:
+            self._schema_changes = ("files created",)
+        targets = [*known, *as_stored(plan.added)]
+        self._schema_changes += tuple(f"column {c.name!r} added as {c.type}" for c in targets[len(known) :])
+        return targets, list(drift.plan(targets, self._payload.columns, "evolve", self._column).pairs)
+
+    def _reference(self) -> list[Column] | None:
+        """The columns that all files have so far, or that the contract wants."""
+        newest = self._lake.newest(self._table)
+        if newest is not None:
+            return file_columns(self._connection, newest)
+        if self._table.contract_sql is None:
+            return None
+        with in_memory() as scratch:
+            made = DuckDBTable(scratch, self._table)
+            made.prepare(self._scope, self._payload.columns)
+            return as_stored(made.columns())
+
+    def _from_data(self) -> list[Column]:
+        columns = []
+        for column in self._payload.columns:
+            if not column.untyped:
+                columns.append(column)
+            elif self._column is not None and column.name.lower() == self._column.lower():
+                columns.append(Column(column.name, duckdb.sqltype(column_type_for(self._scope))))
+        if not columns:
+            problem = "the data has no column with a type"
+            raise WriteRefused(refused(self._table, self._scope, [problem], "Give the columns their types."))
+        return as_stored(columns)
+
+    def _incoming(self, pairs: Sequence[Pair]) -> Rows:
+        columns = [row_tally.stored_as(pair) for pair in pairs]
+        return judgement.placed(quote(self._payload.name), columns, self._table, self._scope)
+
+    def _fitted(self, pairs: list[Pair]) -> tuple[list[Pair], dict[int | None, Tally]]:
+        """Widen the columns whose values do not fit, where the policy allows it, and count again."""
+        checked = [pair for pair in pairs if pair.checked]
+        found = row_tally.tally(self._connection, self._incoming(pairs), checked)
+        lost = [p for n, p in enumerate(checked) if any(t.lost[n] for where, t in found.items() if where is not None)]
+        if self._table.drift == "freeze" or not any(pair.wider for pair in lost):
+            return pairs, found
+        wider = {p.source: as_stored([p.target._replace(type=duckdb.sqltype(p.wider))])[0] for p in lost if p.wider}
+        self._schema_changes += tuple(f"column {c.name!r} widened to {c.type}" for c in wider.values())
+        return self._fitted([p.into(wider[p.source]) if p.source in wider else p for p in pairs])
+
+    def _refuse_lost(self, n: int, found: dict[int | None, Tally], pairs: Sequence[Pair], incoming: Rows) -> None:
+        checked = [pair for pair in pairs if pair.checked]
+        counts = found[n].lost if n in found else ()
+        here = incoming._replace(only=(n,))
+        problems = [
+            row_tally.lost_values(self._connection, here, pair)
+            for pair, count in zip(checked, counts, strict=False)
+            if count
+        ]
+        if problems:
+            advice = "Deliver values that the column can hold."
+            raise DataFault(refused(self._table, Scope((self._scope.partitions[n],)), problems, advice))
+
+    def _refuse_outside(self, rows: Rows) -> NoReturn:
+        problems = row_tally.outside(self._connection, rows, str(self._column))
+        raise WriteRefused(refused(self._table, self._scope, problems, "Deliver only rows of these partitions."))
+
+    def _replace_one(self, n: int, new: Tally, incoming: Rows, rows: Callable[[], pa.RecordBatchReader]) -> Commit:
+        """One partition whose rows can be scanned, alone in its folder."""
+
+        def fill(temporary: Path, record: Commit, earlier: Sequence[Commit]) -> None:
+            draft.write(temporary, rows(), record, earlier)
+
+        with self._turn(n) as path:
+            return self._judged(n, path, new, incoming, fill)
+
+    def _streamed(self, stream: pa.RecordBatchReader, targets: Sequence[Column], pairs: Sequence[Pair]) -> Commit:
+        """The one partition of the scope from a long stream: one pass, in the memory of one row group."""
+        incoming = self._incoming(pairs)
+        new, outside = EMPTY, False
+        with self._turn(0) as path, draft.discarded(path, self._select(targets, pairs, incoming).schema) as made:
+            for rows in draft.groups(stream):
+                self._connection.register(self._payload.name, rows)
+                found = row_tally.tally(self._connection, incoming)
+                outside |= None in found
+                new = _sum(new, found.get(0, EMPTY))
+                made.add(rows if rows.schema == made.schema else self._select(targets, pairs, incoming).read_all())
+            if outside:
+                made.close()
+                self._refuse_outside(self._there(made.path, self._scope))
+            refuse_changed(self._request.reads)
+            return self._judged(0, path, new, None, made.finish_as)
+
+    @contextmanager
+    def _turn(self, n: int) -> Iterator[Path]:
+        """The partition's file, while nobody else may write in its folder."""
+        one = Scope((self._scope.partitions[n],))
+        path = self._lake.path(self._table, one.partitions[0].key)
+        with layout.turn(path.parent, self._wait_seconds, what(self._table, one)):
+            yield path
+
+    def _judged(self, n: int, path: Path, new: Tally, incoming: Rows | None, fill: Fill) -> Commit:
+        """Look at what is there and judge; write and rename, or leave all as it is.
+
+        Rows that can no longer be scanned (`incoming` is None) are too many to be compared one by one.
+        """
+        one = Scope((self._scope.partitions[n],))
+        earlier = layout.intact_history(path)
+        previous = earlier[-1] if earlier else None
+        there, old = self._found_there(path, one) if previous is not None else (None, EMPTY)
+        changed = previous is None or old.fingerprint != new.fingerprint
+        if changed:
+            judgement.refuse_shrinking(self._table, one, self._request, {0: old.rows}, {0: new})
+        difference = judgement.plain_difference(old.rows, new.rows, changed)
+        few = max(old.rows, new.rows) <= judgement.COMPARED_ROWS
+        if difference is None and there is not None and incoming is not None and few:
+            difference = self._difference(there, incoming, n)
+        finding = Change(previous, old.rows, new, difference)
+        record = judgement.record(self._table, one.partitions[0], self._request, finding, now(), self._schema_changes)
+        former = next((commit for commit in reversed(earlier) if judgement.made_alike(commit, record)), None)
+        found = judgement.kept_deviation(former, record)
+        if former is not None and there is not None and former.fingerprint != record.fingerprint:
+            found = self._deviation(n, former, former is previous, there, incoming)
+        record = replace(record, deviation=found)
+        if previous is not None and not changed and _says_the_same(record, previous):
+            self._request.still_owner()
+            return replace(previous, changed=False)
+        return self._written(path, record, earlier, fill)
+
+    def _found_there(self, path: Path, one: Scope) -> tuple[Rows | None, Tally]:
+        """The rows of the file, counted; none of a damaged one, which could never be replaced otherwise."""
+        try:
+            there = self._there(path, one)
+            return there, row_tally.tally(self._connection, there).get(0, EMPTY)
+        except duckdb.Error:
+            if not layout.is_damaged(path):
+                raise
+            return None, EMPTY
+
+    def _there(self, path: Path, one: Scope) -> Rows:
+        relation = f"read_parquet([{text(escaped(path))}], hive_partitioning=false)"
+        columns = [Typed(c.name, quote(c.name), c.type) for c in file_columns(self._connection, path)]
+        return judgement.placed(relation, columns, self._table, one)
+
+    def _deviation(self, n: int, former: Commit, last: bool, there: Rows, incoming: Rows | None) -> Deviation:
+        """What differs from an earlier build (the `last` one?), for the first few that are not reproducible."""
+        if incoming is None or not last:
+            return deviation.unexplained(former, "they are too many" if last else deviation.REPLACED)
+        self._deviating += 1
+        if self._deviating > deviation.LOOKED_INTO:
+            return deviation.unexplained(former, deviation.TOO_MANY)
+        return deviation.explain(self._connection, former, there, incoming._replace(only=(n,)), self._key())
+
+    def _key(self) -> list[str]:
+        """The key that the contract gives a row; a file has none of its own."""
+        if self._table.contract_sql is None:
+            return []
+        with in_memory() as scratch:
+            made = DuckDBTable(scratch, self._table)
+            made.prepare(self._scope, self._payload.columns)
+            return made.key()
+
+    def _difference(self, there: Rows, incoming: Rows, n: int) -> Difference | None:
+        old = there._replace(placement=incoming.placement, only=(n,))
+        new = incoming._replace(only=(n,))
+        return row_tally.difference(self._connection, old, new).get(n)
+
+    def _cut(
+        self, found: Mapping[int | None, Tally], targets: Sequence[Column], pairs: Sequence[Pair], incoming: Rows
+    ) -> dict[int | None, pa.Table] | None:
+        """Few rows for many partitions are fetched once and cut up: a query for each costs more than its rows.
+
+        Within a partition the rows keep the order in which they came, as they do when they are asked for one by one.
+        None stands for a partition without rows.
+        """
+        counts = {n: tally.rows for n, tally in found.items() if n is not None}
+        if len(self._scope.partitions) == 1 or sum(counts.values()) > _CUT_ROWS:
+            return None
+        rows = _held(self._select(targets, pairs, incoming, numbered=True))
+        if rows is None:
+            return None
+        numbers = rows.column(len(targets)).to_numpy()
+        if len(numbers) and (numbers[1:] < numbers[:-1]).any():
+            rows = rows.take(pa.array(numbers.argsort(kind="stable")))
+        rows = rows.select(range(len(targets)))
+        starts = accumulate((counts[n] for n in sorted(counts)), initial=0)
+        return {None: rows.slice(0, 0)} | {
+            n: rows.slice(start, counts[n]) for n, start in zip(sorted(counts), starts, strict=False)
+        }
+
+    def _select(
+        self, targets: Sequence[Column], pairs: Sequence[Pair], incoming: Rows, numbered: bool = False
+    ) -> pa.RecordBatchReader:
+        """The rows with all columns of the file, those that do not come as NULL; `numbered`: and their partition."""
+        binds = Binds()
+        values = {pair.target.name: row_tally.stored_as(pair) for pair in pairs}
+        missing = {c.name: Typed(c.name, f"NULL::{c.type}", c.type) for c in targets if c.name not in values}
+        columns = [(values | missing)[c.name] for c in targets]
+        select = ", ".join(f"{c.value} AS {quote(c.name)}" for c in columns)
+        number = f", {incoming.placement.position(incoming.place, binds)}" if numbered else ""
+        statement = f"SELECT {select}{number} FROM {incoming.relation} {incoming.where(binds)}"
+        return self._connection.execute(statement, binds.values or None).to_arrow_reader(_BATCH_ROWS)
+
+    def _written(self, path: Path, record: Commit, earlier: Sequence[Commit], fill: Fill) -> Commit:
+        """One rename. An error after it is settled by what the file says."""
+        try:
+            with atomic.replacing(path, "parquet") as temporary:
+                fill(temporary, record, earlier)
+                self._request.still_owner()
+        except OSError:
+            if layout.intact_record(path) != record:
+                raise
+        return record
+
+
+def _sum(one: Tally, other: Tally) -> Tally:
+    """Two lots of rows of one partition as one."""
+    return Tally(one.rows + other.rows, fingerprint.together(one.fingerprint, other.fingerprint))
+
+
+def _held(batches: pa.RecordBatchReader) -> pa.Table | None:
+    """The rows in memory; None where they are too wide to be held at once."""
+    held, size_bytes = [], 0
+    for batch in batches:
+        held.append(batch)
+        size_bytes += batch.get_total_buffer_size()
+        if size_bytes > _CUT_BYTES:
+            return None
+    return pa.Table.from_batches(held, batches.schema)
+
+
+def _says_the_same(record: Commit, previous: Commit) -> bool:
+    """Whether writing the file again would say nothing new."""
+    return previous.deviation is None and (record.input_hash, record.code_version, record.fingerprint) == (
+        previous.input_hash,
+        previous.code_version,
+        previous.fingerprint,
+    )

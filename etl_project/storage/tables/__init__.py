@@ -1,0 +1,1 @@
+"""Tables: partitions as rows of SQL tables, in whatever catalog an engine opens."""

@@ -1,0 +1,206 @@
+"""The DuckDB table of an asset: how it comes into being and how it grows.
+
+Belongs here: creating the table (from its contract, else from the data), adding the partition column to a table that
+has none, adding and widening columns, and reading the columns back. Everything runs inside the caller's transaction.
+Nothing is ever dropped: constraints, indexes, comments, grants and views are the user's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+
+from etl_project.storage.contract import Scope, Table, WriteRefused
+from etl_project.storage.judging.drift import Column
+from etl_project.storage.judging.messages import refused
+from etl_project.storage.judging.placement import column_type_for
+from etl_project.storage.sql import quote
+
+_COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/)+", re.DOTALL)
+_CREATE = re.compile(
+    r"\ACREATE\s+(?P<kind>(?:UNIQUE\s+)?INDEX|TABLE|VIEW|SEQUENCE|TYPE|SCHEMA)\s+(?P<if>IF\s+NOT\s+EXISTS\s+)?", re.I
+)
+_COMMENT_ON = re.compile(r"\ACOMMENT\s+ON\s+(?P<kind>TABLE|COLUMN)\s+(?P<name>(?:\"(?:[^\"]|\"\")*\"|[\w.])+)", re.I)
+
+
+class DuckDBTable:
+    """One asset's table, seen from inside a transaction."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+        self._connection = connection
+        self.table = table
+        self.schema = table.schema or "main"
+        self.name = f"{quote(self.schema)}.{quote(table.name)}"
+        self._columns: list[Column] | None = None
+
+    def exists(self) -> bool:
+        """Whether the table is there. A view of that name is no table."""
+        query = (
+            "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() "
+            "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)"
+        )
+        return bool(self._connection.execute(query, [self.schema, self.table.name]).fetchall())
+
+    def columns(self) -> list[Column]:
+        """The table's columns in order, with what happens to those that get no value. Looked up once per change."""
+        if self._columns is None:
+            self._columns = self._look_up_columns()
+        return self._columns
+
+    def key(self) -> list[str]:
+        """The columns of the primary key, else of a unique constraint; none when rows have no key."""
+        query = (
+            "SELECT constraint_column_names FROM duckdb_constraints() WHERE database_name = current_database() "
+            "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?) "
+            "AND constraint_type IN ('PRIMARY KEY', 'UNIQUE') ORDER BY constraint_type, constraint_index LIMIT 1"
+        )
+        found = self._connection.execute(query, [self.schema, self.table.name]).fetchall()
+        return list(found[0][0]) if found else []
+
+    def _look_up_columns(self) -> list[Column]:
+        query = (
+            "SELECT column_name, NOT is_nullable, column_default IS NOT NULL FROM duckdb_columns() "
+            "WHERE database_name = current_database() AND lower(schema_name) = lower(?) "
+            "AND lower(table_name) = lower(?) ORDER BY column_index"
+        )
+        found = self._connection.execute(query, [self.schema, self.table.name]).fetchall()
+        relation = self._connection.sql(f"SELECT * FROM {self.name}")
+        types = dict(zip(relation.columns, relation.types, strict=True))
+        return [Column(name, types[name], required, filled) for name, required, filled in found]
+
+    def prepare(self, scope: Scope, incoming: Sequence[Column]) -> list[str]:
+        """Make sure that the table and its partition column exist; says what was changed for it."""
+        if not self.exists():
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(self.schema)}")
+            if self.table.contract_sql is None:
+                self._create_from(scope, incoming)
+            else:
+                self._create_by_contract(scope, self.table.contract_sql)
+            return ["table created"]
+        if self.table.partition_column is None or scope.partitions[0].key is None:
+            return []
+        if any(c.name.lower() == self.table.partition_column.lower() for c in self.columns()):
+            return []
+        return [self._add_partition_column(scope, self.table.partition_column, incoming)]
+
+    def add(self, columns: Sequence[Column]) -> list[str]:
+        """Add nullable columns; says so."""
+        self._columns = None
+        for column in columns:
+            kind = _storable(column)
+            self._connection.execute(f"ALTER TABLE {self.name} ADD COLUMN {quote(column.name)} {kind}")
+        return [f"column {column.name!r} added as {_storable(column)}" for column in columns]
+
+    def widen(self, column: Column, kind: str) -> str:
+        """Alter the column to a type that holds every old value; says so."""
+        self._columns = None
+        try:
+            self._connection.execute(f"ALTER TABLE {self.name} ALTER COLUMN {quote(column.name)} TYPE {kind}")
+        except (duckdb.ProgrammingError, duckdb.DependencyException) as error:
+            raise WriteRefused(
+                f"Asset {self.table.asset!r}: column {column.name!r} has to be widened from {column.type} to {kind}, "
+                f"but DuckDB does not alter a column that an index, a key or a check uses ({error}). Nothing was "
+                "changed; retrying does not help. Alter the table by hand, or deliver values that fit."
+            ) from error
+        return f"column {column.name!r} widened from {column.type} to {kind}"
+
+    def _create_from(self, scope: Scope, incoming: Sequence[Column]) -> None:
+        """Columns without type and values are left out: a later write that has values adds them."""
+        definitions = []
+        for column in incoming:
+            if column.name.lower() == (self.table.partition_column or "").lower() and column.untyped:
+                definitions.append(f"{quote(column.name)} {column_type_for(scope)}")
+            elif not column.untyped:
+                definitions.append(f"{quote(column.name)} {_storable(column)}")
+        if not definitions:
+            raise WriteRefused(
+                refused(self.table, scope, ["the data has no column with a type"], "Give the columns their types.")
+            )
+        self._connection.execute(f"CREATE TABLE {self.name} ({', '.join(definitions)})")
+
+    def _create_by_contract(self, scope: Scope, script: str) -> None:
+        """Run the script as it stands where nothing of it exists yet, and only the missing rest of it elsewhere."""
+        before = self._tables()
+        self._connection.execute(f"SET schema = {quote(self.schema)}")
+        try:
+            for statement in contract_statements(self._connection, script, self.table.asset):
+                if not _comments_on_one_of(statement, before):
+                    self._connection.execute(statement)
+        except (duckdb.ProgrammingError, duckdb.NotSupportedError) as error:
+            problem = f"the contract's SQL fails: {error}"
+            raise WriteRefused(refused(self.table, scope, [problem], "Correct contract_sql.")) from error
+        if not self.exists():
+            problem = f"the contract's SQL creates no table {self.table.name!r} in schema {self.schema!r}"
+            raise WriteRefused(refused(self.table, scope, [problem], "Correct contract_sql or the table's name."))
+
+    def _tables(self) -> set[str]:
+        query = "SELECT lower(table_name) FROM duckdb_tables() WHERE lower(schema_name) = lower(?)"
+        return {row[0] for row in self._connection.execute(query, [self.schema]).fetchall()}
+
+    def _add_partition_column(self, scope: Scope, name: str, incoming: Sequence[Column]) -> str:
+        """Old rows need an expression that gives their partition: rows without one would double on every rerun."""
+        kinds = [_storable(c) for c in incoming if c.name.lower() == name.lower() and not c.untyped]
+        kind = kinds[0] if kinds else column_type_for(scope)
+        old_rows = self._scalar(f"SELECT count(*) FROM {self.name}")
+        expression = self.table.partition_expression
+        if old_rows and expression is None:
+            problem = f"the table has {old_rows} rows and no partition column {name!r}: nothing says which day they are"
+            advice = "Set the asset's metadata 'partition_expression' to SQL that gives the day of an old row."
+            raise WriteRefused(refused(self.table, scope, [problem], advice))
+        self._columns = None
+        self._connection.execute(f"ALTER TABLE {self.name} ADD COLUMN {quote(name)} {kind}")
+        if old_rows:
+            self._fill(scope, name, kind, str(expression))
+        return f"partition column {name!r} added as {kind}"
+
+    def _fill(self, scope: Scope, name: str, kind: str, expression: str) -> None:
+        try:
+            self._connection.execute(f"UPDATE {self.name} SET {quote(name)} = CAST(({expression}) AS {kind})")
+        except (duckdb.ProgrammingError, duckdb.DataError) as error:
+            problem = f"partition_expression {expression!r} fails: {error}"
+            raise WriteRefused(refused(self.table, scope, [problem], "Correct partition_expression.")) from error
+        lost = self._scalar(f"SELECT count(*) FROM {self.name} WHERE {quote(name)} IS NULL")
+        if lost:
+            problem = f"partition_expression {expression!r} gives no day for {lost} old rows"
+            raise WriteRefused(refused(self.table, scope, [problem], "Correct partition_expression."))
+
+    def _scalar(self, query: str) -> Any:
+        return self._connection.execute(query).fetchall()[0][0]
+
+
+def contract_statements(connection: duckdb.DuckDBPyConnection, script: str, asset: str) -> list[str]:
+    """The script's statements, each made to pass over what exists already.
+
+    Raises WriteRefused for anything but CREATE and COMMENT: a contract says what a table is, it changes no data.
+    """
+    statements = []
+    for statement in connection.extract_statements(script):
+        query = _COMMENTS.sub("", statement.query)
+        create = _CREATE.match(query)
+        if create is None and not query.upper().startswith("COMMENT"):
+            raise WriteRefused(
+                f"Asset {asset!r}: contract_sql may hold CREATE TABLE, INDEX, VIEW, SEQUENCE, TYPE, SCHEMA and "
+                f"COMMENT, not {query.splitlines()[0]!r}. Retrying does not help."
+            )
+        if create is not None and create["if"] is None:
+            query = f"{query[: create.end()]}IF NOT EXISTS {query[create.end() :]}"
+        statements.append(query)
+    return statements
+
+
+def _comments_on_one_of(statement: str, tables: set[str]) -> bool:
+    """Whether it would overwrite a comment on a table that was there before: that one is the user's."""
+    comment = _COMMENT_ON.match(statement)
+    if comment is None:
+        return False
+    parts = [part.strip('"').lower() for part in re.findall(r'"(?:[^"]|"")*"|\w+', comment["name"])]
+    owner = parts[-1:] if comment["kind"].upper() == "TABLE" else parts[-2:-1]
+    return bool(owner) and owner[0] in tables
+
+
+def _storable(column: Column) -> str:
+    """The type of a column made from data; an enumeration would refuse tomorrow's values."""
+    return "VARCHAR" if column.type.id == "enum" else str(column.type)

@@ -1,0 +1,236 @@
+"""One attempt to replace partitions of a DuckDB table, inside one transaction.
+
+Belongs here: the order of the steps between BEGIN and COMMIT. What can be decided without a database lives in `drift`
+and `placement`, what only looks at rows in `survey`, the table itself in `duckdb_table`. The caller owns the
+transaction: whatever is raised here, it rolls back.
+
+The order: the table exists and has its columns; one scan says what comes in; what is there is looked up; refusals;
+the commit records are claimed; DELETE; INSERT. DuckDB does not take ALTER after DELETE (up to 1.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import duckdb
+
+from etl_project import faults
+from etl_project.storage.contract import Commit, Request, Scope, Table, WriteRefused
+from etl_project.storage.judging import commits, deviation, drift, judgement, row_tally
+from etl_project.storage.judging.drift import Pair
+from etl_project.storage.judging.fingerprint import Typed
+from etl_project.storage.judging.judgement import Change
+from etl_project.storage.judging.messages import DataFault, refused
+from etl_project.storage.judging.payload import Payload
+from etl_project.storage.judging.row_tally import EMPTY, Difference, Rows, Tally
+from etl_project.storage.sql import Binds, quote
+from etl_project.storage.tables.table import DuckDBTable
+
+
+class DuckDBWrite:
+    """Replaces the scope by the payload in the transaction that is open on the connection."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: Table,
+        scope: Scope,
+        request: Request,
+        payload: Payload,
+        restricted: bool = False,
+    ) -> None:
+        """`restricted`: rows of other partitions belong to somebody else's scope and are passed over."""
+        self._connection = connection
+        self._table = table
+        self._scope = scope
+        self._request = request
+        self._payload = payload
+        self._restricted = restricted
+        self._target = DuckDBTable(connection, table)
+        self._everything = tuple(range(len(scope.partitions)))
+        self._schema_changes: list[str] = []
+        self._seen: dict[int, Commit] | None = None
+
+    def run(self, at: datetime) -> list[Commit]:
+        """Do everything but COMMIT; gives the records as they are claimed. `at` is the instant they carry."""
+        self._schema_changes += self._target.prepare(self._scope, self._payload.columns)
+        pairs, incoming = self._fitted(self._matched())
+        new = self._guarded(incoming)
+        here = self._here()
+        previous = self._seen = self._previous()
+        before = row_tally.count(self._connection, here._replace(only=self._everything))
+        unchanged = self._unchanged(new, before, previous, here)
+        changed = [n for n in self._everything if n not in unchanged]
+        judgement.refuse_shrinking(self._table, self._scope, self._request, before, {n: new[n] for n in changed})
+        differences = self._differences(before, new, changed, here, incoming)
+        records = self._records(previous, before, new, differences, at)
+        records = self._explained(records, previous, here, incoming)
+        commits.claim(self._connection, records)
+        faults.reach("duckdb.after_claim")
+        if changed:
+            self._delete(here, changed)
+            faults.reach("duckdb.between_delete_and_insert")
+            self._insert(pairs, incoming, changed)
+        return records
+
+    def was_overtaken(self) -> bool:
+        """Whether another writer has committed one of the partitions since this one looked.
+
+        Then its rows may be what broke a key: that is nobody's data at fault. Asked after the transaction is over.
+        """
+        return self._seen is not None and commits.exists(self._connection) and self._previous() != self._seen
+
+    def _matched(self) -> tuple[Pair, ...]:
+        """Pair the columns, adding those that the policy allows; every refused difference at once."""
+        plan = drift.plan(
+            self._target.columns(), self._payload.columns, self._table.drift, self._partition_column_name()
+        )
+        if plan.problems:
+            raise WriteRefused(refused(self._table, self._scope, plan.problems, "Deliver what the table wants."))
+        if not plan.added:
+            return plan.pairs
+        self._schema_changes += self._target.add(plan.added)
+        again = drift.plan(self._target.columns(), self._payload.columns, "evolve", self._partition_column_name())
+        return again.pairs
+
+    def _fitted(self, pairs: tuple[Pair, ...]) -> tuple[tuple[Pair, ...], Rows]:
+        """The incoming rows as they will be stored. A column is widened only when its values do not fit."""
+        incoming = self._incoming(pairs)
+        checked = [pair for pair in pairs if pair.checked]
+        self._found = row_tally.tally(self._connection, incoming, checked)
+        lost = [
+            pair
+            for n, pair in enumerate(checked)
+            if any(tally.lost[n] for position, tally in self._found.items() if position is not None)
+        ]
+        if not lost:
+            return pairs, incoming
+        too_wide = [pair for pair in lost if pair.wider is None or self._table.drift == "freeze"]
+        if too_wide:
+            problems = [row_tally.lost_values(self._connection, incoming, pair) for pair in too_wide]
+            raise DataFault(refused(self._table, self._scope, problems, "Deliver values that the column can hold."))
+        self._schema_changes += [self._target.widen(pair.target, str(pair.wider)) for pair in lost]
+        return self._fitted(self._matched())
+
+    def _incoming(self, pairs: Sequence[Pair]) -> Rows:
+        columns = [row_tally.stored_as(pair) for pair in pairs]
+        relation = quote(self._payload.name)
+        rows = judgement.placed(relation, columns, self._table, self._scope)
+        return rows._replace(only=self._everything) if self._restricted else rows
+
+    def _here(self) -> Rows:
+        """What the table holds; columns that fill themselves when data lacks them are no content."""
+        given = {column.name.lower() for column in self._payload.columns}
+        columns = [
+            Typed(c.name, quote(c.name), c.type)
+            for c in self._target.columns()
+            if not c.filled or c.name.lower() in given
+        ]
+        return judgement.placed(self._target.name, columns, self._table, self._scope)
+
+    def _guarded(self, incoming: Rows) -> dict[int, Tally]:
+        """What comes in, per partition; refused when any row belongs to none."""
+        if None in self._found:
+            problems = row_tally.outside(self._connection, incoming, str(self._table.partition_column))
+            raise WriteRefused(refused(self._table, self._scope, problems, "Deliver only rows of these partitions."))
+        return {n: self._found.get(n, EMPTY) for n in self._everything}
+
+    def _previous(self) -> dict[int, Commit]:
+        keys = [partition.key for partition in self._scope.partitions]
+        found = commits.last(self._connection, [self._table.asset], keys)
+        return {n: found[self._table.asset, key] for n, key in enumerate(keys) if (self._table.asset, key) in found}
+
+    def _unchanged(
+        self, new: dict[int, Tally], before: dict[int, int], previous: dict[int, Commit], here: Rows
+    ) -> set[int]:
+        """Partitions whose record and whose rows both say so: rows edited by hand are written again."""
+        alike = [
+            n
+            for n, record in previous.items()
+            if record.fingerprint == new[n].fingerprint and before.get(n, 0) == new[n].rows
+        ]
+        if not alike:
+            return set()
+        there = row_tally.tally(self._connection, here._replace(only=tuple(alike)))
+        return {n for n in alike if there.get(n, EMPTY).fingerprint == new[n].fingerprint}
+
+    def _differences(
+        self, before: dict[int, int], new: dict[int, Tally], changed: Sequence[int], here: Rows, incoming: Rows
+    ) -> dict[int, Difference | None]:
+        """By content where that is cheap; where one side is empty it is plain; None where it was not compared."""
+        result = {n: judgement.plain_difference(before.get(n, 0), new[n].rows, n in changed) for n in self._everything}
+        compared = tuple(
+            n
+            for n, plain in result.items()
+            if plain is None and max(before.get(n, 0), new[n].rows) <= judgement.COMPARED_ROWS
+        )
+        if compared:
+            result |= row_tally.difference(
+                self._connection, here._replace(only=compared), incoming._replace(only=compared)
+            )
+        return result
+
+    def _records(
+        self,
+        previous: dict[int, Commit],
+        before: dict[int, int],
+        new: dict[int, Tally],
+        differences: dict[int, Difference | None],
+        at: datetime,
+    ) -> list[Commit]:
+        found = (Change(previous.get(n), before.get(n, 0), new[n], differences[n]) for n in self._everything)
+        return [
+            judgement.record(self._table, partition, self._request, finding, at, self._schema_changes)
+            for partition, finding in zip(self._scope.partitions, found, strict=True)
+        ]
+
+    def _explained(
+        self, records: Sequence[Commit], previous: Mapping[int, Commit], here: Rows, incoming: Rows
+    ) -> list[Commit]:
+        """The records, those of partitions that are not reproducible with what differs."""
+        former = self._former(records, previous)
+        suspects = [n for n, record in enumerate(records) if judgement.is_not_reproducible(former.get(n), record)]
+        last = [n for n in suspects if former[n] is previous[n]]
+        found = {n: judgement.kept_deviation(former.get(n), record) for n, record in enumerate(records)}
+        found |= {n: deviation.unexplained(former[n], deviation.REPLACED) for n in suspects}
+        found |= {n: deviation.unexplained(former[n], deviation.TOO_MANY) for n in last[deviation.LOOKED_INTO :]}
+        for n in last[: deviation.LOOKED_INTO]:
+            old, new = here._replace(only=(n,)), incoming._replace(only=(n,))
+            found[n] = deviation.explain(self._connection, former[n], old, new, self._target.key())
+        return [replace(record, deviation=found.get(n)) for n, record in enumerate(records)]
+
+    def _former(self, records: Sequence[Commit], previous: Mapping[int, Commit]) -> dict[int, Commit]:
+        """The last build of each partition from the same inputs and code, be it the one before or an earlier one."""
+        former = {n: last for n, last in previous.items() if judgement.made_alike(last, records[n])}
+        others = {n: records[n] for n in previous if n not in former and judgement.is_known(records[n])}
+        if others:
+            alike = commits.last_alike(self._connection, others.values())
+            keys = {n: (record.asset, record.partition) for n, record in others.items()}
+            former |= {n: alike[key] for n, key in keys.items() if key in alike}
+        return former
+
+    def _delete(self, here: Rows, changed: Sequence[int]) -> None:
+        binds = Binds()
+        condition = here.placement.within(here.place, binds, changed)
+        self._connection.execute(f"DELETE FROM {self._target.name} WHERE {condition}", binds.values)
+
+    def _insert(self, pairs: Sequence[Pair], incoming: Rows, changed: Sequence[int]) -> None:
+        """By name: every value goes where its column says. Columns that do not come get NULL or their default."""
+        binds = Binds()
+        only = incoming.only if len(changed) == len(self._everything) else tuple(changed)
+        names = ", ".join(quote(pair.target.name) for pair in pairs)
+        values = ", ".join(row_tally.stored_as(pair).value for pair in pairs)
+        rows = f"SELECT {values} FROM {incoming.relation} {incoming._replace(only=only).where(binds)}"
+        try:
+            self._connection.execute(f"INSERT INTO {self._target.name} ({names}) {rows}", binds.values)
+        except (duckdb.IntegrityError, duckdb.DataError) as error:
+            raise DataFault(refused(self._table, self._scope, [str(error)], "Correct the data.")) from error
+        except duckdb.ProgrammingError as error:
+            raise WriteRefused(
+                refused(self._table, self._scope, [str(error)], "Deliver what the table wants.")
+            ) from error
+
+    def _partition_column_name(self) -> str | None:
+        return None if self._scope.partitions[0].key is None else self._table.partition_column

@@ -1,0 +1,1 @@
+"""Watch: what a person looks at: status, history, alerts."""

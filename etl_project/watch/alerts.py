@@ -1,0 +1,77 @@
+"""Alerts: what a person is told without asking: refused files, files that did not come, runs that failed.
+
+Belongs here: turning one look into alerts, each with a subject that names its state, so that the same state is the same
+alert for ever. Does not belong here: sending them (`alerts_sensor`), or anything that remembers what was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from etl_project.due.snapshot import Project, Snapshot
+from etl_project.sources.intake import quarantine
+from etl_project.sources.names import shown
+from etl_project.utc import neighbours
+
+REACHES_BACK = timedelta(days=7)
+"""What is older was told, or is no news: a sensor that is switched on late does not tell a year at once."""
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One thing to tell. `subject` names it and its state, `day` is the day it is about, `content` is what is sent."""
+
+    subject: str
+    day: date
+    content: Mapping[str, Any]
+
+    @property
+    def line(self) -> str:
+        """The alert for a log: one line, whatever it holds."""
+        return " ".join(", ".join(f"{name}: {value}" for name, value in self.content.items()).split())
+
+
+def alerts(project: Project, snapshot: Snapshot) -> list[Alert]:
+    """Files refused and files overdue within the last seven days, oldest first."""
+    found = [*_refused(project, snapshot), *_overdue(project, snapshot)]
+    return sorted(found, key=lambda alert: (alert.day, alert.subject))
+
+
+def days_in_words(days: Collection[date]) -> str:
+    """Days for a person, neighbours as ranges."""
+    ranges = [str(first) if first == last else f"{first} to {last}" for first, last in neighbours(days)]
+    more = f" and {len(ranges) - _SHOWN} more ranges" if len(ranges) > _SHOWN else ""
+    return ", ".join(ranges[-_SHOWN:]) + more
+
+
+def _refused(project: Project, snapshot: Snapshot) -> Iterator[Alert]:
+    """A file is told again when it is refused again: its state is when that was."""
+    for file in quarantine.listing(project.settings.quarantine, since=snapshot.at - REACHES_BACK):
+        why = file.reason
+        if why.settled or snapshot.at - why.refused_at > REACHES_BACK:
+            continue
+        content = {
+            "alert": "file refused",
+            "source": why.source,
+            "day": None if why.day is None else why.day.isoformat(),
+            "file": shown(why.name),
+            "reason": why.reason,
+            "found": why.found,
+            "expected": why.expected,
+            "key": why.key,
+            "refused_at": why.refused_at.isoformat(timespec="seconds"),
+        }
+        yield Alert(f"refused/{why.key}/{why.refused_at:%Y%m%dT%H%M%S}", why.day or why.refused_at.date(), content)
+
+
+def _overdue(project: Project, snapshot: Snapshot) -> Iterator[Alert]:
+    """One alert for each day whose file did not come by its deadline."""
+    for spec in project.sources:
+        for day in snapshot.overdue(spec):
+            if day >= snapshot.at.date() - REACHES_BACK:
+                content = {"alert": "file overdue", "source": spec.name, "day": day.isoformat()}
+                yield Alert(f"overdue/{spec.name}/{day}", day, {**content, "deadline": f"{spec.deadline} UTC"})

@@ -1,0 +1,210 @@
+"""Status: per asset, what is committed, failed, stale and missing, by day; per source, what waits and was refused.
+
+Belongs here: computing it from one look and Dagster's newest runs. Does not belong here: printing (`commands.status`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Literal
+
+import dagster as dg
+
+from etl_project import utc
+from etl_project.due import attempts
+from etl_project.due.pending import in_dependency_order
+from etl_project.due.snapshot import Project, Snapshot, due
+from etl_project.sources.intake import quarantine
+from etl_project.sources.spec import SourceSpec
+from etl_project.storage.heads import Head
+from etl_project.utc import ONE_DAY, days_between
+
+CALENDAR_DAYS = 60
+"""So many of the newest days are told one by one; older ones are in the counts."""
+_RUNS, _LOOKED_AT = 5, 50
+
+State = Literal["committed", "failed", "stale", "missing"]
+
+
+@dataclass(frozen=True)
+class AssetStatus:
+    """One asset. Days are counted; `last_commit` is UTC in ISO form, `calendar` the newest days with their state."""
+
+    asset: str
+    committed: int
+    failed: int
+    missing: int
+    stale: int
+    rows: int
+    last_commit: str | None
+    calendar: Mapping[str, State]
+
+
+@dataclass(frozen=True)
+class SourceStatus:
+    """One source's files: those that wait (unsettled ones included), those in quarantine, and the days, in ISO form,
+    whose file has not come by its deadline."""
+
+    source: str
+    waiting: int
+    quarantined: int
+    overdue: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run: the days it was asked for (None: no days), how it ended or how far it is, UTC in ISO form."""
+
+    run_id: str
+    job: str
+    first: str | None
+    last: str | None
+    assets: int | None
+    outcome: str
+    started_at: str | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """Everything at one instant (UTC)."""
+
+    at: str
+    assets: tuple[AssetStatus, ...]
+    sources: tuple[SourceStatus, ...]
+    runs: tuple[RunStatus, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, for scripts."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Open:
+    """The days that are due, by asset: those whose last attempt failed, and the others."""
+
+    failed: Mapping[str, set[date]]
+    other: Mapping[str, set[date]]
+
+
+def status(project: Project, instance: dg.DagsterInstance, snapshot: Snapshot) -> Status:
+    """The state of every asset and source in this snapshot.
+
+    Failed: due, and the last run that was asked for in the same state failed. Stale: committed, but its inputs have
+    changed since. Missing: neither committed nor failed, between the first and the last day that the asset, what it
+    reads, or the source of either knows of; today does not count while it is open.
+    """
+    commits: dict[str, dict[date, Head]] = {node.asset: {} for node in project.nodes if node.source is None}
+    for (asset, day), head in snapshot.commits.items():
+        commits[asset][day] = head
+    left, known = left_open(project, instance, snapshot), _known_days(project, snapshot, commits)
+    return Status(
+        at=snapshot.at.isoformat(timespec="seconds"),
+        assets=tuple(
+            _asset(asset, heads, known[asset], left.failed.get(asset, set()), left.other.get(asset, set()))
+            for asset, heads in commits.items()
+        ),
+        sources=tuple(_source(project, snapshot, spec) for spec in project.sources),
+        runs=tuple(_run(record) for record in _newest_runs(instance)),
+    )
+
+
+def left_open(project: Project, instance: dg.DagsterInstance, snapshot: Snapshot) -> Open:
+    """What is due by asset and day, told apart by whether the last run for the same state failed."""
+    failed: dict[str, set[date]] = {}
+    other: dict[str, set[date]] = {}
+    asked = due(project, snapshot)
+    earlier = attempts.attempts_of(instance, (one.state for one in asked))
+    for one in asked:
+        marks = failed if any(attempt.failed for attempt in earlier[one.state]) else other
+        for asset in one.assets:
+            marks.setdefault(asset, set()).update(days_between(one.first, one.last))
+    return Open(failed, other)
+
+
+def _asset(
+    asset: str, commits: Mapping[date, Head], known: list[date], failed: set[date], stale: set[date]
+) -> AssetStatus:
+    def state(day: date) -> State:
+        if day in failed:
+            return "failed"
+        if day not in commits:
+            return "missing"
+        return "stale" if day in stale else "committed"
+
+    last = max((head.committed_at for head in commits.values()), default=None)
+    return AssetStatus(
+        asset=asset,
+        committed=len(commits),
+        failed=len(failed),
+        missing=sum(day not in commits and day not in failed for day in known),
+        stale=len(stale & commits.keys()),
+        rows=sum(head.rows for head in commits.values()),
+        last_commit=last.isoformat(timespec="seconds") if last else None,
+        calendar={day.isoformat(): state(day) for day in known[-CALENDAR_DAYS:]},
+    )
+
+
+def _known_days(
+    project: Project, snapshot: Snapshot, commits: Mapping[str, Mapping[date, Head]]
+) -> dict[str, list[date]]:
+    """For every asset all days from the first to the last one that it, or anything upstream of it, knows of."""
+    yesterday = snapshot.at.date() - ONE_DAY
+    ends: dict[str, set[date]] = {}
+    for node in in_dependency_order(project.nodes):
+        days = set(commits.get(node.asset, ()))
+        if node.source is not None:
+            state = snapshot.sources[node.source]
+            days |= {*state.waiting, *state.accepted, *state.blocked}
+        ends[node.asset] = {edge(days) for edge in (min, max) if days}.union(
+            *(ends.get(up, ()) for up in node.upstream)
+        )
+    return {
+        asset: list(days_between(min(days), min(max(days), yesterday))) if days else [] for asset, days in ends.items()
+    }
+
+
+def _source(project: Project, snapshot: Snapshot, spec: SourceSpec) -> SourceStatus:
+    found = snapshot.scans[spec.name]
+    return SourceStatus(
+        spec.name,
+        waiting=len(found.waiting) + len(found.early) + len(found.undated) + found.unsettled,
+        quarantined=len(quarantine.listing(project.settings.quarantine, spec.name)),
+        overdue=tuple(day.isoformat() for day in snapshot.overdue(spec)),
+    )
+
+
+def _newest_runs(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
+    """The newest runs that tell something: a landing every minute, where it went well, would hide all others."""
+    newest = instance.get_run_records(limit=_LOOKED_AT)
+    return [
+        record
+        for record in newest
+        if record.dagster_run.status is dg.DagsterRunStatus.FAILURE
+        or not record.dagster_run.tags.items() >= attempts.WITHOUT_DAYS.items()
+    ][:_RUNS]
+
+
+def _run(record: dg.RunRecord) -> RunStatus:
+    run = record.dagster_run
+    try:
+        days = utc.days_of_run(run.tags)
+    except ValueError:
+        days = None
+    ended = record.end_time or utc.now().timestamp()
+    return RunStatus(
+        run_id=run.run_id,
+        job=run.job_name,
+        first=days[0].isoformat() if days else None,
+        last=days[1].isoformat() if days else None,
+        assets=len(run.asset_selection) if run.asset_selection else None,
+        outcome=run.status.value.lower(),
+        started_at=_iso(record.start_time),
+        seconds=None if record.start_time is None else round(ended - record.start_time, 1),
+    )
+
+
+def _iso(timestamp: float | None) -> str | None:
+    return None if timestamp is None else datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,92 @@
+"""What a look finds, and how the definitions become the graph that `pending` sees."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from etl_project.declare.daily_table import daily_partitions
+from etl_project.due import snapshot
+from etl_project.due.drain import drain
+from etl_project.due.pending import Node, Window
+from etl_project.sources.intake import quarantine, scan
+from etl_project.sources.spec import SourceSpec
+from etl_project_tests.projects import source_project
+
+CONTRACT = "CREATE TABLE counts (batch_date DATE NOT NULL, units INTEGER NOT NULL);"
+DEFS = {"name": "counts", "patterns": ["{date}.csv"], "columns": {"units": "units"}, "empty_days": "allowed"}
+
+
+def test_a_drop_folder_that_cannot_be_read_changes_nothing_of_its_source_and_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with source_project(tmp_path, DEFS, CONTRACT, monkeypatch) as project:
+        for day in ("03", "05"):
+            project.drop(f"2025-03-{day}.csv", "units\n1\n")
+        project.drain()
+        project.drop("2025-03-04.csv", "units\n1\n")
+        (project.data / "lake" / "raw_counts" / "batch_date=2025-03-04" / "data.parquet").unlink()
+
+        def no_permission(folder: Path, _spec: SourceSpec, _now: datetime) -> scan.Scan:
+            raise scan.CannotList(f"{folder}: no permission to list it")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(scan, "scan", no_permission)
+            done = drain(project.deployment)
+            assert (done.runs, list(done.unreadable)) == (0, ["counts"]), "the file that waits there is not known"
+        assert (project.drain().runs, done.failed) == (1, [])
+
+
+def test_one_file_without_a_day_that_cannot_be_moved_keeps_no_other_from_quarantine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with source_project(tmp_path, DEFS, CONTRACT, monkeypatch) as project:
+        project.drop("first.csv", "units\n1\n")
+        project.drop("second.csv", "units\n2\n")
+        root = project.data / "quarantine"
+        real = quarantine.put
+
+        def put(root: Path, reason: quarantine.Reason, name: str, copy: Path) -> Path:
+            if name == "first.csv":
+                raise OSError(5, "Input/output error")
+            return real(root, reason, name, copy)
+
+        monkeypatch.setattr(quarantine, "put", put)
+        project.drain()
+        assert [one.name for one in quarantine.listing(root)] == ["second.csv"]
+        monkeypatch.setattr(quarantine, "put", real)
+        project.drain()
+        assert {one.name for one in quarantine.listing(root)} == {"first.csv", "second.csv"}
+
+
+def daily(name: str, **options: object) -> dg.AssetsDefinition:
+    @dg.asset(name=name, partitions_def=daily_partitions(), **options)
+    def body(**_inputs: object) -> None:
+        """Nothing."""
+
+    return body
+
+
+def nodes(*assets: dg.AssetsDefinition) -> dict[str, Node]:
+    return {node.asset: node for node in snapshot.nodes(dg.Definitions(assets=assets))}
+
+
+def test_an_asset_that_reads_its_own_days_is_rebuilt_by_hand_only() -> None:
+    before = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
+    own = daily("balance", deps=[dg.AssetDep("balance", partition_mapping=before), "orders"])
+    found = nodes(daily("orders"), own)
+    assert found["balance"].follows_inputs is False
+    assert found["orders"].follows_inputs is True
+
+
+def test_a_window_reads_the_days_that_its_mapping_reads() -> None:
+    def window(**options: bool) -> Window:
+        mapping = dg.TimeWindowPartitionMapping(start_offset=-2, end_offset=0, **options)
+        week = daily("week", ins={"orders": dg.AssetIn("orders", partition_mapping=mapping)})
+        return nodes(daily("orders"), week)["week"].windows["orders"]
+
+    assert window() == Window(-2, 0)
+    assert window(allow_nonexistent_upstream_partitions=True) == Window(-2, 0, may_not_exist=True)

@@ -1,0 +1,179 @@
+"""Claims: one upload holds a key, a dead or silent owner loses it, and a rename happens once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from etl_project.http_in.claims import Answered, ClaimLost, Claims, InProgress, Upload
+from etl_project.http_in.database import Database
+
+DIGEST = "0" * 64
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    (tmp_path / "incoming").mkdir()
+    opened = Database(tmp_path / "delivery.sqlite")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def claims(database: Database) -> Claims:
+    return Claims(database, lease_seconds=30)
+
+
+def claim(claims: Claims, tmp_path: Path, key: str = "k", client: str = "acme") -> Upload:
+    taken = claims.claim(client, key, "PUT orders/a.csv", tmp_path / "incoming" / "a.csv")
+    assert isinstance(taken, Upload)
+    return taken
+
+
+def disown(database: Database) -> None:
+    """Make every claim the property of a process that is gone."""
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from etl_project.exclusion import processes; print(processes.this_process().to_json())",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    with database.transaction() as connection:
+        connection.execute("update claims set owner = ?", (ended.stdout.strip(),))
+
+
+def test_a_key_is_held_until_it_is_landed_and_then_has_its_answer(claims: Claims, tmp_path: Path) -> None:
+    upload = claim(claims, tmp_path)
+    with pytest.raises(InProgress):
+        claim(claims, tmp_path)
+    upload.temporary.write_bytes(b"x")
+    claims.land(upload, DIGEST, 201, "stored")
+    assert upload.target.read_bytes() == b"x"
+    for _ in range(2):
+        found = claims.claim("acme", "k", "PUT orders/b.csv", tmp_path / "incoming" / "b.csv")
+        assert found == Answered("PUT orders/a.csv", DIGEST, 201, "stored")
+
+
+def test_keys_of_different_clients_have_nothing_to_do_with_each_other(claims: Claims, tmp_path: Path) -> None:
+    assert claim(claims, tmp_path, client="acme").temporary != claim(claims, tmp_path, client="other").temporary
+
+
+def test_a_released_key_is_free_and_leaves_nothing(claims: Claims, tmp_path: Path) -> None:
+    upload = claim(claims, tmp_path)
+    upload.temporary.write_bytes(b"x")
+    for _ in range(2):
+        claims.release(upload)
+    assert list((tmp_path / "incoming").iterdir()) == []
+    claim(claims, tmp_path)
+
+
+def test_an_incomplete_upload_of_a_dead_owner_is_thrown_away(
+    claims: Claims, database: Database, tmp_path: Path
+) -> None:
+    dead = claim(claims, tmp_path)
+    dead.temporary.write_bytes(b"half")
+    disown(database)
+    mine = claim(claims, tmp_path)
+    assert not dead.temporary.exists()
+    mine.temporary.write_bytes(b"x")
+    with pytest.raises(ClaimLost):
+        claims.land(dead, DIGEST, 201, "late")
+    claims.land(mine, DIGEST, 201, "stored")
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_landed_upload_of_a_dead_owner_happens_once(
+    claims: Claims, database: Database, tmp_path: Path, renamed: bool
+) -> None:
+    dead = claim(claims, tmp_path)
+    dead.temporary.write_bytes(b"x")
+    claims.land(dead, DIGEST, 201, "stored")
+    dead.target.unlink()
+    if not renamed:
+        dead.temporary.write_bytes(b"x")
+    with database.transaction() as connection:
+        connection.execute("update claims set state = 'landed'")
+    disown(database)
+    for _ in range(2):
+        assert claims.recover() in (0, 1)
+        assert dead.target.exists() is not renamed
+    assert isinstance(claims.claim("acme", "k", "any", dead.target), Answered)
+
+
+def test_a_live_owner_keeps_its_claims_through_a_recovery(claims: Claims, tmp_path: Path) -> None:
+    upload = claim(claims, tmp_path)
+    assert claims.recover() == 0
+    upload.temporary.write_bytes(b"x")
+    claims.land(upload, DIGEST, 201, "stored")
+
+
+def test_an_unrenewed_lease_runs_out_even_of_a_live_owner(database: Database, tmp_path: Path) -> None:
+    short = Claims(database, lease_seconds=0.05)
+    lost = claim(short, tmp_path)
+    lost.temporary.write_bytes(b"x")
+    time.sleep(0.1)
+    claim(short, tmp_path)
+    with pytest.raises(ClaimLost):
+        short.land(lost, DIGEST, 201, "late")
+    assert not (tmp_path / "incoming" / "a.csv").exists()
+
+
+def test_a_renewed_lease_holds(database: Database, tmp_path: Path) -> None:
+    claim(Claims(database, lease_seconds=0.05), tmp_path)
+    Claims(database, lease_seconds=30).renew()
+    time.sleep(0.1)
+    with pytest.raises(InProgress):
+        claim(Claims(database, lease_seconds=30), tmp_path)
+
+
+def test_a_landing_that_fails_is_finished_by_the_next_request(claims: Claims, tmp_path: Path) -> None:
+    upload = claim(claims, tmp_path)
+    upload.temporary.write_bytes(b"x")
+    upload.target.mkdir()
+    with pytest.raises(IsADirectoryError):
+        claims.land(upload, DIGEST, 201, "stored")
+    claims.release(upload)
+    upload.target.rmdir()
+    assert isinstance(claims.claim("acme", "k", "any", upload.target), Answered)
+    assert upload.target.read_bytes() == b"x"
+
+
+def test_answers_are_forgotten_after_their_time_and_no_sooner(
+    claims: Claims, database: Database, tmp_path: Path
+) -> None:
+    upload = claim(claims, tmp_path)
+    upload.temporary.write_bytes(b"x")
+    claims.land(upload, DIGEST, 201, "stored")
+    claim(claims, tmp_path, key="still in progress")
+    assert claims.recover() == 1
+    assert claims.recover() == 0
+    assert claims.forget(timedelta(days=1)) == 0
+    with database.transaction() as connection:
+        connection.execute("update claims set updated_at = updated_at - 90000")
+    assert claims.forget(timedelta(days=1)) == 1
+    claim(claims, tmp_path)
+    with pytest.raises(InProgress):
+        claim(claims, tmp_path, key="still in progress")
+
+
+def test_temporary_files_that_nobody_claims_are_swept_and_others_stay(claims: Claims, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "orders"
+    folder.mkdir(parents=True)
+    mine = claims.claim("acme", "k", "PUT orders/a.csv", folder / "a.csv")
+    assert isinstance(mine, Upload)
+    mine.temporary.write_bytes(b"x")
+    of_another_writer = folder / ".etl-0123.tmp"
+    of_another_writer.write_bytes(b"x")
+    (folder / ".etl-upload-0123.tmp").write_bytes(b"x")
+    assert [claims.sweep(tmp_path / "data") for _ in range(2)] == [1, 0]
+    assert set(folder.iterdir()) == {mine.temporary, of_another_writer}

@@ -1,0 +1,95 @@
+"""A file is read in an encoding that it is in, or refused: garbled text is never stored without a word."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl_project.sources.intake.archive import Accepted
+from etl_project.sources.reading import judge, stream
+from etl_project.sources.reading.judge import FileRefused
+from etl_project.sources.spec import SpecError
+from etl_project_tests.unit.sources.world import DAY, all_rows, lines, read, spec
+
+CITY = "1,1,,München"
+
+
+def city(folder: Path, content: bytes, **settings: Any) -> str:
+    (row,) = all_rows(read(content, folder, spec(**settings)))
+    return str(row["note"])
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp437", "koi8-r", "shift_jis"])
+def test_a_file_in_utf_8_is_not_garbled_by_a_source_of_another_encoding(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(FileRefused) as refused:
+        city(tmp_path, lines(CITY), encoding=encoding)
+    assert f"encoding: [utf-8, {encoding}]" in str(refused.value) and "valid_utf8: as_declared" in str(refused.value)
+
+
+def test_it_is_read_as_utf_8_or_as_declared_where_the_source_says_so(tmp_path: Path) -> None:
+    garbled = "München".encode().decode("cp1252")
+    assert city(tmp_path, lines(CITY), encoding="cp1252", valid_utf8="as_utf8") == "München"
+    assert city(tmp_path, lines(CITY), encoding="cp1252", valid_utf8="as_declared") == garbled
+    for allowed in ("refuse", "as_utf8"):
+        assert city(tmp_path, lines(CITY).decode().encode("cp1252"), encoding="cp1252", valid_utf8=allowed) == "München"
+
+
+def test_of_several_encodings_the_first_that_fits_all_bytes_counts(tmp_path: Path) -> None:
+    for order in (("utf-8", "cp1252"), ("cp1252", "utf-8")):
+        both = {"encoding": order[0], "other_encodings": order[1:]}
+        for written in ("utf-8", "cp1252"):
+            assert city(tmp_path, lines(CITY).decode().encode(written), **both) == "München"
+    # 0x81 is no letter of cp1252, and the text is no UTF-8 either.
+    with pytest.raises(FileRefused, match="text in utf-8 or cp1252"):
+        city(tmp_path, lines("1,1,,x") + b"2,1,,\x81\n", encoding="utf-8", other_encodings=("cp1252",))
+
+
+def test_a_letter_at_the_very_end_of_a_large_packed_file_decides_too(tmp_path: Path) -> None:
+    head = lines(*(["1,1,,plain ascii text"] * (stream.BLOCK_BYTES // 20)))
+    both = spec(encoding="utf-8", other_encodings=("cp1252",))
+    for written in ("utf-8", "cp1252"):
+        content = gzip.compress(head + (CITY + "\n").encode(written), compresslevel=1)
+        path = tmp_path / "a.csv.gz"
+        path.write_bytes(content)
+        last = list(judge.read(path, both, "a.csv.gz", DAY))[-1]
+        assert last.rows["note"][-1].as_py() == "München"
+        assert judge.count_rows(both, Accepted("a.csv.gz", 1, "", str(path))) == stream.BLOCK_BYTES // 20 + 1
+
+
+@given(st.text(st.characters(min_codepoint=32, exclude_characters='",\x7f', exclude_categories=("C",)), min_size=1))
+def test_what_is_stored_is_what_was_written_or_nothing(tmp_path_factory: pytest.TempPathFactory, note: str) -> None:
+    folder = tmp_path_factory.mktemp("text")
+    for written in ("utf-8", "cp1252"):
+        try:
+            content = lines(f"1,1,,{note}").decode().encode(written)
+        except UnicodeEncodeError:
+            continue
+        if written == "utf-8" or not is_utf8(content) or content.isascii():
+            assert city(folder, content, encoding="utf-8", other_encodings=("cp1252",)) == note
+
+
+def is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"encoding": "utf-9"}, "encoding 'utf-9' is not known"),
+        ({"encoding": "base64"}, "encoding 'base64' is not known"),
+        ({"other_encodings": ("cp9999",)}, "like utf-8 or cp1252"),
+        ({"valid_utf8": "maybe"}, "valid_utf8 is 'maybe'; it can be refuse, as_utf8, as_declared"),
+    ],
+)
+def test_an_encoding_that_cannot_work_is_refused(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        spec(**settings)
