@@ -10,12 +10,13 @@ import dagster as dg
 
 from etl_project import utc
 from etl_project.due.attempts import REFUSE_JOB, WITHOUT_DAYS
-from etl_project.failures import EtlError, Transient, reported
+from etl_project.failures import EtlError, Transient
 from etl_project.settings import Settings
 from etl_project.sources.intake import scan
 from etl_project.sources.intake.admit import put_into_quarantine
 from etl_project.sources.names import shown
 from etl_project.sources.spec import SourceSpec
+from etl_project.storage.dagster.reporting import reported
 
 if TYPE_CHECKING:
     from etl_project.due.snapshot import Project

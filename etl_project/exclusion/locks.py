@@ -262,7 +262,7 @@ def _holders(db: sqlite3.Connection, run_id: str, job_ids: list[str]) -> list[_H
 
 def _free_dead(db: sqlite3.Connection) -> None:
     """Free the jobs of all runs without a living process, whoever wants them: nothing of a crash stays behind."""
-    # No other host is at work (`sqlite_file.join_host`), so a process that did not start here belongs to an earlier boot.
+    # No other host is at work (`sqlite_file.join_host`): a process that did not start here belongs to an earlier boot.
     everybody = db.execute(f"SELECT {_HOLDER_COLUMNS}, NULL, 0 FROM task_lock_holder h")
     _bury(db, [holder for holder in map(_holder, everybody) if not is_alive(holder.owner)])
 

@@ -17,13 +17,14 @@ from pydantic import Field, PrivateAttr
 from etl_project import utc
 from etl_project.exclusion import processes
 from etl_project.exclusion.locks import Job, Lease, TaskLock
-from etl_project.failures import reported
+from etl_project.storage.dagster.partition_lock import PartitionLock
+from etl_project.storage.dagster.reporting import reported
 
 OWNER_TAG = "etl/owner"
 """Run tag: the processes that execute the run, so that a dead one can be told from a busy one."""
 
 
-class RunLock(dg.ConfigurableResource[None]):
+class RunLock(PartitionLock):
     """Keeps two runs from working on one partition of one asset at the same time."""
 
     state: str = Field(description="Path of the SQLite file that all processes of this host share.")

@@ -19,9 +19,10 @@ import pyarrow as pa
 
 from etl_project import utc
 from etl_project.declare.daily_table import daily_table
-from etl_project.failures import EtlError, as_failure, tag_run
+from etl_project.failures import EtlError
 from etl_project.http_out.client import DeliveryClient, DeliveryOutcome, DeliveryRejected
 from etl_project.http_out.resource import Delivery
+from etl_project.storage.dagster.reporting import as_failure, tag_run
 
 ALERT = "run_failure"
 _ALERTS_REACH_BACK = timedelta(days=1)
@@ -53,7 +54,13 @@ def report_delivery_asset(since: date | None = None, report: str = "daily_report
     Days before `since` are left alone. It needs the resource `delivery`.
     """
 
-    @daily_table(Path(__file__).parent, name="report_delivery", ins={"rows": dg.AssetIn(report)}, kinds={"http"})
+    @daily_table(
+        Path(__file__).parent,
+        name="report_delivery",
+        group_name="delivery",
+        ins={"rows": dg.AssetIn(report)},
+        kinds={"http"},
+    )
     def report_delivery(
         context: dg.AssetExecutionContext, rows: pa.Table, delivery: dg.ResourceParam[Delivery]
     ) -> pa.Table:

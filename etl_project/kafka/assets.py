@@ -16,11 +16,12 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
 from etl_project import settings, utc
 from etl_project.due import attempts
-from etl_project.failures import FAILURE_TAG, EtlError, reported
+from etl_project.failures import FAILURE_TAG, EtlError
 from etl_project.kafka import extra, offsets
 from etl_project.kafka import settings as kafka_settings
 from etl_project.kafka.subscription import Subscription
 from etl_project.sources.asset_names import Names
+from etl_project.storage.dagster.reporting import reported
 
 if TYPE_CHECKING:
     from etl_project.kafka.landing import LandingTally

@@ -89,9 +89,9 @@ def land(
     """Land messages until a bound is reached or `stop` says so; the batch under way is landed and committed first.
 
     Offsets that are gone are put on record, told to `warn`, and gone beyond. Raises Unreachable (retrying helps) when
-    the broker is away for longer than `wait_seconds`, CannotWrite (it does) for a full disk and the like, and BrokerRefused
-    (it does not) for a topic, user or offset that cannot be. Whatever happens, a kill included: what is committed has
-    landed.
+    the broker is away for longer than `wait_seconds`, CannotWrite (it does) for a full disk and the like, and
+    BrokerRefused (it does not) for a topic, user or offset that cannot be. Whatever happens, a kill included: what is
+    committed has landed.
     """
     client = KafkaClient(subscription, broker, settings.wait_seconds, watch.warn)
     landing = Landing(subscription, client, settings, watch, decoder)

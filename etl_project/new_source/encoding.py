@@ -17,7 +17,7 @@ _NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
 
 
 def encoding_of(pieces: Iterator[bytes]) -> str:
-    """The Python name of the encoding: utf-8, utf-16, utf-16-le, utf-16-be or cp1252. Raises FileRefused for no text."""
+    """The Python name of the encoding: utf-8, utf-16, utf-16-le, utf-16-be or cp1252. FileRefused for no text."""
     first = next(pieces, b"")
     wide = _wide(first)
     if wide:

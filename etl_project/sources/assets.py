@@ -16,7 +16,7 @@ import pyarrow as pa
 from etl_project import settings, utc
 from etl_project.declare import code_version, contracts
 from etl_project.declare.daily_table import LAKE, WAREHOUSE, contract_metadata, daily_partitions, single_run
-from etl_project.failures import Permanent, reported
+from etl_project.failures import Permanent
 from etl_project.sources import checks as incoming_checks
 from etl_project.sources import completeness, presentation, typed
 from etl_project.sources.asset_names import Names
@@ -26,6 +26,7 @@ from etl_project.sources.reading import judge
 from etl_project.sources.spec import SourceSpec
 from etl_project.storage import ParquetStore, Partial
 from etl_project.storage.contract import input_hash
+from etl_project.storage.dagster.reporting import reported
 from etl_project.storage.judging.receipts import receipts_of
 
 SOURCE_METADATA = "etl/source"

@@ -16,11 +16,11 @@ import dagster as dg
 
 from etl_project import utc
 from etl_project.due.snapshot import Project, look
-from etl_project.failures import reported
 from etl_project.http_out.assets import ALERT, failed_runs
 from etl_project.http_out.client import DeliveryFailed, DeliveryRejected
 from etl_project.http_out.resource import Delivery
 from etl_project.storage import StoreBusy
+from etl_project.storage.dagster.reporting import reported
 from etl_project.watch.alerts import Alert, alerts, days_in_words
 from etl_project.watch.status import left_open
 

@@ -15,10 +15,10 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 
 from etl_project import utc
 from etl_project.due.attempts import WITHOUT_DAYS
-from etl_project.failures import reported
 from etl_project.proofs.verify import whole
 from etl_project.proofs.verify.findings import ADVICE, DaySpan, Finding
 from etl_project.proofs.verify.targets import Stored
+from etl_project.storage.dagster.reporting import reported
 
 CHECK = "matches_its_commits"
 JOB = "verify_weekly"

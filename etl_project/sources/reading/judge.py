@@ -63,8 +63,8 @@ def read(path: Path, spec: SourceSpec, name: str, day: date) -> Iterator[Batch]:
 
     `name` is the file's own name (it says how the file is compressed); `path` is where its bytes are now.
     `source_line` is the physical line on which the record starts, the header being line 1.
-    Raises FileRefused (retrying does not help) for a file that cannot be used, possibly after some batches: a caller uses
-    what it was given only when the iteration ends well.
+    Raises FileRefused (retrying does not help) for a file that cannot be used, possibly after some batches: a caller
+    uses what it was given only when the iteration ends well.
     """
     records = rejected = 0
     first_reason = ""

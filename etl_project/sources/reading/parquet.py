@@ -28,7 +28,7 @@ _ROWS = 65_536
 def chunks(path: Path, spec: SourceSpec) -> Iterator[Load]:
     """The records of the file.
 
-    Raises FileRefused for a file that is no Parquet, has other columns than the source's, or is too large once expanded.
+    Raises FileRefused for a file that is no Parquet, has other columns than the source's, or is too large expanded.
     """
     if not path.stat().st_size:
         raise FileRefused("empty file", "0 bytes", "a Parquet file")

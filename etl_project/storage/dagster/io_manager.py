@@ -22,8 +22,7 @@ import pyarrow as pa
 from dagster import DagsterEvent
 from pydantic import Field
 
-from etl_project.exclusion.run_lock import RunLock
-from etl_project.failures import EtlError, as_failure, tag_run
+from etl_project.failures import EtlError
 from etl_project.storage.contract import (
     Commit,
     InputChanged,
@@ -38,6 +37,8 @@ from etl_project.storage.contract import (
 )
 from etl_project.storage.dagster import conversions, events, preview
 from etl_project.storage.dagster.lineage import parents_of
+from etl_project.storage.dagster.partition_lock import PartitionLock
+from etl_project.storage.dagster.reporting import as_failure, tag_run
 from etl_project.storage.dagster.scopes import scope_of, table_of
 from etl_project.storage.judging.messages import missing_partitions
 from etl_project.storage.judging.receipts import (
@@ -63,7 +64,7 @@ _TRIES = 3
 class PartitionIOManager(dg.ConfigurableIOManager):
     """Replaces exactly the partitions of the run and reads exactly those that an input maps to."""
 
-    run_lock: RunLock | None = Field(
+    run_lock: PartitionLock | None = Field(
         default=None, description="Keeps two runs off one partition; without it the store alone decides who wins."
     )
 

@@ -1,4 +1,4 @@
-"""GroupCommit: whoever waits at the same time shares one action, and every item is acted upon after it was handed in."""
+"""Group commit: whoever waits at the same time shares one action; an item is acted upon after it was handed in."""
 
 from __future__ import annotations
 
