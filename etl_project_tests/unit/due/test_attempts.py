@@ -32,11 +32,11 @@ def failed(times: int, *, permanent: bool = False) -> list[attempts.Attempt]:
 
 
 @pytest.mark.parametrize(
-    ("attempts", "pause"),
+    ("times", "pause"),
     [(1, timedelta(seconds=30)), (2, timedelta(minutes=1)), (4, timedelta(minutes=4)), (20, timedelta(hours=1))],
 )
-def test_a_transient_failure_is_asked_for_again_with_growing_pauses(attempts: int, pause: timedelta) -> None:
-    assert attempts.wait_until(failed(attempts)) == ENDED + pause
+def test_a_transient_failure_is_asked_for_again_with_growing_pauses(times: int, pause: timedelta) -> None:
+    assert attempts.wait_until(failed(times)) == ENDED + pause
 
 
 def test_a_permanent_failure_is_never_asked_for_as_it_is() -> None:
