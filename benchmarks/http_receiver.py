@@ -39,7 +39,7 @@ ROUNDS = 4
 
 _RECEIVER = """
 from etl_project import settings
-from etl_project.delivery import receiver, settings as delivery_settings
+from etl_project.http_in import receiver, settings as delivery_settings
 receiver.serve(settings.load(), delivery_settings.receiver())
 """
 

@@ -7,7 +7,7 @@ What counts for an asset:
 
 * the module that defines it, and every module of the same package that this one imports, directly or through others;
   the package is the top-level one, and within this project's own a part of it (`etl_project.pipelines`,
-  `etl_project.incoming`): the framework is no part of a pipeline;
+  `etl_project.sources`): the framework is no part of a pipeline;
 * `*.sql` and `*.yaml` in the folder of the pipeline, and for the assets of a source what its settings came to;
 * the versions of duckdb, pandas and pyarrow, and of this project.
 

@@ -82,6 +82,6 @@ def test_an_outage_is_not_tried_on_every_day(project: SourceProject, monkeypatch
     assert len(project.drain().failed) == len(tried) == 4
 
 
-def _failed(state: str, tried: list[object]) -> list[draining.runs.Attempt]:
-    at = draining.partitions.now()
-    return [draining.runs.Attempt(False, True, at) for one in tried if getattr(one, "state", None) == state]
+def _failed(state: str, tried: list[object]) -> list[draining.attempts.Attempt]:
+    at = draining.utc.now()
+    return [draining.attempts.Attempt(False, True, at) for one in tried if getattr(one, "state", None) == state]
