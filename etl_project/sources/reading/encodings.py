@@ -25,7 +25,7 @@ ValidUtf8 = Literal["refuse", "as_utf8", "as_declared"]
 def settled(path: Path, name: str, spec: SourceSpec) -> SourceSpec:
     """The source with the one encoding that this file is in: the first of the list that fits all of its bytes.
 
-    Costs nothing where there is only one. Raises FileRefused (retrying does not help) for a file that none of them fits.
+    Costs nothing where there is only one. Raises FileRefused (retrying does not help) where none of them fits the file.
     """
     candidates = spec.encodings
     if len(candidates) == 1:
