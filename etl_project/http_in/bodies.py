@@ -32,6 +32,7 @@ async def chunks(request: Request, announced: int | None, limits: Receiver) -> A
     size = 0
     deadline = time.monotonic() + limits.upload_seconds
     more = True
+    setattr(request.state, problems.BODY_ASKED, True)
     while more:
         message = await _next(request, min(limits.idle_seconds, deadline - time.monotonic()))
         if message["type"] == "http.disconnect" or getattr(request.state, protocol.TRUNCATED, False):
@@ -40,7 +41,6 @@ async def chunks(request: Request, announced: int | None, limits: Receiver) -> A
             )
         chunk = message.get("body", b"")
         more = message.get("more_body", False)
-        setattr(request.state, problems.BODY_READ, not more)
         size += len(chunk)
         if size > limits.max_bytes:
             raise Problem(413, "too-large", f"The body is larger than {limits.max_bytes} bytes.")

@@ -21,6 +21,7 @@ _REFUSALS = {
     "413": "Too large",
     "422": "The key was used for another request or another body",
     "500": "A fault here; repeating with the same key is safe",
+    "501": "A Transfer-Encoding other than chunked",
     "503": "Busy: come again after Retry-After seconds",
     "507": "No space left",
 }

@@ -5,7 +5,6 @@ Belongs here: the one exception that becomes an answer, and the answer. Does not
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 from collections.abc import Mapping
@@ -18,10 +17,9 @@ from starlette.responses import JSONResponse, Response
 from etl_project.failures import Transient
 
 _LOG = logging.getLogger("etl.receiver")
-BODY_READ = "body_read"
-"""The key in the request's state that says: the body has been read to its end."""
+BODY_ASKED = "body_asked"
+"""The key in the request's state that says: a sender that waits for "100 Continue" has got it."""
 
-_LINGER_SECONDS = 2.0
 _DESCRIBED = {"Link": '</openapi.json>; rel="describedby"; type="application/json"'}
 
 
@@ -52,14 +50,13 @@ async def on_problem(request: Request, error: Exception) -> Response:
     """Answer a refusal."""
     assert isinstance(error, Problem)
     _LOG.info("%s %s refused: %d %s: %s", request.method, request.url.path, error.status, error.kind, error)
-    await _let_it_finish(request)
-    return response(error.status, error.kind, str(error), error.headers)
+    return _refusal(request, error.status, error.kind, str(error), error.headers)
 
 
 async def on_transient(request: Request, error: Exception) -> Response:
     """Answer what was busy: nothing was changed, so the sender may come again."""
     _LOG.warning("%s %s: %s", request.method, request.url.path, error)
-    return response(503, "busy", f"{error} Nothing was changed; retrying helps.", {"Retry-After": "2"})
+    return _refusal(request, 503, "busy", f"{error} Nothing was changed; retrying helps.", {"Retry-After": "2"})
 
 
 async def on_os_error(request: Request, error: Exception) -> Response:
@@ -67,37 +64,33 @@ async def on_os_error(request: Request, error: Exception) -> Response:
     _LOG.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full:
-        return response(507, "disk-full", "No space is left here; retrying helps once there is.", {"Retry-After": "60"})
-    return response(500, "storage", "The file could not be stored; retrying with the same key is safe.")
+        return _refusal(
+            request, 507, "disk-full", "No space is left here; retrying helps once there is.", {"Retry-After": "60"}
+        )
+    return _refusal(request, 500, "storage", "The file could not be stored; retrying with the same key is safe.")
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
     """Answer what the router refuses: unknown paths and methods."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404 and not request.scope["path"].isprintable():
-        return response(400, "name", "The path has characters that no path here has.")
-    return response(error.status_code, "request", error.detail, error.headers)
+        return _refusal(request, 400, "name", "The path has characters that no path here has.")
+    return _refusal(request, error.status_code, "request", error.detail, error.headers)
 
 
 async def on_error(request: Request, error: Exception) -> Response:
     """Answer a fault of ours; uvicorn logs the traceback."""
-    return response(500, "fault", "The request failed here; retrying with the same key is safe.")
+    return _refusal(request, 500, "fault", "The request failed here; retrying with the same key is safe.")
 
 
-async def _let_it_finish(request: Request) -> None:
-    """Throw away the rest of a body whose sender wants the connection closed: closing on unread bytes is a reset.
-
-    A reset can overtake the answer (RFC 9112, 9.6). On a connection that stays open the server does this by itself.
+def _refusal(
+    request: Request, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The answer. It ends the connection of a sender that still waits for "100 Continue": that one will not send its
+    body any more, and its next request would be taken for it (RFC 9110, 10.1.1).
     """
-    if "close" not in request.headers.get("connection", "").lower() or "expect" in request.headers:
-        return
-    more = not getattr(request.state, BODY_READ, False)
-    try:
-        async with asyncio.timeout(_LINGER_SECONDS):
-            while more:
-                more = (await request.receive()).get("more_body", False)
-    except TimeoutError:
-        return
+    unasked = "expect" in request.headers and not getattr(request.state, BODY_ASKED, False)
+    return response(status, kind, detail, {**(headers or {}), **({"Connection": "close"} if unasked else {})})
 
 
 HANDLERS = {

@@ -82,7 +82,12 @@ def idempotency_key(headers: Headers) -> str:
 
 
 def announced_size(headers: Headers, max_bytes: int) -> int | None:
-    """The length that the head announces, None for a chunked body; 413 if it is too large."""
+    """The length that the head announces, None for a chunked body; 413 if it is too large.
+
+    A coding that is not undone here is refused: what would be stored is not what the sender has.
+    """
+    if headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
+        raise Problem(501, "transfer-encoding", "The one Transfer-Encoding that is understood here is chunked.")
     for name in ("content-range", "content-encoding"):
         if headers.get(name, "identity") != "identity":
             raise Problem(400, name, f"{name.title()} is not supported: send the whole file as it is.")
