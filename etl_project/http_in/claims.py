@@ -16,19 +16,22 @@ known to be dead, or when the lease has run out. The temporary name is also the 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from etl_project import atomic, faults, utc
 from etl_project.exclusion import processes
-from etl_project.failures import Transient
-from etl_project.http_in.database import Database
+from etl_project.failures import EtlError, Transient
+from etl_project.http_in.database import Database, RecordsFull
 from etl_project.http_in.group_commit import GroupCommit
 
+_LOG = logging.getLogger("etl.receiver")
 _PREFIX = f"{atomic.TEMPORARY_PREFIX}upload-"
 """Temporary files of uploads can be told from those of other writers: without a claim they are rubbish."""
 
@@ -54,6 +57,13 @@ class Answered:
     answer: str
 
 
+class Recovered(NamedTuple):
+    """How many claims were finished or undone, and what could not be renamed, with the reason."""
+
+    claims: int
+    stuck: tuple[str, ...]
+
+
 class InProgress(Transient):
     """Another request holds the key. Nothing was changed; retrying helps."""
 
@@ -70,6 +80,8 @@ class Claims:
         self._lease_seconds = lease_seconds
         self._owner = processes.this_process().to_json()
         self._sync = GroupCommit(_sync_folders)
+        self._given_up: set[str] = set()
+        """Temporary files of claims that we gave up while that could not be recorded: they are nobody's already."""
 
     def claim(self, client: str, key: str, request: str, target: Path) -> Upload | Answered:
         """The key is ours until it is landed or released, or it already has its answer.
@@ -81,7 +93,7 @@ class Claims:
             row = connection.execute("select * from claims where client = ? and key = ?", (client, key)).fetchone()
             if row is None:
                 return self._insert(connection, client, key, request, target)
-            if _in_progress(row):
+            if self._in_progress(row):
                 raise InProgress(f"Another request with key {key!r} is in progress.")
             if row["state"] == "receiving":
                 connection.execute("delete from claims where temporary = ?", (row["temporary"],))
@@ -90,7 +102,7 @@ class Claims:
             Path(row["temporary"]).unlink(missing_ok=True)
             return upload
         if row["state"] == "landed":
-            _rename_once(Upload(Path(row["temporary"]), Path(row["target"])))
+            _rename_once(_upload(row))
         return Answered(row["request"], row["body_sha256"], row["status"], row["answer"])
 
     def land(self, upload: Upload, body_sha256: str, status: int, answer: str) -> None:
@@ -116,7 +128,25 @@ class Claims:
         faults.reach("receiver.renamed")
 
     def release(self, upload: Upload) -> None:
-        """Give the key up after a failure: unlanded, nothing of the upload stays; landed, anybody may finish it."""
+        """Give the key up after a failure: unlanded, nothing of the upload stays; landed, anybody may finish it.
+
+        On a full disk the file goes first, and its room is what the record is written to. What cannot be recorded even
+        so is made up for by `recover`; it is no failure of the upload, so nothing is raised for it.
+        """
+        try:
+            try:
+                self._give_up(upload)
+            except RecordsFull:
+                if self._landed(upload):
+                    raise
+                upload.temporary.unlink(missing_ok=True)
+                self._give_up(upload)
+            self._given_up.discard(str(upload.temporary))
+        except (EtlError, OSError) as error:
+            self._given_up.add(str(upload.temporary))
+            _LOG.warning("the key of %s could not be given up yet: %s", upload.target.name, error)
+
+    def _give_up(self, upload: Upload) -> None:
         with self._database.transaction(durable=False) as connection:
             connection.execute(
                 "delete from claims where temporary = ? and state = 'receiving'", (str(upload.temporary),)
@@ -127,6 +157,13 @@ class Claims:
         if landed.rowcount == 0:
             upload.temporary.unlink(missing_ok=True)
 
+    def _landed(self, upload: Upload) -> bool:
+        with self._database.transaction(durable=False) as connection:
+            row = connection.execute(
+                "select state from claims where temporary = ?", (str(upload.temporary),)
+            ).fetchone()
+        return row is not None and row["state"] != "receiving"
+
     def renew(self) -> None:
         """Extend the lease of everything this process holds."""
         with self._database.transaction(durable=False) as connection:
@@ -135,31 +172,31 @@ class Claims:
                 (self._lease_end(), self._owner),
             )
 
-    def recover(self) -> int:
-        """Finish or undo what dead owners left, and note what has happened; the number of claims it did so for.
+    def recover(self) -> Recovered:
+        """Finish or undo what dead owners left, and note what has happened.
 
-        Doing it twice changes nothing more. Raises OSError when a file cannot be renamed, after all the others.
+        Doing it twice changes nothing more. What cannot be renamed (a folder has its name now) stays as it is, for the
+        next time, and keeps nothing else back. Raises RecordsFull and RecordsBusy (retrying helps), after all that
+        frees room.
         """
         with self._database.transaction(durable=False) as connection:
             open_rows = connection.execute("select * from claims where state <> 'done'").fetchall()
-        free = [row for row in open_rows if not _in_progress(row)]
-        stuck: list[OSError] = []
-        settled = []
+        self._given_up &= {row["temporary"] for row in open_rows}
+        free = [row for row in open_rows if not self._in_progress(row)]
         for row in free:
-            upload = Upload(Path(row["temporary"]), Path(row["target"]))
             if row["state"] == "receiving":
-                self.release(upload)
-                continue
+                self.release(_upload(row))
+        stuck: list[str] = []
+        settled = []
+        for upload in (_upload(row) for row in free if row["state"] == "landed"):
             try:
                 _rename_once(upload)
                 settled.append(upload)
             except OSError as error:
-                stuck.append(error)
+                stuck.append(f"{upload.target}: {error.strerror}")
         if settled:
             self._note(settled)
-        if stuck:
-            raise stuck[0]
-        return len(free)
+        return Recovered(len(free) - len(stuck), tuple(sorted(stuck)))
 
     def sweep(self, folder: Path) -> int:
         """Remove temporary files that no claim names, from all sources; their number.
@@ -173,7 +210,8 @@ class Claims:
             claimed = {row["temporary"] for row in rows}
         rubbish = [path for path in seen if str(path) not in claimed]
         for path in rubbish:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(IsADirectoryError, PermissionError):  # Not a file of ours, whatever its name.
+                path.unlink(missing_ok=True)
         return len(rubbish)
 
     def forget(self, keep: timedelta) -> int:
@@ -200,6 +238,11 @@ class Claims:
                 "update claims set state = 'done' where temporary = ?", [(str(u.temporary),) for u in settled]
             )
 
+    def _in_progress(self, row: sqlite3.Row) -> bool:
+        """Whether somebody may still be at work on it. What has been renamed is over, whatever its owner does now."""
+        over = row["state"] == "done" or (row["state"] == "landed" and not Path(row["temporary"]).exists())
+        return not over and row["temporary"] not in self._given_up and not _may_take_over(row)
+
     def _lease_end(self) -> float:
         return _now() + self._lease_seconds
 
@@ -215,10 +258,8 @@ def _rename_once(upload: Upload) -> None:
         os.rename(upload.temporary, upload.target)
 
 
-def _in_progress(row: sqlite3.Row) -> bool:
-    """Whether somebody may still be at work on it. What has been renamed is over, whatever its owner does now."""
-    over = row["state"] == "done" or (row["state"] == "landed" and not Path(row["temporary"]).exists())
-    return not over and not _may_take_over(row)
+def _upload(row: sqlite3.Row) -> Upload:
+    return Upload(Path(row["temporary"]), Path(row["target"]))
 
 
 def _may_take_over(row: sqlite3.Row) -> bool:

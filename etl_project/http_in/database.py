@@ -6,6 +6,8 @@ here: what the rows mean (`records` for what goes out, `claims` for what comes i
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +18,15 @@ from etl_project import atomic
 from etl_project.failures import Permanent, Transient
 from etl_project.http_in.group_commit import GroupCommit
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk, or a user's part of it, that is full."""
+
+LEAST_BYTES = 1 << 20
+"""Room that the records need to be written at all: some pages, and the index of their log."""
+
 _WAIT_SECONDS = 15.0
+_PERHAPS_FULL = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+"""What SQLite says of files that it could not make or lengthen, whatever the reason."""
 
 _SCHEMA = """
 create table if not exists deliveries (
@@ -58,6 +68,10 @@ class RecordsBusy(Transient):
     """Somebody else holds the records. Nothing was changed; retrying helps."""
 
 
+class RecordsFull(Transient):
+    """There is no room for the records. Nothing was changed; retrying helps once there is."""
+
+
 class RecordsUnusable(Permanent):
     """The file is not a database of ours or cannot be written. Retrying does not help."""
 
@@ -66,29 +80,38 @@ class Database:
     """One open connection to `delivery.sqlite`, safe to share between the threads of one process."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, creating it and its tables. Raises RecordsUnusable; opening twice changes nothing."""
+        """Open the file, creating it and its tables. Opening twice changes nothing.
+
+        Raises RecordsFull and RecordsBusy (retrying helps) and RecordsUnusable (it does not).
+        """
         self._path = path
         self._lock = Lock()
         self._commit = GroupCommit(self._execute_all)
         self._durable: bool | None = None
         try:
             atomic.make_folder(path.parent)
-            with self._explained():
-                self._connection = sqlite3.connect(
-                    path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
-                )
+        except OSError as error:
+            if error.errno in FULL:
+                raise RecordsFull(_no_room(path)) from error
+            raise RecordsUnusable(f"{path}: cannot be created ({error}); retrying does not help.") from error
+        with self._explained():
+            self._connection = sqlite3.connect(
+                path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            try:
                 self._connection.row_factory = sqlite3.Row
                 self._connection.execute("pragma journal_mode = wal")
                 self._connection.executescript(_SCHEMA)
-        except OSError as error:
-            raise RecordsUnusable(f"{path}: cannot be created ({error}); retrying does not help.") from error
+            except BaseException:
+                self._connection.close()
+                raise
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """All statements of the block, or none of them; a kill leaves none.
 
         `durable=False` skips the wait for the disk: right where losing the row to a power cut (never to a kill) is
-        harmless. Raises RecordsBusy (retrying helps) and RecordsUnusable (it does not).
+        harmless. Raises RecordsBusy and RecordsFull (retrying helps) and RecordsUnusable (it does not).
         """
         with self._lock, self._explained():
             if durable is not self._durable:
@@ -98,10 +121,11 @@ class Database:
             self._connection.execute("begin immediate")
             try:
                 yield self._connection
+                self._connection.execute("commit")
             except BaseException:
-                self._connection.execute("rollback")
+                if self._connection.in_transaction:  # A full disk makes SQLite roll back by itself, now and then.
+                    self._connection.execute("rollback")
                 raise
-            self._connection.execute("commit")
 
     def execute_together(self, sql: str, parameters: tuple[object, ...]) -> int:
         """How many rows the statement changed, durably; statements that wait at the same time share one commit.
@@ -125,10 +149,25 @@ class Database:
         try:
             yield
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            kind = error.sqlite_errorcode & 0xFF
+            if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise RecordsBusy(
                     f"{self._path}: still locked by another process after {_WAIT_SECONDS:g} s; retrying helps."
                 ) from error
+            if kind == sqlite3.SQLITE_FULL or (kind in _PERHAPS_FULL and free_bytes(self._path.parent) < LEAST_BYTES):
+                raise RecordsFull(_no_room(self._path)) from error
             raise RecordsUnusable(f"{self._path}: {error}; retrying does not help before this is mended.") from error
         except sqlite3.DatabaseError as error:
             raise RecordsUnusable(f"{self._path}: {error}; move the file away or restore it.") from error
+
+
+def free_bytes(folder: Path) -> int:
+    """How much this user may still write to the disk of the folder; of the nearest folder above that is there."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+def _no_room(path: Path) -> str:
+    return f"{path}: no space is left on its disk; make room, retrying helps then."

@@ -5,7 +5,6 @@ Belongs here: the one exception that becomes an answer, and the answer. Does not
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -15,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from etl_project.failures import Transient
+from etl_project.http_in.database import FULL, RecordsFull
 
 _LOG = logging.getLogger("etl.receiver")
 BODY_ASKED = "body_asked"
@@ -31,6 +31,11 @@ class Problem(Exception):
         self.status = status
         self.kind = kind
         self.headers = dict(headers or {})
+
+
+def disk_full() -> Problem:
+    """The refusal of what there is no room for."""
+    return Problem(507, "disk-full", "No space is left here; retrying helps once there is.", {"Retry-After": "60"})
 
 
 def response(status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -54,19 +59,20 @@ async def on_problem(request: Request, error: Exception) -> Response:
 
 
 async def on_transient(request: Request, error: Exception) -> Response:
-    """Answer what was busy: nothing was changed, so the sender may come again."""
+    """Answer what was busy, or had no room: nothing was changed, so the sender may come again."""
+    if isinstance(error, RecordsFull):
+        _LOG.error("%s %s: %s", request.method, request.url.path, error)
+        return await on_problem(request, disk_full())
     _LOG.warning("%s %s: %s", request.method, request.url.path, error)
     return _refusal(request, 503, "busy", f"{error} Nothing was changed; retrying helps.", {"Retry-After": "2"})
 
 
 async def on_os_error(request: Request, error: Exception) -> Response:
     """Answer a disk that is full (507) or broken (500)."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        _LOG.error("%s %s: %s", request.method, request.url.path, error)
+        return await on_problem(request, disk_full())
     _LOG.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full:
-        return _refusal(
-            request, 507, "disk-full", "No space is left here; retrying helps once there is.", {"Retry-After": "60"}
-        )
     return _refusal(request, 500, "storage", "The file could not be stored; retrying with the same key is safe.")
 
 

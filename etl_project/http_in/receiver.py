@@ -17,6 +17,7 @@ import hashlib
 import hmac
 import logging
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from io import FileIO
 from pathlib import Path
@@ -30,10 +31,10 @@ from starlette.routing import Route
 from uvicorn.config import LOGGING_CONFIG
 
 from etl_project import atomic, faults
-from etl_project.failures import EtlError
 from etl_project.http_in import bodies, openapi, problems, requests
-from etl_project.http_in.claims import Answered, ClaimLost, Claims, InProgress, Upload
-from etl_project.http_in.database import Database
+from etl_project.http_in.claims import Answered, ClaimLost, InProgress, Upload
+from etl_project.http_in.database import LEAST_BYTES, free_bytes
+from etl_project.http_in.keeper import Keeper
 from etl_project.http_in.problems import Problem
 from etl_project.http_in.protocol import GuardedProtocol
 from etl_project.http_in.settings import Receiver, Sender
@@ -84,28 +85,25 @@ class _Receiver:
     def __init__(self, settings: Settings, receiving: Receiver) -> None:
         self._settings = settings
         self._receiving = receiving
-        self._uploads = 0
+        self._keeper = Keeper(settings, receiving)
+        self._uploads: Counter[str] = Counter()
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Finish what a killed receiver left, then serve, renewing leases and forgetting old keys."""
-        database = Database(self._settings.data_dir / "delivery.sqlite")
-        self._claims = Claims(database, self._receiving.lease_seconds)
-        recovered = await to_thread.run_sync(self._claims.recover)
-        swept = await to_thread.run_sync(self._claims.sweep, self._settings.incoming)
-        _LOG.info("recovered %d unfinished uploads, removed %d left-over files", recovered, swept)
-        upkeep = asyncio.create_task(self._upkeep())
+        await self._keeper.start()
+        upkeep = asyncio.create_task(self._keeper.keep_up())
         try:
             yield
         finally:
             upkeep.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await upkeep
-            database.close()
+            self._keeper.close()
 
     async def health(self, request: Request) -> Response:
-        """200 while the records can be written; 503 or 500 otherwise."""
-        await to_thread.run_sync(self._claims.renew)
+        """200 while an upload could be recorded; 507, 503 or 500 otherwise."""
+        await to_thread.run_sync(self._keeper.check)
         return JSONResponse({"status": "ok"})
 
     async def document(self, request: Request) -> Response:
@@ -143,24 +141,33 @@ class _Receiver:
         key = requests.idempotency_key(request.headers)
         announced = requests.announced_size(request.headers, self._receiving.max_bytes)
         checks = bodies.Checks(requests.content_digest(request.headers), lines)
-        if self._uploads >= self._receiving.max_uploads:
-            raise Problem(503, "busy", "Too many uploads at once.", {"Retry-After": "2"})
-        self._uploads += 1
+        if self._uploads[client.name] >= self._receiving.max_uploads:
+            raise Problem(503, "busy", "Too many uploads of this client at once.", {"Retry-After": "2"})
+        self._uploads[client.name] += 1
         try:
             target = self._settings.incoming / source / name
-            claim = await to_thread.run_sync(self._claim, client.name, key, asked, target)
+            claim = await to_thread.run_sync(self._claim, client.name, key, asked, target, announced or 0)
             if isinstance(claim, Answered):
                 return await self._replay(request, claim, asked, announced, checks)
             return await self._store(request, claim, announced, checks, client, source)
         finally:
-            self._uploads -= 1
+            self._uploads[client.name] -= 1
 
-    def _claim(self, client: str, key: str, asked: str, target: Path) -> Upload | Answered:
+    def _claim(self, client: str, key: str, asked: str, target: Path, announced: int) -> Upload | Answered:
+        claims = self._keeper.claims()
         try:
             atomic.make_folder(target.parent)
-            return self._claims.claim(client, key, asked, target)
+            claim = claims.claim(client, key, asked, target)
         except InProgress as busy:
             raise Problem(409, "in-progress", str(busy), {"Retry-After": "1"}) from busy
+        if isinstance(claim, Upload):
+            try:
+                _refuse_folder(target)
+                refuse_without_room(target.parent, announced)
+            except Problem:
+                claims.release(claim)
+                raise
+        return claim
 
     async def _store(
         self,
@@ -185,7 +192,7 @@ class _Receiver:
             await to_thread.run_sync(self._land, sink, upload, body_sha256, answer)
         except BaseException as failure:
             sink.close()
-            await to_thread.run_sync(self._claims.release, upload)
+            await to_thread.run_sync(self._keeper.claims().release, upload)
             if isinstance(failure, ClaimLost):
                 raise Problem(409, "in-progress", str(failure), {"Retry-After": "1"}) from failure
             raise
@@ -194,7 +201,7 @@ class _Receiver:
 
     def _land(self, sink: _Sink, upload: Upload, body_sha256: str, answer: str) -> None:
         sink.finish()
-        self._claims.land(upload, body_sha256, 201, answer)
+        self._keeper.claims().land(upload, body_sha256, 201, answer)
 
     async def _replay(
         self, request: Request, first: Answered, asked: str, announced: int | None, checks: bodies.Checks
@@ -213,18 +220,18 @@ class _Receiver:
             first.answer, first.status, media_type="application/json", headers={"Idempotency-Replayed": "true"}
         )
 
-    async def _upkeep(self) -> None:
-        """Renew our leases, take over what others left behind, forget what is past its time."""
-        every = self._receiving.lease_seconds / 3
-        while True:
-            await asyncio.sleep(every)
-            try:
-                await to_thread.run_sync(self._claims.renew)
-                await to_thread.run_sync(self._claims.recover)
-                await to_thread.run_sync(self._claims.forget, self._receiving.keys_kept)
-            except (EtlError, OSError):
-                # The next round tries again; ending here would silently stop renewing.
-                _LOG.exception("upkeep of the keys failed; next try in %g s", every)
+
+def _refuse_folder(target: Path) -> None:
+    if target.is_dir():
+        raise Problem(400, "name", f"{target.name!r} is the name of a folder here; a file needs another one.")
+
+
+def refuse_without_room(folder: Path, size_bytes: int) -> None:
+    """507 unless that much and the records fit on the disk: what is refused before it is written fills no disk."""
+    free = free_bytes(folder)
+    if free < size_bytes + LEAST_BYTES:
+        _LOG.error("%s: %d bytes are free, %d more are needed", folder, free, size_bytes + LEAST_BYTES)
+        raise problems.disk_full()
 
 
 class _Sink:
@@ -244,6 +251,7 @@ class _Sink:
         """Write what has been gathered."""
         if self._file is None:
             self._file = FileIO(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb")
+        refuse_without_room(self._path.parent, len(self._buffer))
         view = memoryview(self._buffer)
         while view:
             view = view[self._file.write(view) :]

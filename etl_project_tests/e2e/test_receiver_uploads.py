@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import signal
 import socket
@@ -215,3 +216,53 @@ def wait_until(condition: object, seconds: float = 30) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_name_that_a_folder_has_is_400_and_stops_neither_this_receiver_nor_the_next(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as receiver:
+        folder = receiver.data_dir / "incoming" / "orders" / "2026-01-05.csv"
+        folder.mkdir(parents=True)
+        for _ in range(2):
+            response = put(receiver, folder.name, b"x", "folder")
+            assert response.status_code == 400
+            assert "folder" in response.json()["detail"]
+        receiver.kill()
+        receiver.start()
+        assert receiver.temporaries() == []
+        folder.rmdir()
+        assert put(receiver, folder.name, b"x", "folder").status_code == 201
+
+
+def test_a_folder_that_takes_the_name_while_the_file_comes_stops_no_start_and_the_file_is_there_in_the_end(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path / "data") as receiver:
+        folder = receiver.data_dir / "incoming" / "orders" / "2026-01-05.csv"
+        with begin_upload(receiver, folder.name, "race", 4) as connection:
+            connection.sendall(b"ab")
+            time.sleep(0.5)
+            folder.mkdir(parents=True)
+            connection.sendall(b"cd")
+            assert connection.recv(100).startswith(b"HTTP/1.1 500 ")
+        for _ in range(2):
+            receiver.kill()
+            receiver.start()
+            assert put(receiver, "other-2026-01-06.csv", b"y", "other").status_code == 201
+        folder.rmdir()
+        assert put(receiver, folder.name, b"abcd", "race").headers["idempotency-replayed"] == "true"
+        assert receiver.take() == [b"abcd", b"y"]
+
+
+def test_one_client_that_holds_all_its_uploads_open_keeps_no_other_from_sending(tmp_path: Path) -> None:
+    with running(tmp_path / "data", ETL_RECEIVER_MAX_UPLOADS="3") as receiver, contextlib.ExitStack() as held:
+        for number in range(3):
+            connection = held.enter_context(begin_upload(receiver, f"{number}.csv", f"held-{number}", 100))
+            connection.sendall(b"x")
+        time.sleep(0.5)
+        assert put(receiver, "a.csv", b"x", "one-more").status_code == 503
+        assert put(receiver, "a.csv", b"x", "one-more", OTHER_TOKEN).status_code == 201
+        held.close()
+        deadline = time.monotonic() + 30
+        while put(receiver, "a.csv", b"x", "one-more").status_code != 201:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)

@@ -90,16 +90,17 @@ class ReceiverProcess:
         self._log = data_dir.parent / "receiver.log"
         self.process: ForkServerProcess | None = None
 
-    def start(self, fault: str | None = None) -> ReceiverProcess:
-        """Start it, armed to kill itself if `fault` says so, and wait until it answers."""
+    def start(self, fault: str | None = None, health: int = 200) -> ReceiverProcess:
+        """Start it, armed to kill itself if `fault` says so, and wait until it answers with that health."""
         environ = self._environ | ({"ETL_FAULT": fault} if fault else {})
         self.process = spawn(serve, log=self._log, **environ)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             assert self.process.is_alive(), self.log()
             try:
-                if httpx2.get(f"{self.url}/healthz", timeout=5).status_code == 200:
+                if httpx2.get(f"{self.url}/healthz", timeout=5).status_code == health:
                     return self
+                time.sleep(0.02)
             except httpx2.TransportError:
                 time.sleep(0.02)
         raise AssertionError(self.log())

@@ -105,14 +105,14 @@ def test_a_landed_upload_of_a_dead_owner_happens_once(
         connection.execute("update claims set state = 'landed'")
     disown(database)
     for _ in range(2):
-        assert claims.recover() in (0, 1)
+        assert claims.recover().claims in (0, 1)
         assert dead.target.exists() is not renamed
     assert isinstance(claims.claim("acme", "k", "any", dead.target), Answered)
 
 
 def test_a_live_owner_keeps_its_claims_through_a_recovery(claims: Claims, tmp_path: Path) -> None:
     upload = claim(claims, tmp_path)
-    assert claims.recover() == 0
+    assert claims.recover().claims == 0
     upload.temporary.write_bytes(b"x")
     claims.land(upload, DIGEST, 201, "stored")
 
@@ -148,6 +148,33 @@ def test_a_landing_that_fails_is_finished_by_the_next_request(claims: Claims, tm
     assert upload.target.read_bytes() == b"x"
 
 
+def test_a_landing_that_cannot_get_its_name_keeps_nothing_else_back(
+    claims: Claims, database: Database, tmp_path: Path
+) -> None:
+    blocked, other = claim(claims, tmp_path), claim(claims, tmp_path, key="other")
+    for upload in (blocked, other):
+        upload.temporary.write_bytes(b"x")
+    blocked.target.mkdir()
+    with pytest.raises(IsADirectoryError):
+        claims.land(blocked, DIGEST, 201, "stored")
+    disown(database)
+    found = claims.recover()
+    assert found.claims == 1
+    assert len(found.stuck) == 1
+    assert "a.csv" in found.stuck[0]
+    assert claims.recover().claims == 0
+    blocked.target.rmdir()
+    assert claims.recover() == (1, ())
+    assert blocked.target.read_bytes() == b"x"
+
+
+def test_a_folder_that_is_called_like_a_temporary_file_stops_no_sweep(claims: Claims, tmp_path: Path) -> None:
+    (tmp_path / "data" / "orders" / ".etl-upload-0123.tmp").mkdir(parents=True)
+    (tmp_path / "data" / "orders" / ".etl-upload-4567.tmp").write_bytes(b"x")
+    claims.sweep(tmp_path / "data")
+    assert [path.name for path in (tmp_path / "data" / "orders").iterdir()] == [".etl-upload-0123.tmp"]
+
+
 def test_answers_are_forgotten_after_their_time_and_no_sooner(
     claims: Claims, database: Database, tmp_path: Path
 ) -> None:
@@ -155,8 +182,8 @@ def test_answers_are_forgotten_after_their_time_and_no_sooner(
     upload.temporary.write_bytes(b"x")
     claims.land(upload, DIGEST, 201, "stored")
     claim(claims, tmp_path, key="still in progress")
-    assert claims.recover() == 1
-    assert claims.recover() == 0
+    assert claims.recover().claims == 1
+    assert claims.recover().claims == 0
     assert claims.forget(timedelta(days=1)) == 0
     with database.transaction() as connection:
         connection.execute("update claims set updated_at = updated_at - 90000")

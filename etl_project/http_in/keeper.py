@@ -1,0 +1,109 @@
+"""The keeper of a running receiver's claims: opened as soon as that is possible, then kept up.
+
+Belongs here: what happens without a request: opening, recovering, renewing and forgetting, again and again. Does not
+belong here: what a claim is (`claims`), and any answer.
+
+A receiver starts whatever the disk looks like: as long as its records cannot be opened for want of room, every upload
+is told so, and the first round or request that finds room goes on as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from threading import Lock
+
+from anyio import to_thread
+
+from etl_project.failures import EtlError, Transient
+from etl_project.http_in.claims import Claims
+from etl_project.http_in.database import LEAST_BYTES, Database, RecordsFull, free_bytes
+from etl_project.http_in.settings import Receiver
+from etl_project.settings import Settings
+
+_LOG = logging.getLogger("etl.receiver")
+_TRY_SECONDS = 2.0
+
+
+class Keeper:
+    """The claims on the records in the data folder; safe to share between threads."""
+
+    def __init__(self, settings: Settings, receiving: Receiver) -> None:
+        self._settings = settings
+        self._receiving = receiving
+        self._lock = Lock()
+        self._database: Database | None = None
+        self._claims: Claims | None = None
+        self._stuck: tuple[str, ...] = ()
+
+    def claims(self) -> Claims:
+        """The claims, after what a killed receiver left was finished or undone.
+
+        Raises RecordsFull and RecordsBusy (retrying helps), RecordsUnusable (it does not). Opening leaves nothing
+        behind when it fails.
+        """
+        with self._lock:
+            if self._claims is None:
+                self._claims = self._opened()
+            return self._claims
+
+    def check(self) -> None:
+        """Whether an upload could be recorded now. Raises what `claims` raises."""
+        self.claims().renew()
+        if free_bytes(self._settings.incoming) < LEAST_BYTES:
+            raise RecordsFull(f"{self._settings.incoming}: less than {LEAST_BYTES} bytes are left on its disk.")
+
+    async def start(self) -> None:
+        """Open the records if they can be opened now. Raises RecordsUnusable (retrying does not help)."""
+        try:
+            await to_thread.run_sync(self.claims)
+        except Transient as error:
+            _LOG.error("started without its records, uploads are refused until they can be opened: %s", error)
+
+    async def keep_up(self) -> None:
+        """Renew our leases, take over what others left behind, forget what is past its time; until cancelled."""
+        every = self._receiving.lease_seconds / 3
+        while True:
+            await asyncio.sleep(every if self._claims else min(every, _TRY_SECONDS))
+            try:
+                await to_thread.run_sync(self._round)
+            except (EtlError, OSError) as error:
+                # The next round tries again; ending here would silently stop renewing.
+                _LOG.error("upkeep of the keys failed, the next round tries again: %s", error)
+
+    def close(self) -> None:
+        """Close the records, if they were opened."""
+        if self._database is not None:
+            self._database.close()
+
+    def _opened(self) -> Claims:
+        database = Database(self._settings.data_dir / "delivery.sqlite")
+        try:
+            claims = Claims(database, self._receiving.lease_seconds)
+            self._recover(claims)
+            swept = claims.sweep(self._settings.incoming)
+        except BaseException:
+            database.close()
+            raise
+        if swept:
+            _LOG.info("removed %d left-over files", swept)
+        self._database = database
+        return claims
+
+    def _round(self) -> None:
+        claims = self.claims()
+        claims.renew()
+        self._recover(claims)
+        claims.forget(self._receiving.keys_kept)
+
+    def _recover(self, claims: Claims) -> None:
+        recovered = claims.recover()
+        if recovered.claims:
+            _LOG.info("recovered %d unfinished uploads", recovered.claims)
+        if recovered.stuck and recovered.stuck != self._stuck:
+            _LOG.error(
+                "%d uploads were answered and cannot get their names; each round tries again: %s",
+                len(recovered.stuck),
+                "; ".join(recovered.stuck[:10]),
+            )
+        self._stuck = recovered.stuck
