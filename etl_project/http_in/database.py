@@ -63,6 +63,9 @@ create table if not exists claims (
 create index if not exists claims_by_state on claims (state, updated_at);
 """
 
+_ADDED = {"failures": "integer not null default 0", "failed_at": "text", "failure": "text", "problem": "text"}
+"""Columns of `deliveries` that files from before do not have."""
+
 
 class RecordsBusy(Transient):
     """Somebody else holds the records. Nothing was changed; retrying helps."""
@@ -102,9 +105,23 @@ class Database:
                 self._connection.row_factory = sqlite3.Row
                 self._connection.execute("pragma journal_mode = wal")
                 self._connection.executescript(_SCHEMA)
+                self._add_columns()
             except BaseException:
                 self._connection.close()
                 raise
+
+    def _add_columns(self) -> None:
+        """Bring a file from before up to date; two processes that do so at once add each column once."""
+        if not self._missing():
+            return
+        self._connection.execute("begin immediate")
+        for name in self._missing():
+            self._connection.execute(f"alter table deliveries add column {name} {_ADDED[name]}")
+        self._connection.execute("commit")
+
+    def _missing(self) -> list[str]:
+        present = {row["name"] for row in self._connection.execute("pragma table_info(deliveries)")}
+        return [name for name in _ADDED if name not in present]
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:

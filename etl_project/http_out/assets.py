@@ -20,7 +20,7 @@ import pyarrow as pa
 from etl_project import utc
 from etl_project.declare.daily_table import daily_table
 from etl_project.failures import EtlError
-from etl_project.http_out.client import DeliveryClient, DeliveryOutcome, DeliveryRejected
+from etl_project.http_out.client import DeliveryClient, DeliveryFailed, DeliveryOutcome, DeliveryRejected
 from etl_project.http_out.resource import Delivery
 from etl_project.storage.dagster.reporting import as_failure, tag_run
 
@@ -28,6 +28,9 @@ ALERT = "run_failure"
 _ALERTS_REACH_BACK = timedelta(days=1)
 _ALERTS_A_TICK = 20
 _LONGEST_MESSAGE = 1000
+_PROBLEMS_SHOWN = 10
+ASKED_FOR_TAG = "etl/state"
+"""The tag of runs that sensor, schedule and drain ask for; a run without it was started by a person."""
 
 _SCHEMA = pa.schema(
     [
@@ -68,7 +71,8 @@ def report_delivery_asset(since: date | None = None, report: str = "daily_report
         days = [row for row in rows.to_pylist() if since is None or row["batch_date"] >= since]
         try:
             with delivery.open(context.log) as (client, _):
-                outcomes = {row["batch_date"]: outcome for row, outcome in deliver_days(client, report, days)}
+                delivered = deliver_days(client, report, days, patient=ASKED_FOR_TAG in context.run.tags)
+                outcomes = {row["batch_date"]: outcome for row, outcome in delivered}
         except EtlError as error:
             tag_run(context.instance, context.run.run_id, error)
             raise as_failure(error) from error
@@ -101,21 +105,31 @@ def run_failure_alert(delivery: Delivery) -> dg.SensorDefinition:
 
 
 def deliver_days(
-    client: DeliveryClient, report: str, rows: list[dict[str, Any]]
+    client: DeliveryClient, report: str, rows: list[dict[str, Any]], *, patient: bool
 ) -> Iterator[tuple[dict[str, Any], DeliveryOutcome]]:
-    """Post each day's row. A refused day does not keep the others back; an unreachable receiver ends it at once.
+    """Post each day's row. A day that is refused, or not confirmed, does not keep the others back.
 
-    Raises DeliveryRejected (retrying does not help), naming every refused day, and DeliveryFailed (it does). Days that
-    were confirmed before either are not posted again.
+    Raises, naming the days at fault, DeliveryFailed (retrying helps) where any was not confirmed, else DeliveryRejected
+    (it does not). Days that were confirmed before either are not posted again.
     """
-    refusals = []
+    refused: list[str] = []
+    failed: list[str] = []
     for row in rows:
         try:
-            yield row, client.deliver(report, row["batch_date"], content(report, row))
-        except DeliveryRejected as refused:
-            refusals.append(str(refused))
-    if refusals:
-        raise DeliveryRejected("\n".join(refusals))
+            yield row, client.deliver(report, row["batch_date"], content(report, row), patient=patient)
+        except DeliveryRejected as error:
+            refused.append(str(error))
+        except DeliveryFailed as error:
+            failed.append(str(error))
+    if failed:
+        raise DeliveryFailed(_listed([*failed, *refused]))
+    if refused:
+        raise DeliveryRejected(_listed(refused))
+
+
+def _listed(problems: list[str]) -> str:
+    more = len(problems) - _PROBLEMS_SHOWN
+    return "\n".join([*problems[:_PROBLEMS_SHOWN], *([f"and {more} more days"] if more > 0 else [])])
 
 
 def content(report: str, row: Mapping[str, Any]) -> dict[str, Any]:

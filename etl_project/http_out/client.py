@@ -17,9 +17,9 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,10 +30,13 @@ import stamina
 from etl_project import faults, utc
 from etl_project.failures import Permanent, Transient
 from etl_project.http_in.settings import Outgoing
+from etl_project.http_out import patience
 from etl_project.http_out.records import Deliveries, DeliveryRecord, State
 
 _LARGEST_ANSWER = 1 << 20
 _SHOWN_OF_ANSWER = 300
+_SHORTEST_REQUEST_SECONDS = 1.0
+"""Less time than this is none: what such a request fails of hides what was wrong with the ones before."""
 
 
 class DeliveryRejected(Permanent):
@@ -85,14 +88,16 @@ class DeliveryClient:
         self._settings = settings
         self._deliveries = deliveries
         self._log = log
+        self._opened_at = utc.now()
         # httpx2 logs every address at INFO, and an address may be a secret (webhooks).
         logging.getLogger("httpx2").setLevel(logging.WARNING)
 
-    def deliver(self, asset: str, day: date, content: Mapping[str, Any]) -> DeliveryOutcome:
+    def deliver(self, asset: str, day: date, content: Mapping[str, Any], *, patient: bool = False) -> DeliveryOutcome:
         """Make `content` the receiver's last word on this day of the asset, with at most one effect.
 
         What was confirmed before is not posted again; what a crash left open is posted again under the same key.
-        Changed content gets a new key and names the one before in the body's field `supersedes`.
+        Changed content gets a new key and names the one before in the body's field `supersedes`. With `patient`, what
+        failed a short while ago fails again unposted (see `patience`): right for runs that nobody started by hand.
 
         Raises DeliveryRejected (retrying does not help) and DeliveryFailed (it does). A kill at any point leaves a
         record from which the next call goes on.
@@ -110,7 +115,34 @@ class DeliveryClient:
         if delivery.state == "sent":
             self._log.info("%s: already confirmed with %s, not posted again", _about(delivery), delivery.status)
             return _outcome(delivery, delivery.status, delivery.attempts, posted=False)
-        return self._post(delivery, _body(content, delivery.supersedes))
+        self._hold(delivery, patient=patient)
+        try:
+            return self._post(delivery, _body(content, delivery.supersedes))
+        except DeliveryRejected as refused:
+            self._deliveries.fail(delivery.key, "refused", str(refused))
+            raise
+        except DeliveryFailed as failed:
+            self._deliveries.fail(delivery.key, "unconfirmed", str(failed))
+            raise
+
+    def _hold(self, delivery: DeliveryRecord, *, patient: bool) -> None:
+        """Raise as the last call did where it is too early for another one, or the receiver answers nobody."""
+        now = utc.now()
+        if patient and delivery.failed_at is not None:
+            until = patience.wait_until(delivery.failures, datetime.fromisoformat(delivery.failed_at))
+            if now < until:
+                kind = DeliveryRejected if delivery.failure == "refused" else DeliveryFailed
+                raise kind(f"{delivery.problem} {_not_before(until)}")
+        since = datetime.min.replace(tzinfo=UTC) if patient else self._opened_at
+        silent = self._deliveries.unconfirmed_since_the_last_confirmation(self.endpoint, since)
+        if len(silent) < patience.SILENT_AFTER:
+            return
+        until = patience.wait_until(max(one.failures for one in silent), datetime.fromisoformat(_last(silent)))
+        if not patient or now < until:
+            raise DeliveryFailed(
+                f"{_about(delivery)}: not posted: {len(silent)} others in a row brought no confirmation. "
+                f"Retrying helps once the receiver answers. {_not_before(until)} The last of them: {silent[-1].problem}"
+            )
 
     def _key(self, asset: str, day: date, content: Mapping[str, Any], supersedes: str | None) -> str:
         body_hash = hashlib.sha256(_body(content, supersedes)).hexdigest()
@@ -121,17 +153,24 @@ class DeliveryClient:
         settings = self._settings
         deadline = time.monotonic() + settings.total_seconds
         tries = stamina.retry_context(
-            on=lambda error: _pause(error, deadline),
+            on=lambda error: _pause(error, deadline - self._shortest_request_seconds(), settings.first_wait_seconds),
             attempts=settings.attempts,
             timeout=settings.total_seconds,
             wait_initial=settings.first_wait_seconds,
             wait_max=settings.longest_wait_seconds,
             wait_jitter=settings.first_wait_seconds,
         )
+        last: _TryAgain | None = None
         try:
             for attempt in tries:
                 with attempt:
-                    number, state, answer = self._attempt(delivery, body, deadline)
+                    if last is not None and deadline - time.monotonic() < self._shortest_request_seconds():
+                        raise last
+                    try:
+                        number, state, answer = self._attempt(delivery, body, deadline)
+                    except _TryAgain as failed:
+                        last = failed
+                        raise
         except _TryAgain as failed:
             raise DeliveryFailed(
                 f"{_about(delivery)}: no confirmation ({failed}); "
@@ -145,11 +184,14 @@ class DeliveryClient:
             )
         return _outcome(delivery, answer.status, number, posted=True)
 
+    def _shortest_request_seconds(self) -> float:
+        return min(_SHORTEST_REQUEST_SECONDS, self._settings.attempt_seconds)
+
     def _attempt(self, delivery: DeliveryRecord, body: bytes, deadline: float) -> tuple[int, State, _Answer]:
         """One request, recorded before and after. A refusal counts as such only if nothing may have arrived before."""
         number, before = self._deliveries.start_attempt(delivery.key)
         faults.reach("delivery.before_send")
-        limit = max(0.001, min(self._settings.attempt_seconds, deadline - time.monotonic()))
+        limit = min(self._settings.attempt_seconds, deadline - time.monotonic())
         try:
             answer = asyncio.run(self._request(delivery.key, body, limit))
             _refuse_if_no_outcome(answer)
@@ -217,6 +259,14 @@ def _about(delivery: DeliveryRecord) -> str:
     )
 
 
+def _not_before(until: datetime) -> str:
+    return f"It is posted again after {until:%Y-%m-%d %H:%M:%S} UTC, or at once by a run that you start by hand."
+
+
+def _last(failed: Sequence[DeliveryRecord]) -> str:
+    return max(one.failed_at or "" for one in failed)
+
+
 def _outcome(delivery: DeliveryRecord, status: int | None, attempts: int, *, posted: bool) -> DeliveryOutcome:
     return DeliveryOutcome(delivery.key, delivery.content_hash, delivery.supersedes, status, attempts, posted)
 
@@ -233,33 +283,37 @@ async def _read(response: httpx2.Response) -> _Answer:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the receiver asks to wait (RFC 9110, 10.2.3: seconds or a date), or None."""
+    """Seconds that the receiver asks to wait (RFC 9110, 10.2.3: seconds or a date), or None for anything else."""
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return float(text)
     try:
         instant = parsedate_to_datetime(text)
-    except ValueError:
+        instant = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+        return max(0.0, (instant - utc.now()).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    instant = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-    return max(0.0, (instant - utc.now()).total_seconds())
 
 
 def _refuse_if_no_outcome(answer: _Answer) -> None:
-    """408, 429, 5xx say nothing final; 409 with Retry-After says that the first request is still in progress."""
-    in_progress = answer.status == 409 and answer.retry_after is not None
-    if in_progress or answer.status in (408, 429) or answer.status >= 500:
-        arrived = answer.status not in (408, 429)
-        raise _TryAgain(f"answered {answer.status}", arrived=arrived, status=answer.status, wait=answer.retry_after)
+    """Raise _TryAgain for what says nothing final.
+
+    408, 425 and 429 say that this request was not handled. 409 says that another one with this key is at work, with
+    Retry-After or without (draft-ietf-httpapi-idempotency-key-header, 2.7, asks for none), and 5xx says nothing.
+    """
+    unhandled = answer.status in (408, 425, 429)
+    if unhandled or answer.status == 409 or answer.status >= 500:
+        raise _TryAgain(
+            f"answered {answer.status}", arrived=not unhandled, status=answer.status, wait=answer.retry_after
+        )
 
 
-def _pause(error: Exception, deadline: float) -> bool | float:
-    """Whether to try again, or after how many seconds; never beyond the total time."""
+def _pause(error: Exception, deadline: float, shortest: float) -> bool | float:
+    """Whether to try again (after the usual pause), or after how many seconds; never beyond the deadline."""
     if not isinstance(error, _TryAgain):
         return False
-    if error.wait is None:
-        return time.monotonic() < deadline
-    return error.wait if time.monotonic() + error.wait < deadline else False
+    wait = error.wait if error.wait is not None and error.wait > shortest else 0.0
+    return (wait or True) if time.monotonic() + wait < deadline else False
 
 
 def _explained(error: httpx2.TransportError, host: str) -> _TryAgain | DeliveryRejected:

@@ -12,18 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from datetime import date
+from datetime import date, datetime
 from typing import Literal
 
 from etl_project import utc
 from etl_project.http_in.database import Database
 
 State = Literal["pending", "sent", "rejected", "unknown"]
+Failure = Literal["refused", "unconfirmed"]
 
 
 @dataclass(frozen=True)
 class DeliveryRecord:
-    """One content of one asset's day for one endpoint. `endpoint` tells addresses apart without showing them."""
+    """One content of one asset's day for one endpoint. `endpoint` tells addresses apart without showing them.
+
+    `failures`: calls in a row that ended without a confirmation, however many attempts each made; `failed_at`,
+    `failure` and `problem` are of the last one.
+    """
 
     key: str
     endpoint: str
@@ -37,6 +42,10 @@ class DeliveryRecord:
     attempts: int
     created_at: str
     updated_at: str
+    failures: int
+    failed_at: str | None
+    failure: Failure | None
+    problem: str | None
 
 
 _COLUMNS = ", ".join(field.name for field in fields(DeliveryRecord))
@@ -54,7 +63,8 @@ class Deliveries:
         """The delivery that makes this content the last word on the day; the same one as long as it is that.
 
         `key_of` gives the key for the key that this content supersedes (None for a first one). A refused delivery had
-        no effect, so nothing supersedes it. Planning twice gives the same key; a kill leaves no row or a pending one.
+        no effect, so nothing supersedes it; it stays refused until it is attempted again. Planning twice gives the same
+        key; a kill leaves no row or a pending one.
         """
         where = (endpoint, asset, day.isoformat())
         with self._database.transaction() as connection:
@@ -70,7 +80,7 @@ class Deliveries:
             connection.execute(
                 "insert into deliveries (key, endpoint, asset, day, content_hash, supersedes, state, created_at,"
                 " updated_at) values (?, ?, ?, ?, ?, ?, 'pending', ?, ?)"
-                " on conflict (key) do update set state = 'pending', updated_at = excluded.updated_at",
+                " on conflict (key) do nothing",
                 (key := key_of(supersedes), *where, content_hash, supersedes, now, now),
             )
             planned = connection.execute(f"select {_COLUMNS} from deliveries where key = ?", (key,)).fetchone()
@@ -95,6 +105,27 @@ class Deliveries:
                 " where key = ? and state <> 'sent'",
                 (state, status, response_digest, utc.now().isoformat(), key),
             )
+
+    def fail(self, key: str, failure: Failure, problem: str) -> None:
+        """Note that a call ended without a confirmation, and why; a delivery that was confirmed stays as it is."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "update deliveries set failures = failures + 1, failed_at = ?, failure = ?, problem = ?"
+                " where key = ? and state <> 'sent'",
+                (utc.now().isoformat(), failure, problem, key),
+            )
+
+    def unconfirmed_since_the_last_confirmation(self, endpoint: str, since: datetime) -> list[DeliveryRecord]:
+        """Deliveries to the endpoint that failed after everything that it confirmed, and not before `since`."""
+        with self._database.transaction(durable=False) as connection:
+            rows = connection.execute(
+                f"select {_COLUMNS} from deliveries where endpoint = ? and failure = 'unconfirmed' and state <> 'sent'"
+                " and failed_at >= ? and failed_at > coalesce("
+                " (select max(updated_at) from deliveries where endpoint = ? and state = 'sent'), '')"
+                " order by failed_at",
+                (endpoint, since.isoformat(), endpoint),
+            )
+            return [DeliveryRecord(**row) for row in rows]
 
     def of_asset(self, asset: str) -> list[DeliveryRecord]:
         """All deliveries of an asset, oldest first."""

@@ -32,6 +32,8 @@ class Inbox(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.bodies: dict[str, Any] = {}
         self.requests = 0
+        self.refusing: dict[str, int] = {}
+        self.refused: list[str] = []
 
     @property
     def url(self) -> str:
@@ -43,6 +45,12 @@ class _Handler(BaseHTTPRequestHandler):
         inbox: Any = self.server
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         inbox.requests += 1
+        if status := inbox.refusing.get(body["batch_date"]):
+            inbox.refused.append(body["batch_date"])
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         inbox.bodies.setdefault(self.headers["Idempotency-Key"], body)
         self.send_response(200)
         self.send_header("Content-Length", "0")
@@ -77,6 +85,22 @@ def test_each_days_report_is_posted_once_and_again_only_when_it_changed(tmp_path
     assert inbox.requests == 3
     [changed] = [body for body in inbox.bodies.values() if "supersedes" in body]
     assert changed["batch_date"] == "2025-03-03"
+
+
+@pytest.mark.parametrize(("status", "attempts"), [(422, 1), (503, 2)])
+def test_a_bad_day_is_posted_once_however_often_its_range_is_halved_and_the_others_are_confirmed(
+    tmp_path: Path, inbox: Inbox, status: int, attempts: int
+) -> None:
+    place, environ = Place(tmp_path / "data"), {"ETL_DELIVERY_URL": inbox.url, "ETL_DELIVERY_ATTEMPTS": "2"}
+    days = [DAY + timedelta(days=number) for number in range(8)]
+    for day in days:
+        place.drop(f"{day}.csv", order_file(day))
+    inbox.refusing = {"2025-03-06": status}
+    for _ in range(2):
+        place.etl("drain", **environ)
+        assert inbox.refused == ["2025-03-06"] * attempts
+        assert inbox.requests == 7 + attempts
+    assert place.query("select count(*) from report_delivery") == [(7,)]
 
 
 def test_a_kill_after_the_post_and_before_its_record_posts_the_same_key_again(tmp_path: Path, inbox: Inbox) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import logging
@@ -72,7 +73,14 @@ def test_the_key_depends_on_endpoint_asset_day_and_content_alone(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "passing", [answer(s) for s in (408, 429, 500, 502, 503, 504)] + [answer(409, Retry_After="0")]
+    "passing",
+    [answer(s) for s in (408, 409, 425, 429, 500, 502, 503, 504, 599)]
+    + [
+        answer(s, Retry_After=after)
+        for s in (409, 429, 503)
+        for after in ("0", "-1", "soon", "Mon, 01 Jan 2001 00:00:00 GMT")
+    ]
+    + [answer(503, Retry_After="Fri, 31 Dec 9999 23:59:59 -999999999999999")],
 )
 def test_what_is_no_outcome_is_tried_again_under_the_same_key(tmp_path: Path, passing: Answer) -> None:
     script = Script(passing, passing, answer(201))
@@ -82,7 +90,7 @@ def test_what_is_no_outcome_is_tried_again_under_the_same_key(tmp_path: Path, pa
     assert len({body for _, body in script.requests}) == 1
 
 
-@pytest.mark.parametrize("final", [answer(s) for s in (301, 307, 400, 401, 403, 404, 409, 410, 413, 422)])
+@pytest.mark.parametrize("final", [answer(s) for s in (301, 307, 400, 401, 403, 404, 410, 413, 422)])
 def test_a_refusal_is_final_and_a_later_run_asks_again(tmp_path: Path, final: Answer) -> None:
     script = Script(final, answer(201))
     with script.serving() as port, client(tmp_path, outgoing(f"http://127.0.0.1:{port}/")) as (sender, deliveries):
@@ -120,6 +128,97 @@ def test_a_wait_beyond_the_total_time_is_not_begun(tmp_path: Path) -> None:
             sender.deliver("report", DAY, CONTENT)
         assert failed.value.retryable is True
         assert [(record.state, record.attempts) for record in deliveries.of_asset("report")] == [("unknown", 1)]
+
+
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 503])
+def test_what_never_becomes_an_outcome_is_retryable_for_ever(tmp_path: Path, status: int) -> None:
+    script = Script(answer(status))
+    with script.serving() as port:
+        settings = outgoing(f"http://127.0.0.1:{port}/", attempts=2)
+        for run in range(3):
+            with client(tmp_path, settings) as (sender, deliveries):
+                with pytest.raises(DeliveryFailed, match=f"answered {status}"):
+                    sender.deliver("report", DAY, CONTENT)
+                [record] = deliveries.of_asset("report")
+                assert record.state == ("pending" if status in (408, 425, 429) else "unknown")
+                assert record.failures == run + 1
+        script.answers = [answer(201)]
+        with client(tmp_path, settings) as (sender, deliveries):
+            assert sender.deliver("report", DAY, CONTENT).posted
+    assert len({sent["idempotency-key"] for sent, _ in script.requests}) == 1
+
+
+@pytest.mark.parametrize(
+    "after", ["9" * 4000, "Fri, 31 Dec 9999 23:59:59 -2359", "Fri, 31 Dec 99999 23:59:59 GMT", "1" + "0" * 30, "3600"]
+)
+def test_no_retry_after_however_absurd_is_more_than_a_retryable_failure(tmp_path: Path, after: str) -> None:
+    script = Script(answer(503, Retry_After=after))
+    with script.serving() as port:
+        settings = outgoing(f"http://127.0.0.1:{port}/", attempts=2)
+        with client(tmp_path, settings) as (sender, _), pytest.raises(DeliveryFailed, match="answered 503"):
+            sender.deliver("report", DAY, CONTENT)
+
+
+def test_the_reason_is_what_the_receiver_said_and_not_a_last_request_without_time(tmp_path: Path) -> None:
+    script = Script(answer(500))
+    with script.serving() as port:
+        settings = outgoing(f"http://127.0.0.1:{port}/", total_seconds=2.0, first_wait_seconds=0.3)
+        with client(tmp_path, settings) as (sender, _), pytest.raises(DeliveryFailed, match="answered 500"):
+            sender.deliver("report", DAY, CONTENT)
+    assert len(script.requests) >= 2
+
+
+def test_a_patient_call_repeats_what_the_last_one_found_until_its_pause_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = utc.now()
+    script = Script(answer(422), answer(500))
+    with script.serving() as port:
+        settings = outgoing(f"http://127.0.0.1:{port}/", attempts=2)
+
+        def call(minutes: float, expected: type[Exception], *, patient: bool = True) -> int:
+            """The number of requests that a call so long after the first one makes."""
+            monkeypatch.setattr(utc, "now", lambda: began + datetime.timedelta(minutes=minutes))
+            before = len(script.requests)
+            with client(tmp_path, settings) as (sender, _), pytest.raises(expected):
+                sender.deliver("report", DAY, CONTENT, patient=patient)
+            return len(script.requests) - before
+
+        assert [call(0, DeliveryRejected) for _ in range(5)] == [1, 0, 0, 0, 0]
+        assert call(0.9, DeliveryRejected) == 0
+        assert [call(1.1, DeliveryFailed) for _ in range(3)] == [2, 0, 0]
+        assert [call(3, DeliveryFailed), call(3.2, DeliveryFailed)] == [0, 2]
+        assert call(3.2, DeliveryFailed, patient=False) == 2
+        monkeypatch.setattr(utc, "now", lambda: began + datetime.timedelta(minutes=3.3))
+        script.answers = [answer(201)]
+        with client(tmp_path, settings) as (sender, deliveries):
+            assert sender.deliver("report", DAY, {**CONTENT, "other": 1}, patient=True).posted
+            assert deliveries.of_asset("report")[0].failures == 4
+
+
+def test_a_receiver_that_confirms_nothing_is_left_alone_after_two_deliveries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = utc.now()
+    script = Script(answer(503))
+    with script.serving() as port:
+        settings = outgoing(f"http://127.0.0.1:{port}/", attempts=2)
+
+        def range_run(minutes: float, *, patient: bool) -> int:
+            monkeypatch.setattr(utc, "now", lambda: began + datetime.timedelta(minutes=minutes))
+            before = len(script.requests)
+            with client(tmp_path, settings) as (sender, _):
+                for number in range(10):
+                    with contextlib.suppress(DeliveryFailed):
+                        sender.deliver("report", DAY + datetime.timedelta(days=number), CONTENT, patient=patient)
+            return len(script.requests) - before
+
+        assert [range_run(0, patient=True) for _ in range(5)] == [4, 0, 0, 0, 0]
+        assert range_run(0.5, patient=False) == 4
+        assert range_run(0.6, patient=True) == 0
+        script.answers = [answer(201)]
+        assert range_run(10, patient=True) == 10
+        assert range_run(10, patient=True) == 0
 
 
 def test_attempts_are_bounded(tmp_path: Path) -> None:

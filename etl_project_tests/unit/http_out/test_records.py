@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -61,7 +63,7 @@ def test_a_rejected_delivery_is_superseded_by_nothing_and_tried_again_under_its_
     assert plan(deliveries, "c").supersedes == first.key
     deliveries.settle(plan(deliveries, "c").key, "rejected", 400)
     again = plan(deliveries, "b")
-    assert (again.key, again.state) == (refused.key, "pending")
+    assert (again.key, again.state) == (refused.key, "rejected")
     deliveries.settle(again.key, "rejected", 400)
     assert plan(deliveries, "a").state == "sent"
 
@@ -91,3 +93,21 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     with pytest.raises(RecordsUnusable, match=r"delivery\.sqlite"):
         Database(tmp_path / "data" / "delivery.sqlite")
+
+
+def test_records_of_a_version_without_the_columns_of_failures_are_opened_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "delivery.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript(
+            "create table deliveries (sequence integer primary key autoincrement, key text not null unique,"
+            " endpoint text not null, asset text not null, day text not null, content_hash text not null,"
+            " supersedes text, state text not null, status integer, response_digest text,"
+            " attempts integer not null default 0, created_at text not null, updated_at text not null);"
+            "insert into deliveries (key, endpoint, asset, day, content_hash, state, status, attempts, created_at,"
+            " updated_at) values ('a after None', 'https://h#1', 'report', '2026-03-01', 'a', 'sent', 201, 1, 't', 't')"
+        )
+    for _ in range(2):
+        database = Database(path)
+        assert plan(Deliveries(database), "a").state == "sent"
+        assert plan(Deliveries(database), "a").failures == 0
+        database.close()
