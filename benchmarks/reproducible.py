@@ -20,6 +20,7 @@ import duckdb
 import pyarrow as pa
 from storage_speed import DAY, TABLE, fill, rows, scope
 
+from etl_project.declare.daily_table import daily
 from etl_project.storage.contract import Commit, Request
 from etl_project.storage.tables.store import DuckDBStore
 from etl_project.storage.tables.write import DuckDBWrite
@@ -69,7 +70,7 @@ def steps(folder: Path) -> None:
     from etl_project.storage import DuckDBPartitionIOManager
 
     first, last = DAY, DAY + timedelta(days=181)
-    days, one_run = utc.daily(DAY), dg.BackfillPolicy.single_run()
+    days, one_run = daily(DAY), dg.BackfillPolicy.single_run()
     resources = {"io_manager": DuckDBPartitionIOManager(url=str(folder / "w.duckdb"))}
 
     def asset(name: str) -> dg.AssetsDefinition:

@@ -21,7 +21,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from etl_project import utc
+from etl_project.declare.daily_table import daily
 from etl_project.proofs.verify import events, whole
 from etl_project.proofs.verify.targets import Stored
 from etl_project.storage.contract import Request, Scope, Table
@@ -64,11 +64,11 @@ def best(action: Callable[[], object], tries: int = 3) -> float:
 def measure(folder: Path, instance: dg.DagsterInstance) -> None:
     """Write the year twice, tell Dagster, verify each."""
     table, data = Table("events", "events"), year()
-    daily = utc.daily(date(2024, 1, 1))
+    days = daily(date(2024, 1, 1))
     warehouse, lake = DuckDBStore(folder / "w.duckdb"), ParquetStore(folder / "lake")
     targets = {
-        "table in DuckDB": Stored("events", table, daily, warehouse),
-        "365 Parquet files": Stored("raw_events", Table("raw_events", "raw_events"), daily, lake),
+        "table in DuckDB": Stored("events", table, days, warehouse),
+        "365 Parquet files": Stored("raw_events", Table("raw_events", "raw_events"), days, lake),
     }
     for name, target in targets.items():
         target.store.replace(target.table, SCOPE, data, Request("a-run"))

@@ -1,15 +1,18 @@
-"""Partitions: the daily UTC partition set, and the only place that reads the clock.
+"""UTC: what day it is, and the only place that reads the clock.
 
-Belongs here: what day it is, which days exist, the conversion between partition keys and dates. Everything else takes
-days and instants as arguments, so that a rerun sees the same ones.
+Belongs here: which days a run or a range is about, the conversion between partition keys and dates. Everything else
+takes days and instants as arguments, so that a rerun sees the same ones. The daily partition set itself is declared in
+`declare`: nothing here needs Dagster.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 
-import dagster as dg
+if TYPE_CHECKING:
+    import dagster as dg
 
 ONE_DAY = timedelta(days=1)
 PARTITION_TAG = "dagster/partition"
@@ -20,11 +23,6 @@ RANGE_END_TAG = "dagster/asset_partition_range_end"
 def now() -> datetime:
     """The instant, in UTC. Nothing else in the project reads a clock."""
     return datetime.now(UTC)
-
-
-def daily(start: date) -> dg.DailyPartitionsDefinition:
-    """Every UTC day from `start` on, today included: today's files need not wait for midnight."""
-    return dg.DailyPartitionsDefinition(start_date=start.isoformat(), timezone="UTC", end_offset=1)
 
 
 def day_of(key: str) -> date:

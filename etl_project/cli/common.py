@@ -1,25 +1,24 @@
-"""What commands share: the console, the opened deployment, and how a run is shown."""
+"""What commands that open the project share: the opened deployment, and how a run is shown.
+
+Importing this loads Dagster: a command that needs no project takes `console` instead.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import dagster as dg
-import typer
 from dagster._utils.warnings import disable_dagster_warnings
-from rich.console import Console
 from rich.markup import escape
 
 from etl_project import instance as instances
+from etl_project.cli.console import console
 from etl_project.due.attempts import DAYS_JOB, REFUSE_JOB
 from etl_project.due.drain import Deployment, Ended
 from etl_project.due.pending import Due
 from etl_project.due.snapshot import Project
-
-console = Console()
-Json = Annotated[bool, typer.Option("--json", help="Plain JSON on standard output, for scripts.")]
 
 
 class Opened(NamedTuple):

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from etl_project import settings
-from etl_project.cli.common import console
+from etl_project.cli.console import console
 from etl_project.failures import Permanent
 from etl_project.kafka import extra
 from etl_project.kafka import settings as kafka_settings

@@ -13,7 +13,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from etl_project.cli.common import console, deployment, show_run
+from etl_project.cli.common import deployment, show_run
+from etl_project.cli.console import console
 from etl_project.demo import run as demo_run
 from etl_project.due.snapshot import Project
 from etl_project.failures import Permanent

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from etl_project.cli.common import console, deployment, show_run, span
+from etl_project.cli.common import deployment, show_run, span
+from etl_project.cli.console import console
 from etl_project.due.drain import drain as run_what_is_pending
 from etl_project.due.snapshot import Project
 from etl_project.sources.intake import quarantine

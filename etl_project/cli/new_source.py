@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from etl_project.cli.common import console
+from etl_project.cli.console import console
 from etl_project.failures import Permanent
 
 

@@ -11,7 +11,7 @@ import typer
 from dagster._utils.warnings import disable_dagster_warnings
 from rich.markup import escape
 
-from etl_project.cli.common import Json, console
+from etl_project.cli.console import Json, console
 from etl_project.proofs.prove.proof import Proof, Rebuild
 from etl_project.proofs.prove.proof import prove as rebuild_and_compare
 from etl_project.proofs.prove.subject import subject

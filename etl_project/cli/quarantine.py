@@ -1,4 +1,4 @@
-"""`etl quarantine list|show|release`."""
+"""Files that were refused, and why: `etl quarantine list|show|release`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from etl_project import settings
-from etl_project.cli.common import Json, console
+from etl_project.cli.console import Json, console
 from etl_project.sources.intake import quarantine
 
 app = typer.Typer(no_args_is_help=True, help="Files that were refused, and why.")

@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from etl_project import utc
-from etl_project.cli.common import Json, console, opened
+from etl_project.cli.common import opened
+from etl_project.cli.console import Json, console
 from etl_project.due.snapshot import look
 from etl_project.proofs.verify.findings import Unverifiable
 from etl_project.proofs.verify.targets import chosen, stored_assets

@@ -11,7 +11,8 @@ import typer
 from rich.markup import escape
 
 from etl_project import utc
-from etl_project.cli.common import Json, Opened, console, opened
+from etl_project.cli.common import Opened, opened
+from etl_project.cli.console import Json, console
 from etl_project.proofs.verify import targets, whole
 from etl_project.proofs.verify.findings import ADVICE, DaySpan, Finding
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from etl_project import settings, utc
+from etl_project import settings
 from etl_project.declare import code_version, contracts
 
 WAREHOUSE = "warehouse"
@@ -24,7 +25,12 @@ LAKE = "lake"
 
 def daily_partitions() -> dg.DailyPartitionsDefinition:
     """The days every asset of this project has, from the ETL_START_DATE setting on."""
-    return utc.daily(settings.start_date())
+    return daily(settings.start_date())
+
+
+def daily(start: date) -> dg.DailyPartitionsDefinition:
+    """Every UTC day from `start` on, today included: today's files need not wait for midnight."""
+    return dg.DailyPartitionsDefinition(start_date=start.isoformat(), timezone="UTC", end_offset=1)
 
 
 def single_run() -> dg.BackfillPolicy:

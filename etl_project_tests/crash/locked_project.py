@@ -13,11 +13,12 @@ import dagster as dg
 import pyarrow as pa
 
 from etl_project import utc
+from etl_project.declare.daily_table import daily
 from etl_project.exclusion.run_lock import RunLock
 from etl_project.storage import DuckDBPartitionIOManager
 
 DATA = Path(os.environ.get("LOCKED_DATA", "."))
-days = utc.daily(date(2025, 3, 1))
+days = daily(date(2025, 3, 1))
 policy = dg.BackfillPolicy.single_run()
 
 

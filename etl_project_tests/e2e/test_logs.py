@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from etl_project.instance.json_logs import JsonFormatter
+from etl_project.instance.json_lines import JsonFormatter
 from etl_project.settings import SettingsError, log_format
 from etl_project_tests.deployments import ROOT, Place, order_file
 

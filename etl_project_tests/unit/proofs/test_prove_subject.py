@@ -10,12 +10,13 @@ import dagster as dg
 import pytest
 
 from etl_project import utc
+from etl_project.declare.daily_table import daily
 from etl_project.proofs.prove.subject import Subject, Unprovable, subject
 from etl_project.proofs.verify.targets import stored_assets
 from etl_project.sources.assets import SOURCE_METADATA
 from etl_project.storage import DuckDBPartitionIOManager
 
-DAILY = utc.daily(date(2024, 1, 1))
+DAILY = daily(date(2024, 1, 1))
 DAY = date(2024, 1, 10)
 
 

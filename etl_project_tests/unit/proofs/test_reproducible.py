@@ -22,6 +22,7 @@ import pyarrow as pa
 import pytest
 
 from etl_project import utc
+from etl_project.declare.daily_table import daily
 from etl_project.due.drain import QUIET
 from etl_project.proofs import reproducible
 from etl_project.proofs.verify.targets import stored_assets
@@ -29,7 +30,7 @@ from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOMana
 from etl_project.storage.contract import Commit, Deviation
 
 FIRST = date(2024, 1, 1)
-DAILY = utc.daily(FIRST)
+DAILY = daily(FIRST)
 DAYS = [FIRST + timedelta(days=n) for n in range(10)]
 LINES = [(n, f"p{n % 7}", f"c{n % 3}", 0.1 * n + 1e-9 * n**2, Decimal(n) / 8) for n in range(40)]
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from etl_project import utc
+from etl_project.declare.daily_table import daily
 from etl_project.proofs.verify import archived, files, job, tables, whole
 from etl_project.proofs.verify.findings import DaySpan, Finding, Looked, Unverifiable
 from etl_project.proofs.verify.targets import Stored, chosen, stored_assets
@@ -28,7 +28,7 @@ from etl_project_tests.contracts import world
 
 DAYS = world.days(5)
 KEYS = [partition.key for partition in DAYS.partitions]
-DAILY = utc.daily(world.FIRST)
+DAILY = daily(world.FIRST)
 EVERYTHING = DaySpan()
 Edit = Callable[..., None]
 

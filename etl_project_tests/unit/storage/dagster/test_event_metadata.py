@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from etl_project import utc
+from etl_project.declare.daily_table import daily
 from etl_project.storage import DuckDBPartitionIOManager, DuckDBStore, ParquetPartitionIOManager
 from etl_project.storage.dagster.io_manager import PartitionIOManager
 from etl_project.storage.judging import judgement
 
-DAILY = utc.daily(date(2024, 1, 1))
+DAILY = daily(date(2024, 1, 1))
 DAYS = ["2024-01-01", "2024-01-02", "2024-01-03"]
 NUMBERS = ["dagster/partition_row_count", "rows_added", "rows_before", "rows_kept", "rows_removed"]
 

@@ -11,12 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from etl_project import utc
+from etl_project.declare.daily_table import daily
 from etl_project.failures import FAILURE_TAG
 from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager, Slice, Sql, receipts_of
 from etl_project.storage.contract import Commit, Request, Scope, Table, input_hash
 
-DAILY = utc.daily(date(2024, 1, 1))
+DAILY = daily(date(2024, 1, 1))
 SINGLE_RUN = dg.BackfillPolicy.single_run()
 DAYS = [(date(2024, 1, 1) + timedelta(days=n)).isoformat() for n in range(40)]
 CONTRACT = "CREATE TABLE orders (batch_date DATE, n INTEGER, v DECIMAL(12, 3), PRIMARY KEY (batch_date, n))"
