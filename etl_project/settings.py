@@ -30,6 +30,7 @@ class Settings:
     data_dir: Path
     start_date: date
     settle_seconds: float
+    quiet_seconds: float
     open_day_interval_seconds: float
     sensor_interval_seconds: int
     wait_seconds: float
@@ -87,10 +88,13 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     data_dir = Path(env.get("ETL_DATA_DIR") or "data").absolute()
     _refuse_unusable(data_dir)
     log_format(env)
+    settle_seconds = _seconds(env, "ETL_SETTLE_SECONDS", 1.0)
     return Settings(
         data_dir=data_dir,
         start_date=start_date(env),
-        settle_seconds=_seconds(env, "ETL_SETTLE_SECONDS", 1.0),
+        settle_seconds=settle_seconds,
+        # Who says that a file is complete the moment it appears has senders that rename: nothing grows afterwards.
+        quiet_seconds=_seconds(env, "ETL_QUIET_SECONDS", 600.0 if settle_seconds else 0.0),
         open_day_interval_seconds=_seconds(env, "ETL_OPEN_DAY_INTERVAL_SECONDS", 300.0),
         sensor_interval_seconds=max(1, round(_seconds(env, "ETL_SENSOR_INTERVAL_SECONDS", 2.0))),
         wait_seconds=_seconds(env, "ETL_WAIT_SECONDS", 60.0),

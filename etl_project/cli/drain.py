@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from etl_project.cli.common import deployment, show_run, span
 from etl_project.cli.console import console
@@ -20,7 +21,7 @@ def drain(
 ) -> None:
     """Run what is pending until nothing is.
 
-    Exit code: 0 all well, 1 a day failed, a file was refused or a drop folder cannot be read, 2 usage.
+    Exit code: 0 all well, 1 a day failed, a file was refused, or something in a drop folder cannot be read, 2 usage.
     """
     with deployment() as opened:
         refused_before = refused(opened.project)
@@ -28,13 +29,15 @@ def drain(
         newly_refused = len(refused(opened.project) - refused_before)
     for one in done.gave_up:
         console.print(f"[red]failed for good[/] {span(one)}: asked for again when its input or code changes")
-    for why in done.unreadable.values():
-        console.print(f"[red]not looked into[/] {why}", soft_wrap=True)
+    for why in [*done.unreadable.values(), *done.passed_over]:
+        console.print(f"[red]not taken in[/] {escape(why)}", soft_wrap=True, highlight=False)
+    for why in done.being_written:
+        console.print(f"[yellow]not finished[/] {escape(why)}", soft_wrap=True, highlight=False)
     console.print(
         f"{done.runs} runs, {len(done.failed)} failed, {newly_refused} files refused"
         + (" (`etl quarantine list` says why)" if newly_refused else "")
     )
-    raise typer.Exit(1 if done.failed or done.gave_up or done.unreadable or newly_refused else 0)
+    raise typer.Exit(1 if done.failed or done.gave_up or done.unreadable or done.passed_over or newly_refused else 0)
 
 
 def refused(project: Project) -> set[str]:

@@ -85,6 +85,8 @@ def show_status(found: statuses.Status) -> None:
         console.print(
             f"{source.source}: {source.waiting} files waiting, {source.quarantined} in quarantine{late(source)}"
         )
+        for notice in source.notices:
+            console.print(f"  [yellow]{escape(notice)}[/]", highlight=False, soft_wrap=True)
     if found.runs:
         console.print()
         show_runs(found.runs)

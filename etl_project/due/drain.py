@@ -18,7 +18,7 @@ from dagster._core.execution.plan.objects import StepFailureData
 from etl_project import utc
 from etl_project.due import attempts
 from etl_project.due.pending import Due
-from etl_project.due.snapshot import Project, Snapshot, due, look
+from etl_project.due.snapshot import Project, Snapshot, due, look, tidy
 from etl_project.exclusion import processes, run_lock
 from etl_project.instance import json_logs
 from etl_project.storage.dagster.io_manager import ALLOW_SHRINK_TAG
@@ -49,6 +49,10 @@ class Drained:
     refused_undated: int = 0
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Sources whose drop folder could not be read, and why."""
+    passed_over: list[str] = field(default_factory=list)
+    """What is no file to take in, or cannot be removed, in words."""
+    being_written: list[str] = field(default_factory=list)
+    """Files that were not taken because a process has them open for writing, in words."""
     failures_in_a_row: int = 0
 
     @property
@@ -94,6 +98,8 @@ def drain(deployment: Deployment, on_run: OnRun = lambda _due, _ended: None, *, 
     while True:
         snapshot = _settled(project)
         done.unreadable = snapshot.unreadable
+        done.passed_over = [*snapshot.passed_over, *tidy(project, snapshot)]
+        done.being_written = snapshot.being_written
         if snapshot.undated:
             done.refused_undated += _refuse_undated(deployment, snapshot)
         asks: list[Due] = []

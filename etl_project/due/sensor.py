@@ -15,7 +15,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from etl_project import utc
 from etl_project.due import attempts
 from etl_project.due.pending import Due
-from etl_project.due.snapshot import Project, Snapshot, due, look
+from etl_project.due.snapshot import Project, Snapshot, due, look, tidy
 from etl_project.sources import completeness
 from etl_project.sources.asset_names import Names
 from etl_project.storage import StoreBusy
@@ -46,7 +46,7 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
         except StoreBusy as busy:
             return dg.SkipReason(f"A run holds the warehouse; the next tick looks again. {busy}")
         requests, held = decide(project, snapshot, context.instance, checks=_checks(context))
-        held += snapshot.unreadable.values()
+        held += [*snapshot.held_up, *tidy(project, snapshot)]
         to_refuse, why_not = refusals(snapshot, context.instance)
         requests += to_refuse
         held += why_not
@@ -187,9 +187,7 @@ def closed_day_schedule(project: Project, job: Job) -> dg.ScheduleDefinition:
             return dg.SkipReason(f"A run holds the warehouse; the sensor asks for {day} later. {busy}")
         requests, held = decide(project, snapshot, context.instance, closing=day, checks=_checks(context))
         covering = [one for one in requests if _covers(one, day)]
-        return covering or dg.SkipReason(
-            "; ".join([*held, *snapshot.unreadable.values()]) or _why_not(project, snapshot, day)
-        )
+        return covering or dg.SkipReason("; ".join([*held, *snapshot.held_up]) or _why_not(project, snapshot, day))
 
     return closed_day
 

@@ -1,7 +1,7 @@
 """What is there right now: files that wait, accepted versions, commits. The eyes of `pending()`.
 
-Belongs here: reading folders and commit records, and turning them into what `pending` compares. It writes nothing, and
-keeps nothing between two looks.
+Belongs here: reading folders and commit records, and turning them into what `pending` compares. A look writes nothing,
+and keeps nothing between two looks; files that were taken in and have been quiet are removed by `tidy`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from etl_project.due.pending import SAME_DAY, Due, Node, SourceState, Window, pe
 from etl_project.settings import Settings
 from etl_project.sources import completeness
 from etl_project.sources.assets import SOURCE_METADATA
-from etl_project.sources.intake import archive, quarantine, scan
+from etl_project.sources.intake import admit, archive, notices, quarantine, scan
 from etl_project.sources.spec import SourceSpec
 from etl_project.storage import DuckDBStore, ParquetStore
 from etl_project.storage.dagster.io_manager import ABSENT_PARTITIONS
@@ -67,6 +67,27 @@ class Snapshot:
         state = self.sources[spec.name]
         return completeness.overdue(spec, {*state.accepted, *state.waiting, *state.blocked}, self.at)
 
+    def notices(self, source: str) -> list[str]:
+        """What lies in the drop folder of the source, or is wrong with it, and keeps files from being taken in."""
+        found = self.scans[source]
+        folder = [self.unreadable[source]] if source in self.unreadable else []
+        return [*folder, *notices.passed_over(source, found), *notices.being_written(source, found)]
+
+    @property
+    def passed_over(self) -> list[str]:
+        """What in the drop folders is no file to take in, in words."""
+        return [told for source, found in self.scans.items() for told in notices.passed_over(source, found)]
+
+    @property
+    def held_up(self) -> list[str]:
+        """Everything that keeps files of any source from being taken in, in words."""
+        return [told for source in self.scans for told in self.notices(source)]
+
+    @property
+    def being_written(self) -> list[str]:
+        """Files that are not taken because a process has them open for writing, in words."""
+        return [told for source, found in self.scans.items() for told in notices.being_written(source, found)]
+
     @property
     def unsettled(self) -> int:
         """Files that are still too young to be touched."""
@@ -101,11 +122,21 @@ def _scans(project: Project, now: datetime) -> tuple[dict[str, scan.Scan], dict[
     scans: dict[str, scan.Scan] = {}
     unreadable: dict[str, str] = {}
     for spec in project.sources:
+        folder = project.settings.incoming / spec.name
         try:
-            scans[spec.name] = scan.scan(project.settings.incoming / spec.name, spec, now)
+            scans[spec.name] = scan.scan(folder, spec, now)
         except scan.CannotList as error:
             scans[spec.name], unreadable[spec.name] = NOTHING_SEEN, str(error)
+        if not folder.is_dir() and (project.settings.archive / spec.name).is_dir():
+            unreadable[spec.name] = notices.removed(spec.name, folder)
     return scans, unreadable
+
+
+def tidy(project: Project, snapshot: Snapshot) -> list[str]:
+    """Remove what was taken in and has been quiet from the drop folders; what was in the way, in words."""
+    found = ((spec, snapshot.scans[spec.name]) for spec in project.sources)
+    incoming = project.settings.incoming
+    return [problem for spec, seen in found for problem in admit.tidy(seen, spec, incoming, snapshot.at)]
 
 
 def due(project: Project, snapshot: Snapshot, closing: date | None = None) -> list[Due]:

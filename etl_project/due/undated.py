@@ -13,7 +13,7 @@ from etl_project.due.attempts import REFUSE_JOB, WITHOUT_DAYS
 from etl_project.failures import EtlError, Transient
 from etl_project.settings import Settings
 from etl_project.sources.intake import scan
-from etl_project.sources.intake.admit import put_into_quarantine
+from etl_project.sources.intake.admit import Receiver
 from etl_project.sources.names import shown
 from etl_project.sources.spec import SourceSpec
 from etl_project.storage.dagster.reporting import reported
@@ -48,12 +48,13 @@ def _refuse_all(configured: Settings, spec: SourceSpec, log: logging.Logger) -> 
     errors: list[str] = []
     try:
         undated = scan.scan(configured.incoming / spec.name, spec, utc.now()).undated
+        receiver = Receiver(spec, configured.incoming, configured.archive, configured.quarantine)
     except EtlError as error:
         return [str(error)]
     for file in undated:
         log.warning(f"{spec.name}: {shown(file.entry.name)}: {file.reason}")
         try:
-            put_into_quarantine(file, spec, configured.incoming, configured.archive, configured.quarantine)
+            receiver.refuse(file)
         except EtlError as error:
             errors.append(str(error))
     return errors

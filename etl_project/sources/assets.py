@@ -81,15 +81,18 @@ def definitions(
     )
 
 
+_NOT_OF_ROWS = ("settle_seconds", "quiet_seconds")
+
+
 def _settled(spec: SourceSpec, options: typed.SourceOptions) -> str:
     """What the settings of a source came to. Its YAML may name environment variables, which say what rows it gives.
 
-    How long a file has to settle says nothing about its rows.
+    How long a file has to settle, and how long it is kept, says nothing about its rows.
     """
     said = {
         one.name: value
         for one in fields(spec)
-        if one.init and one.name != "settle_seconds" and (value := getattr(spec, one.name)) != _default(one)
+        if one.init and one.name not in _NOT_OF_ROWS and (value := getattr(spec, one.name)) != _default(one)
     }
     return repr((said, dict(options.computed)))
 

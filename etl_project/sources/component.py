@@ -120,6 +120,7 @@ class FileSource(dg.Component, ValueWords, dg.Resolvable):
             max_expanded_bytes=self.max_expanded_bytes,
             max_line_bytes=self.max_line_bytes,
             settle_seconds=configured.settle_seconds,
+            quiet_seconds=configured.quiet_seconds,
             start_date=configured.start_date,
             event_column=self.event_column,
             lateness_days=self.lateness_days,

@@ -82,6 +82,7 @@ class SourceSpec:
     """One source of daily files. Raises SpecError (retrying does not help) naming everything wrong at once.
 
     `patterns`: names as in a shell (`*`, `?`), with `{date}` for the day as YYYY-MM-DD; `*` also spans folders.
+    `quiet_seconds`: so long a file stays where it is after it was taken in, and longer while it changes (0: it goes).
     `columns`: name in the file's header -> column of the contract; the file has exactly these, in any order.
     `types`: the columns of the contract; those that no file column maps to are none of this module's business.
     `time_zone`: the IANA zone of local times in the file. `max_expanded_bytes`: a file's size once decompressed.
@@ -111,6 +112,7 @@ class SourceSpec:
     max_expanded_bytes: int = DEFAULT_EXPANDED_BYTES
     max_line_bytes: int = DEFAULT_LINE_BYTES
     settle_seconds: float = 1.0
+    quiet_seconds: float = 0.0
     event_column: str | None = None
     lateness_days: int = 0
     deduplicate_on: tuple[str, ...] = ()
@@ -127,6 +129,7 @@ class SourceSpec:
             *_problems_of_values(self),
             *_problems_of_days(self),
             *_problems_of_settings(self),
+            *_problems_of_waiting(self),
         ]
         if problems:
             raise SpecError(f"source {self.name!r}: " + "; ".join(problems))
@@ -209,8 +212,6 @@ def _problems_of_values(spec: SourceSpec) -> Iterator[str]:
     for setting in ("max_expanded_bytes", "max_line_bytes"):
         if getattr(spec, setting) < 1:
             yield f"{setting} is {getattr(spec, setting)}; it must be at least 1"
-    if not 0 <= spec.settle_seconds < float("inf"):
-        yield f"settle_seconds is {spec.settle_seconds}; it must be 0 or more"
 
 
 def _is_text_encoding(name: str) -> bool:
@@ -252,3 +253,9 @@ def _problems_of_days(spec: SourceSpec) -> Iterator[str]:
         yield "deadline and empty_days: allowed contradict each other: where days may be empty, no file can be overdue"
     if spec.deadline is not None and spec.deadline.tzinfo is not None:
         yield f"deadline is {spec.deadline}; write a UTC time of day without a zone, like 06:00"
+
+
+def _problems_of_waiting(spec: SourceSpec) -> Iterator[str]:
+    for setting, seconds in (("settle_seconds", spec.settle_seconds), ("quiet_seconds", spec.quiet_seconds)):
+        if not 0 <= seconds < float("inf"):
+            yield f"{setting} is {seconds}; it must be 0 or more"

@@ -44,13 +44,14 @@ class AssetStatus:
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """One source's files: those that wait (unsettled ones included), those in quarantine, and the days, in ISO form,
-    whose file has not come by its deadline."""
+    """One source's files: those that wait (unsettled ones included), those in quarantine, the days, in ISO form, whose
+    file has not come by its deadline, and what keeps files from being taken in, in words."""
 
     source: str
     waiting: int
     quarantined: int
     overdue: tuple[str, ...]
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ def _source(project: Project, snapshot: Snapshot, spec: SourceSpec) -> SourceSta
         waiting=len(found.waiting) + len(found.early) + len(found.undated) + found.unsettled,
         quarantined=len(quarantine.listing(project.settings.quarantine, spec.name)),
         overdue=tuple(day.isoformat() for day in snapshot.overdue(spec)),
+        notices=tuple(snapshot.notices(spec.name)),
     )
 
 

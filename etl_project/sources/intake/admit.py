@@ -5,8 +5,9 @@ makes a file good (`judge`), the layouts (`archive`, `quarantine`), how a file l
 
 The bytes are read once, into a private copy on the archive's file system, while they are hashed; what was copied is
 what is judged and what is kept, whatever a sender does meanwhile. The file leaves the drop folder only after its copy
-is durable under its final name. A kill at any point leaves a temporary copy at most: the next call starts over and
-ends in the same place.
+is durable under its final name, and has been quiet for a while (`kept`): its sender may not be done with it, which
+nobody can see over NFS. A kill at any point leaves a temporary copy at most: the next call starts over and ends in
+the same place.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from etl_project import faults, utc
 from etl_project.failures import EtlError, Transient
 from etl_project.sources import names
-from etl_project.sources.intake import archive, private_copy, quarantine, removal
+from etl_project.sources.intake import archive, kept, private_copy, quarantine, removal
 from etl_project.sources.intake.private_copy import Copy
-from etl_project.sources.intake.scan import Entry, Unplaced, Waiting
+from etl_project.sources.intake.scan import Entry, Scan, Unplaced, Waiting
+from etl_project.sources.intake.writers import Writers
 from etl_project.sources.reading import judge
 from etl_project.sources.reading.file_refused import FileRefused
 from etl_project.sources.spec import SourceSpec
@@ -34,6 +37,10 @@ Outcome = Literal["accepted", "identical", "duplicate", "refused", "vanished", "
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 _ABANDONED_SECONDS = 60.0
+_PIECE_BYTES = 2**20
+
+MOST_REMOVED = 10_000
+"""So many files leave a drop folder in one go: a sensor's tick has to end within a minute."""
 
 
 class CannotReceive(Transient):
@@ -70,47 +77,114 @@ class Results(NamedTuple):
 def receive(
     waiting: Waiting, spec: SourceSpec, incoming_root: Path, archive_root: Path, quarantine_root: Path
 ) -> Received:
-    """Take one waiting file in: afterwards it is in the archive or in quarantine, as a whole, and has left its place.
+    """Take one waiting file in: afterwards it is in the archive or in quarantine, as a whole, and no longer waits.
 
     Raises CannotReceive (retrying helps) when the system is in the way; the file is then where it was. Two calls for
     one day of one source must not run at the same time (the run's lock sees to that).
     """
     with _receiving(waiting):
+        receiver = Receiver(spec, incoming_root, archive_root, quarantine_root)
         archived = archive.Day(archive_root, spec, waiting.day)
-    return _receive(waiting, spec, archived, incoming_root, archive_root, quarantine_root)
+    return receiver.receive(waiting, archived)
 
 
-def _receive(
-    waiting: Waiting,
-    spec: SourceSpec,
-    archived: archive.Day,
-    incoming_root: Path,
-    archive_root: Path,
-    quarantine_root: Path,
-) -> Received:
-    name, day = waiting.name, waiting.day
-    with _receiving(waiting), private_copy.made(waiting, archive_root / spec.name) as copy:
-        if not isinstance(copy, Copy):
-            return Received(name, day, copy)
-        result = _decide(copy, waiting, spec, archived, quarantine_root)
-        faults.reach("incoming.after_archive")
-        removal.remove(incoming_root / spec.name, waiting)
-        return result
+class Receiver:
+    """Takes the files of one source in; what it has looked up serves one batch of them."""
+
+    def __init__(self, spec: SourceSpec, incoming_root: Path, archive_root: Path, quarantine_root: Path) -> None:
+        self._spec = spec
+        self._folder = incoming_root / spec.name
+        self._copies = archive_root / spec.name
+        self._quarantine = quarantine_root
+        self._marks = kept.Marks(self._folder)
+        self._writers = Writers()
+
+    def receive(self, waiting: Waiting, archived: archive.Day) -> Received:
+        """As `receive`; `archived` is the archive of the file's day."""
+        with _receiving(waiting), private_copy.made(waiting, self._copies, self._writers) as copy:
+            if not isinstance(copy, Copy):
+                return Received(waiting.name, waiting.day, copy)
+            taken_as = self._taken_as(waiting, copy, archived)
+            result = _decide(copy, waiting._replace(name=taken_as), self._spec, archived, self._quarantine)
+            faults.reach("incoming.after_archive")
+            self._leave(waiting, copy, taken_as)
+            return result
+
+    def put_into_quarantine(self, unplaced: Unplaced) -> Received:
+        """Take a file that belongs to no day into quarantine, with the reason. Raises and repeats like `receive`."""
+        entry, why = unplaced
+        spec = self._spec
+        expected = f"{' or '.join(spec.patterns)} with a date from {spec.start_date} on, at most a day ahead (UTC)"
+        with _receiving(entry), private_copy.made(entry, self._copies, self._writers) as copy:
+            if not isinstance(copy, Copy):
+                return Received(entry.name, None, copy)
+            reason = _reason(copy, entry, spec, None, "undated", FileRefused(why, names.shown(entry.name), expected))
+            quarantine.put(self._quarantine, reason, entry.name, copy.path)
+            self._leave(entry, copy, entry.name)
+            return Received(entry.name, None, "refused", sha256=copy.sha256, reason=why)
+
+    def _taken_as(self, waiting: Waiting, copy: Copy, archived: archive.Day) -> str:
+        """The name under which the file counts: its own, or the one it was taken in under before it was renamed.
+
+        Its sender was not done with it; under its new name it would be a second file with the same rows. Inode numbers
+        are used again, so what tells is that it begins with all that was taken in then.
+        """
+        for name in self._marks.earlier_names(waiting.inode):
+            if name != waiting.name and not os.path.lexists(self._folder / name):
+                taken = archived.current(name)
+                if taken is not None and _begins_with(copy.path, taken.path):
+                    return name
+        return waiting.name
+
+    def _leave(self, entry: Entry | Waiting, copy: Copy, taken_as: str) -> None:
+        """The file has been taken in: it stays until it has been quiet, or goes at once where nothing is kept."""
+        if not self._spec.quiet_seconds:
+            removal.remove(self._folder, entry)
+            return
+        taken_ns = int(utc.now().timestamp() * 1e9)
+        self._marks.keep(kept.identity(copy.stat, entry.name), taken_as, taken_ns)
+        faults.reach("incoming.after_mark")
+
+
+def _begins_with(path: Path, beginning: Path) -> bool:
+    """Whether the file holds the other one's bytes, and perhaps more after them."""
+    with path.open("rb") as file, beginning.open("rb") as wanted:
+        while piece := wanted.read(_PIECE_BYTES):
+            if file.read(len(piece)) != piece:
+                return False
+    return True
 
 
 def put_into_quarantine(
     unplaced: Unplaced, spec: SourceSpec, incoming_root: Path, archive_root: Path, quarantine_root: Path
 ) -> Received:
     """Take a file that belongs to no day into quarantine, with the reason. Raises and repeats like `receive`."""
-    entry, why = unplaced
-    expected = f"{' or '.join(spec.patterns)} with a date from {spec.start_date} on, at most a day ahead (UTC)"
-    with _receiving(entry), private_copy.made(entry, archive_root / spec.name) as copy:
-        if not isinstance(copy, Copy):
-            return Received(entry.name, None, copy)
-        reason = _reason(copy, entry, spec, None, "undated", FileRefused(why, names.shown(entry.name), expected))
-        quarantine.put(quarantine_root, reason, entry.name, copy.path)
-        removal.remove(incoming_root / spec.name, entry)
-        return Received(entry.name, None, "refused", sha256=copy.sha256, reason=why)
+    with _receiving(unplaced.entry):
+        receiver = Receiver(spec, incoming_root, archive_root, quarantine_root)
+    return receiver.refuse(unplaced)
+
+
+def tidy(found: Scan, spec: SourceSpec, incoming_root: Path, now: datetime) -> list[str]:
+    """Remove the files of a scan that were taken in and have been quiet for `quiet_seconds`; what was in the way.
+
+    At most MOST_REMOVED of them, the next call goes on. A file that has changed since the scan, or that somebody has
+    open for writing, stays. A kill leaves a file in place, or in a claim, in which the next scan finds it.
+    """
+    folder = incoming_root / spec.name
+    limit_ns = int((now.timestamp() - spec.quiet_seconds) * 1e9)
+    kept.forget(folder, islice((mark for mark in found.stale if mark[1] <= limit_ns), MOST_REMOVED))
+    writers = Writers()
+    problems: list[str] = []
+    for one in islice((one for one in found.kept if one.taken_ns <= limit_ns), MOST_REMOVED):
+        if writers.have_path(one.entry.path):
+            continue
+        try:
+            with _receiving(one.entry):
+                removal.remove(folder, one.entry)
+                kept.forget(folder, [(one.identity, one.taken_ns)])
+        except CannotReceive as error:
+            problems.append(str(error))
+    return problems
 
 
 def sweep(spec: SourceSpec, incoming_root: Path, archive_root: Path) -> None:
@@ -138,6 +212,11 @@ def receive_all(
     for one in waiting:
         days.setdefault(one.day, []).append(one)
 
+    if not waiting:
+        return Results((), ())
+    with _receiving(waiting[0]):
+        receiver = Receiver(spec, incoming_root, archive_root, quarantine_root)
+
     def receive_day(files: list[Waiting]) -> tuple[list[tuple[Waiting, Received]], Failed | None]:
         done: list[tuple[Waiting, Received]] = []
         archived: archive.Day | None = None
@@ -145,7 +224,7 @@ def receive_all(
             try:
                 with _receiving(one):
                     archived = archived or archive.Day(archive_root, spec, one.day)
-                done.append((one, _receive(one, spec, archived, incoming_root, archive_root, quarantine_root)))
+                done.append((one, receiver.receive(one, archived)))
             except EtlError as error:
                 return done, Failed(one, error)
         return done, None

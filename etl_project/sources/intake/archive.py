@@ -79,6 +79,10 @@ class Day:
         """The version with this content, if one of those that count has it."""
         return self._by_content.get(sha256)
 
+    def current(self, name: str) -> Accepted | None:
+        """The version of this name that counts, if there is one."""
+        return self._current.get(name)
+
     def accept(self, name: str, copy: Path, sha256: str) -> Accepted:
         """Make `copy` (complete, flushed to disk, on the archive's file system) the newest version, in one rename.
 

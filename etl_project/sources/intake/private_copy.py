@@ -18,20 +18,23 @@ from typing import IO, Literal, NamedTuple
 
 from etl_project import atomic
 from etl_project.sources.intake.scan import Entry, Waiting
+from etl_project.sources.intake.writers import Writers
 
 _PIECE_BYTES = 2**20
 
 
 class Copy(NamedTuple):
-    """A complete, flushed copy and the hash of its content."""
+    """A complete, flushed copy, the hash of its content, and what the file was when it had been read to its end."""
 
     path: Path
     sha256: str
+    stat: os.stat_result
 
 
 @contextmanager
-def made(entry: Entry | Waiting, folder: Path) -> Iterator[Copy | Literal["vanished", "unsettled"]]:
-    """A durable copy of exactly the file that was listed, or why there is none. It is gone afterwards unless moved."""
+def made(entry: Entry | Waiting, folder: Path, writers: Writers) -> Iterator[Copy | Literal["vanished", "unsettled"]]:
+    """A durable copy of exactly the file that was listed, or why there is none: it has gone, has changed, or somebody
+    has it open for writing. The copy is gone afterwards unless moved."""
     atomic.make_folder(folder)
     temporary = atomic.temporary_sibling(folder / entry.name.rpartition("/")[2])
     try:
@@ -40,13 +43,14 @@ def made(entry: Entry | Waiting, folder: Path) -> Iterator[Copy | Literal["vanis
             yield "vanished"
             return
         with source, locked(temporary) as target:
-            sha256 = _copy_unchanged(source, target, entry)
-            if sha256 is None:
+            sha256 = None if writers.have(source.fileno()) else _copy_unchanged(source, target, entry)
+            stat = os.fstat(source.fileno())
+            if sha256 is None or not _is_as_listed(stat, entry):
                 yield "unsettled"
                 return
             target.flush()
             os.fsync(target.fileno())
-            yield Copy(temporary, sha256)
+            yield Copy(temporary, sha256, stat)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -96,7 +100,7 @@ def _open(path: str) -> IO[bytes] | None:
 def _copy_unchanged(source: IO[bytes], target: IO[bytes], entry: Entry | Waiting) -> str | None:
     """Copy and hash; None when the file is not the listed one, or changed while it was read."""
     digest = hashlib.sha256()
-    if _identity(source) != (entry.inode, entry.size, entry.mtime_ns):
+    if not _is_as_listed(os.fstat(source.fileno()), entry):
         return None
     copied = 0
     while piece := source.read(_PIECE_BYTES):
@@ -105,11 +109,10 @@ def _copy_unchanged(source: IO[bytes], target: IO[bytes], entry: Entry | Waiting
         copied += len(piece)
         if copied > entry.size:
             return None
-    if copied != entry.size or _identity(source) != (entry.inode, entry.size, entry.mtime_ns):
+    if copied != entry.size or not _is_as_listed(os.fstat(source.fileno()), entry):
         return None
     return digest.hexdigest()
 
 
-def _identity(file: IO[bytes]) -> tuple[int, int, int]:
-    stat = os.fstat(file.fileno())
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+def _is_as_listed(stat: os.stat_result, entry: Entry | Waiting) -> bool:
+    return (stat.st_ino, stat.st_size, stat.st_mtime_ns) == (entry.inode, entry.size, entry.mtime_ns)

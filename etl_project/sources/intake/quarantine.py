@@ -25,7 +25,7 @@ from typing import Any, Literal
 from etl_project import atomic, faults
 from etl_project.failures import Permanent
 from etl_project.sources import names
-from etl_project.sources.intake import archive, private_copy
+from etl_project.sources.intake import archive, kept, private_copy
 from etl_project.sources.intake.scan import CLAIMS
 from etl_project.sources.spec import SourceSpec
 
@@ -176,14 +176,26 @@ def _handed_back(staged: Path, drop: Path, one: Quarantined) -> Path:
     try:
         os.link(staged, target)
     except OSError:
-        if not os.path.lexists(target):
+        mark = _mark(drop, target, one.name)
+        if not os.path.lexists(target) or (mark and _sha256(target) != one.reason.sha256):
+            # No hard links here, or what has the name was taken in and is kept until it has been quiet.
             target = drop / CLAIMS / one.reason.key / one.name
             atomic.make_folder(target.parent)
             os.rename(staged, target)
         elif _sha256(target) != one.reason.sha256:
             message = f"{names.shown(str(target))} waits already; let it be taken in, or move it away, then release."
             raise NotReleased(message) from None
+        else:
+            kept.forget(drop, mark)  # The refused file itself is still there: from now on it waits again.
     return target
+
+
+def _mark(drop: Path, target: Path, name: str) -> list[tuple[str, int]]:
+    """The mark of the file that has the name, if it was taken in and has not changed since."""
+    with suppress(FileNotFoundError):
+        which = kept.identity(os.lstat(target), name)
+        return [(which, taken_ns) for one, taken_ns in kept.marks(os.fspath(drop)).items() if one == which]
+    return []
 
 
 def _replaced(one: Quarantined, archive_root: Path, spec: SourceSpec) -> bool:

@@ -3,9 +3,9 @@
 Belongs here: removing exactly the file that was read. Does not belong here: what was done with it before (`receive`).
 
 A sender may put a newer file under the same name at any moment, so a plain unlink could remove a file that nobody has
-read. The file is therefore renamed into `.taken/<unique>/` first, where no sender can reach it, then compared with
-what was read. The same: it is removed. Another: it goes back, unless a still newer one has its name by now. A kill in
-between leaves it in `.taken/`, where the next scan finds it.
+read. The file is therefore renamed into `.taken/<unique>/` first, where no sender can open it, then compared with what
+was read. The same, and nobody has it open for writing: it is removed. Else it goes back, or stays in its claim where a
+still newer one has its name by now. What lies in `.taken/`, after a kill too, is found by the next scan.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from pathlib import Path
 
 from etl_project import faults
 from etl_project.sources.intake.scan import CLAIMS, Entry, Waiting
+from etl_project.sources.intake.writers import Writers
 
 
 def remove(folder: Path, entry: Entry | Waiting) -> None:
-    """Take the file out of the drop folder if it still is the one that was read; a newer one stays.
+    """Take the file out of the drop folder if it still is the one that was read; one that changed or is open stays.
 
     Nothing happens when it has gone already. A kill leaves it in place, in `.taken/`, or removed.
     """
@@ -30,7 +31,8 @@ def remove(folder: Path, entry: Entry | Waiting) -> None:
         with suppress(FileNotFoundError):
             os.rename(entry.path, claimed)
             faults.reach("incoming.after_claim")
-            if _same(claimed, entry):
+            # Whoever writes to it has opened it before it was renamed: nobody finds it after that.
+            if not Writers().have_path(os.fspath(claimed)) and _same(claimed, entry):
                 os.unlink(claimed)
             else:
                 _put_back(claimed, folder / entry.name)
@@ -54,17 +56,14 @@ def _same(path: Path, entry: Entry | Waiting) -> bool:
 
 
 def _put_back(claimed: Path, place: Path) -> None:
-    """Link never replaces: whoever has taken the name meanwhile is newer, and what was claimed is superseded.
+    """Link never replaces: whoever has taken the name meanwhile is newer.
 
-    Where a file system has no hard links, the file waits in its claim, in which the next scan finds it.
+    Then, and where a file system has no hard links, the file waits in its claim, in which the next scan finds it, as
+    older than what has its name: nobody has read it in full.
     """
-    try:
+    with suppress(OSError):
         os.link(claimed, place, follow_symlinks=False)
-    except FileExistsError:
-        pass
-    except OSError:
-        return
-    os.unlink(claimed)
+        os.unlink(claimed)
 
 
 def _forget(parent: Path, folder: Path) -> None:

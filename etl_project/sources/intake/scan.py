@@ -1,11 +1,12 @@
 """Scan: what waits in a source's drop folder. Looks, never touches.
 
 Belongs here: listing a folder, telling finished files from unfinished ones, and reading the day out of a name. Does
-not belong here: opening a file (`receive`) or deciding what has to run.
+not belong here: reading a file (`receive`) or deciding what has to run.
 
 Each entry costs one stat and one small tuple, so that a folder of 100,000 files is listed within a second. Links are
 never followed, and what is no regular file is passed over and named. A file that a killed run had claimed (see
-`claim`) counts as waiting under its own name.
+`claim`) counts as waiting under its own name; one that was taken in and has not changed since (see `kept`) does not
+wait. Only files that changed a short while ago are asked whether somebody still writes to them (see `writers`).
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from etl_project.failures import Transient
+from etl_project.sources.intake import kept
+from etl_project.sources.intake.writers import Writers
 from etl_project.sources.spec import SourceSpec
 
 CLAIMS = ".taken"
@@ -32,6 +36,8 @@ _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _DATE_LENGTH = len("YYYY-MM-DD")
 _ANY_DATE = re.compile(_DATE)
 _AHEAD = timedelta(days=1)
+_ASKED_SECONDS = 3600.0
+"""A look at 100,000 files that wait for good reasons must not open each of them."""
 
 
 class CannotList(Transient):
@@ -83,14 +89,27 @@ class PassedOver(NamedTuple):
     reason: str
 
 
+class Kept(NamedTuple):
+    """A file that was taken in and has not changed since, with its identity, and when it was taken (ns)."""
+
+    entry: Entry
+    identity: str
+    taken_ns: int
+
+
 class Scan(NamedTuple):
-    """What a drop folder holds, oldest first. `early` files wait for their day, `unsettled` ones for their writer."""
+    """What a drop folder holds, oldest first. `early` files wait for their day, `unsettled` ones for their writer:
+    too young, or among those of `being_written`, which a process has open. `kept` ones do not wait; `stale` are marks
+    of files that are not there any more."""
 
     waiting: tuple[Waiting, ...]
     undated: tuple[Unplaced, ...]
     early: tuple[Waiting, ...]
     unsettled: int
     passed_over: tuple[PassedOver, ...]
+    being_written: tuple[str, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    stale: tuple[tuple[str, int], ...] = ()
 
 
 def scan(folder: Path, spec: SourceSpec, now: datetime) -> Scan:
@@ -102,23 +121,68 @@ def scan(folder: Path, spec: SourceSpec, now: datetime) -> Scan:
     days = _Days(spec, now.date())
     root = os.fspath(folder)
     passed_over: list[PassedOver] = []
+    marks = kept.marks(root)
     claims = [claim.path for claim in _listing(os.path.join(root, CLAIMS), CLAIMS, passed_over)]
     # What lies in a claim came before whatever has its name now, whatever their dates of change say.
-    claimed = _look(claims, days, spec, now, passed_over)
-    dropped = _look([root], days, spec, now, passed_over)
-    return Scan(
+    claimed = _look(claims, days, spec, now, passed_over, marks)
+    dropped = _look([root], days, spec, now, passed_over, marks)
+    still_there = claimed.kept + dropped.kept
+    found = Scan(
         claimed.waiting + dropped.waiting,
         claimed.undated + dropped.undated,
         claimed.early + dropped.early,
         claimed.unsettled + dropped.unsettled,
         tuple(passed_over),
+        kept=still_there,
+        stale=_without(marks, still_there),
+    )
+    return _without_open_files(found, now)
+
+
+def _without(marks: dict[str, int], still_there: tuple[Kept, ...]) -> tuple[tuple[str, int], ...]:
+    there = {one.identity for one in still_there}
+    return tuple((which, taken_ns) for which, taken_ns in marks.items() if which not in there)
+
+
+def _without_open_files(found: Scan, now: datetime) -> Scan:
+    """The scan, with files that a process has open for writing among the unsettled ones.
+
+    One that has not changed for hours is not asked here: whoever takes it in asks again (`private_copy`).
+    """
+    since_ns = int((now.timestamp() - _ASKED_SECONDS) * 1e9)
+    writers = Writers()
+    written = {
+        path
+        for path, mtime_ns in chain(
+            ((file.path, file.mtime_ns) for file in found.waiting),
+            ((file.entry.path, file.entry.mtime_ns) for file in found.undated),
+        )
+        if mtime_ns > since_ns and writers.have_path(path)
+    }
+    if not written:
+        return found
+    names = [file.name for file in found.waiting if file.path in written]
+    names += [file.entry.name for file in found.undated if file.entry.path in written]
+    return found._replace(
+        waiting=tuple(file for file in found.waiting if file.path not in written),
+        undated=tuple(file for file in found.undated if file.entry.path not in written),
+        unsettled=found.unsettled + len(written),
+        being_written=tuple(names),
     )
 
 
-def _look(folders: list[str], days: _Days, spec: SourceSpec, now: datetime, passed_over: list[PassedOver]) -> Scan:
+def _look(
+    folders: list[str],
+    days: _Days,
+    spec: SourceSpec,
+    now: datetime,
+    passed_over: list[PassedOver],
+    marks: dict[str, int],
+) -> Scan:
     """The files of some folders, oldest first. This loop runs once a file: it does no more than it must."""
     now_ns = int(now.timestamp() * 1e9)
     deadline_ns = now_ns - int(spec.settle_seconds * 1e9)
+    still_kept: list[Kept] = []
     waiting: list[Waiting] = []
     early: list[Waiting] = []
     undated: list[Unplaced] = []
@@ -131,6 +195,10 @@ def _look(folders: list[str], days: _Days, spec: SourceSpec, now: datetime, pass
             except FileNotFoundError:
                 continue
             mtime_ns = stat.st_mtime_ns
+            if marks and (which := kept.identity(stat, name)) in marks:
+                entry_there = Entry(name, folder, mtime_ns, stat.st_size, stat.st_ino)
+                still_kept.append(Kept(entry_there, which, marks[which]))
+                continue
             # A date of change in the future says nothing; the change time of the inode is this machine's own.
             if max(claimed_ns, mtime_ns if mtime_ns <= now_ns else stat.st_ctime_ns) > deadline_ns:
                 unsettled += 1
@@ -142,7 +210,7 @@ def _look(folders: list[str], days: _Days, spec: SourceSpec, now: datetime, pass
                 file = Waiting(name, folder, day, mtime_ns, stat.st_size, stat.st_ino)
                 (early if day > days.today else waiting).append(file)
     undated.sort(key=lambda one: (one.entry.mtime_ns, one.entry.name))
-    return Scan(_oldest_first(waiting), tuple(undated), _oldest_first(early), unsettled, ())
+    return Scan(_oldest_first(waiting), tuple(undated), _oldest_first(early), unsettled, (), kept=tuple(still_kept))
 
 
 def _oldest_first(files: list[Waiting]) -> tuple[Waiting, ...]:

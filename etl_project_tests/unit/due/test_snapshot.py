@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from etl_project import utc
 from etl_project.declare.daily_table import daily_partitions
 from etl_project.due import snapshot
 from etl_project.due.drain import drain
 from etl_project.due.pending import Node, Window
+from etl_project.due.sensor import pending_sensor
 from etl_project.sources.intake import quarantine, scan
 from etl_project.sources.spec import SourceSpec
+from etl_project.watch.status import status
 from etl_project_tests.projects import source_project
 
 CONTRACT = "CREATE TABLE counts (batch_date DATE NOT NULL, units INTEGER NOT NULL);"
@@ -38,6 +42,44 @@ def test_a_drop_folder_that_cannot_be_read_changes_nothing_of_its_source_and_is_
             done = drain(project.deployment)
             assert (done.runs, list(done.unreadable)) == (0, ["counts"]), "the file that waits there is not known"
         assert (project.drain().runs, done.failed) == (1, [])
+
+
+def test_what_is_no_file_to_read_is_named_by_drain_status_and_sensor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with source_project(tmp_path, DEFS, CONTRACT, monkeypatch) as project:
+        project.drop("2025-03-03.csv", "units\n1\n")
+        folder = project.data / "incoming" / "counts"
+        (folder / "2025-03-04.csv").symlink_to(folder / "2025-03-03.csv")
+        (folder / "sub").symlink_to(tmp_path)
+        os.mkfifo(folder / "2025-03-05.csv")
+        done = project.drain()
+        assert (done.runs, done.failed) == (1, []), "the files beside them are taken in"
+        links, pipe = done.passed_over
+        assert "counts: not taken in: 2025-03-04.csv, sub (a link" in links and "2025-03-05.csv (neither" in pipe
+        given = project.deployment
+        seen = snapshot.look(given.project, utc.now())
+        assert status(given.project, given.instance, seen).sources[0].notices == (links, pipe)
+        with dg.build_sensor_context(instance=given.instance) as context:
+            skipped = pending_sensor(given.project, [*given.jobs.values()])(context)
+        assert isinstance(skipped, dg.SkipReason) and links in (skipped.skip_message or "")
+
+
+def test_a_drop_folder_that_was_removed_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with source_project(tmp_path, DEFS, CONTRACT, monkeypatch) as project:
+        assert project.drain().unreadable == {}, "a source that has not sent anything yet needs no folder"
+        project.drop("2025-03-03.csv", "units\n1\n")
+        project.drain()
+        (project.data / "incoming" / "counts").rename(tmp_path / "elsewhere")
+        for _ in range(2):
+            done = project.drain()
+            assert (done.runs, list(done.unreadable)) == (0, ["counts"])
+            assert "is not there any more" in done.unreadable["counts"]
+        given = project.deployment
+        seen = snapshot.look(given.project, utc.now())
+        assert status(given.project, given.instance, seen).sources[0].notices == tuple(done.unreadable.values())
+        (project.data / "incoming" / "counts").mkdir()
+        assert project.drain().unreadable == {}
 
 
 def test_one_file_without_a_day_that_cannot_be_moved_keeps_no_other_from_quarantine(
