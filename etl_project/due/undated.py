@@ -54,7 +54,7 @@ def _refuse_all(configured: Settings, spec: SourceSpec, log: logging.Logger) -> 
     for file in undated:
         log.warning(f"{spec.name}: {shown(file.entry.name)}: {file.reason}")
         try:
-            receiver.refuse(file)
+            receiver.put_into_quarantine(file)
         except EtlError as error:
             errors.append(str(error))
     return errors

@@ -161,7 +161,7 @@ def put_into_quarantine(
     """Take a file that belongs to no day into quarantine, with the reason. Raises and repeats like `receive`."""
     with _receiving(unplaced.entry):
         receiver = Receiver(spec, incoming_root, archive_root, quarantine_root)
-    return receiver.refuse(unplaced)
+    return receiver.put_into_quarantine(unplaced)
 
 
 def tidy(found: Scan, spec: SourceSpec, incoming_root: Path, now: datetime) -> list[str]:
