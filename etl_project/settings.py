@@ -86,6 +86,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from the environment, or one clear line that says which variable is wrong and what would do."""
     env = os.environ if environ is None else environ
     data_dir = Path(env.get("ETL_DATA_DIR") or "data").absolute()
+    _refuse_unusable_name(data_dir)
     _refuse_unusable(data_dir)
     log_format(env)
     settle_seconds = _seconds(env, "ETL_SETTLE_SECONDS", 1.0)
@@ -120,6 +121,20 @@ def log_format(environ: Mapping[str, str] | None = None) -> Literal["text", "jso
     if text != "text":
         raise SettingsError(f"ETL_LOG_FORMAT={text!r} is no log format; write text or json.")
     return "text"
+
+
+def _refuse_unusable_name(folder: Path) -> None:
+    """Dagster addresses its files by URL, where a question mark ends the path, and stores paths as UTF-8 text."""
+    text = str(folder)
+    if "?" in text:
+        raise SettingsError(
+            f"ETL_DATA_DIR={text!r} has a question mark in its path, which Dagster's SQLite files cannot have; "
+            "name a folder without one, like data."
+        )
+    if not text.isprintable():
+        raise SettingsError(
+            f"ETL_DATA_DIR={text!r} has letters that cannot be printed or are no UTF-8; name another folder, like data."
+        )
 
 
 def _refuse_unusable(folder: Path) -> None:

@@ -34,6 +34,7 @@ LONGEST_PAUSE = timedelta(hours=1)
 FAILURES_OF_A_WHOLE = 2
 """So often a range may fail before its halves are tried, where retrying may help: a full disk is no day's fault."""
 _STATES_A_QUERY = 500
+_UNFINISHED = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.NOT_STARTED]
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -157,9 +158,7 @@ def _batched(values: Iterable[str], size: int) -> Iterator[list[str]]:
 
 def in_flight(instance: dg.DagsterInstance) -> list[Flight]:
     """The runs that are queued or running and build days, whoever asked for them."""
-    runs = instance.get_runs(
-        filters=dg.RunsFilter(statuses=[*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.NOT_STARTED])
-    )
+    runs = instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED))
     return [
         Flight(
             assets=None
@@ -172,10 +171,20 @@ def in_flight(instance: dg.DagsterInstance) -> list[Flight]:
     ]
 
 
+def cancel_unfinished_of(instance: dg.DagsterInstance, owner: processes.Owner) -> None:
+    """Mark the runs of this one process as cancelled: it was interrupted, and will not go on with them."""
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED)):
+        if run.tags.get(run_lock.OWNER_TAG) == json.dumps([owner.to_json()]):
+            instance.report_run_canceled(run, message="Interrupted. What it had committed stays committed.")
+
+
 def bury_the_dead(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs as failed whose processes died without a word; their ids. What they had committed stays committed."""
+    """Mark runs as failed whose processes died without a word; their ids. What they had committed stays committed.
+
+    A run that its process had not even started counts: it would be in the way of its days for ever.
+    """
     buried = []
-    for run in instance.get_runs(filters=dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)):
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED)):
         owners = [processes.Owner.from_json(owner) for owner in json.loads(run.tags.get(run_lock.OWNER_TAG, "[]"))]
         if owners and not any(processes.may_be_alive(owner) for owner in owners):
             instance.report_run_failed(run, "The process of this run died. What it had committed stays committed.")

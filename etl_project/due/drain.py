@@ -140,14 +140,19 @@ def _to_try(instance: dg.DagsterInstance, one: Due, tried: set[str], *, for_good
 
 
 def execute(deployment: Deployment, one: Due, more_tags: Mapping[str, str] = MappingProxyType({})) -> Ended:
-    """Make one due run here, as a recorded Dagster run."""
-    result = deployment.jobs[attempts.DAYS_JOB].execute_in_process(
-        instance=deployment.instance,
-        run_config=json_logs.run_config(QUIET),
-        asset_selection=[dg.AssetKey.from_user_string(asset) for asset in one.assets],
-        tags={**more_tags, **attempts.tags(one), **run_lock.owner_tag(processes.this_process())},
-        raise_on_error=False,
-    )
+    """Make one due run here, as a recorded Dagster run. An interrupt leaves no run that seems to go on."""
+    owner = processes.this_process()
+    try:
+        result = deployment.jobs[attempts.DAYS_JOB].execute_in_process(
+            instance=deployment.instance,
+            run_config=json_logs.run_config(QUIET),
+            asset_selection=[dg.AssetKey.from_user_string(asset) for asset in one.assets],
+            tags={**more_tags, **attempts.tags(one), **run_lock.owner_tag(owner)},
+            raise_on_error=False,
+        )
+    except KeyboardInterrupt:
+        attempts.cancel_unfinished_of(deployment.instance, owner)
+        raise
     if result.success:
         return Ended()
     failures = [event.step_failure_data for event in result.get_step_failure_events()]

@@ -20,6 +20,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
 from etl_project import settings
+from etl_project.instance import history_files
 from etl_project.instance.event_log import KeptOpenEventLogStorage
 
 PACKAGE = Path(__file__).parent.parent
@@ -40,8 +41,11 @@ class DataDirStorage(DagsterSqliteStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Any:
-        """The storage at `<data>/dagster/storage`."""
-        return cls.from_local(str(settings.load().dagster_home / "storage"), inst_data)
+        """The storage at `<data>/dagster/storage`. Raises as `history_files.prepare`."""
+        configured = settings.load()
+        folder = configured.dagster_home / "storage"
+        history_files.prepare(folder, configured.wait_seconds)
+        return cls.from_local(str(folder), inst_data)
 
 
 class DataDirComputeLogManager(LocalComputeLogManager):
@@ -77,13 +81,16 @@ def opened(root: Path | None = None) -> Iterator[dg.DagsterInstance]:
     """The instance of a `dagster dev` started in the same folder: DAGSTER_HOME if set, else ./dagster.yaml.
 
     Where neither is (an installed package, started in any folder), the `dagster.yaml` of the package is read: the
-    history is under the data folder all the same.
+    history is under the data folder all the same. What SQLite says while it is open is raised as in
+    `history_files.explained`.
     """
+    with history_files.explained(settings.load().dagster_home), _instance(root) as instance:
+        yield instance
+
+
+def _instance(root: Path | None) -> dg.DagsterInstance:
     if os.environ.get("DAGSTER_HOME"):
-        with dg.DagsterInstance.get() as instance:
-            yield instance
-        return
+        return dg.DagsterInstance.get()
     here = root or Path.cwd()
     folder = here if (here / "dagster.yaml").is_file() else PACKAGE
-    with dg.DagsterInstance.from_config(str(folder)) as instance:
-        yield instance
+    return dg.DagsterInstance.from_config(str(folder))
