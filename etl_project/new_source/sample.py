@@ -22,8 +22,9 @@ from etl_project.failures import Permanent
 from etl_project.new_source.encoding import encoding_of
 from etl_project.sources.reading import stream
 from etl_project.sources.reading.csv.grammar import BrokenRecord, Grammar, bare, lines_of
+from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
-from etl_project.sources.spec import Format, SourceColumn, SourceSpec
+from etl_project.sources.spec import SourceColumn, SourceSpec
 
 DELIMITERS = (",", ";", "\t", "|")
 RECORDS_LOOKED_AT = 200
@@ -44,7 +45,7 @@ class Sample:
     path: Path
     pattern: str
     day: date
-    format: Format
+    format: str
     header: tuple[str, ...]
     encoding: str = "utf-8"
     delimiter: str = ","
@@ -121,21 +122,21 @@ def _parquet(path: Path, pattern: str, day: date, notes: tuple[str, ...]) -> Sam
 
 
 def _text(path: Path, pattern: str, day: date, notes: tuple[str, ...]) -> Sample:
-    encoding = encoding_of(stream.expanded(path, path.name, _spec()))
+    encoding = encoding_of(stream.expanded(SourceFile(path, path.name), _spec()))
     if encoding == "cp1252":
         notes = (*notes, "encoding: the file is no UTF-8 and is read as cp1252; look at its accented letters")
-    blocks = stream.text_blocks(path, path.name, _spec(encoding=encoding))
+    blocks = stream.text_blocks(SourceFile(path, path.name), _spec(encoding=encoding))
     head = next(blocks)
     if head.startswith(_PARQUET):
         raise CannotUse("it is a compressed Parquet file; Parquet is compressed inside, unpack it")
     if head.lstrip().startswith(b"["):
         raise CannotUse("it is one JSON array; write one object a line (JSON Lines)")
     if head.lstrip().startswith(b"{"):
-        header = _keys(stream.text_blocks(path, path.name, _spec(encoding=encoding)))
+        header = _keys(stream.text_blocks(SourceFile(path, path.name), _spec(encoding=encoding)))
         return Sample(path, pattern, day, "jsonl", header, encoding, notes=notes)
     lines = lines_of(head.decode())[: RECORDS_LOOKED_AT * 4]
     delimiter = max(DELIMITERS, key=lambda one: _fitness(lines, one))
-    kind: Format = "tsv" if delimiter == "\t" else "csv"
+    kind = "tsv" if delimiter == "\t" else "csv"
     return Sample(path, pattern, day, kind, _header(lines[0], delimiter), encoding, delimiter, notes=notes)
 
 

@@ -262,7 +262,7 @@ def _rows(
 def _read_again(spec: SourceSpec, version: archive.Accepted, day: date) -> Iterator[judge.Batch]:
     """The batches of an accepted file. It was judged good once: now the contract has changed, or the file has."""
     try:
-        yield from judge.read(version.path, spec, version.name, day)
+        yield from judge.read(version.path, spec, version.name, day, accepted=True)
     except judge.FileRefused as refused:
         raise NoLongerAccepted(
             f"{shown(version.name)} of {day} was accepted once, and no longer is: {refused}. Nothing was changed. "

@@ -18,6 +18,9 @@ from etl_project import settings
 from etl_project.declare import contracts
 from etl_project.declare.daily_table import table_contract
 from etl_project.sources import assets as incoming_assets
+from etl_project.sources.reading.formats import FORMATS
+from etl_project.sources.reading.layout import UNKNOWN_COLUMNS
+from etl_project.sources.reading.layout_words import LayoutWords
 from etl_project.sources.reading.values import value_words
 from etl_project.sources.reading.values.value_settings import PLAIN
 from etl_project.sources.reading.values.value_words import ValueWords
@@ -26,7 +29,7 @@ from etl_project.sources.spec import DEFAULT_EXPANDED_BYTES, DEFAULT_LINE_BYTES,
 PYTHON_BESIDE = ("assets.py", "checks.py")
 
 
-class FileSource(dg.Component, ValueWords, dg.Resolvable):
+class FileSource(dg.Component, ValueWords, LayoutWords, dg.Resolvable):
     """A drop folder whose daily files become a raw Parquet asset, a typed table and a table of rejected rows.
 
     The folder of the `defs.yaml` also holds `contract.sql` (the table) and, if there is more to build, `assets.py` and
@@ -40,8 +43,8 @@ class FileSource(dg.Component, ValueWords, dg.Resolvable):
         default={},
         description="Column of the table: SQL over the raw rows (the columns above, source_file, source_line).",
     )
-    format: Literal["csv", "tsv", "jsonl", "parquet"] = "csv"
-    delimiter: str = ","
+    format: str = Field(default="csv", description=f"{', '.join(FORMATS)}; .gz and .zst by the name of the file.")
+    delimiter: str | None = Field(default=None, description="Between two fields; a comma (tsv: a tab).")
     encoding: str | Sequence[str] = Field(
         default="utf-8", description="Character encoding; of several, the first that fits all bytes of a file."
     )
@@ -107,12 +110,13 @@ class FileSource(dg.Component, ValueWords, dg.Resolvable):
             name=self.name,
             patterns=tuple(self.patterns),
             format=self.format,
-            delimiter="\t" if self.format == "tsv" else self.delimiter,
+            delimiter=self.delimiter,
             encoding=self._encodings()[0],
             other_encodings=self._encodings()[1:],
             valid_utf8=self.valid_utf8,
             columns=dict(self.columns),
-            types=tuple(SourceColumn(name, types[name].type, types[name].nullable) for name in self.columns.values()),
+            types=tuple(SourceColumn(name, types[name].type, types[name].nullable) for name in self._filled()),
+            layout=self.layout(),
             time_zone=self.time_zone,
             files_per_day=self.files_per_day,
             empty_days=self.empty_days,
@@ -132,6 +136,11 @@ class FileSource(dg.Component, ValueWords, dg.Resolvable):
 
     def _encodings(self) -> tuple[str, ...]:
         return (self.encoding,) if isinstance(self.encoding, str) else (*self.encoding,) or ("",)
+
+    def _filled(self) -> list[str]:
+        """The columns of the table that files fill, each once."""
+        kept = (UNKNOWN_COLUMNS,) if self.unknown_columns == "keep" else ()
+        return [*dict.fromkeys((*self.columns.values(), *kept))]
 
     def _deadline(self) -> time | None:
         try:
@@ -163,8 +172,10 @@ class FileSource(dg.Component, ValueWords, dg.Resolvable):
     def _refuse_mismatch(self, contract: contracts.TableContract) -> None:
         """Every column of the table comes from the file, is computed, or is the batch date; all differences at once."""
         known = {column.name for column in contract.columns}
-        given = [*self.columns.values(), *self.computed]
+        given = [*self._filled(), *self.computed]
         problems = [f"column {name} is not in CREATE TABLE {self.name}" for name in given if name not in known]
+        if UNKNOWN_COLUMNS in given and UNKNOWN_COLUMNS not in known:
+            problems.append(f"unknown_columns: keep needs it, like `{UNKNOWN_COLUMNS} JSON`")
         problems += [f"column {name} is given twice" for name in sorted({n for n in given if given.count(n) > 1})]
         problems += [
             f"column {name} of CREATE TABLE {self.name} comes from nowhere: name it under columns or computed"

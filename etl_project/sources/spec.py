@@ -14,12 +14,15 @@ from datetime import date, time
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import duckdb
 import pyarrow as pa
 
 from etl_project.failures import Permanent
+from etl_project.sources.reading import formats, layout
+from etl_project.sources.reading.layout import PLAIN as PLAIN_LAYOUT
+from etl_project.sources.reading.layout import UNKNOWN_COLUMNS, Layout
 from etl_project.sources.reading.values.value_settings import PLAIN, ValueSettings
 
-Format = Literal["csv", "tsv", "jsonl", "parquet"]
 FilesPerDay = Literal["many", "latest"]
 EmptyDays = Literal["missing", "allowed"]
 
@@ -47,6 +50,7 @@ _PLAIN_TYPES = {
     "DOUBLE": pa.float64(),
     "BOOLEAN": pa.bool_(),
     "VARCHAR": pa.string(),
+    "JSON": pa.string(),
     "DATE": pa.date32(),
     "TIMESTAMP": pa.timestamp("us"),
     "TIMESTAMP WITH TIME ZONE": pa.timestamp("us", "UTC"),
@@ -67,11 +71,25 @@ class SourceColumn:
     nullable: bool = True
 
     @property
+    def is_nested(self) -> bool:
+        """Whether its values are written as JSON."""
+        return self.type == "JSON" or self.type.endswith("[]") or self.type.startswith("STRUCT(")
+
+    @property
+    def children(self) -> tuple[SourceColumn, ...]:
+        """The fields of a STRUCT, the element of a list."""
+        return tuple(SourceColumn(name, str(kind)) for name, kind in duckdb.sqltype(self.type).children)
+
+    @property
     def arrow(self) -> pa.DataType:
         """The Arrow type that carries this column without loss. Raises SpecError for a type no text can give."""
         decimal = _DECIMAL.fullmatch(self.type)
         if decimal:
             return pa.decimal128(int(decimal[1]), int(decimal[2]))
+        if self.type.endswith("[]"):
+            return pa.list_(pa.field("element", self.children[0].arrow))
+        if self.type.startswith("STRUCT("):
+            return pa.struct([pa.field(child.name, child.arrow) for child in self.children])
         if self.type not in _PLAIN_TYPES:
             raise SpecError(f"column {self.name}: type {self.type} cannot be read from a file")
         return _PLAIN_TYPES[self.type]
@@ -83,7 +101,8 @@ class SourceSpec:
 
     `patterns`: names as in a shell (`*`, `?`), with `{date}` for the day as YYYY-MM-DD; `*` also spans folders.
     `quiet_seconds`: so long a file stays where it is after it was taken in, and longer while it changes (0: it goes).
-    `columns`: name in the file's header -> column of the contract; the file has exactly these, in any order.
+    `columns`: name in the file's header -> column of the contract; the file has exactly these, in any order. Names
+    for the same column are names that it has in different files. `layout`: how files may differ from this.
     `types`: the columns of the contract; those that no file column maps to are none of this module's business.
     `time_zone`: the IANA zone of local times in the file. `max_expanded_bytes`: a file's size once decompressed.
     `event_column`: rows belong to the UTC day of this column, which may lie up to `lateness_days` before the day of
@@ -100,7 +119,7 @@ class SourceSpec:
     columns: Mapping[str, str]
     types: tuple[SourceColumn, ...]
     start_date: date
-    format: Format = "csv"
+    format: str = "csv"
     delimiter: str | None = None
     encoding: str = "utf-8"
     other_encodings: tuple[str, ...] = ()
@@ -120,6 +139,7 @@ class SourceSpec:
     repeats_itself: bool = False
     values: ValueSettings = PLAIN
     column_values: Mapping[str, ValueSettings] = field(default_factory=dict)
+    layout: Layout = PLAIN_LAYOUT
     _by_name: Mapping[str, SourceColumn] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -130,6 +150,7 @@ class SourceSpec:
             *_problems_of_days(self),
             *_problems_of_settings(self),
             *_problems_of_waiting(self),
+            *layout.problems(self),
         ]
         if problems:
             raise SpecError(f"source {self.name!r}: " + "; ".join(problems))
@@ -138,7 +159,8 @@ class SourceSpec:
     @property
     def separator(self) -> str:
         """The delimiter in force: the one given, or the format's own."""
-        return self.delimiter or ("\t" if self.format == "tsv" else ",")
+        known = formats.FORMATS.get(self.format)
+        return self.delimiter or (known.separator if known is not None else ",")
 
     @property
     def encodings(self) -> tuple[str, ...]:
@@ -159,8 +181,14 @@ class SourceSpec:
 
     @property
     def targets(self) -> tuple[SourceColumn, ...]:
-        """The contract columns that a file fills, in the order of `columns`."""
-        return tuple(self._by_name[name] for name in self.columns.values())
+        """The contract columns that a file fills, in the order of `columns`; last the one for unknown columns."""
+        return tuple(self._by_name[name] for name in self.filled)
+
+    @property
+    def filled(self) -> tuple[str, ...]:
+        """The names of these columns. Several names in `columns` may stand for one of them."""
+        kept = (UNKNOWN_COLUMNS,) if self.layout.unknown_columns == "keep" else ()
+        return (*dict.fromkeys(self.columns.values()), *kept)
 
 
 def _problems_of_names(spec: SourceSpec) -> Iterator[str]:
@@ -181,8 +209,6 @@ def _problems_of_columns(spec: SourceSpec) -> Iterator[str]:
     for name in dict.fromkeys(targets):
         if name in ADDED:
             yield f"column {name} is filled in from the file itself; no column of the file can be mapped to it"
-        elif targets.count(name) > 1:
-            yield f"column {name} is mapped {targets.count(name)} times"
         elif name not in known:
             yield f"column {name} is not in the contract (it has {', '.join(known) or 'no columns'})"
         else:
@@ -194,7 +220,7 @@ def _problems_of_columns(spec: SourceSpec) -> Iterator[str]:
 
 def _problems_of_values(spec: SourceSpec) -> Iterator[str]:
     for setting, allowed in (
-        ("format", ("csv", "tsv", "jsonl", "parquet")),
+        ("format", tuple(formats.FORMATS)),
         ("files_per_day", ("many", "latest")),
         ("empty_days", ("missing", "allowed")),
         ("valid_utf8", ("refuse", "as_utf8", "as_declared")),
@@ -235,7 +261,7 @@ def _problems_of_settings(spec: SourceSpec) -> Iterator[str]:
 
 def _problems_of_days(spec: SourceSpec) -> Iterator[str]:
     """What is wrong with the settings that say which day a row belongs to, and when a day must be there."""
-    known = {column.name: column for column in spec.types if column.name in spec.columns.values()}
+    known = {column.name: column for column in spec.types if column.name in spec.filled}
     if not 0 <= spec.lateness_days <= LONGEST_LATENESS_DAYS:
         yield f"lateness_days is {spec.lateness_days}; it must lie between 0 and {LONGEST_LATENESS_DAYS}"
     if spec.lateness_days and spec.event_column is None:

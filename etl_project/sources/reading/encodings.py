@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 from etl_project.sources.reading import stream
+from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
 from etl_project.sources.spec import SourceSpec
 
 ValidUtf8 = Literal["refuse", "as_utf8", "as_declared"]
 
 
-def settled(path: Path, name: str, spec: SourceSpec) -> SourceSpec:
+def settled(file: SourceFile, spec: SourceSpec) -> SourceSpec:
     """The source with the one encoding that this file is in: the first of the list that fits all of its bytes.
 
     Costs nothing where there is only one. Raises FileRefused (retrying does not help) where none of them fits the file.
@@ -32,7 +32,7 @@ def settled(path: Path, name: str, spec: SourceSpec) -> SourceSpec:
         return spec
     for one in candidates:
         alone = replace(spec, encoding=one, other_encodings=(), valid_utf8=_strictly(spec))
-        if _fits(path, name, alone):
+        if _fits(file, alone):
             return alone
     raise FileRefused(
         "wrong encoding", "bytes that none of the declared encodings has", f"text in {' or '.join(candidates)}"
@@ -43,10 +43,10 @@ def _strictly(spec: SourceSpec) -> ValidUtf8:
     return "as_declared" if spec.valid_utf8 == "as_declared" else "refuse"
 
 
-def _fits(path: Path, name: str, spec: SourceSpec) -> bool:
+def _fits(file: SourceFile, spec: SourceSpec) -> bool:
     decoder = codecs.getincrementaldecoder(spec.encoding)("strict")
     try:
-        for piece in stream.watched(stream.expanded(path, name, spec), spec):
+        for piece in stream.watched(stream.expanded(file, spec), spec):
             decoder.decode(piece)
         decoder.decode(b"", final=True)
     except UnicodeError:

@@ -1,102 +1,78 @@
-"""JSON Lines: blocks of lines into chunks of records.
+"""JSON Lines: blocks of lines into chunks of records, one object a line.
 
-Belongs here: what a line of JSON gives as text for each column. Does not belong here: what the text means (`convert`).
+Belongs here: lines of JSON. Does not belong here: what an object gives (`json_values`), files in which an object spans
+lines (`json_records`).
 
-A line is one object. A number is taken as it is written, text as it is (an empty text is text, not NULL), true and
-false as these words; a missing key and null are NULL; an empty line is no record. A key that the source does not
-have, a repeated key or a nested value breaks the record. There is no header: a file in which no record has a
-certain column has the wrong columns.
+An empty line is no record; a line that is no object costs itself alone. There is no header: a file in which no record
+has a certain column has the wrong columns.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from etl_project.sources.reading.chunk import Broken, Chunk, Load
+from etl_project.sources.reading import header, stream
+from etl_project.sources.reading.chunk import Chunk, Load
 from etl_project.sources.reading.csv.grammar import bare, lines_of
+from etl_project.sources.reading.file_format import FileFormat, SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
-from etl_project.sources.spec import SourceSpec
+from etl_project.sources.reading.json_values import DECODER, Records
+
+if TYPE_CHECKING:
+    from etl_project.sources.spec import SourceSpec
 
 
-class _BrokenRecord(Exception):
-    """The line is no record; the message says why."""
-
-
-class _Object(list[tuple[str, Any]]):
-    """A JSON object as its pairs, repeated keys included."""
-
-
-def chunks(blocks: Iterator[bytes], spec: SourceSpec) -> Iterator[Load]:
+def chunks(file: SourceFile, spec: SourceSpec) -> Iterator[Load]:
     """The records of the file. Raises FileRefused, at its end, when a column of the source occurs in none of them."""
+    records = Records(spec)
     line = 1
-    seen: set[str] = set()
-    records = 0
-    for block in blocks:
+    for block in stream.text_blocks(file, spec):
         lines = lines_of(block.decode("utf-8"))
-        chunk = _chunk(lines, line, spec, seen)
-        records += len(chunk.lines)
+        if line == 1:
+            _refuse_document(lines)
+        chunk = _chunk(lines, line, records)
         line += len(lines)
         yield lambda chunk=chunk: chunk  # type: ignore[misc]
-    missing = [name for name in spec.columns if name not in seen]
-    if records and missing:
-        raise FileRefused("wrong columns", f"missing {', '.join(map(repr, missing))}", ", ".join(spec.columns))
+    refuse_missing(records, file, spec)
 
 
-def _chunk(lines: Sequence[str], first_line: int, spec: SourceSpec, seen: set[str]) -> Chunk:
-    columns: list[list[str | None]] = [[] for _ in spec.columns]
-    starts: list[int] = []
-    raws: list[str] = []
-    broken: list[Broken] = []
+def refuse_missing(records: Records, file: SourceFile, spec: SourceSpec) -> None:
+    """Raise FileRefused where a column that the file may not lack is in none of its records."""
+    missing = header.Names(spec).missing(records.seen, file) if records.count else []
+    if missing:
+        names = header.Names(spec)
+        expected = "; ".join([", ".join(spec.columns), *header.hints(spec, missing, ())])
+        raise FileRefused("wrong columns", f"missing {', '.join(map(names.given, missing))}", expected)
+
+
+def _refuse_document(lines: Sequence[str]) -> None:
+    first = next((bare(one).strip() for one in lines if one.strip()), "")
+    if first.startswith("[") and (len(lines) == 1 or first == "[" or first.startswith("[{")):
+        raise FileRefused(
+            "no JSON Lines", "one JSON array", "one object a line; `format: json` reads an array of objects"
+        )
+    if first == "{":
+        raise FileRefused(
+            "no JSON Lines", "an object over several lines", "one object a line; `format: json` reads these"
+        )
+
+
+def _chunk(lines: Sequence[str], first_line: int, records: Records) -> Chunk:
+    stretch = records.start()
     for line, text in enumerate(lines, first_line):
-        if not bare(text):
+        raw = bare(text)
+        if not raw:
             continue
         try:
-            record = _record(text, spec)
-        except _BrokenRecord as error:
-            broken.append(Broken(line, str(error), bare(text)))
-            continue
-        seen.update(record)
-        starts.append(line)
-        raws.append(bare(text))
-        for values, name in zip(columns, spec.columns, strict=True):
-            values.append(record.get(name))
-    texts = [pa.array(values, pa.string()) for values in columns]
-    return Chunk(texts, pa.array(starts, pa.int64()), lambda which: [raws[one] for one in which], broken)
+            value = DECODER.decode(text)
+        except ValueError as error:
+            stretch.add_broken(line, raw, f"no JSON: {error}")
+        except RecursionError:
+            stretch.add_broken(line, raw, "no JSON that can be read: nested too deeply")
+        else:
+            stretch.add(line, raw, value)
+    return stretch.chunk()
 
 
-def _record(line: str, spec: SourceSpec) -> dict[str, str | None]:
-    try:
-        pairs = json.loads(line, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_Object)
-    except ValueError as error:
-        raise _BrokenRecord(f"no JSON: {error}") from None
-    except RecursionError:
-        raise _BrokenRecord("no JSON that can be read: nested too deeply") from None
-    if not isinstance(pairs, _Object):
-        raise _BrokenRecord("JSON, but no object")
-    record: dict[str, str | None] = {}
-    for key, value in pairs:
-        if key in record:
-            raise _BrokenRecord(f"the key {key!r} is repeated")
-        if key not in spec.columns:
-            raise _BrokenRecord(f"the key {key!r} is not expected")
-        record[key] = _text(key, value)
-    return record
-
-
-def _text(key: str, value: Any) -> str | None:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise _BrokenRecord(f"the value of {key!r} is nested")
-    if not value.isascii():
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise _BrokenRecord(f"the value of {key!r} is no valid Unicode") from None
-    return value
+JSONL = FileFormat(chunks, empty_is_null=False)

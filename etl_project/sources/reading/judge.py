@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 
 from etl_project.sources import lateness, names
 from etl_project.sources.intake.archive import Accepted
-from etl_project.sources.reading import encodings, jsonl, parquet, stream
+from etl_project.sources.reading import encodings
 from etl_project.sources.reading.chunk import Chunk, Load
-from etl_project.sources.reading.csv import records
+from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
+from etl_project.sources.reading.formats import FORMATS
 from etl_project.sources.reading.in_order import in_order
 from etl_project.sources.reading.values.convert import Converter
 from etl_project.sources.reading.values.value_forms import without_missing
@@ -58,10 +59,11 @@ def rows_schema(spec: SourceSpec) -> pa.Schema:
     return pa.schema([*columns, ("batch_date", pa.date32()), ("source_file", pa.string()), ("source_line", pa.int64())])
 
 
-def read(path: Path, spec: SourceSpec, name: str, day: date) -> Iterator[Batch]:
+def read(path: Path, spec: SourceSpec, name: str, day: date, *, accepted: bool = False) -> Iterator[Batch]:
     """Every record of the file, as a row or as a reject; at least one batch, in bounded memory.
 
     `name` is the file's own name (it says how the file is compressed); `path` is where its bytes are now.
+    `accepted`: the file comes from the archive, so it fitted the contract of its time.
     `source_line` is the physical line on which the record starts, the header being line 1.
     Raises FileRefused (retrying does not help) for a file that cannot be used, possibly after some batches: a caller
     uses what it was given only when the iteration ends well.
@@ -69,8 +71,9 @@ def read(path: Path, spec: SourceSpec, name: str, day: date) -> Iterator[Batch]:
     records = rejected = 0
     first_reason = ""
     converter = Converter(ZoneInfo(spec.time_zone), spec.settings_of_columns)
-    spec = encodings.settled(path, name, spec)
-    loads = _chunks(path, spec, name)
+    sent = SourceFile(path, name, day, accepted)
+    spec = encodings.settled(sent, spec)
+    loads = FORMATS[spec.format].chunks(sent, spec)
     for batch in in_order(partial(_batch, load, spec, converter, names.shown(name), day) for load in loads):
         records += batch.rows.num_rows + batch.rejects.num_rows
         if batch.rejects.num_rows and not rejected:
@@ -86,15 +89,9 @@ def read(path: Path, spec: SourceSpec, name: str, day: date) -> Iterator[Batch]:
 
 def count_rows(spec: SourceSpec, version: Accepted) -> int:
     """How many records an archived file has, typed or not: what rows and rejects together must come to."""
-    loads = _chunks(version.path, encodings.settled(version.path, version.name, spec), version.name)
+    sent = SourceFile(version.path, version.name, accepted=True)
+    loads = FORMATS[spec.format].chunks(sent, encodings.settled(sent, spec))
     return sum(len(chunk.lines) + len(chunk.broken) for chunk in in_order(loads))
-
-
-def _chunks(path: Path, spec: SourceSpec, name: str) -> Iterator[Load]:
-    if spec.format == "parquet":
-        return parquet.chunks(path, spec)
-    blocks = stream.text_blocks(path, name, spec)
-    return jsonl.chunks(blocks, spec) if spec.format == "jsonl" else records.chunks(blocks, spec)
 
 
 def _batch(load: Load, spec: SourceSpec, converter: Converter, file: str, day: date) -> Batch:
@@ -118,7 +115,7 @@ def _without_missing(chunk: Chunk, spec: SourceSpec) -> Chunk:
     settings = spec.settings_of_columns
     if not settings:
         return chunk
-    empty_is_null = spec.format not in ("jsonl", "parquet")
+    empty_is_null = FORMATS[spec.format].empty_is_null
     texts = [
         without_missing(text, settings[target.name], empty_is_null)
         for text, target in zip(chunk.texts, spec.targets, strict=True)

@@ -11,31 +11,35 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from etl_project.sources.reading.file_refused import FileRefused
-from etl_project.sources.spec import SourceSpec
+
+if TYPE_CHECKING:
+    from etl_project.sources.reading.file_format import SourceFile
+    from etl_project.sources.spec import SourceSpec
 
 BLOCK_BYTES = 4 * 2**20
 _BOM = codecs.BOM_UTF8
 HIDDEN_UTF8 = "UTF-8 under another name"
 
 
-def text_blocks(path: Path, name: str, spec: SourceSpec) -> Iterator[bytes]:
+def text_blocks(file: SourceFile, spec: SourceSpec) -> Iterator[bytes]:
     """Blocks of whole lines: valid UTF-8 without NUL and byte order mark; only the last may lack its line end.
 
-    `name` says how the file is compressed (.gz, .zst); `path` is where its bytes are. Memory: a few blocks.
+    Memory: a few blocks.
     Raises FileRefused for a file that is empty, truncated, wrongly encoded, or beyond `max_line_bytes` /
     `max_expanded_bytes`; what was yielded before then came from a file that must not be used.
     """
     rest = b""
     line = 1
     first = True
-    for decoded in _utf8(expanded(path, name, spec), spec):
+    for decoded in _utf8(expanded(file, spec), spec):
         piece = decoded.removeprefix(_BOM) if first else decoded
         first = False
         cut = piece.rfind(b"\n") + 1
@@ -55,13 +59,31 @@ def text_blocks(path: Path, name: str, spec: SourceSpec) -> Iterator[bytes]:
         raise FileRefused("empty file", "0 bytes", "at least one line")
 
 
-def expanded(path: Path, name: str, spec: SourceSpec) -> Iterator[bytes]:
+def texts(file: SourceFile, spec: SourceSpec) -> Iterator[str]:
+    """The text in pieces cut anywhere, without byte order mark. Raises as `text_blocks`, but not for long lines."""
+    decoder = codecs.getincrementaldecoder("utf-8")("strict")
+    line, first = 1, True
+    for piece in chain(_utf8(expanded(file, spec), spec), (b"",)):
+        held, _ = decoder.getstate()
+        whole = held + piece
+        try:
+            text = decoder.decode(piece, final=not piece)
+        except UnicodeDecodeError as error:
+            raise _wrong_encoding(whole, error, line, spec) from None
+        _refuse_nul(whole, line, spec)
+        line += text.count("\n")
+        yield text.removeprefix("\ufeff") if first else text
+        first = first and not text
+
+
+def expanded(file: SourceFile, spec: SourceSpec) -> Iterator[bytes]:
     """The decompressed bytes, in pieces. Raises FileRefused for a broken or an oversized archive."""
+    name = file.name
     total = 0
-    with opened(path, name) as file:
+    with opened(file.path, name) as source:
         while True:
             try:
-                piece = file.read(BLOCK_BYTES)
+                piece = source.read(BLOCK_BYTES)
             except (EOFError, zlib.error, pa.ArrowException, OSError) as error:
                 if isinstance(error, OSError) and error.errno is not None:
                     raise
@@ -133,18 +155,26 @@ def watched(pieces: Iterator[bytes], spec: SourceSpec) -> Iterator[bytes]:
 
 def _refuse_unreadable(block: bytes, line: int, spec: SourceSpec) -> None:
     """`line` is the number of the block's first line."""
-    nul = block.find(b"\0")
-    if nul >= 0:
-        where = line + block.count(b"\n", 0, nul)
-        raise FileRefused("binary content", f"a NUL byte in line {where}", f"{spec.format} text in {spec.encoding}")
+    _refuse_nul(block, line, spec)
     if not block.isascii():
         try:
             block.decode("utf-8")
         except UnicodeDecodeError as error:
-            where = line + block.count(b"\n", 0, error.start)
-            found = f"byte 0x{block[error.start]:02X} in line {where} ({error.reason})"
-            raise FileRefused("wrong encoding", found, f"text in {spec.encoding}") from None
+            raise _wrong_encoding(block, error, line, spec) from None
     _refuse_long_line(block, line, spec)
+
+
+def _refuse_nul(block: bytes, line: int, spec: SourceSpec) -> None:
+    nul = block.find(b"\0")
+    if nul >= 0:
+        where = line + block.count(b"\n", 0, nul)
+        raise FileRefused("binary content", f"a NUL byte in line {where}", f"{spec.format} text in {spec.encoding}")
+
+
+def _wrong_encoding(block: bytes, error: UnicodeDecodeError, line: int, spec: SourceSpec) -> FileRefused:
+    where = line + block.count(b"\n", 0, error.start)
+    found = f"byte 0x{block[error.start]:02X} in line {where} ({error.reason})"
+    return FileRefused("wrong encoding", found, f"text in {spec.encoding}")
 
 
 def _refuse_long_line(block: bytes, line: int, spec: SourceSpec) -> None:

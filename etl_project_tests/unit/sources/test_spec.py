@@ -17,7 +17,6 @@ from etl_project_tests.unit.sources.world import SPEC, spec
         ({"patterns": ("*.csv",)}, "exactly once"),
         ({"columns": {}}, "columns is empty"),
         ({"columns": {"id": "nothing"}}, "column nothing is not in the contract"),
-        ({"columns": {"id": "id", "amount": "id"}}, "column id is mapped 2 times"),
         ({"columns": {"id": "source_file"}}, "filled in from the file itself"),
         ({"types": (*SPEC.types[1:], SourceColumn("id", "BLOB"))}, "type BLOB cannot be read"),
         ({"time_zone": "Mars/Olympus"}, "IANA name like Europe/London"),

@@ -20,6 +20,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from etl_project.sources.reading.chunk import Broken, Chunk
+from etl_project.sources.reading.header import Match
 
 _QUOTE, _LF, _CR = ord('"'), ord("\n"), ord("\r")
 _Bytes = npt.NDArray[np.uint8]
@@ -48,10 +49,10 @@ class Cut(NamedTuple):
     line_count: int
     spanning: bool
 
-    def load(self, positions: Sequence[int], first_line: int) -> Chunk:
-        """Read the fields; `first_line` is the number of the block's first line. Runs in any thread."""
+    def load(self, match: Match, width: int, first_line: int) -> Chunk:
+        """Read the fields, `width` a record; the block starts with line `first_line`. Runs in any thread."""
         broken: list[Broken] = []
-        records, width = self.records, len(positions)
+        records = self.records
         try:
             columns = _columns(self.block, self.separator, width, self.spanning)
         except pa.ArrowInvalid:
@@ -66,7 +67,8 @@ class Cut(NamedTuple):
         def raw(which: Sequence[int]) -> list[str]:
             return [self._raw(records.starts[one], records.ends[one]) for one in which]
 
-        return Chunk([columns[one] for one in positions], pa.array(records.lines + first_line), raw, broken)
+        texts = match.texts(columns, len(records.starts))
+        return Chunk(texts, pa.array(records.lines + first_line), raw, broken)
 
     def _raw(self, start: int, end: int) -> str:
         return self.block[start:end].decode("utf-8").removesuffix("\r")

@@ -7,29 +7,34 @@ means (`convert`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from etl_project.sources.reading import header
+from etl_project.sources.reading import header, stream
 from etl_project.sources.reading.chunk import Broken, Chunk, Load
 from etl_project.sources.reading.csv import blocks
 from etl_project.sources.reading.csv.grammar import BrokenRecord, Grammar, OpenRecord, bare, lines_of
+from etl_project.sources.reading.file_format import FileFormat, SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
-from etl_project.sources.spec import SourceSpec
+
+if TYPE_CHECKING:
+    from etl_project.sources.spec import SourceSpec
 
 
-def chunks(blocks: Iterator[bytes], spec: SourceSpec) -> Iterator[Load]:
+def chunks(file: SourceFile, spec: SourceSpec) -> Iterator[Load]:
     """The records of the file, header left out; an empty field is NULL.
 
     Raises FileRefused for a header that does not have exactly the source's columns.
     """
     reader: CsvReader | None = None
     rest = b""
-    for block in blocks:
+    for block in stream.text_blocks(file, spec):
         if reader is None:
             first, _, text = block.partition(b"\n")
-            reader = CsvReader(spec, _positions(first.decode("utf-8"), spec))
+            names = _names(first.decode("utf-8"), spec)
+            reader = CsvReader(spec, header.match(names, spec, file), len(names))
         else:
             text = rest + block
         chunk, rest = reader.read(text, final=False)
@@ -38,25 +43,26 @@ def chunks(blocks: Iterator[bytes], spec: SourceSpec) -> Iterator[Load]:
         yield reader.read(rest, final=True)[0]
 
 
-def _positions(first_line: str, spec: SourceSpec) -> list[int]:
+def _names(first_line: str, spec: SourceSpec) -> list[str]:
     try:
-        names, _ = Grammar(spec.separator, spec.max_line_bytes).record([first_line + "\n"], 0)
+        return Grammar(spec.separator, spec.max_line_bytes).record([first_line + "\n"], 0)[0]
     except BrokenRecord as error:
         raise FileRefused("unreadable header", f"{first_line[:200]!r} ({error})", ", ".join(spec.columns)) from None
-    return header.positions(names, spec)
 
 
 class CsvReader:
     """Turns bytes that start a record into chunks, and counts the lines. The header was line 1.
 
-    `fast=False` reads everything by the grammar; what it gives is the same.
+    `match` says where the source's columns are among the `width` fields of a record. `fast=False` reads everything by
+    the grammar; what it gives is the same.
     """
 
-    def __init__(self, spec: SourceSpec, positions: Sequence[int], fast: bool = True) -> None:
+    def __init__(self, spec: SourceSpec, match: header.Match, width: int, fast: bool = True) -> None:
         self._separator = spec.separator
         self._max_bytes = spec.max_line_bytes
         self._grammar = Grammar(spec.separator, spec.max_line_bytes)
-        self._positions = positions
+        self._match = match
+        self._width = width
         self._fast = fast
         self._line = 2
 
@@ -70,14 +76,14 @@ class CsvReader:
             return lambda: chunk, rest
         first_line = self._line
         self._line += found.line_count
-        return lambda: found.load(self._positions, first_line), text[len(found.block) :]
+        return lambda: found.load(self._match, self._width, first_line), text[len(found.block) :]
 
     def _one_by_one(self, lines: list[str], final: bool) -> tuple[Chunk, bytes]:
         records: list[list[str]] = []
         starts: list[int] = []
         raws: list[str] = []
         broken: list[Broken] = []
-        width = len(self._positions)
+        width = self._width
         at = 0
         while at < len(lines):
             try:
@@ -97,6 +103,15 @@ class CsvReader:
                 raws.append(bare("".join(lines[at:after])))
             at = after
         self._line += at
-        texts = [pa.array([fields[one] or None for fields in records], pa.string()) for one in self._positions]
-        chunk = Chunk(texts, pa.array(starts, pa.int64()), lambda which: [raws[one] for one in which], broken)
+        columns = [pa.array([fields[one] or None for fields in records], pa.string()) for one in range(width)]
+        chunk = Chunk(
+            self._match.texts(columns, len(records)),
+            pa.array(starts, pa.int64()),
+            lambda which: [raws[one] for one in which],
+            broken,
+        )
         return chunk, "".join(lines[at:]).encode("utf-8")
+
+
+CSV = FileFormat(chunks)
+TSV = FileFormat(chunks, separator="\t")

@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl_project.sources.reading import nested
 from etl_project.sources.reading.values import advice
 from etl_project.sources.reading.values.local_time import LocalTimes
 from etl_project.sources.reading.values.plain import DATE, OFFSET, TIME
@@ -57,6 +58,8 @@ class Converter:
 
     def column(self, texts: pa.Array, target: SourceColumn) -> pa.Array:
         """The texts as values of the target's type, NULL for a text that is none (and for a NULL)."""
+        if target.is_nested:
+            return nested.column(texts, target, Converter(self._zone).column)
         if target.arrow == pa.string():
             return texts
         form = self._form(target)

@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from etl_project.sources.reading.formats import FORMATS
 from etl_project.sources.reading.judge import FileRefused
+from etl_project.sources.spec import SpecError
 from etl_project_tests.unit.sources.world import all_rejects, all_rows, read, spec
 
 TSV = spec(format="tsv", max_rejected_ratio=1.0)
@@ -153,3 +155,12 @@ def test_a_parquet_file_that_expands_too_far_is_refused(tmp_path: Path) -> None:
     assert len(content) < 10_000_000
     with pytest.raises(FileRefused, match="too large once decompressed"):
         read(content, tmp_path, spec(format="parquet", max_expanded_bytes=50_000_000), "a.parquet")
+
+
+def test_every_format_of_the_registry_is_accepted_documented_and_named_when_another_is_asked_for() -> None:
+    words = (Path(__file__).parents[3] / "docs" / "sources.md").read_text()
+    for name in FORMATS:
+        assert spec(format=name).format == name
+        assert f"`{name}`" in words, f"docs/sources.md does not know the format {name}"
+    with pytest.raises(SpecError, match=f"format is 'xml'; it can be {', '.join(FORMATS)}"):
+        spec(format="xml")

@@ -1,0 +1,111 @@
+"""Layout: how the files of a source may differ from each other and from the plain form of their format.
+
+Belongs here: these settings and what is wrong with them. Every one of them is off by default. Does not belong here:
+what they do (`header`, the formats), their words in `defs.yaml` (`layout_words`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import date
+from typing import TYPE_CHECKING
+
+from etl_project.sources.reading.header import relaxed
+
+if TYPE_CHECKING:
+    from etl_project.sources.spec import SourceSpec
+
+UNKNOWN_COLUMNS = "unknown_columns"
+"""The column of the table that takes what a file has beside the source's columns, as a JSON object."""
+
+
+@dataclass(frozen=True, repr=False)
+class Layout:
+    """Settings of a source; the plain `Layout()` takes files with exactly the source's columns.
+
+    `optional`: columns of the table that a file may lack; they are NULL then. `since`: those that files before that
+    day (YYYY-MM-DD) may lack. `unknown_columns`: what a column that the source does not have does: `refuse` the file,
+    `ignore` it, or `keep` it as JSON in the column `unknown_columns`. `ignored_columns`: names that a file may have and
+    nobody needs. `header_matching`: `exact`, or `relaxed` (case, blanks and invisible characters do not count).
+    `nested_values`: objects and lists in a VARCHAR column `refuse` the record, or are kept as JSON `text`.
+    """
+
+    optional: tuple[str, ...] = ()
+    since: Mapping[str, str] | tuple[()] = ()
+    unknown_columns: str = "refuse"
+    ignored_columns: tuple[str, ...] = ()
+    header_matching: str = "exact"
+    nested_values: str = "refuse"
+
+    def __repr__(self) -> str:
+        """The settings that are in use: one that is not must not show in any version of the source."""
+        used = (
+            f"{one.name}={getattr(self, one.name)!r}" for one in fields(self) if getattr(self, one.name) != one.default
+        )
+        return f"Layout({', '.join(used)})"
+
+    def may_lack(self, column: str, day: date | None) -> bool:
+        """Whether a file of this day may come without this column of the table."""
+        first = dict(self.since).get(column)
+        return column in self.optional or (first is not None and day is not None and day < date.fromisoformat(first))
+
+
+PLAIN = Layout()
+
+
+def problems(spec: SourceSpec) -> Iterator[str]:
+    """Everything that is wrong with the layout of a source, each in one line with a right example."""
+    for setting, allowed in (
+        ("unknown_columns", ("refuse", "ignore", "keep")),
+        ("header_matching", ("exact", "relaxed")),
+        ("nested_values", ("refuse", "text")),
+    ):
+        if getattr(spec.layout, setting) not in allowed:
+            yield f"{setting} is {getattr(spec.layout, setting)!r}; it can be {', '.join(allowed)}"
+    yield from _problems_of_absent_columns(spec)
+    yield from _problems_of_unknown_columns(spec)
+    yield from _problems_of_matching(spec)
+
+
+def _problems_of_absent_columns(spec: SourceSpec) -> Iterator[str]:
+    filled = {column.name: column for column in spec.types if column.name in spec.columns.values()}
+    example = next((name for name, column in filled.items() if column.nullable), "device")
+    for setting, names, right in (
+        ("optional", spec.layout.optional, f"optional: [{example}]"),
+        ("since", tuple(dict(spec.layout.since)), f"since: {{{example}: 2025-03-21}}"),
+    ):
+        for name in names:
+            if name not in filled:
+                yield f"{setting} names {name!r}, which is no column of the table that the file fills; like {right}"
+            elif not filled[name].nullable:
+                yield f"{setting} names {name}, which is NOT NULL: a file without it would have no rows; like {right}"
+
+    for name, day in dict(spec.layout.since).items():
+        try:
+            date.fromisoformat(day)
+        except ValueError:
+            yield f"since: {name}: {day!r} is no day; write since: {{{name}: 2025-03-21}}"
+
+
+def _problems_of_unknown_columns(spec: SourceSpec) -> Iterator[str]:
+    for name in spec.layout.ignored_columns:
+        if name in spec.columns:
+            yield f"ignored_columns names {name!r}, which columns maps to {spec.columns[name]}: it is one or the other"
+    if spec.layout.unknown_columns != "keep":
+        return
+    if UNKNOWN_COLUMNS in spec.columns.values():
+        yield f"unknown_columns: keep fills the column {UNKNOWN_COLUMNS}; no column of the file can be mapped to it"
+    column = next((column for column in spec.types if column.name == UNKNOWN_COLUMNS), None)
+    if column is None or column.type not in ("JSON", "VARCHAR") or not column.nullable:
+        yield f"unknown_columns: keep needs a column that may be NULL in the contract, like `{UNKNOWN_COLUMNS} JSON`"
+
+
+def _problems_of_matching(spec: SourceSpec) -> Iterator[str]:
+    if spec.layout.header_matching != "relaxed":
+        return
+    alike: dict[str, str] = {}
+    for name, target in spec.columns.items():
+        other = alike.setdefault(relaxed(name), name)
+        if spec.columns[other] != target:
+            yield f"header_matching: relaxed cannot tell {other!r} from {name!r}; write header_matching: exact"
