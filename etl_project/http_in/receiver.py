@@ -18,7 +18,8 @@ import hmac
 import logging
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from datetime import date
 from io import FileIO
 from pathlib import Path
 
@@ -30,15 +31,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.config import LOGGING_CONFIG
 
-from etl_project import atomic, faults
+from etl_project import atomic, faults, utc
 from etl_project.http_in import bodies, openapi, problems, requests
 from etl_project.http_in.claims import Answered, ClaimLost, InProgress, Upload
 from etl_project.http_in.database import LEAST_BYTES, free_bytes
+from etl_project.http_in.declared import Declared, declared_sources, refuse_unknown
 from etl_project.http_in.keeper import Keeper
 from etl_project.http_in.problems import Problem
 from etl_project.http_in.protocol import GuardedProtocol
 from etl_project.http_in.settings import Receiver, Sender
-from etl_project.settings import Settings
+from etl_project.settings import Settings, pipelines
 
 _LOG = logging.getLogger("etl.receiver")
 _BUFFER_BYTES = 1 << 20
@@ -48,11 +50,14 @@ def serve(settings: Settings, receiving: Receiver) -> None:
     """Serve until SIGTERM or SIGINT, which let running uploads end for up to 10 s.
 
     A kill leaves nothing that the next start or the next request with the same key does not finish or undo.
+    Raises SettingsError (retrying does not help) where a client may send to a source that no pipeline reads.
     """
+    declared = declared_sources(pipelines())
+    refuse_unknown(receiving.clients, declared)
     logs = copy.deepcopy(LOGGING_CONFIG)
     logs["loggers"]["etl"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
     uvicorn.run(
-        create_app(settings, receiving),
+        create_app(settings, receiving, declared),
         host=receiving.host,
         port=receiving.port,
         http=GuardedProtocol,
@@ -66,9 +71,9 @@ def serve(settings: Settings, receiving: Receiver) -> None:
     )
 
 
-def create_app(settings: Settings, receiving: Receiver) -> Starlette:
+def create_app(settings: Settings, receiving: Receiver, declared: Mapping[str, Declared]) -> Starlette:
     """The application; it opens its records when it starts and closes them when it stops."""
-    receiver = _Receiver(settings, receiving)
+    receiver = _Receiver(settings, receiving, declared)
     return Starlette(
         routes=[
             Route("/healthz", receiver.health, methods=["GET"]),
@@ -82,8 +87,9 @@ def create_app(settings: Settings, receiving: Receiver) -> Starlette:
 
 
 class _Receiver:
-    def __init__(self, settings: Settings, receiving: Receiver) -> None:
+    def __init__(self, settings: Settings, receiving: Receiver, declared: Mapping[str, Declared]) -> None:
         self._settings = settings
+        self._declared = declared
         self._receiving = receiving
         self._keeper = Keeper(settings, receiving)
         self._uploads: Counter[str] = Counter()
@@ -114,6 +120,9 @@ class _Receiver:
         """One file, as it is, under the name in the path."""
         client, source = self._admit(request)
         name = requests.file_name(request.path_params["name"])
+        day = self._declared[source].day(name, self._settings.start_date, utc.now().date())
+        if isinstance(day, str):
+            raise Problem(400, "name", f"{source} would not read a file of this name: {day}.")
         return await self._once(request, client, source, name, f"PUT {source}/{name}", None)
 
     async def post_lines(self, request: Request) -> Response:
@@ -124,10 +133,19 @@ class _Receiver:
         day = requests.day(days)
         key = requests.idempotency_key(request.headers)
         unique = hashlib.sha256(f"{client.name}\0{key}".encode()).hexdigest()[:16]
-        name = f"{source}-{day.isoformat()}-{unique}.jsonl"
+        name = self._name_of_lines(source, day, unique)
         return await self._once(
             request, client, source, name, f"POST {source} {''.join(days)}", bodies.JsonLinesCheck()
         )
+
+    def _name_of_lines(self, source: str, day: date, unique: str) -> str:
+        declared, first, today = self._declared[source], self._settings.start_date, utc.now().date()
+        name = declared.name_for(day, unique, first, today)
+        if name is None and declared.name_for(today, unique, first, today) is None:
+            raise Problem(415, "media-type", f"{source} reads no JSON lines: its files are called otherwise.")
+        if name is None:
+            raise Problem(400, "day", f"{source} reads no file of {day}: its days are {first} to tomorrow (UTC).")
+        return name
 
     def _admit(self, request: Request) -> tuple[Sender, str]:
         client = requests.authenticate(request.headers, self._receiving.clients)

@@ -127,7 +127,7 @@ def test_a_receiver_killed_while_it_streams_leaves_nothing_and_takes_the_upload_
     taken: list[bytes] = []
     try:
         receiver.start("receiver.streaming:2=kill")
-        url = f"{receiver.url}/v1/incoming/orders/a.csv"
+        url = f"{receiver.url}/v1/incoming/orders/a-2026-01-05.csv"
         with restarted_after_its_death(receiver, taken), pytest.raises(httpx2.TransportError):
             httpx2.put(url, content=body, headers=headers("k"))
         assert taken == []
@@ -144,7 +144,7 @@ def test_what_a_killed_receiver_had_landed_arrives_although_nobody_asks_again(tm
     try:
         receiver.start("receiver.landed=kill")
         with pytest.raises(httpx2.TransportError):
-            httpx2.put(f"{receiver.url}/v1/incoming/orders/a.csv", content=b"x", headers=headers("k"))
+            httpx2.put(f"{receiver.url}/v1/incoming/orders/a-2026-01-05.csv", content=b"x", headers=headers("k"))
         receiver.wait_for_death()
         assert receiver.files() == []
         receiver.start()

@@ -1,4 +1,5 @@
-"""What schemathesis cannot know of the receiver: how JSON lines look, and that digest and key belong to the body."""
+"""What schemathesis cannot know of the receiver: how JSON lines look, that digest and key belong to the body, and which
+names and days the source reads."""
 
 from __future__ import annotations
 
@@ -27,6 +28,10 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         return
     if "Idempotency-Key" in case.headers:
         case.headers["Idempotency-Key"] = f'"{uuid.uuid4()}"'
+    if "name" in case.path_parameters:
+        case.path_parameters["name"] = f"orders-2026-01-05-{uuid.uuid4()}.csv"
+    if "day" in (case.query or {}):
+        case.query["day"] = "2026-01-05"
     if "Content-Digest" in case.headers:
         body = getattr(case.body, "data", case.body)
         digest = base64.b64encode(hashlib.sha256(body).digest()).decode()

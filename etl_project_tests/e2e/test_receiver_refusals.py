@@ -58,7 +58,9 @@ def raw(receiver: ReceiverProcess, *pieces: bytes, close: bool = False) -> bytes
         return answer
 
 
-def head(key: str, length: int | None, path: str = "/v1/incoming/orders/a.csv", *, close: bool = False) -> bytes:
+def head(
+    key: str, length: int | None, path: str = "/v1/incoming/orders/a-2026-01-05.csv", *, close: bool = False
+) -> bytes:
     size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
     end = "Connection: close\r\n" if close else ""
     return (
@@ -69,7 +71,9 @@ def head(key: str, length: int | None, path: str = "/v1/incoming/orders/a.csv", 
 
 def test_a_request_without_a_known_token_is_401(receiver: ReceiverProcess) -> None:
     for authorization in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
-        response = put(receiver, "/v1/incoming/orders/a.csv", headers={"Idempotency-Key": '"k"', **authorization})
+        response = put(
+            receiver, "/v1/incoming/orders/a-2026-01-05.csv", headers={"Idempotency-Key": '"k"', **authorization}
+        )
         refused(response, 401, "token")
         assert response.headers["www-authenticate"].startswith("Bearer")
 
@@ -124,19 +128,21 @@ def test_an_empty_and_an_endless_name_are_400(receiver: ReceiverProcess) -> None
 
 def test_a_missing_or_malformed_key_is_400(receiver: ReceiverProcess) -> None:
     authorization = {"Authorization": f"Bearer {TOKEN}"}
-    response = put(receiver, "/v1/incoming/orders/a.csv", headers=authorization)
+    response = put(receiver, "/v1/incoming/orders/a-2026-01-05.csv", headers=authorization)
     refused(response, 400, "key-missing")
     assert 'rel="describedby"' in response.headers["link"]
     for key in ("bare", '""', '"a', '"' + "x" * 300 + '"'):
-        malformed = put(receiver, "/v1/incoming/orders/a.csv", headers={**authorization, "Idempotency-Key": key})
+        malformed = put(
+            receiver, "/v1/incoming/orders/a-2026-01-05.csv", headers={**authorization, "Idempotency-Key": key}
+        )
         refused(malformed, 400, "key-malformed")
 
 
 def test_a_large_body_is_413_before_it_is_read_and_while_it_streams(receiver: ReceiverProcess) -> None:
     big = b"x" * (LIMIT + 1)
-    refused(put(receiver, "/v1/incoming/orders/a.csv", big, headers=headers("big")), 413, "too-large")
+    refused(put(receiver, "/v1/incoming/orders/a-2026-01-05.csv", big, headers=headers("big")), 413, "too-large")
     pieces = iter([big[:LIMIT], big[LIMIT:]])
-    streamed = httpx2.put(f"{receiver.url}/v1/incoming/orders/a.csv", content=pieces, headers=headers("big"))
+    streamed = httpx2.put(f"{receiver.url}/v1/incoming/orders/a-2026-01-05.csv", content=pieces, headers=headers("big"))
     refused(streamed, 413, "too-large")
     answer = raw(receiver, head("huge", 10**15), close=True)
     assert answer.startswith(b"HTTP/1.1 413 ")
@@ -146,10 +152,14 @@ def test_a_wrong_digest_is_400_and_the_key_stays_free(receiver: ReceiverProcess)
     right = base64.b64encode(hashlib.sha256(b"x").digest()).decode()
     wrong = base64.b64encode(hashlib.sha256(b"y").digest()).decode()
     for digest in (f"sha-256=:{wrong}:", "sha-256=nonsense", "md5=:AAAA:"):
-        response = put(receiver, "/v1/incoming/orders/a.csv", headers=headers("d", **{"Content-Digest": digest}))
+        response = put(
+            receiver, "/v1/incoming/orders/a-2026-01-05.csv", headers=headers("d", **{"Content-Digest": digest})
+        )
         refused(response, 400, "digest")
     response = put(
-        receiver, "/v1/incoming/orders/a.csv", headers=headers("d", **{"Content-Digest": f"sha-256=:{right}:"})
+        receiver,
+        "/v1/incoming/orders/a-2026-01-05.csv",
+        headers=headers("d", **{"Content-Digest": f"sha-256=:{right}:"}),
     )
     assert response.status_code == 201
     assert receiver.take() == [b"x"]
@@ -208,6 +218,16 @@ def test_what_is_not_json_lines_is_refused(
     refused(response, status, kind)
 
 
+def test_a_name_that_the_source_would_not_read_is_400_at_once(receiver: ReceiverProcess) -> None:
+    for name, reason in (("a.csv", "match"), ("a-2026-02-30.csv", "exist"), ("a-2999-01-01.csv", "ahead")):
+        problem = refused(put(receiver, f"/v1/incoming/orders/{name}", headers=headers("undated")), 400, "name")
+        assert reason in str(problem["detail"])
+    lines = headers("lines", **{"Content-Type": "application/x-ndjson"})
+    for day in ("2999-01-01", "1999-01-01"):
+        response = httpx2.post(f"{receiver.url}/v1/incoming/payments?day={day}", content=b"{}", headers=lines)
+        refused(response, 400, "day")
+
+
 def test_an_odd_day_is_400(receiver: ReceiverProcess) -> None:
     for query in ("day=yesterday", "day=2026-02-30", "day=2026-01-01&day=2026-01-02"):
         response = httpx2.post(
@@ -220,13 +240,13 @@ def test_an_odd_day_is_400(receiver: ReceiverProcess) -> None:
 
 def test_encoded_and_partial_bodies_are_400(receiver: ReceiverProcess) -> None:
     for name, value in (("Content-Encoding", "gzip"), ("Content-Range", "bytes 0-0/2")):
-        response = put(receiver, "/v1/incoming/orders/a.csv", headers=headers("part", **{name: value}))
+        response = put(receiver, "/v1/incoming/orders/a-2026-01-05.csv", headers=headers("part", **{name: value}))
         refused(response, 400, name.lower())
 
 
 def test_unknown_paths_and_methods_are_problems_too(receiver: ReceiverProcess) -> None:
     refused(httpx2.get(f"{receiver.url}/v2"), 404, "request")
-    wrong_method = httpx2.delete(f"{receiver.url}/v1/incoming/orders/a.csv", headers=headers("k"))
+    wrong_method = httpx2.delete(f"{receiver.url}/v1/incoming/orders/a-2026-01-05.csv", headers=headers("k"))
     refused(wrong_method, 405, "request")
     assert wrong_method.headers["allow"] == "PUT"
 
@@ -263,8 +283,10 @@ def test_a_body_in_a_coding_that_is_not_undone_here_is_501_and_nothing_is_stored
 
 
 def test_the_same_key_with_another_body_or_request_is_422(receiver: ReceiverProcess) -> None:
-    assert put(receiver, "/v1/incoming/orders/a.csv", b"one", headers=headers("once")).status_code == 201
-    refused(put(receiver, "/v1/incoming/orders/a.csv", b"two", headers=headers("once")), 422, "key-reused")
-    refused(put(receiver, "/v1/incoming/orders/b.csv", b"one", headers=headers("once")), 422, "key-reused")
-    refused(put(receiver, "/v1/incoming/payments/a.csv", b"one", headers=headers("once")), 422, "key-reused")
+    assert put(receiver, "/v1/incoming/orders/a-2026-01-05.csv", b"one", headers=headers("once")).status_code == 201
+    refused(put(receiver, "/v1/incoming/orders/a-2026-01-05.csv", b"two", headers=headers("once")), 422, "key-reused")
+    refused(put(receiver, "/v1/incoming/orders/b-2026-01-05.csv", b"one", headers=headers("once")), 422, "key-reused")
+    refused(
+        put(receiver, "/v1/incoming/payments/a-2026-01-05.jsonl", b"one", headers=headers("once")), 422, "key-reused"
+    )
     assert receiver.take() == [b"one"]

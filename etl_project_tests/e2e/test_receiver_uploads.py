@@ -50,8 +50,8 @@ def test_an_upload_is_stored_and_its_repetition_is_the_first_answer_marked(recei
 
 
 def test_keys_are_scoped_by_client(receiver: ReceiverProcess) -> None:
-    assert put(receiver, "a.csv", b"of acme", "shared").status_code == 201
-    other = put(receiver, "b.csv", b"of other", "shared", OTHER_TOKEN)
+    assert put(receiver, "a-2026-01-05.csv", b"of acme", "shared").status_code == 201
+    other = put(receiver, "b-2026-01-05.csv", b"of other", "shared", OTHER_TOKEN)
     assert other.status_code == 201
     assert "idempotency-replayed" not in other.headers
     assert receiver.take() == [b"of acme", b"of other"]
@@ -59,7 +59,7 @@ def test_keys_are_scoped_by_client(receiver: ReceiverProcess) -> None:
 
 def test_an_empty_file_is_a_file(receiver: ReceiverProcess) -> None:
     for replayed in (False, True):
-        response = put(receiver, "empty.csv", b"", "empty")
+        response = put(receiver, "empty-2026-01-05.csv", b"", "empty")
         assert response.status_code == 201
         assert ("idempotency-replayed" in response.headers) is replayed
     assert receiver.take() == [b""]
@@ -80,17 +80,19 @@ def test_json_lines_become_one_file_named_after_day_and_key(receiver: ReceiverPr
 def test_an_upload_of_many_pieces_arrives_whole(receiver: ReceiverProcess) -> None:
     body = bytes(range(256)) * 4096 * 20
     pieces = (body[start : start + 100_000] for start in range(0, len(body), 100_000))
-    response = httpx2.put(f"{receiver.url}/v1/incoming/orders/big.bin", content=pieces, headers=headers("big"))
+    response = httpx2.put(
+        f"{receiver.url}/v1/incoming/orders/big-2026-01-05.bin", content=pieces, headers=headers("big")
+    )
     assert response.json()["sha256"] == hashlib.sha256(body).hexdigest()
     assert receiver.take() == [body]
 
 
 def test_a_long_upload_that_turns_out_wrong_leaves_nothing(receiver: ReceiverProcess) -> None:
-    url = f"{receiver.url}/v1/incoming/orders/wrong.bin"
+    url = f"{receiver.url}/v1/incoming/orders/wrong-2026-01-05.bin"
     digest = {"Content-Digest": f"sha-256=:{'A' * 43}=:"}
     response = httpx2.put(url, content=b"x" * 3_000_000, headers=headers("wrong", **digest))
     assert response.status_code == 400
-    with begin_upload(receiver, "wrong.bin", "wrong", 3_000_001) as connection:
+    with begin_upload(receiver, "wrong-2026-01-05.bin", "wrong", 3_000_001) as connection:
         connection.sendall(b"x" * 3_000_000)
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
@@ -102,7 +104,7 @@ def test_of_200_requests_at_once_with_one_key_one_has_an_effect(receiver: Receiv
     async def all_at_once() -> list[httpx2.Response]:
         limits = httpx2.Limits(max_connections=None)
         async with httpx2.AsyncClient(limits=limits, timeout=60) as client:
-            url = f"{receiver.url}/v1/incoming/orders/many.csv"
+            url = f"{receiver.url}/v1/incoming/orders/many-2026-01-05.csv"
             tries = [client.put(url, content=b"many", headers=headers("many")) for _ in range(200)]
             return await asyncio.gather(*tries)
 
@@ -117,9 +119,9 @@ def test_of_200_requests_at_once_with_one_key_one_has_an_effect(receiver: Receiv
 
 
 def test_a_second_request_while_the_first_streams_is_409(receiver: ReceiverProcess) -> None:
-    with begin_upload(receiver, "streaming.csv", "streaming", 10) as connection:
+    with begin_upload(receiver, "streaming-2026-01-05.csv", "streaming", 10) as connection:
         connection.sendall(b"12345")
-        while (response := put(receiver, "streaming.csv", b"1234567890", "streaming")).status_code != 409:
+        while (response := put(receiver, "streaming-2026-01-05.csv", b"1234567890", "streaming")).status_code != 409:
             assert response.status_code == 422, "the key was free although its upload had begun"
         assert response.headers["retry-after"] == "1"
         connection.sendall(b"67890")
@@ -141,7 +143,7 @@ def begin_upload(receiver: ReceiverProcess, name: str, key: str, length: int) ->
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_restart_in_the_middle_of_an_upload_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
     with running(tmp_path / "data") as receiver:
-        with begin_upload(receiver, "half.csv", "half", 5_000_000) as connection:
+        with begin_upload(receiver, "half-2026-01-05.csv", "half", 5_000_000) as connection:
             connection.sendall(b"x" * 2_000_000)
             wait_until(lambda: receiver.temporaries() != [])
             receiver.send(how)
@@ -153,7 +155,7 @@ def test_a_restart_in_the_middle_of_an_upload_leaves_nothing(tmp_path: Path, how
         receiver.start()
         assert receiver.temporaries() == []
         assert receiver.files() == []
-        assert put(receiver, "half.csv", b"whole", "half").status_code == 201
+        assert put(receiver, "half-2026-01-05.csv", b"whole", "half").status_code == 201
         assert receiver.take() == [b"whole"]
 
 
@@ -161,12 +163,12 @@ def test_a_full_disk_is_507_and_leaves_nothing_and_the_key_free(tmp_path: Path) 
     receiver = ReceiverProcess(tmp_path / "data")
     try:
         receiver.start("receiver.synced:1=full")
-        full = put(receiver, "a.csv", b"x", "k")
+        full = put(receiver, "a-2026-01-05.csv", b"x", "k")
         assert full.status_code == 507
         assert full.headers["content-type"] == "application/problem+json"
         assert receiver.files() == []
         assert receiver.temporaries() == []
-        assert put(receiver, "a.csv", b"x", "k").status_code == 201
+        assert put(receiver, "a-2026-01-05.csv", b"x", "k").status_code == 201
     finally:
         receiver.stop()
 
@@ -179,8 +181,8 @@ def test_health_and_the_document_are_open_to_all(receiver: ReceiverProcess) -> N
 
 
 def test_no_token_is_ever_printed(receiver: ReceiverProcess) -> None:
-    put(receiver, "a.csv", b"x", "printed")
-    put(receiver, "a.csv", b"y", "printed")
+    put(receiver, "a-2026-01-05.csv", b"x", "printed")
+    put(receiver, "a-2026-01-05.csv", b"y", "printed")
     receiver.take()
     assert "key-reused" in receiver.log()
     assert TOKEN not in receiver.log()
@@ -194,7 +196,7 @@ def test_small_uploads_at_full_speed_are_all_there_and_memory_is_flat(receiver: 
             url = f"{receiver.url}/v1/incoming/orders"
 
             async def one(number: int) -> int:
-                name = f"{prefix}-{number}.csv"
+                name = f"{prefix}-{number}-2026-01-05.csv"
                 response = await client.put(f"{url}/{name}", content=name.encode(), headers=headers(name))
                 return response.status_code
 
@@ -206,7 +208,8 @@ def test_small_uploads_at_full_speed_are_all_there_and_memory_is_flat(receiver: 
     grown = process.memory_info().rss - before
     names = sorted(receiver.take())
     assert names == sorted(
-        [f"warm-{n}.csv".encode() for n in range(300)] + [f"load-{n}.csv".encode() for n in range(900)]
+        [f"warm-{n}-2026-01-05.csv".encode() for n in range(300)]
+        + [f"load-{n}-2026-01-05.csv".encode() for n in range(900)]
     )
     assert grown < 20 << 20, f"{grown} bytes more after 900 uploads"
 
@@ -256,13 +259,13 @@ def test_a_folder_that_takes_the_name_while_the_file_comes_stops_no_start_and_th
 def test_one_client_that_holds_all_its_uploads_open_keeps_no_other_from_sending(tmp_path: Path) -> None:
     with running(tmp_path / "data", ETL_RECEIVER_MAX_UPLOADS="3") as receiver, contextlib.ExitStack() as held:
         for number in range(3):
-            connection = held.enter_context(begin_upload(receiver, f"{number}.csv", f"held-{number}", 100))
+            connection = held.enter_context(begin_upload(receiver, f"{number}-2026-01-05.csv", f"held-{number}", 100))
             connection.sendall(b"x")
         time.sleep(0.5)
-        assert put(receiver, "a.csv", b"x", "one-more").status_code == 503
-        assert put(receiver, "a.csv", b"x", "one-more", OTHER_TOKEN).status_code == 201
+        assert put(receiver, "a-2026-01-05.csv", b"x", "one-more").status_code == 503
+        assert put(receiver, "a-2026-01-05.csv", b"x", "one-more", OTHER_TOKEN).status_code == 201
         held.close()
         deadline = time.monotonic() + 30
-        while put(receiver, "a.csv", b"x", "one-more").status_code != 201:
+        while put(receiver, "a-2026-01-05.csv", b"x", "one-more").status_code != 201:
             assert time.monotonic() < deadline
             time.sleep(0.1)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from etl_project.proofs.verify.findings import DaySpan, Finding
-from etl_project.sources.intake.scan import VERSION
+from etl_project.sources.day_of_name import VERSION
 from etl_project.sources.names import shown
 
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from etl_project import atomic, faults
 from etl_project.sources import names
-from etl_project.sources.intake.scan import VERSION
+from etl_project.sources.day_of_name import VERSION
 from etl_project.sources.spec import SourceSpec
 
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")

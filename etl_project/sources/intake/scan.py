@@ -1,7 +1,7 @@
 """Scan: what waits in a source's drop folder. Looks, never touches.
 
-Belongs here: listing a folder, telling finished files from unfinished ones, and reading the day out of a name. Does
-not belong here: reading a file (`receive`) or deciding what has to run.
+Belongs here: listing a folder and telling finished files from unfinished ones. Does not belong here: the day of a name
+(`day_of_name`), reading a file (`admit`) or deciding what has to run.
 
 Each entry costs one stat and one small tuple, so that a folder of 100,000 files is listed within a second. Links are
 never followed, and what is no regular file is passed over and named. A file that a killed run had claimed (see
@@ -12,15 +12,15 @@ wait. Only files that changed a short while ago are asked whether somebody still
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from etl_project.failures import Transient
+from etl_project.sources.day_of_name import DaysOfNames
 from etl_project.sources.intake import kept
 from etl_project.sources.intake.writers import Writers
 from etl_project.sources.spec import SourceSpec
@@ -28,14 +28,7 @@ from etl_project.sources.spec import SourceSpec
 CLAIMS = ".taken"
 """The hidden folder in a drop folder through which files leave it: `.taken/<unique>/<name>`."""
 
-VERSION = re.compile(r"[0-9]{6,}-[0-9a-f]{64}")
-"""How the archive names a version; a folder called so inside a drop folder could be mistaken for one."""
-
 _TEMPORARY = (".tmp", "~", ".swp", ".part")
-_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_DATE_LENGTH = len("YYYY-MM-DD")
-_ANY_DATE = re.compile(_DATE)
-_AHEAD = timedelta(days=1)
 _ASKED_SECONDS = 3600.0
 """A look at 100,000 files that wait for good reasons must not open each of them."""
 
@@ -118,7 +111,7 @@ def scan(folder: Path, spec: SourceSpec, now: datetime) -> Scan:
     `now` is an aware UTC instant: it decides what is settled (`settle_seconds`) and what lies ahead.
     Raises CannotList (retrying helps) when the folder cannot be read; an unreadable subfolder is passed over.
     """
-    days = _Days(spec, now.date())
+    days = DaysOfNames(spec.patterns, spec.start_date, now.date())
     root = os.fspath(folder)
     passed_over: list[PassedOver] = []
     marks = kept.marks(root)
@@ -173,7 +166,7 @@ def _without_open_files(found: Scan, now: datetime) -> Scan:
 
 def _look(
     folders: list[str],
-    days: _Days,
+    days: DaysOfNames,
     spec: SourceSpec,
     now: datetime,
     passed_over: list[PassedOver],
@@ -257,54 +250,3 @@ def _listing(folder: str, name: str, passed_over: list[PassedOver]) -> Iterator[
         if not name:
             raise CannotList(f"{folder}: no permission to list it; allow this user to read and enter it.") from error
         passed_over.append(PassedOver(name, "a folder that this user may not list"))
-
-
-class _Days:
-    """The day of each name, or the reason why there is none. Remembers the dates it has read, for this scan only."""
-
-    def __init__(self, spec: SourceSpec, today: date) -> None:
-        self.today = today
-        self._first = spec.start_date
-        self._expected = " or ".join(pattern.replace("{date}", "YYYY-MM-DD") for pattern in spec.patterns)
-        self._shapes = [(_shape(pattern, "*"), _shape(pattern, "*?")) for pattern in spec.patterns]
-        self._read: dict[str, date | str] = {}
-
-    def place(self, name: str) -> date | str:
-        """The day of the file, or why it has none. A name that could mean two days means none."""
-        if "/" in name and any(VERSION.fullmatch(part) for part in name.split("/")):
-            return "part of its path has the form of an archived version"
-        for last, first in self._shapes:
-            found = last.fullmatch(name)
-            if found is None:
-                continue
-            text = found[1]
-            if found.start(1) >= _DATE_LENGTH and _ANY_DATE.search(name, 0, found.start(1)):
-                other = first.fullmatch(name)
-                if other is not None and other[1] != text:
-                    return f"the name holds two dates, {other[1]} and {text}; the pattern must say which one counts"
-            day = self._read.get(text)
-            if day is None:
-                day = self._read[text] = self._day(text)
-            return day
-        return f"the name does not match; expected {self._expected}"
-
-    def _day(self, text: str) -> date | str:
-        try:
-            day = date.fromisoformat(text)
-        except ValueError:
-            return f"the date {text} does not exist"
-        if day < self._first:
-            return f"the date {text} lies before the first day of the source, {self._first}"
-        if day - self.today > _AHEAD:
-            return f"the date {text} lies more than a day ahead (today is {self.today}, UTC)"
-        return day
-
-
-def _shape(pattern: str, many: str) -> re.Pattern[str]:
-    """The pattern as a regular expression; `many` is `*` to find the last date that fits and `*?` for the first."""
-    before, _, after = pattern.partition("{date}")
-    return re.compile(f"{_wild(before, many)}(?<![0-9])({_DATE})(?![0-9]){_wild(after, many)}", re.DOTALL)
-
-
-def _wild(text: str, many: str) -> str:
-    return "".join({"*": "." + many, "?": "."}.get(char) or re.escape(char) for char in text)

@@ -80,6 +80,7 @@ class ReceiverProcess:
         self.url = f"http://127.0.0.1:{self.port}"
         self._environ = {
             "ETL_DATA_DIR": str(data_dir),
+            "ETL_PIPELINES": "etl_project_tests.receiver_pipelines",
             "ETL_RECEIVER_PORT": str(self.port),
             "ETL_RECEIVER_TOKEN_ACME": TOKEN,
             "ETL_RECEIVER_SOURCES_ACME": "orders, payments",

@@ -1,0 +1,1 @@
+"""The sources that the tests of the receiver may send to."""
