@@ -131,6 +131,7 @@ def default_resources(configured: settings.Settings) -> dict[str, Any]:
         wait_seconds=configured.wait_seconds,
         run_lock=lock,
         preview_rows=configured.preview_rows,
+        memory_limit_mb=configured.memory_limit_mb,
     )
     return {
         WAREHOUSE: warehouse,
@@ -141,6 +142,7 @@ def default_resources(configured: settings.Settings) -> dict[str, Any]:
             cache=str(configured.cache),
             run_lock=lock,
             preview_rows=configured.preview_rows,
+            memory_limit_mb=configured.memory_limit_mb,
         ),
         "run_lock": lock,
         "duckdb": DuckDBResource(database=str(configured.warehouse)),

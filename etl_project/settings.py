@@ -15,6 +15,10 @@ from typing import Literal
 
 from etl_project.failures import Permanent
 
+MEMORY_LIMIT = "ETL_MEMORY_LIMIT_MB"
+LEAST_MEMORY_MB = 128
+"""DuckDB writes nothing worth the name with less."""
+
 MOST_PREVIEW_ROWS = 100
 """Previews are kept with every event for good."""
 
@@ -35,6 +39,8 @@ class Settings:
     sensor_interval_seconds: int
     wait_seconds: float
     preview_rows: int
+    memory_limit_mb: int | None = None
+    """What one DuckDB may hold at once (MB); None leaves it to each store."""
 
     @property
     def incoming(self) -> Path:
@@ -100,6 +106,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         sensor_interval_seconds=max(1, round(_seconds(env, "ETL_SENSOR_INTERVAL_SECONDS", 2.0))),
         wait_seconds=_seconds(env, "ETL_WAIT_SECONDS", 60.0),
         preview_rows=_rows(env, "ETL_PREVIEW_ROWS", 5),
+        memory_limit_mb=_megabytes(env, MEMORY_LIMIT),
     )
 
 
@@ -170,4 +177,13 @@ def _rows(env: Mapping[str, str], name: str, default: int) -> int:
     text = env.get(name) or str(default)
     if not text.isascii() or not text.isdigit() or int(text) > MOST_PREVIEW_ROWS:
         raise SettingsError(f"{name}={text!r} is no number of rows; write 0 to {MOST_PREVIEW_ROWS}, like {default}.")
+    return int(text)
+
+
+def _megabytes(env: Mapping[str, str], name: str) -> int | None:
+    text = env.get(name)
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < LEAST_MEMORY_MB:
+        raise SettingsError(f"{name}={text!r} is no number of megabytes; write {LEAST_MEMORY_MB} or more, like 2048.")
     return int(text)

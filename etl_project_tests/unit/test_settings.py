@@ -25,6 +25,8 @@ def test_all_state_is_under_the_data_folder(tmp_path: Path) -> None:
         ("ETL_SETTLE_SECONDS", "nan"),
         ("ETL_WAIT_SECONDS", "inf"),
         ("ETL_OPEN_DAY_INTERVAL_SECONDS", "five minutes"),
+        ("ETL_MEMORY_LIMIT_MB", "64"),
+        ("ETL_MEMORY_LIMIT_MB", "2GB"),
         ("ETL_PREVIEW_ROWS", "-5"),
         ("ETL_PREVIEW_ROWS", "five"),
         ("ETL_PREVIEW_ROWS", "1000"),

@@ -214,10 +214,14 @@ class DuckDBPartitionIOManager(PartitionIOManager):
     url: str = Field(description="Path of the DuckDB file, with or without `duckdb:///` before it.")
     schema_: str | None = Field(default=None, alias="schema", description="Schema of the tables; `main` by default.")
     wait_seconds: float = Field(default=60.0, description="How long to wait for another process that holds the file.")
+    memory_limit_mb: int | None = Field(default=None, description="What DuckDB may hold at once; its own default.")
 
     def store(self) -> DuckDBStore:
         """The DuckDB file."""
-        return DuckDBStore(self.url, self.wait_seconds)
+        limit: dict[str, str | int] = (
+            {} if self.memory_limit_mb is None else {"memory_limit": f"{self.memory_limit_mb}MB"}
+        )
+        return DuckDBStore(self.url, self.wait_seconds, limit)
 
     def default_schema(self) -> str | None:
         """The configured schema."""
@@ -234,10 +238,15 @@ class ParquetPartitionIOManager(PartitionIOManager):
         description="Folder for the commit records of unchanged files, so that a look at all of them opens none. "
         "It may be deleted at any time.",
     )
+    memory_limit_mb: int | None = Field(
+        default=None,
+        description="What a write or a read may hold at once; 805 MB, or 268 for each core if that is more.",
+    )
 
     def store(self) -> ParquetStore:
         """The folder."""
-        return ParquetStore(self.root, self.wait_seconds, cache=None if self.cache is None else Path(self.cache))
+        cache = None if self.cache is None else Path(self.cache)
+        return ParquetStore(self.root, self.wait_seconds, cache, self.memory_limit_mb)
 
 
 def _note_unread(

@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from etl_project.storage.contract import Slice, Sql, WriteRefused
+from etl_project.storage.judging import gather
 from etl_project.storage.judging.drift import Column
 from etl_project.storage.sql import quote, unique
 
@@ -117,16 +118,20 @@ def _from_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
 
 
 def _held_if_short(source: pa.Table | pa.RecordBatchReader) -> pa.Table | pa.RecordBatchReader:
-    """A short stream is read into memory, where it can be scanned in place; a long one stays a stream."""
+    """A short stream is read into memory, where it can be scanned in place; a long one stays a stream.
+
+    Either way in batches that are worth their overhead: thousands of small ones would take more memory than all rows.
+    """
     if isinstance(source, pa.Table):
-        return source
+        return gather.with_large_chunks(source)
     batches, rows, size_bytes = [], 0, 0
-    for batch in source:
+    passing = gather.gathered(source)
+    for batch in passing:
         batches.append(batch)
         rows += batch.num_rows
         size_bytes += batch.get_total_buffer_size()
         if rows > _HELD_ROWS or size_bytes > _HELD_BYTES:
-            return pa.RecordBatchReader.from_batches(source.schema, chain(batches, source))
+            return pa.RecordBatchReader.from_batches(source.schema, chain(batches, passing))
     return pa.Table.from_batches(batches, source.schema)
 
 

@@ -52,10 +52,11 @@ def _writable(column: Column) -> str:
 
 
 @contextmanager
-def in_memory() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB of our own, which keeps what exceeds its memory in a temporary folder."""
+def in_memory(memory_limit_mb: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of our own, which keeps what exceeds its memory (805 MB, 268 a core) in a temporary folder."""
+    limit = f"{memory_limit_mb}MB" if memory_limit_mb else f"{max(768, 256 * (os.cpu_count() or 1))}MiB"
     with tempfile.TemporaryDirectory(prefix="etl-duckdb-") as folder, closing(duckdb.connect()) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"SET temp_directory = {text(folder)}")
-        connection.execute(f"SET memory_limit = '{max(768, 256 * (os.cpu_count() or 1))}MiB'")
+        connection.execute(f"SET memory_limit = '{limit}'")
         yield connection

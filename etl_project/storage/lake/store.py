@@ -39,14 +39,24 @@ from etl_project.storage.lake.write import ParquetWrite
 from etl_project.storage.sql import Binds, quote
 from etl_project.storage.tables.store import DuckDBStore, check, chosen
 
+_MORE_MEMORY = " Give it more memory (memory_limit_mb; ETL_MEMORY_LIMIT_MB in the project's environment)."
+
 
 class ParquetStore:
     """Parquet files under one folder; see the contract in `base`."""
 
-    def __init__(self, root: Path | str, wait_seconds: float = 60.0, cache: Path | None = None) -> None:
-        """`cache`: a folder for what makes `last_commits` fast; it may be deleted at any time."""
+    def __init__(
+        self,
+        root: Path | str,
+        wait_seconds: float = 60.0,
+        cache: Path | None = None,
+        memory_limit_mb: int | None = None,
+    ) -> None:
+        """`cache`: a folder for what makes `last_commits` fast; it may be deleted at any time. `memory_limit_mb`: what
+        one write or read may hold at once; what exceeds it goes to a temporary folder."""
         self.root = Path(root).absolute()
         self.wait_seconds = wait_seconds
+        self._memory_limit_mb = memory_limit_mb
         self._lake = layout.Lake(self.root, cache)
 
     def replace(self, table: Table, scope: Scope, data: Any, request: Request) -> list[Commit]:
@@ -66,7 +76,7 @@ class ParquetStore:
         except (duckdb.OperationalError, OSError) as error:
             raise StoreUnavailable(
                 f"{what(table, scope)}: {error}. Partitions that are not committed keep their old rows; retrying helps "
-                "once the cause is gone."
+                f"once the cause is gone.{_MORE_MEMORY if isinstance(error, duckdb.OutOfMemoryException) else ''}"
             ) from error
 
     def read(self, table: Table, scope: Scope, columns: Sequence[str] | None = None) -> Slice:
@@ -104,7 +114,7 @@ class ParquetStore:
     @contextmanager
     def batches(self, piece: Slice) -> Iterator[pa.RecordBatchReader]:
         """The rows of a slice as a stream, for as long as the block lasts; its end checks that no file was replaced."""
-        with in_memory() as connection:
+        with in_memory(self._memory_limit_mb) as connection:
             try:
                 yield connection.execute(piece.sql, dict(piece.params) or None).to_arrow_reader()
             except (duckdb.Error, pa.ArrowException):
@@ -137,5 +147,5 @@ class ParquetStore:
             with DuckDBStore(databases[0], self.wait_seconds).connect() as connection:
                 yield connection
         else:
-            with in_memory() as connection:
+            with in_memory(self._memory_limit_mb) as connection:
                 yield connection
