@@ -22,7 +22,8 @@ from etl_project.sources import completeness, presentation, typed
 from etl_project.sources.asset_names import Names
 from etl_project.sources.intake import admit, archive, quarantine, scan
 from etl_project.sources.names import shown
-from etl_project.sources.reading import judge
+from etl_project.sources.reading import judge, small_files
+from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.spec import SourceSpec
 from etl_project.storage import ParquetStore, Partial
 from etl_project.storage.contract import input_hash
@@ -34,6 +35,9 @@ SOURCE_METADATA = "etl/source"
 
 RECEIVING_THREADS = 4
 """Receiving waits for the disk most of the time (copy, fsync, rename), so a few threads pay even on one core."""
+
+MOST_TOLD = 100
+"""Files of which the log of a run speaks one by one; the counts of each day are noted with it in any case."""
 
 REJECTS_CONTRACT = """
 CREATE TABLE "{name}" (
@@ -127,9 +131,8 @@ def _files(spec: SourceSpec, common: Mapping[str, Any]) -> dg.AssetsDefinition:
             configured.quarantine,
             threads=RECEIVING_THREADS,
         )
-        for file in results.received:
-            why = f": {file.reason}" if file.reason else ""
-            context.log.info(f"{shown(file.name)} ({file.day}): {file.outcome}{why}")
+        for line in _told(results.received):
+            context.log.info(line)
         with reported(context.instance, context.run_id):
             _refuse_failed(results.failed)
         for day in sorted(days):
@@ -139,6 +142,19 @@ def _files(spec: SourceSpec, common: Mapping[str, Any]) -> dg.AssetsDefinition:
         return dg.MaterializeResult()
 
     return cast(dg.AssetsDefinition, files)
+
+
+def _told(received: Sequence[admit.Received]) -> Iterator[str]:
+    """What became of the files, in words: each of them, and only the first of very many.
+
+    A line is an event of the run's log, and an event takes longer than a small file.
+    """
+    for file in received[:MOST_TOLD]:
+        yield f"{shown(file.name)} ({file.day}): {file.outcome}{f': {file.reason}' if file.reason else ''}"
+    more = Counter(file.outcome for file in received[MOST_TOLD:])
+    if more:
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(more.items()))
+        yield f"and {more.total()} more files: {counts}"
 
 
 def _refuse_failed(failed: Sequence[admit.Failed]) -> None:
@@ -249,25 +265,27 @@ def _rows(
     def batches() -> Iterator[pa.RecordBatch]:
         for day, accepted in days.items():
             rejected = 0
-            for version in accepted:
-                for batch in _read_again(spec, version, day):
+            for batch in _read_again(spec, accepted, day):
+                if batch.rejects.num_rows:
                     rejects.append(batch.rejects)
                     rejected += batch.rejects.num_rows
-                    yield from batch.rows.to_batches()
+                yield from batch.rows.to_batches()
             day_was_read(day, rejected)
 
     return pa.RecordBatchReader.from_batches(judge.rows_schema(spec), batches())
 
 
-def _read_again(spec: SourceSpec, version: archive.Accepted, day: date) -> Iterator[judge.Batch]:
-    """The batches of an accepted file. It was judged good once: now the contract has changed, or the file has."""
-    try:
-        yield from judge.read(version.path, spec, version.name, day, accepted=True)
-    except judge.FileRefused as refused:
-        raise NoLongerAccepted(
-            f"{shown(version.name)} of {day} was accepted once, and no longer is: {refused}. Nothing was changed. "
-            f"Retrying does not help. Mend the contract, or send the file again. It lies at {version.path}."
-        ) from refused
+def _read_again(spec: SourceSpec, accepted: Sequence[archive.Accepted], day: date) -> Iterator[judge.Batch]:
+    """The batches of accepted files. They were judged good once: now the contract has changed, or a file has."""
+    files = (SourceFile(version.path, version.name, day, accepted=True) for version in accepted)
+    for batch, verdicts in small_files.read(files, spec, day):
+        for file, *_, refused in verdicts:
+            if refused is not None:
+                raise NoLongerAccepted(
+                    f"{shown(file.name)} of {day} was accepted once, and no longer is: {refused}. Nothing was changed. "
+                    f"Retrying does not help. Mend the contract, or send the file again. It lies at {file.path}."
+                ) from refused
+        yield batch
 
 
 def _why_missing(

@@ -53,6 +53,11 @@ class Batch(NamedTuple):
     rejects: pa.Table
 
 
+def converter_of(spec: SourceSpec) -> Converter:
+    """What makes values of the texts of a file of this source."""
+    return Converter(ZoneInfo(spec.time_zone), spec.settings_of_columns)
+
+
 def rows_schema(spec: SourceSpec) -> pa.Schema:
     """The columns of `Batch.rows`: those of the contract that the file fills, then day, file and line."""
     columns = [(target.name, target.arrow) for target in spec.targets]
@@ -69,43 +74,56 @@ def read(path: Path, spec: SourceSpec, name: str, day: date, *, accepted: bool =
     uses what it was given only when the iteration ends well.
     """
     records = rejected = 0
-    first_reason = ""
-    converter = Converter(ZoneInfo(spec.time_zone), spec.settings_of_columns)
-    sent = SourceFile(path, name, day, accepted)
-    spec = encodings.settled(sent, spec)
-    loads = FORMATS[spec.format].chunks(sent, spec)
-    for batch in in_order(partial(_batch, load, spec, converter, names.shown(name), day) for load in loads):
+    first: pa.Table | None = None
+    types = converter_of(spec)
+    loads = chunks(SourceFile(path, name, day, accepted), spec)
+    for batch in in_order(partial(_batch, load, spec, types, names.shown(name), day) for load in loads):
         records += batch.rows.num_rows + batch.rejects.num_rows
-        if batch.rejects.num_rows and not rejected:
-            first_reason = f"line {batch.rejects['source_line'][0]}: {batch.rejects['reason'][0]}"
+        if batch.rejects.num_rows and first is None:
+            first = batch.rejects.slice(0, 1)
         rejected += batch.rejects.num_rows
         yield batch
-    if rejected > spec.max_rejected_ratio * records:
-        found = f"{rejected} of {records} rows cannot be used; the first is {first_reason}"
-        raise FileRefused(
-            "too many rejected rows", found, f"at most {spec.max_rejected_ratio:.2%} (max_rejected_ratio)"
-        )
+    refused = too_many_rejected(spec, records, rejected, first) if first is not None else None
+    if refused is not None:
+        raise refused
+
+
+def too_many_rejected(spec: SourceSpec, records: int, rejected: int, first: pa.Table) -> FileRefused | None:
+    """Why a file with so many rejects cannot be used; None where it can. `first` holds the first of them."""
+    if rejected <= spec.max_rejected_ratio * records:
+        return None
+    reason = f"line {first['source_line'][0]}: {first['reason'][0]}"
+    found = f"{rejected} of {records} rows cannot be used; the first is {reason}"
+    return FileRefused("too many rejected rows", found, f"at most {spec.max_rejected_ratio:.2%} (max_rejected_ratio)")
 
 
 def count_rows(spec: SourceSpec, version: Accepted) -> int:
     """How many records an archived file has, typed or not: what rows and rejects together must come to."""
-    sent = SourceFile(version.path, version.name, accepted=True)
-    loads = FORMATS[spec.format].chunks(sent, encodings.settled(sent, spec))
+    loads = chunks(SourceFile(version.path, version.name, accepted=True), spec)
     return sum(len(chunk.lines) + len(chunk.broken) for chunk in in_order(loads))
 
 
+def chunks(sent: SourceFile, spec: SourceSpec) -> Iterator[Load]:
+    """The records of a file as text. Raises FileRefused as `read` does, but for the rejects."""
+    return FORMATS[spec.format].chunks(sent, encodings.settled(sent, spec))
+
+
 def _batch(load: Load, spec: SourceSpec, converter: Converter, file: str, day: date) -> Batch:
-    sent = load()
+    return typed(load(), spec, converter, file, day)
+
+
+def typed(sent: Chunk, spec: SourceSpec, converter: Converter, file: str, day: date) -> Batch:
+    """The records of a chunk as rows and rejects."""
     chunk = _without_missing(sent, spec)
-    typed = [converter.column(text, target) for text, target in zip(chunk.texts, spec.targets, strict=True)]
-    beyond = lateness.beyond(typed, spec, day)
-    bad = _bad(chunk, typed, spec, beyond)
+    values = [converter.column(text, target) for text, target in zip(chunk.texts, spec.targets, strict=True)]
+    beyond = lateness.beyond(values, spec, day)
+    bad = _bad(chunk, values, spec, beyond)
     count = len(chunk.lines)
     rejects: list[_Reject] = [(broken.line, None, broken.reason, broken.raw) for broken in chunk.broken]
-    arrays = [*typed, pa.repeat(pa.scalar(day), count), pa.repeat(pa.scalar(file), count), chunk.lines]
+    arrays = [*values, pa.repeat(pa.scalar(day), count), pa.repeat(pa.scalar(file), count), chunk.lines]
     rows = pa.Table.from_arrays(arrays, schema=rows_schema(spec))
     if bad is not None:
-        rejects += _unusable(sent, chunk, typed, bad, spec, converter, beyond)
+        rejects += _unusable(sent, chunk, values, bad, spec, converter, beyond)
         rows = rows.filter(pc.invert(bad))
     return Batch(rows, _rejects_table(sorted(rejects, key=lambda reject: reject[0]), file, day))
 

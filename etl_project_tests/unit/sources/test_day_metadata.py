@@ -7,6 +7,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from etl_project.sources import assets
+from etl_project.sources.intake import admit
 from etl_project_tests.projects import SourceProject, source_project
 
 DAY = date(2025, 3, 3)
@@ -68,3 +70,11 @@ def test_a_day_with_late_rows_links_the_folders_of_all_files_that_may_hold_them(
         assert typed[str(DAY)]["archive"] == f"* `{root / str(DAY)}`\n* `{root / str(NEXT)}`"
         assert typed[str(DAY)]["dagster/partition_row_count"] == 2
         assert typed[str(NEXT)]["archive"] == f"* `{root / str(NEXT)}`"
+
+
+def test_the_log_of_a_run_names_the_first_of_very_many_files_and_counts_the_others() -> None:
+    received = [admit.Received(f"{at}.csv", DAY, "refused" if at % 2 else "accepted") for at in range(1_100)]
+    told = list(assets._told(received))
+    assert (told[0], len(told)) == (f"0.csv ({DAY}): accepted", assets.MOST_TOLD + 1)
+    assert told[-1] == "and 1000 more files: 500 accepted, 500 refused"
+    assert list(assets._told(received[:1])) == told[:1]
