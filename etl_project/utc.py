@@ -36,20 +36,37 @@ def days_of(context: dg.AssetExecutionContext) -> list[date]:
     return list(days_between(day_of(keys.start), day_of(keys.end)))
 
 
-def days_of_run(tags: Mapping[str, str]) -> tuple[date, date] | None:
-    """The first and last day a run was asked for, from its tags; None for a run without partitions."""
+def is_day(key: str) -> bool:
+    """Whether a partition key is a day, written YYYY-MM-DD."""
+    try:
+        return day_of(key).isoformat() == key
+    except ValueError:
+        return False
+
+
+def keys_of_run(tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """The first and last partition key a run was asked for, from its tags; None for a run without partitions."""
     if PARTITION_TAG in tags:
-        return day_of(tags[PARTITION_TAG]), day_of(tags[PARTITION_TAG])
+        return tags[PARTITION_TAG], tags[PARTITION_TAG]
     if RANGE_START_TAG in tags and RANGE_END_TAG in tags:
-        return day_of(tags[RANGE_START_TAG]), day_of(tags[RANGE_END_TAG])
+        return tags[RANGE_START_TAG], tags[RANGE_END_TAG]
     return None
 
 
-def run_tags(first: date, last: date) -> dict[str, str]:
-    """The tags of a run over these days, as Dagster's own backfills set them."""
+def days_of_run(tags: Mapping[str, str]) -> tuple[date, date] | None:
+    """The first and last day a run was asked for, from its tags; None for a run without partitions, or whose
+    partitions are no days: an instance may hold runs of anybody's assets, and none of them may stop who reads them."""
+    keys = keys_of_run(tags)
+    if keys is None or not all(map(is_day, keys)):
+        return None
+    return day_of(keys[0]), day_of(keys[1])
+
+
+def run_tags(first: date | str, last: date | str) -> dict[str, str]:
+    """The tags of a run over these days or other partitions, as Dagster's own backfills set them."""
     if first == last:
-        return {PARTITION_TAG: first.isoformat()}
-    return {RANGE_START_TAG: first.isoformat(), RANGE_END_TAG: last.isoformat()}
+        return {PARTITION_TAG: str(first)}
+    return {RANGE_START_TAG: str(first), RANGE_END_TAG: str(last)}
 
 
 def days_between(first: date, last: date) -> Iterator[date]:

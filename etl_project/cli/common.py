@@ -50,8 +50,7 @@ def deployment() -> Iterator[Deployment]:
 
 def span(one: Due) -> str:
     """The days of a run and how many assets it builds."""
-    days = str(one.first) if one.first == one.last else f"{one.first} to {one.last}"
-    return f"{days}, {len(one.assets)} assets"
+    return f"{one.span}, {len(one.assets)} assets"
 
 
 def show_run(one: Due, ended: Ended | None) -> None:

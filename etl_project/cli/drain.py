@@ -7,37 +7,80 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from etl_project import utc
 from etl_project.cli.common import deployment, show_run, span
 from etl_project.cli.console import console
+from etl_project.due import words
+from etl_project.due.drain import Drained, Wish, ahead
 from etl_project.due.drain import drain as run_what_is_pending
-from etl_project.due.snapshot import Project
+from etl_project.due.execution import Deployment
+from etl_project.due.following import by_hand
+from etl_project.due.snapshot import Project, look
 from etl_project.sources.intake import quarantine
+
+Select = Annotated[
+    list[str] | None,
+    typer.Option("--select", help="Only this asset and what it is built of; can be given more than once."),
+]
+Through = Annotated[
+    list[str] | None,
+    typer.Option("--through", help="Rebuild this asset, which reads itself, in order after a correction."),
+]
 
 
 def drain(
     allow_shrink: Annotated[
         bool, typer.Option("--allow-shrink", help="Let days lose more rows than max_removed_ratio allows.")
     ] = False,
+    select: Select = None,
+    through: Through = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and run nothing.")] = False,
 ) -> None:
     """Run what is pending until nothing is.
 
-    Exit code: 0 all well, 1 a day failed, a file was refused, or something in a drop folder cannot be read, 2 usage.
+    Exit code: 0 all well, 1 a day failed, a check is red, a file was refused, something is held by another process or
+    something in a drop folder cannot be read, 2 usage.
     """
+    wish = Wish(allow_shrink, for_good_too=allow_shrink, select=tuple(select or ()), through=tuple(through or ()))
     with deployment() as opened:
+        if dry_run:
+            show_ahead(opened, wish)
+            return
         refused_before = refused(opened.project)
-        done = run_what_is_pending(opened, show_run, allow_shrink=allow_shrink)
+        done = run_what_is_pending(opened, show_run, wish)
         newly_refused = len(refused(opened.project) - refused_before)
+    raise typer.Exit(0 if show_drained(done, newly_refused) else 1)
+
+
+def show_ahead(opened: Deployment, wish: Wish) -> None:
+    """One line for each run that a drain would begin with, and one for everything that has to wait."""
+    found = ahead(opened, look(opened.project, utc.now()), wish)
+    for one in found.due:
+        console.print(f"would build {span(one)}: {escape(', '.join(one.assets))}", soft_wrap=True, highlight=False)
+    for line in [*words.of_held(found), *by_hand(opened.project.nodes)]:
+        console.print(escape(line), soft_wrap=True, highlight=False)
+    console.print(f"{len(found.due)} runs are pending; nothing was run")
+
+
+def show_drained(done: Drained, newly_refused: int) -> bool:
+    """What a drain left behind, and a line that counts; whether all is well."""
     for one in done.gave_up:
         console.print(f"[red]failed for good[/] {span(one)}: asked for again when its input or code changes")
-    for why in [*done.unreadable.values(), *done.passed_over]:
-        console.print(f"[red]not taken in[/] {escape(why)}", soft_wrap=True, highlight=False)
-    for why in done.being_written:
-        console.print(f"[yellow]not finished[/] {escape(why)}", soft_wrap=True, highlight=False)
+    told = [
+        *(("red", "not taken in", why) for why in [*done.unreadable.values(), *done.passed_over]),
+        *(("yellow", "not finished", why) for why in done.being_written),
+        *(("red", "check", str(check)) for check in done.red.values()),
+        *(("yellow", "waits", line) for line in done.held),
+        *([("red", "held by another process", done.busy)] if done.busy else []),
+    ]
+    for colour, what, why in told:
+        console.print(f"[{colour}]{what}[/] {escape(why)}", soft_wrap=True, highlight=False)
     console.print(
         f"{done.runs} runs, {len(done.failed)} failed, {newly_refused} files refused"
         + (" (`etl quarantine list` says why)" if newly_refused else "")
+        + (f", {len(done.red)} checks red" if done.red else "")
     )
-    raise typer.Exit(1 if done.failed or done.gave_up or done.unreadable or done.passed_over or newly_refused else 0)
+    return done.all_well and not newly_refused
 
 
 def refused(project: Project) -> set[str]:

@@ -81,6 +81,8 @@ def show_status(found: statuses.Status) -> None:
     """A calendar, the counts, the files, the last runs."""
     show_calendar(found)
     show_counts(found)
+    for line in [line for asset in found.assets for line in (*asset.waits, *_by_hand(asset))]:
+        console.print(escape(line), soft_wrap=True, highlight=False)
     for source in found.sources:
         console.print(
             f"{source.source}: {source.waiting} files waiting, {source.quarantined} in quarantine{late(source)}"
@@ -90,6 +92,10 @@ def show_status(found: statuses.Status) -> None:
     if found.runs:
         console.print()
         show_runs(found.runs)
+
+
+def _by_hand(asset: statuses.AssetStatus) -> list[str]:
+    return [f"{asset.asset} is built by hand only: {asset.by_hand}"] if asset.by_hand else []
 
 
 def late(source: statuses.SourceStatus) -> str:

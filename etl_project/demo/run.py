@@ -106,7 +106,11 @@ def _rows(commits: Commits, asset: str) -> int:
 def _commits(project: Project) -> Commits:
     """The last commits of the demo's own days."""
     found = look(project, utc.now()).commits
-    return {key: commit for key, commit in found.items() if sample.FIRST <= key[1] <= sample.LAST}
+    return {
+        (asset, day): commit
+        for (asset, day), commit in found.items()
+        if isinstance(day, date) and sample.FIRST <= day <= sample.LAST
+    }
 
 
 def _differences(one: Commits, other: Commits) -> tuple[tuple[str, date], ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import dagster as dg
@@ -19,7 +19,7 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from etl_project import utc
 from etl_project.due.pending import Due
 from etl_project.exclusion import processes, run_lock
-from etl_project.failures import FAILURE_TAG
+from etl_project.failures import FAILURE_TAG, WHOLE_TAG
 
 DAYS_JOB = "build_days"
 """The job of every asset of every pipeline: a run selects assets and days of it."""
@@ -40,30 +40,37 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Attempt:
-    """A finished earlier run for the same state."""
+    """A finished earlier run for the same state. `splits`: whether its halves could go better."""
 
     permanent: bool
     failed: bool
     ended_at: datetime
+    splits: bool = True
 
 
 @dataclass(frozen=True)
 class Flight:
-    """A run that has not finished: its assets (None: unknown, so all) and days (None: all)."""
+    """A run that has not finished: its assets (None: unknown, so all) and its first and last partition key (None: no
+    partitions, or all of them)."""
 
     assets: frozenset[str] | None
-    days: tuple[date, date] | None
+    keys: tuple[str, str] | None
 
     def touches(self, due: Due) -> bool:
-        """Whether this run may be working on what is due."""
-        if self.days is not None and (self.days[1] < due.first or due.last < self.days[0]):
+        """Whether this run may be working on what is due. Keys of another form than those that are due are others."""
+        if self.assets is not None and self.assets.isdisjoint(due.assets):
             return False
-        return self.assets is None or not self.assets.isdisjoint(due.assets)
+        if self.keys is None:
+            return True
+        first, last = str(due.first), str(due.last)
+        if utc.is_day(first) != utc.is_day(self.keys[0]):
+            return False
+        return self.keys[0] <= last and first <= self.keys[1]
 
 
 def tags(due: Due) -> dict[str, str]:
     """The run tags of a due run."""
-    return {STATE_TAG: due.state, **utc.run_tags(due.first, due.last)}
+    return {STATE_TAG: due.state, **(utc.run_tags(due.first, due.last) if due.first else {})}
 
 
 def wait_until(attempts: Sequence[Attempt]) -> datetime | None:
@@ -104,8 +111,12 @@ class Part:
         return wait_until([*self.above, *self.attempts])
 
 
-def in_parts(instance: dg.DagsterInstance, asked: Iterable[Due]) -> list[Part]:
-    """What is due, with every range that failed for good, or again and again, as its two halves, and these likewise."""
+def in_parts(instance: dg.DagsterInstance, asked: Iterable[Due], patience: int = FAILURES_OF_A_WHOLE) -> list[Part]:
+    """What is due, with every range that failed for good, or `patience` times, as its two halves, and these likewise.
+
+    This is the one policy of trying again. The sensor also keeps the pauses of each part; a drain, which nobody waits
+    with, tries each part once, and so has the patience for one failure.
+    """
     found: list[Part] = []
     left = [Part(one, ()) for one in asked]
     while left:
@@ -113,7 +124,7 @@ def in_parts(instance: dg.DagsterInstance, asked: Iterable[Due]) -> list[Part]:
         halves: list[Part] = []
         for part in left:
             tried = earlier[part.due.state]
-            smaller = part.due.halves() if to_be_split(tried) else ()
+            smaller = part.due.halves() if to_be_split(tried, patience) else ()
             above = [*part.above, *(attempt for attempt in failures_of(tried) if not attempt.permanent)]
             halves += [Part(half, (), above) for half in smaller]
             if not smaller:
@@ -122,10 +133,10 @@ def in_parts(instance: dg.DagsterInstance, asked: Iterable[Due]) -> list[Part]:
     return sorted(found, key=lambda part: part.due)
 
 
-def to_be_split(attempts: Sequence[Attempt]) -> bool:
+def to_be_split(attempts: Sequence[Attempt], patience: int = FAILURES_OF_A_WHOLE) -> bool:
     """Whether a range with these attempts is asked for in halves from now on."""
-    failures = failures_of(attempts)
-    return len(failures) >= FAILURES_OF_A_WHOLE or any(attempt.permanent for attempt in failures)
+    failures = [attempt for attempt in failures_of(attempts) if attempt.splits]
+    return len(failures) >= patience or any(attempt.permanent for attempt in failures)
 
 
 def attempts(instance: dg.DagsterInstance, state: str) -> list[Attempt]:
@@ -141,9 +152,10 @@ def attempts_of(instance: dg.DagsterInstance, states: Iterable[str]) -> dict[str
             run = record.dagster_run
             if run.is_finished:
                 attempt = Attempt(
-                    permanent=run.tags.get(FAILURE_TAG) == "permanent",
+                    permanent=run.tags.get(FAILURE_TAG) == "permanent" and WHOLE_TAG not in run.tags,
                     failed=run.status is not dg.DagsterRunStatus.SUCCESS,
                     ended_at=record.update_timestamp.astimezone(UTC),
+                    splits=WHOLE_TAG not in run.tags,
                 )
                 found[run.tags[STATE_TAG]].append(attempt)
     return found
@@ -160,12 +172,7 @@ def in_flight(instance: dg.DagsterInstance) -> list[Flight]:
     """The runs that are queued or running and build days, whoever asked for them."""
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED))
     return [
-        Flight(
-            assets=None
-            if run.asset_selection is None
-            else frozenset(key.to_user_string() for key in run.asset_selection),
-            days=utc.days_of_run(run.tags),
-        )
+        Flight(_assets_of(instance, run), utc.keys_of_run(run.tags))
         for run in runs
         if not run.tags.items() >= WITHOUT_DAYS.items()
     ]
@@ -176,6 +183,13 @@ def cancel_unfinished_of(instance: dg.DagsterInstance, owner: processes.Owner) -
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED)):
         if run.tags.get(run_lock.OWNER_TAG) == json.dumps([owner.to_json()]):
             instance.report_run_canceled(run, message="Interrupted. What it had committed stays committed.")
+
+
+def _assets_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> frozenset[str] | None:
+    """The assets that a run may build: those it was asked for, else those of its plan; None where nobody knows."""
+    if run.asset_selection is not None:
+        return frozenset(key.to_user_string() for key in run.asset_selection)
+    return run_lock.planned_assets(instance, run) if run.execution_plan_snapshot_id is not None else None
 
 
 def bury_the_dead(instance: dg.DagsterInstance) -> list[str]:

@@ -13,15 +13,21 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from etl_project import utc
-from etl_project.due import attempts
+from etl_project.due import attempts, check_verdicts, words
+from etl_project.due.following import by_hand
 from etl_project.due.pending import Due
-from etl_project.due.snapshot import Project, Snapshot, due, look, tidy
+from etl_project.due.snapshot import Project, Snapshot, look, outlook, tidy
 from etl_project.sources import completeness
 from etl_project.sources.asset_names import Names
 from etl_project.storage import StoreBusy
 
 MOST_REQUESTS = 50
 """Dagster makes a run of each request within the tick, some tens of milliseconds each."""
+
+MOST_REASONS = 20
+"""So many reasons for waiting are told; `etl status` tells them all."""
+
+NOTHING = "Nothing is pending: every commit is in line with its inputs."
 
 LONGEST_WAIT_SECONDS = 20
 """Dagster ends an evaluation after a minute. The schedule must have said by then why it asks for nothing."""
@@ -53,7 +59,7 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
         told = completeness_news(project, snapshot, context.cursor)
         if requests or told.events:
             return dg.SensorResult(run_requests=requests, asset_events=told.events, cursor=told.cursor)
-        return dg.SkipReason("; ".join(held) or "Nothing is pending: every commit is in line with its inputs.")
+        return dg.SkipReason("; ".join([*(held[:MOST_REASONS] or [NOTHING]), *_more(held), *by_hand(project.nodes)]))
 
     return pending_days
 
@@ -72,13 +78,19 @@ def decide(
     requests: list[dg.RunRequest] = []
     held: list[str] = []
     flights = attempts.in_flight(instance)
-    for part in attempts.in_parts(instance, due(project, snapshot, closing)):
+    red = check_verdicts.red(project.nodes, snapshot.commits, instance)
+    ahead = outlook(project, snapshot, closing, red=red)
+    for part in attempts.in_parts(instance, ahead.due):
         waits = _why_held(part, flights, snapshot.at)
         if waits is not None:
-            held.append(f"{part.due.first} to {part.due.last}: {waits}")
+            held.append(f"{part.due.span}, {', '.join(part.due.assets)}: {waits}")
         elif len(requests) < MOST_REQUESTS:
             requests.append(request(part.due, attempt=len(part.attempts), checks=checks))
-    return requests, held
+    return requests, [*held, *words.of_held(ahead)]
+
+
+def _more(held: Sequence[str]) -> list[str]:
+    return [f"and {len(held) - MOST_REASONS} more, see `etl status`"] if len(held) > MOST_REASONS else []
 
 
 def _why_held(part: attempts.Part, flights: Sequence[attempts.Flight], now: datetime) -> str | None:

@@ -7,34 +7,32 @@ and keeps nothing between two looks; files that were taken in and have been quie
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import chain
 from math import inf
 
-import dagster as dg
-
-from etl_project.due.pending import SAME_DAY, Due, Node, SourceState, Window, pending
+from etl_project.due import pending
+from etl_project.due.following import FOLLOWS_METADATA, nodes
+from etl_project.due.graph import Key
+from etl_project.due.pending import Due, Node, Red, SourceState
+from etl_project.failures import Permanent
 from etl_project.settings import Settings
 from etl_project.sources import completeness
-from etl_project.sources.assets import SOURCE_METADATA
 from etl_project.sources.intake import admit, archive, notices, quarantine, scan
 from etl_project.sources.spec import SourceSpec
 from etl_project.storage import DuckDBStore, ParquetStore
-from etl_project.storage.dagster.io_manager import ABSENT_PARTITIONS
 from etl_project.storage.heads import Head, of_files, of_tables
-from etl_project.utc import day_of
 
-FOLLOWS_METADATA = "etl/follows_inputs"
-"""Asset metadata: False keeps an asset out of `pending()`; it is then rebuilt by hand only."""
+__all__ = ["FOLLOWS_METADATA", "Project", "Snapshot", "due", "look", "nodes", "outlook", "selected"]
 
 NOTHING_SEEN = scan.Scan((), (), (), 0, ())
 
 
 @dataclass(frozen=True)
 class Project:
-    """The fixed side: settings, sources and the graph of daily assets."""
+    """The fixed side: settings, sources and the graph of assets."""
 
     settings: Settings
     sources: tuple[SourceSpec, ...]
@@ -46,6 +44,10 @@ class Project:
         return ParquetStore(self.settings.lake, cache=self.settings.cache)
 
 
+class NoSuchAsset(Permanent):
+    """The project has no asset of that name. Retrying does not help."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One look at everything, at one instant."""
@@ -53,7 +55,7 @@ class Snapshot:
     at: datetime
     sources: Mapping[str, SourceState]
     scans: Mapping[str, scan.Scan]
-    commits: Mapping[tuple[str, date], Head]
+    commits: Mapping[tuple[str, Key], Head]
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Sources whose drop folder cannot be read, and why. Nothing new is asked of them; the others go on."""
 
@@ -113,8 +115,17 @@ def look(project: Project, now: datetime, *, wait: bool = True, longest_wait_sec
         },
         scans=scans,
         unreadable=unreadable,
-        commits={(asset, day_of(key)): head for asset, key, head in heads if key is not None},
+        commits=dict(_commits(project, heads)),
     )
+
+
+def _commits(project: Project, heads: Iterable[tuple[str, str | None, Head]]) -> Iterator[tuple[tuple[str, Key], Head]]:
+    """The heads by asset and partition, without those of partitions that the asset had under another definition."""
+    keys = {node.asset: node.keys for node in project.nodes}
+    for asset, text, head in heads:
+        key = keys[asset].key(text)
+        if key is not None:
+            yield (asset, key), head
 
 
 def _scans(project: Project, now: datetime) -> tuple[dict[str, scan.Scan], dict[str, str]]:
@@ -139,66 +150,42 @@ def tidy(project: Project, snapshot: Snapshot) -> list[str]:
     return [problem for spec, seen in found for problem in admit.tidy(seen, spec, incoming, snapshot.at)]
 
 
-def due(project: Project, snapshot: Snapshot, closing: date | None = None) -> list[Due]:
-    """The runs to ask for in this snapshot; `closing` as in `pending`."""
+def due(project: Project, snapshot: Snapshot, closing: date | None = None, *, red: Red | None = None) -> list[Due]:
+    """The runs to ask for in this snapshot; `closing` and `red` as in `pending`."""
+    return outlook(project, snapshot, closing, red=red).due
+
+
+def outlook(
+    project: Project,
+    snapshot: Snapshot,
+    closing: date | None = None,
+    *,
+    red: Red | None = None,
+    through: Iterable[str] = (),
+) -> pending.Outlook:
+    """The runs to ask for in this snapshot, and what is not asked for and why."""
     interval = timedelta(seconds=project.settings.open_day_interval_seconds)
-    return pending(
-        project.nodes,
-        snapshot.sources,
-        snapshot.commits,
-        snapshot.at,
-        interval,
-        closing=closing,
-        first_day=project.settings.start_date,
-    )
+    how = pending.Settings(interval, closing, project.settings.start_date, frozenset(through))
+    return pending.outlook(project.nodes, snapshot.sources, snapshot.commits, snapshot.at, how, red)
 
 
-def nodes(definitions: dg.Definitions) -> tuple[Node, ...]:
-    """The daily assets of the definitions as `pending` sees them."""
-    daily = {
-        spec.key: (spec, declared)
-        for declared in definitions.assets or ()
-        if isinstance(declared, dg.AssetsDefinition)
-        for spec in declared.specs
-        if isinstance(spec.partitions_def, dg.DailyPartitionsDefinition)
-    }
-    return tuple(_node(spec, declared, daily.keys()) for _, (spec, declared) in sorted(daily.items()))
+def selected(project: Project, assets: Collection[str]) -> Project:
+    """The project with these assets and everything that they are built of only; all of it where none is named.
 
-
-def _node(spec: dg.AssetSpec, declared: dg.AssetsDefinition, daily: Set[dg.AssetKey]) -> Node:
-    """An asset follows its inputs only where all of them are daily too, and are read by the day or a window of days.
-
-    One that reads its own earlier days does not: each rebuilt day would ask for all days after it, without end. It is
-    rebuilt by hand.
+    Raises NoSuchAsset (retrying does not help) for a name that nothing has.
     """
-    read = {dep.asset_key for dep in spec.deps}
-    upstream = read - {spec.key}
-    windows = {key: _window(declared, key) for key in upstream & daily}
-    return Node(
-        asset=spec.key.to_user_string(),
-        upstream=tuple(sorted(key.to_user_string() for key in windows)),
-        source=spec.metadata.get(SOURCE_METADATA),
-        follows_inputs=bool(spec.metadata.get(FOLLOWS_METADATA, True))
-        and spec.key not in read
-        and upstream <= daily
-        and None not in windows.values(),
-        code_version=spec.code_version or "",
-        windows={key.to_user_string(): w for key, w in windows.items() if w is not None and w != SAME_DAY},
-    )
-
-
-def _window(declared: dg.AssetsDefinition, upstream: dg.AssetKey) -> Window | None:
-    """The upstream days that a day reads, by its partition mapping; None where that is no window of days."""
-    mapping = declared.get_partition_mapping_for_dep(upstream)
-    if mapping is None or isinstance(mapping, dg.IdentityPartitionMapping):
-        return SAME_DAY
-    if not isinstance(mapping, dg.TimeWindowPartitionMapping):
-        return None
-    names = {key: name for name, key in declared.keys_by_input_name.items()}
-    metadata = declared.op.ins[names[upstream]].metadata or {}
-    absent = metadata.get(ABSENT_PARTITIONS) == "allowed"
-    may_not_exist = mapping.allow_nonexistent_upstream_partitions
-    return Window(mapping.start_offset, mapping.end_offset, absent, may_not_exist)
+    if not assets:
+        return project
+    by_name = {node.asset: node for node in project.nodes}
+    unknown = sorted(set(assets) - by_name.keys())
+    if unknown:
+        raise NoSuchAsset(f"There is no asset {', '.join(unknown)}; there are {', '.join(sorted(by_name))}.")
+    wanted, left = set(assets), list(assets)
+    while left:
+        upstream = [up for up in by_name[left.pop()].upstream if up not in wanted]
+        wanted.update(upstream)
+        left += upstream
+    return replace(project, nodes=tuple(node for node in project.nodes if node.asset in wanted))
 
 
 def _state(settings: Settings, spec: SourceSpec, found: scan.Scan, *, listed: bool) -> SourceState:

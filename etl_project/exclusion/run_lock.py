@@ -20,6 +20,8 @@ from etl_project.exclusion.locks import Job, Lease, TaskLock
 from etl_project.storage.dagster.partition_lock import PartitionLock
 from etl_project.storage.dagster.reporting import reported
 
+WAIT_TAG = "etl/wait_seconds"
+"""Run tag: how long this run waits for others at the most, in seconds; a drain waits once, not in each of its runs."""
 OWNER_TAG = "etl/owner"
 """Run tag: the processes that execute the run, so that a dead one can be told from a busy one."""
 
@@ -48,7 +50,8 @@ class RunLock(PartitionLock):
         with reported(instance, run.run_id):
             say = context.log.info if context.log else None
             jobs = sorted(jobs_of(instance, run), key=repr)
-            self._lease = lock.take(run.run_id, jobs, self.wait_seconds, **({"say": say} if say else {}))
+            wait_seconds = min(self.wait_seconds, float(run.tags.get(WAIT_TAG, self.wait_seconds)))
+            self._lease = lock.take(run.run_id, jobs, wait_seconds, **({"say": say} if say else {}))
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Leave; the last process of the run to leave frees its partitions."""
@@ -59,7 +62,7 @@ class RunLock(PartitionLock):
     def check(self, asset: str, keys: Sequence[str | None]) -> None:
         """Return only while the run holds these partitions. Raises LockLost: the run must not commit any more."""
         if self._lease is not None:
-            self._lease.check((asset, key if key is None or _is_day(key) else None) for key in keys)
+            self._lease.check((asset, key if key is None or utc.is_day(key) else None) for key in keys)
 
 
 def jobs_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[Job]:
@@ -67,31 +70,25 @@ def jobs_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[Job]:
 
     A day is a job of its own. Partitions that are no days, and assets without partitions, are locked as a whole asset.
     """
+    days = utc.days_of_run(run.tags)
+    keys = [None] if days is None else [day.isoformat() for day in utc.days_between(*days)]
+    yield from ((asset, key) for asset in planned_assets(instance, run) for key in keys)
+
+
+def planned_assets(instance: dg.DagsterInstance, run: dg.DagsterRun) -> frozenset[str]:
+    """The assets that the run's plan may write; none for a job of ops."""
     snapshot = instance.get_execution_plan_snapshot(str(run.execution_plan_snapshot_id))
-    assets = {
+    return frozenset(
         output.properties.asset_key.to_user_string()
         for step in snapshot.steps
         for output in step.outputs
         if output.properties is not None and output.properties.asset_key is not None
-    }
-    try:
-        days = utc.days_of_run(run.tags)
-    except ValueError:
-        days = None
-    keys = [None] if days is None else [day.isoformat() for day in utc.days_between(*days)]
-    yield from ((asset, key) for asset in assets for key in keys)
+    )
 
 
 def owner_tag(*owners: processes.Owner) -> dict[str, str]:
     """The tag that names the processes which execute a run."""
     return {OWNER_TAG: json.dumps([owner.to_json() for owner in owners])}
-
-
-def _is_day(key: str) -> bool:
-    try:
-        return utc.day_of(key).isoformat() == key
-    except ValueError:
-        return False
 
 
 def _name_the_owner(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

@@ -18,7 +18,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from etl_project.exclusion.processes import this_host
-from etl_project.failures import EtlError, Permanent, Transient
+from etl_project.failures import Busy, EtlError, Permanent, Transient
 
 BUSY_SECONDS = 30.0
 """How long one statement waits for SQLite's own write lock, which a healthy process holds for milliseconds."""
@@ -30,7 +30,7 @@ _PASSING_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.EN
 _PASSING_SQLITE_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM)
 
 
-class StateBusy(Transient):
+class StateBusy(Busy):
     """Another process is writing to the file. Nothing was changed; retrying helps."""
 
 
@@ -44,6 +44,8 @@ class StateUnusable(Permanent):
 
 class WrongHost(Permanent):
     """Another host or container is at work on the same file. Retrying does not help while it is."""
+
+    splits = False
 
 
 def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:

@@ -134,8 +134,5 @@ def _commit(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _days(tags: Mapping[str, str]) -> str | None:
-    try:
-        days = utc.days_of_run(tags)
-    except ValueError:
-        return None
+    days = utc.days_of_run(tags)
     return None if days is None else f"{days[0]}...{days[1]}" if days[0] != days[1] else str(days[0])

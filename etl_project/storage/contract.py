@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from etl_project.failures import Permanent, Transient
+from etl_project.failures import Busy, Permanent, Transient
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -234,7 +234,7 @@ class PartlyCommitted(Permanent):
         self.failures = dict(failures)
 
 
-class StoreBusy(Transient):
+class StoreBusy(Busy):
     """Somebody else holds the store or the partition. Nothing was changed; retrying helps."""
 
 

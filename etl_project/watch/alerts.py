@@ -6,7 +6,7 @@ alert for ever. Does not belong here: sending them (`alerts_sensor`), or anythin
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -14,11 +14,9 @@ from typing import Any
 from etl_project.due.snapshot import Project, Snapshot
 from etl_project.sources.intake import quarantine
 from etl_project.sources.names import shown
-from etl_project.utc import neighbours
 
 REACHES_BACK = timedelta(days=7)
 """What is older was told, or is no news: a sensor that is switched on late does not tell a year at once."""
-_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,6 @@ def alerts(project: Project, snapshot: Snapshot) -> list[Alert]:
     """Files refused and files overdue within the last seven days, oldest first."""
     found = [*_refused(project, snapshot), *_overdue(project, snapshot)]
     return sorted(found, key=lambda alert: (alert.day, alert.subject))
-
-
-def days_in_words(days: Collection[date]) -> str:
-    """Days for a person, neighbours as ranges."""
-    ranges = [str(first) if first == last else f"{first} to {last}" for first, last in neighbours(days)]
-    more = f" and {len(ranges) - _SHOWN} more ranges" if len(ranges) > _SHOWN else ""
-    return ", ".join(ranges[-_SHOWN:]) + more
 
 
 def _refused(project: Project, snapshot: Snapshot) -> Iterator[Alert]:

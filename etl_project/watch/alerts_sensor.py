@@ -16,12 +16,13 @@ import dagster as dg
 
 from etl_project import utc
 from etl_project.due.snapshot import Project, look
+from etl_project.due.words import keys_in_words
 from etl_project.http_out.assets import ALERT, failed_runs
 from etl_project.http_out.client import DeliveryFailed, DeliveryRejected
 from etl_project.http_out.resource import Delivery
 from etl_project.storage import StoreBusy
 from etl_project.storage.dagster.reporting import reported
-from etl_project.watch.alerts import Alert, alerts, days_in_words
+from etl_project.watch.alerts import Alert, alerts
 from etl_project.watch.status import left_open
 
 CHECK = "no_day_left_failed"
@@ -60,7 +61,7 @@ def alerts_sensor(project: Project, delivery: Delivery) -> dg.SensorDefinition:
             sent = _log([*runs, *found], memory, context)
             told = memory.after(found, sent, snapshot.at.date())
         failed = left_open(project, context.instance, snapshot).failed
-        state = {asset: days_in_words(days) for asset, days in sorted(failed.items())}
+        state = {asset: keys_in_words(days) for asset, days in sorted(failed.items())}
         told_before = memory.failed if context.cursor else dict.fromkeys(_checked(project), "not told yet")
         changed = [asset for asset in _checked(project) if state.get(asset) != told_before.get(asset)]
         return dg.SensorResult(
@@ -90,7 +91,7 @@ def left_failed_checks(project: Project) -> list[dg.AssetChecksDefinition]:
         for asset, spec in specs.items():
             if spec.key in context.selected_asset_check_keys:
                 days = failed.get(asset)
-                yield dg.AssetCheckResult(**_result(asset, days_in_words(days) if days else None))
+                yield dg.AssetCheckResult(**_result(asset, keys_in_words(days) if days else None))
 
     return [no_day_left_failed]
 

@@ -5,7 +5,7 @@ Belongs here: computing it from one look and Dagster's newest runs. Does not bel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal
@@ -13,9 +13,10 @@ from typing import Any, Literal
 import dagster as dg
 
 from etl_project import utc
-from etl_project.due import attempts
-from etl_project.due.pending import in_dependency_order
-from etl_project.due.snapshot import Project, Snapshot, due
+from etl_project.due import attempts, check_verdicts, words
+from etl_project.due.graph import Days, Key, Node
+from etl_project.due.pending import Outlook, in_dependency_order
+from etl_project.due.snapshot import Project, Snapshot, outlook
 from etl_project.sources.intake import quarantine
 from etl_project.sources.spec import SourceSpec
 from etl_project.storage.heads import Head
@@ -30,7 +31,11 @@ State = Literal["committed", "failed", "stale", "missing"]
 
 @dataclass(frozen=True)
 class AssetStatus:
-    """One asset. Days are counted; `last_commit` is UTC in ISO form, `calendar` the newest days with their state."""
+    """One asset. Partitions are counted; `last_commit` is UTC in ISO form, `calendar` the newest days with their state.
+
+    `waits` says in words what is not asked for although something has changed, and why; `by_hand` why nothing of the
+    asset is ever asked for.
+    """
 
     asset: str
     committed: int
@@ -40,6 +45,8 @@ class AssetStatus:
     rows: int
     last_commit: str | None
     calendar: Mapping[str, State]
+    waits: tuple[str, ...] = ()
+    by_hand: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,10 +91,12 @@ class Status:
 
 @dataclass(frozen=True)
 class Open:
-    """The days that are due, by asset: those whose last attempt failed, and the others."""
+    """The partitions that are due, by asset: those whose last attempt failed, and the others; and what else there is
+    to see."""
 
-    failed: Mapping[str, set[date]]
-    other: Mapping[str, set[date]]
+    failed: Mapping[str, set[Key]]
+    other: Mapping[str, set[Key]]
+    outlook: Outlook
 
 
 def status(project: Project, instance: dg.DagsterInstance, snapshot: Snapshot) -> Status:
@@ -97,15 +106,14 @@ def status(project: Project, instance: dg.DagsterInstance, snapshot: Snapshot) -
     changed since. Missing: neither committed nor failed, between the first and the last day that the asset, what it
     reads, or the source of either knows of; today does not count while it is open.
     """
-    commits: dict[str, dict[date, Head]] = {node.asset: {} for node in project.nodes if node.source is None}
-    for (asset, day), head in snapshot.commits.items():
-        commits[asset][day] = head
+    commits: dict[str, dict[Key, Head]] = {node.asset: {} for node in project.nodes if node.source is None}
+    for (asset, key), head in snapshot.commits.items():
+        commits[asset][key] = head
     left, known = left_open(project, instance, snapshot), _known_days(project, snapshot, commits)
     return Status(
         at=snapshot.at.isoformat(timespec="seconds"),
         assets=tuple(
-            _asset(asset, heads, known[asset], left.failed.get(asset, set()), left.other.get(asset, set()))
-            for asset, heads in commits.items()
+            _asset(node, commits[node.asset], known[node.asset], left) for node in project.nodes if node.source is None
         ),
         sources=tuple(_source(project, snapshot, spec) for spec in project.sources),
         runs=tuple(_run(record) for record in _newest_runs(instance)),
@@ -113,58 +121,67 @@ def status(project: Project, instance: dg.DagsterInstance, snapshot: Snapshot) -
 
 
 def left_open(project: Project, instance: dg.DagsterInstance, snapshot: Snapshot) -> Open:
-    """What is due by asset and day, told apart by whether the last run for the same state failed."""
-    failed: dict[str, set[date]] = {}
-    other: dict[str, set[date]] = {}
-    asked = due(project, snapshot)
-    earlier = attempts.attempts_of(instance, (one.state for one in asked))
-    for one in asked:
+    """What is due by asset and partition, told apart by whether the last run for the same state failed."""
+    failed: dict[str, set[Key]] = {}
+    other: dict[str, set[Key]] = {}
+    ahead = outlook(project, snapshot, red=check_verdicts.red(project.nodes, snapshot.commits, instance))
+    earlier = attempts.attempts_of(instance, (one.state for one in ahead.due))
+    for one in ahead.due:
         marks = failed if any(attempt.failed for attempt in earlier[one.state]) else other
         for asset in one.assets:
-            marks.setdefault(asset, set()).update(days_between(one.first, one.last))
-    return Open(failed, other)
+            marks.setdefault(asset, set()).update(one.keys)
+    return Open(failed, other, ahead)
 
 
-def _asset(
-    asset: str, commits: Mapping[date, Head], known: list[date], failed: set[date], stale: set[date]
-) -> AssetStatus:
-    def state(day: date) -> State:
-        if day in failed:
+def _asset(node: Node, commits: Mapping[Key, Head], known: Sequence[Key], left: Open) -> AssetStatus:
+    asset = node.asset
+    failed, own = left.failed.get(asset, set()), left.outlook.stale.get(asset, ())
+    stale = left.other.get(asset, set()) | set(own) | left.outlook.held.get(asset, {}).keys()
+
+    def state(key: Key) -> State:
+        if key in failed:
             return "failed"
-        if day not in commits:
+        if key not in commits:
             return "missing"
-        return "stale" if day in stale else "committed"
+        return "stale" if key in stale else "committed"
 
     last = max((head.committed_at for head in commits.values()), default=None)
     return AssetStatus(
         asset=asset,
         committed=len(commits),
         failed=len(failed),
-        missing=sum(day not in commits and day not in failed for day in known),
+        missing=sum(key not in commits and key not in failed for key in known),
         stale=len(stale & commits.keys()),
         rows=sum(head.rows for head in commits.values()),
         last_commit=last.isoformat(timespec="seconds") if last else None,
-        calendar={day.isoformat(): state(day) for day in known[-CALENDAR_DAYS:]},
+        calendar={str(key): state(key) for key in known[-CALENDAR_DAYS:] if isinstance(key, date)},
+        waits=tuple(words.of_asset(asset, left.outlook)),
+        by_hand=node.by_hand or None,
     )
 
 
 def _known_days(
-    project: Project, snapshot: Snapshot, commits: Mapping[str, Mapping[date, Head]]
-) -> dict[str, list[date]]:
-    """For every asset all days from the first to the last one that it, or anything upstream of it, knows of."""
+    project: Project, snapshot: Snapshot, commits: Mapping[str, Mapping[Key, Head]]
+) -> dict[str, Sequence[Key]]:
+    """For every asset all days from the first to the last one that it, or anything upstream of it, knows of; for one
+    with other partitions those that have rows or wait for an input."""
     yesterday = snapshot.at.date() - ONE_DAY
     ends: dict[str, set[date]] = {}
+    found: dict[str, Sequence[Key]] = {}
     for node in in_dependency_order(project.nodes):
-        days = set(commits.get(node.asset, ()))
+        days = {key for key in commits.get(node.asset, ()) if isinstance(key, date)}
         if node.source is not None:
             state = snapshot.sources[node.source]
             days |= {*state.waiting, *state.accepted, *state.blocked}
-        ends[node.asset] = {edge(days) for edge in (min, max) if days}.union(
-            *(ends.get(up, ()) for up in node.upstream)
-        )
-    return {
-        asset: list(days_between(min(days), min(max(days), yesterday))) if days else [] for asset, days in ends.items()
-    }
+        up = set().union(*(ends.get(up, ()) for up in node.upstream))
+        edges = ends[node.asset] = {edge(days) for edge in (min, max) if days} | up
+        if isinstance(node.keys, Days):
+            first, last = node.keys.span(snapshot.at, project.settings.start_date)
+            span = (max(min(edges), first), min(max(edges), yesterday, last)) if edges else None
+            found[node.asset] = list(days_between(*span)) if span else []
+        else:
+            found[node.asset] = sorted(commits.get(node.asset, ()), key=str)
+    return found
 
 
 def _source(project: Project, snapshot: Snapshot, spec: SourceSpec) -> SourceStatus:
@@ -191,10 +208,7 @@ def _newest_runs(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
 
 def _run(record: dg.RunRecord) -> RunStatus:
     run = record.dagster_run
-    try:
-        days = utc.days_of_run(run.tags)
-    except ValueError:
-        days = None
+    days = utc.days_of_run(run.tags)
     ended = record.end_time or utc.now().timestamp()
     return RunStatus(
         run_id=run.run_id,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from etl_project.failures import FAILURE_TAG, EtlError
+from etl_project.failures import FAILURE_TAG, WHOLE_TAG, EtlError
 
 
 def as_failure(error: EtlError) -> dg.Failure:
@@ -27,12 +27,13 @@ def tag_run(instance: dg.DagsterInstance, run_id: str, error: EtlError) -> None:
 
     The worst note wins where several steps fail: a permanent failure is never overwritten by a transient one.
     """
+    whole = {} if error.splits else {WHOLE_TAG: type(error).__name__}
     if error.retryable:
         run = instance.get_run_by_id(run_id)
         if run is not None and FAILURE_TAG not in run.tags:
-            instance.add_run_tags(run_id, {FAILURE_TAG: "transient"})
+            instance.add_run_tags(run_id, {FAILURE_TAG: "transient", **whole})
         return
-    instance.add_run_tags(run_id, {FAILURE_TAG: "permanent", "dagster/retry_on_asset_or_op_failure": "false"})
+    instance.add_run_tags(run_id, {FAILURE_TAG: "permanent", "dagster/retry_on_asset_or_op_failure": "false", **whole})
 
 
 @contextmanager

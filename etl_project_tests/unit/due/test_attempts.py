@@ -201,6 +201,35 @@ def test_a_run_on_other_days_or_other_assets_holds_nothing_back(
     assert asked(project, snapshot, instance) == []
 
 
+@pytest.mark.parametrize("key", ["eu", "2025-03-20-13:00", "2025-03-03|eu", "20250303", "", "March"])
+def test_a_run_over_partitions_that_are_no_days_neither_stops_the_sensor_nor_holds_a_day_back(
+    project: Project, snapshot: Snapshot, instance: dg.DagsterInstance, key: str
+) -> None:
+    started = dg.DagsterRunStatus.STARTED
+    of_others = {"asset_selection": frozenset({dg.AssetKey("others")})}
+    create_run_for_test(instance, status=started, tags={utc.PARTITION_TAG: key})
+    create_run_for_test(instance, status=started, tags={utc.PARTITION_TAG: key}, **of_others)
+    ends = {utc.RANGE_START_TAG: key, utc.RANGE_END_TAG: key}
+    create_run_for_test(instance, status=started, tags=ends)
+    assert spans(asked(project, snapshot, instance)) == [(0, 0)]
+
+
+def test_a_running_job_of_ops_holds_nothing_back(
+    project: Project, snapshot: Snapshot, instance: dg.DagsterInstance
+) -> None:
+    @dg.op
+    def busy() -> None:
+        """Nothing."""
+
+    @dg.job
+    def somebody_elses() -> None:
+        busy()
+
+    run = instance.create_run_for_job(somebody_elses, status=dg.DagsterRunStatus.STARTED)
+    assert run.asset_selection is None
+    assert len(asked(project, snapshot, instance)) == 1
+
+
 def test_a_job_that_builds_no_days_holds_nothing_back(
     project: Project, snapshot: Snapshot, instance: dg.DagsterInstance
 ) -> None:

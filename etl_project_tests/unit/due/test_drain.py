@@ -78,7 +78,11 @@ def test_an_outage_is_not_tried_on_every_day(project: SourceProject, monkeypatch
 
     monkeypatch.setattr(draining, "execute", nothing_works)
     monkeypatch.setattr(draining, "MOST_FAILURES_IN_A_ROW", 4)
-    monkeypatch.setattr(draining.attempts, "attempts", lambda _instance, state: _failed(state, tried))
+    monkeypatch.setattr(
+        draining.attempts,
+        "attempts_of",
+        lambda _instance, states: {state: _failed(state, tried) for state in states},
+    )
     assert len(project.drain().failed) == len(tried) == 4
 
 

@@ -106,8 +106,9 @@ def test_one_file_without_a_day_that_cannot_be_moved_keeps_no_other_from_quarant
 
 def daily(name: str, **options: object) -> dg.AssetsDefinition:
     @dg.asset(name=name, partitions_def=daily_partitions(), **options)
-    def body(**_inputs: object) -> None:
-        """Nothing."""
+    def body(**_inputs: object) -> object:
+        """Rows."""
+        return None
 
     return body
 
@@ -116,12 +117,12 @@ def nodes(*assets: dg.AssetsDefinition) -> dict[str, Node]:
     return {node.asset: node for node in snapshot.nodes(dg.Definitions(assets=assets))}
 
 
-def test_an_asset_that_reads_its_own_days_is_rebuilt_by_hand_only() -> None:
+def test_an_asset_that_reads_its_own_earlier_days_is_built_in_order_one_day_a_run() -> None:
     before = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
     own = daily("balance", deps=[dg.AssetDep("balance", partition_mapping=before), "orders"])
-    found = nodes(daily("orders"), own)
-    assert found["balance"].follows_inputs is False
-    assert found["orders"].follows_inputs is True
+    found = nodes(daily("orders"), own)["balance"]
+    assert found.follows_inputs is True
+    assert (found.itself, found.most_keys_a_run, found.upstream) == (Window(-1, -1), 1, ("orders",))
 
 
 def test_a_window_reads_the_days_that_its_mapping_reads() -> None:

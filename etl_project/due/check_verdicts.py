@@ -1,0 +1,127 @@
+"""Verdicts: what Dagster knows of the asset checks, by partition.
+
+Belongs here: reading check results back from the instance, and which of them keep something from being built. A check
+without partitions speaks for all partitions of its run. It writes nothing, and keeps nothing between two looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import dagster as dg
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
+
+from etl_project import utc
+from etl_project.due.graph import Key, Node
+from etl_project.due.reasons import Red, Verdict
+from etl_project.storage.heads import Head
+
+_PAGE = 200
+_FAILED = {AssetCheckExecutionRecordStatus.FAILED, AssetCheckExecutionRecordStatus.PLANNED}
+_PASSED = {AssetCheckExecutionRecordStatus.SUCCEEDED}
+
+
+def red(nodes: Iterable[Node], commits: Mapping[tuple[str, Key], Head], instance: dg.DagsterInstance) -> Red:
+    """The partitions whose blocking checks failed, or did not finish, since the commit, and have not passed since.
+
+    Only failures are read, and what came after those that still count, so a quiet look costs one query a check.
+    """
+    found: dict[tuple[str, Key], Verdict] = {}
+    for node in nodes:
+        if node.blocking:
+            heads = {key: head for (asset, key), head in commits.items() if asset == node.asset}
+            for name in node.blocking:
+                for key, verdict in _Check(node, name, heads, instance).red().items():
+                    found.setdefault((node.asset, key), verdict)
+    return found
+
+
+class _Result(NamedTuple):
+    id: int
+    at_us: int
+    keys: frozenset[Key]
+    verdict: Verdict
+
+
+class _Check:
+    """The results of one check of one asset."""
+
+    def __init__(self, node: Node, name: str, heads: Mapping[Key, Head], instance: dg.DagsterInstance) -> None:
+        self._node, self._name, self._heads, self._instance = node, name, heads, instance
+        self._key = dg.AssetCheckKey(dg.AssetKey.from_user_string(node.asset), name)
+        self._runs: dict[str, dg.DagsterRun | None] = {}
+
+    def red(self) -> dict[Key, Verdict]:
+        """Each partition that the check keeps from being used, with what it said last."""
+        found: dict[Key, _Result] = {}
+        oldest_us = min((head.committed_us for head in self._heads.values()), default=0)
+        for result in self._results(_FAILED):
+            if result.at_us < oldest_us:
+                break
+            for key in result.keys:
+                if result.at_us >= self._heads[key].committed_us:
+                    found.setdefault(key, result)
+        if found:
+            oldest = min(result.id for result in found.values())
+            for passed in self._results(_PASSED):
+                if passed.id < oldest:
+                    break
+                found = {key: bad for key, bad in found.items() if key not in passed.keys or bad.id > passed.id}
+        return {key: result.verdict for key, result in found.items()}
+
+    def _results(self, status: set[AssetCheckExecutionRecordStatus]) -> Iterator[_Result]:
+        """The results of this kind, newest first. One that was only planned counts once its run has ended."""
+        storage, cursor = self._instance.event_log_storage, None
+        while True:
+            page = storage.get_asset_check_execution_history(self._key, limit=_PAGE, cursor=cursor, status=status)
+            for record in page:
+                verdict = self._verdict(record)
+                if verdict is not None:
+                    yield _Result(record.id, _at_us(record), self._keys(record), verdict)
+            if len(page) < _PAGE:
+                return
+            cursor = page[-1].id
+
+    def _verdict(self, record: AssetCheckExecutionRecord) -> Verdict | None:
+        """What a result says; None for one that keeps nothing back."""
+        if record.status is AssetCheckExecutionRecordStatus.PLANNED:
+            run = self._run(record.run_id)
+            if run is None or run.status not in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
+                return None
+            said = f"its blocking check {self._name} did not finish in run {record.run_id[:8]}"
+            return Verdict(said, finished=False)
+        evaluation = record.evaluation
+        if record.status is AssetCheckExecutionRecordStatus.SUCCEEDED or evaluation is None:
+            return Verdict("passed")
+        if evaluation.severity is not dg.AssetCheckSeverity.ERROR:
+            return None
+        why = f": {evaluation.description}" if evaluation.description else ""
+        return Verdict(f"its blocking check {self._name} failed{why}")
+
+    def _keys(self, record: AssetCheckExecutionRecord) -> frozenset[Key]:
+        """The committed partitions that a result speaks for."""
+        if record.partition is not None:
+            return frozenset(self._heads.keys() & {self._node.keys.key(record.partition)})
+        run = self._run(record.run_id)
+        ends = None if run is None else utc.keys_of_run(run.tags)
+        if ends is None:
+            return frozenset(self._heads)
+        first, last = ends
+        if first == last:
+            return frozenset(self._heads.keys() & {self._node.keys.key(first)})
+        return frozenset(key for key in self._heads if first <= str(key) <= last)
+
+    def _run(self, run_id: str) -> dg.DagsterRun | None:
+        if run_id not in self._runs:
+            self._runs[run_id] = self._instance.get_run_by_id(run_id)
+        return self._runs[run_id]
+
+
+def _at_us(record: AssetCheckExecutionRecord) -> int:
+    """When the result came, in microseconds since 1970, by the clock of the process that checked."""
+    event: Any = record.event
+    return round((event.timestamp if event is not None else record.create_timestamp) * 1e6)

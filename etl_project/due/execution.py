@@ -1,0 +1,155 @@
+"""Execution: one run in this process, as a recorded Dagster run, and what came of it.
+
+Belongs here: making a run of something due or asked for by hand, and reading off its events what failed, what was held
+by somebody else and which checks are red. Does not belong here: deciding what to run (`drain`, `by_hand`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import dagster as dg
+from dagster._core.execution.plan.objects import StepFailureData
+
+from etl_project.due import attempts
+from etl_project.due.pending import Due
+from etl_project.due.snapshot import Project
+from etl_project.exclusion import processes, run_lock
+from etl_project.failures import WHOLE_TAG
+from etl_project.instance import json_logs
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Run config: failures are told by the caller and kept in the instance, with their stack traces."""
+
+_LOCKED = ("LockBusy", "WrongHost")
+"""Failures of the run's lock, before anything was read: other runs can go on. All others hold a whole store."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A loaded project and the Dagster instance that records its runs."""
+
+    project: Project
+    jobs: Mapping[str, dg.JobDefinition]
+    instance: dg.DagsterInstance
+
+
+@dataclass(frozen=True)
+class RedCheck:
+    """A check that failed as an error: of which asset and partition (None: of the run), and what it said."""
+
+    asset: str
+    name: str
+    partition: str | None
+    said: str | None
+
+    @property
+    def key(self) -> tuple[str, str, str | None]:
+        """What another result of the same check would have too."""
+        return self.asset, self.name, self.partition
+
+    def __str__(self) -> str:
+        where = f" {self.partition}" if self.partition else ""
+        return f"{self.asset}{where}: {self.name} failed" + (f": {self.said}" if self.said else "")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: what its failed steps said, nothing when it went well; and what its checks found.
+
+    `held_by_others`: the kind of failure where somebody else held what the run needed.
+    """
+
+    complaints: tuple[str, ...] = ()
+    held_by_others: str | None = None
+    red_checks: tuple[RedCheck, ...] = ()
+    passed_checks: tuple[tuple[str, str, str | None], ...] = ()
+
+    @property
+    def success(self) -> bool:
+        """Whether every step went well."""
+        return not self.complaints
+
+    @property
+    def store_is_busy(self) -> bool:
+        """Whether a whole store was held, so that no other run would get any further now."""
+        return self.held_by_others is not None and self.held_by_others not in _LOCKED
+
+
+def execute(deployment: Deployment, one: Due, more_tags: Mapping[str, str] = MappingProxyType({})) -> Ended:
+    """Make one due run here, as a recorded Dagster run. An interrupt leaves no run that seems to go on."""
+    owner = processes.this_process()
+    try:
+        result = deployment.jobs[attempts.DAYS_JOB].execute_in_process(
+            instance=deployment.instance,
+            run_config=json_logs.run_config(QUIET),
+            asset_selection=[dg.AssetKey.from_user_string(asset) for asset in one.assets],
+            tags={**more_tags, **attempts.tags(one), **run_lock.owner_tag(owner)},
+            raise_on_error=False,
+        )
+    except KeyboardInterrupt:
+        attempts.cancel_unfinished_of(deployment.instance, owner)
+        raise
+    return _ended(deployment, result)
+
+
+def _ended(deployment: Deployment, result: dg.ExecuteInProcessResult) -> Ended:
+    """What came of a run."""
+    evaluations = result.get_asset_check_evaluations()
+    red = tuple(_red_check(each) for each in evaluations if _is_red(each))
+    if result.success:
+        passed = (each for each in evaluations if each.passed)
+        keys = tuple((each.asset_key.to_user_string(), each.check_name, each.partition) for each in passed)
+        return Ended(red_checks=red, passed_checks=keys)
+    run = deployment.instance.get_run_by_id(result.run_id)
+    failures = tuple(map(_complaint, (event.step_failure_data for event in result.get_step_failure_events())))
+    complaints = failures or tuple(_before_the_first_step(result)) or ("the run failed before its first step",)
+    return Ended(complaints, run.tags.get(WHOLE_TAG) if run else None, red)
+
+
+def refuse_undated(deployment: Deployment, files: int) -> int:
+    """Put files that belong to no day into quarantine, by a run of its own; how many there were."""
+    result = deployment.jobs[attempts.REFUSE_JOB].execute_in_process(
+        instance=deployment.instance,
+        run_config=json_logs.run_config(QUIET),
+        tags=run_lock.owner_tag(processes.this_process()),
+        raise_on_error=False,
+    )
+    return files if result.success else 0
+
+
+def _is_red(evaluation: dg.AssetCheckEvaluation) -> bool:
+    return not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR
+
+
+def _red_check(evaluation: dg.AssetCheckEvaluation) -> RedCheck:
+    asset = evaluation.asset_key.to_user_string()
+    return RedCheck(asset, evaluation.check_name, evaluation.partition, evaluation.description)
+
+
+def _before_the_first_step(result: dg.ExecuteInProcessResult) -> Iterator[str]:
+    """Why a run failed while it was set up: a lock that others hold, a resource that cannot be made."""
+    for event in result.all_events:
+        data: Any = event.event_specific_data
+        error = getattr(data, "error", None)
+        if event.is_resource_init_failure and error is not None:
+            yield _innermost(error)
+            return
+
+
+def _complaint(failure: StepFailureData) -> str:
+    """What a failed step said: the words meant for a person where there are any, else the innermost error."""
+    if failure.user_failure_data is not None and failure.user_failure_data.description:
+        return failure.user_failure_data.description
+    return _innermost(failure.error) if failure.error is not None else "no reason given"
+
+
+def _innermost(error: Any) -> str:
+    """The message of the error that is at the bottom of others."""
+    while error.cause is not None:
+        error = error.cause
+    message: str = error.message
+    return message.strip()
