@@ -103,7 +103,10 @@ _SOURCE = _parameter("source", "path", SOURCE_PATTERN, "A source that this clien
 _FINISHED = r"(?!.*\.(tmp|swp|part)$)"
 _NAME = _parameter("name", "path", _FINISHED + requests.NAME_PATTERN, "The file's name, not one of an unfinished file")
 _KEY = _parameter(
-    "Idempotency-Key", "header", requests.KEY_PATTERN, "A quoted string, new for new content, the same for a repetition"
+    "Idempotency-Key",
+    "header",
+    f"({requests.KEY_PATTERN}|{requests.BARE_KEY_PATTERN})",
+    "A quoted string or a token, new for new content, the same for a repetition",
 )
 _DIGEST = _parameter(
     "Content-Digest",

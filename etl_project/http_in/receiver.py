@@ -18,7 +18,8 @@ import hmac
 import logging
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date
 from io import FileIO
 from pathlib import Path
@@ -32,7 +33,7 @@ from starlette.routing import Route
 from uvicorn.config import LOGGING_CONFIG
 
 from etl_project import atomic, faults, utc
-from etl_project.http_in import bodies, openapi, problems, requests
+from etl_project.http_in import bodies, openapi, problems, requests, webhooks
 from etl_project.http_in.claims import Answered, ClaimLost, InProgress, Upload
 from etl_project.http_in.database import LEAST_BYTES, free_bytes
 from etl_project.http_in.declared import Declared, declared_sources, refuse_unknown
@@ -67,6 +68,8 @@ def serve(settings: Settings, receiving: Receiver) -> None:
         server_header=False,
         access_log=False,
         log_config=logs,
+        ssl_certfile=receiving.tls.certificate if receiving.tls else None,
+        ssl_keyfile=receiving.tls.key if receiving.tls else None,
         timeout_graceful_shutdown=10,
     )
 
@@ -79,11 +82,23 @@ def create_app(settings: Settings, receiving: Receiver, declared: Mapping[str, D
             Route("/healthz", receiver.health, methods=["GET"]),
             Route("/openapi.json", receiver.document, methods=["GET"]),
             Route("/v1/incoming/{source}", receiver.post_lines, methods=["POST"]),
+            Route("/v1/webhooks/{client}/{source}", receiver.post_webhook, methods=["POST"]),
             Route("/v1/incoming/{source}/{name:path}", receiver.put_file, methods=["PUT"]),
         ],
         exception_handlers=problems.HANDLERS,
         lifespan=receiver.lifespan,
     )
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A file of this name for this source, once under this key. `asked` tells the request from others."""
+
+    client: Sender
+    source: str
+    name: str
+    asked: str
+    key: str
 
 
 class _Receiver:
@@ -123,7 +138,9 @@ class _Receiver:
         day = self._declared[source].day(name, self._settings.start_date, utc.now().date())
         if isinstance(day, str):
             raise Problem(400, "name", f"{source} would not read a file of this name: {day}.")
-        return await self._once(request, client, source, name, f"PUT {source}/{name}", None)
+        key = requests.idempotency_key(request.headers, client.key_header)
+        wanted = _Wanted(client, source, name, f"PUT {source}/{name}", key)
+        return await self._once(request, wanted, None)
 
     async def post_lines(self, request: Request) -> Response:
         """JSON lines; the file is named after the day and the key, so that the same key is the same file."""
@@ -131,12 +148,21 @@ class _Receiver:
         requests.json_lines(request.headers)
         days = request.query_params.getlist("day")
         day = requests.day(days)
-        key = requests.idempotency_key(request.headers)
-        unique = hashlib.sha256(f"{client.name}\0{key}".encode()).hexdigest()[:16]
-        name = self._name_of_lines(source, day, unique)
-        return await self._once(
-            request, client, source, name, f"POST {source} {''.join(days)}", bodies.JsonLinesCheck()
-        )
+        key = requests.idempotency_key(request.headers, client.key_header)
+        name = self._name_of_lines(source, day, _unique(client, key))
+        wanted = _Wanted(client, source, name, f"POST {source} {''.join(days)}", key)
+        return await self._once(request, wanted, bodies.JsonLinesCheck())
+
+    async def post_webhook(self, request: Request) -> Response:
+        """One JSON object, signed by its sender: a line of its own file, on the day (UTC) on which it came."""
+        client = requests.signing_client(request.path_params["client"], self._receiving.clients)
+        source = requests.allowed_source(client, request.path_params["source"])
+        with self._slot(client):
+            line, document = await webhooks.read(request, client, self._receiving)
+            key = webhooks.key(request.headers, document, client)
+            name = self._name_of_lines(source, utc.now().date(), _unique(client, key))
+            wanted = _Wanted(client, source, name, f"webhook {source}", key)
+            return await self._answer(request, wanted, len(line), _whole(line), bodies.Checks({}, None))
 
     def _name_of_lines(self, source: str, day: date, unique: str) -> str:
         declared, first, today = self._declared[source], self._settings.start_date, utc.now().date()
@@ -152,61 +178,64 @@ class _Receiver:
         requests.printable_path(request.scope["path"])
         return client, requests.allowed_source(client, request.path_params["source"])
 
-    async def _once(
-        self, request: Request, client: Sender, source: str, name: str, asked: str, lines: bodies.JsonLinesCheck | None
-    ) -> Response:
+    async def _once(self, request: Request, wanted: _Wanted, lines: bodies.JsonLinesCheck | None) -> Response:
         """The effect and its answer, or the first answer again."""
-        key = requests.idempotency_key(request.headers)
         announced = requests.announced_size(request.headers, self._receiving.max_bytes)
         checks = bodies.Checks(requests.content_digest(request.headers), lines)
+        with self._slot(wanted.client):
+            body = bodies.chunks(request, announced, self._receiving)
+            return await self._answer(request, wanted, announced, body, checks)
+
+    @contextlib.contextmanager
+    def _slot(self, client: Sender) -> Iterator[None]:
+        """One of the client's uploads at once; 503 when it has none left."""
         if self._uploads[client.name] >= self._receiving.max_uploads:
             raise Problem(503, "busy", "Too many uploads of this client at once.", {"Retry-After": "2"})
         self._uploads[client.name] += 1
         try:
-            target = self._settings.incoming / source / name
-            claim = await to_thread.run_sync(self._claim, client.name, key, asked, target, announced or 0)
-            if isinstance(claim, Answered):
-                return await self._replay(request, claim, asked, announced, checks)
-            return await self._store(request, claim, announced, checks, client, source)
+            yield
         finally:
             self._uploads[client.name] -= 1
 
-    def _claim(self, client: str, key: str, asked: str, target: Path, announced: int) -> Upload | Answered:
+    async def _answer(
+        self, request: Request, wanted: _Wanted, size: int | None, body: AsyncIterator[bytes], checks: bodies.Checks
+    ) -> Response:
+        target = self._settings.incoming / wanted.source / wanted.name
+        claim = await to_thread.run_sync(self._claim, wanted, target, size or 0)
+        if isinstance(claim, Answered):
+            return await self._replay(claim, wanted, body, checks)
+        return await self._store(claim, wanted, body, checks)
+
+    def _claim(self, wanted: _Wanted, target: Path, size: int) -> Upload | Answered:
         claims = self._keeper.claims()
         try:
             atomic.make_folder(target.parent)
-            claim = claims.claim(client, key, asked, target)
+            claim = claims.claim(wanted.client.name, wanted.key, wanted.asked, target)
         except InProgress as busy:
             raise Problem(409, "in-progress", str(busy), {"Retry-After": "1"}) from busy
         if isinstance(claim, Upload):
             try:
                 _refuse_folder(target)
-                refuse_without_room(target.parent, announced)
-            except Problem:
+                refuse_without_room(target.parent, size)
+            except BaseException:
                 claims.release(claim)
                 raise
         return claim
 
     async def _store(
-        self,
-        request: Request,
-        upload: Upload,
-        announced: int | None,
-        checks: bodies.Checks,
-        client: Sender,
-        source: str,
+        self, upload: Upload, wanted: _Wanted, body: AsyncIterator[bytes], checks: bodies.Checks
     ) -> Response:
         """Stream the body beside its target, then land it; any failure before that gives the key up again."""
         faults.reach("receiver.claimed")
         sink = _Sink(upload.temporary)
         try:
-            async for chunk in bodies.chunks(request, announced, self._receiving):
+            async for chunk in body:
                 checks.feed(chunk)
                 if sink.add(chunk):
                     await to_thread.run_sync(sink.write)
                     faults.reach("receiver.streaming")
             body_sha256 = checks.finish()
-            answer = openapi.answer(source, upload.target.name, checks.size_bytes, body_sha256)
+            answer = openapi.answer(wanted.source, upload.target.name, checks.size_bytes, body_sha256)
             await to_thread.run_sync(self._land, sink, upload, body_sha256, answer)
         except BaseException as failure:
             sink.close()
@@ -214,7 +243,8 @@ class _Receiver:
             if isinstance(failure, ClaimLost):
                 raise Problem(409, "in-progress", str(failure), {"Retry-After": "1"}) from failure
             raise
-        _LOG.info("%s: %s/%s, %d bytes, %s", client.name, source, upload.target.name, checks.size_bytes, body_sha256)
+        client, source = wanted.client.name, wanted.source
+        _LOG.info("%s: %s/%s, %d bytes, %s", client, source, upload.target.name, checks.size_bytes, body_sha256)
         return Response(answer, 201, media_type="application/json")
 
     def _land(self, sink: _Sink, upload: Upload, body_sha256: str, answer: str) -> None:
@@ -222,21 +252,29 @@ class _Receiver:
         self._keeper.claims().land(upload, body_sha256, 201, answer)
 
     async def _replay(
-        self, request: Request, first: Answered, asked: str, announced: int | None, checks: bodies.Checks
+        self, first: Answered, wanted: _Wanted, body: AsyncIterator[bytes], checks: bodies.Checks
     ) -> Response:
         """The first answer, if this is the first request again; its body is read to know that, and not kept."""
         other = Problem(
             422, "key-reused", "This key was used for another request; send changed content under a new key."
         )
-        if first.request != asked:
+        if first.request != wanted.asked:
             raise other
-        async for chunk in bodies.chunks(request, announced, self._receiving):
+        async for chunk in body:
             checks.feed(chunk)
         if not hmac.compare_digest(checks.finish(), first.body_sha256):
             raise other
         return Response(
             first.answer, first.status, media_type="application/json", headers={"Idempotency-Replayed": "true"}
         )
+
+
+def _unique(client: Sender, key: str) -> str:
+    return hashlib.sha256(f"{client.name}\0{key}".encode()).hexdigest()[:16]
+
+
+async def _whole(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 def _refuse_folder(target: Path) -> None:

@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 from etl_project import utc
 from etl_project.http_in.problems import Problem
 from etl_project.http_in.settings import Sender, token_digest
+from etl_project.http_in.signatures import KEY_HEADER
 
 NAME_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,198}[A-Za-z0-9])?"
 """What a file may be called: one plain name of letters, digits, dot, dash and underscore, 1 to 200 characters."""
@@ -25,6 +26,11 @@ NAME_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,198}[A-Za-z0-9])?"
 KEY_PATTERN = r'"([\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}"'
 """A quoted string of RFC 8941, not empty, without parameters: the draft defines none."""
 
+LONGEST_KEY = 255
+BARE_KEY_PATTERN = r"[A-Za-z0-9!#$%&'*+.^_`|~:/-]{1,255}"
+"""A token of RFC 8941, for senders that leave the quotes out."""
+
+_VISIBLE = r"[\x21\x23-\x7e]{1,255}"
 _DAY_PATTERN = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _UNFINISHED = (".tmp", ".swp", ".part")
 _JSON_LINES = ("application/x-ndjson", "application/jsonl", "application/json")
@@ -41,6 +47,19 @@ def authenticate(headers: Headers, clients: Iterable[Sender]) -> Sender:
             401, "token", "A bearer token of a known client is needed.", {"WWW-Authenticate": 'Bearer realm="etl"'}
         )
     return found[0]
+
+
+def signing_client(name: str, clients: Iterable[Sender]) -> Sender:
+    """The sender of webhooks that has this name in their address, or 401 as for a wrong signature."""
+    found = [client for client in clients if client.signature is not None and client.name == name]
+    if not found:
+        raise unsigned()
+    return found[0]
+
+
+def unsigned() -> Problem:
+    """The refusal of what nobody known has signed."""
+    return Problem(401, "signature", "The signature of a known sender, made just now over this very body, is needed.")
 
 
 def allowed_source(client: Sender, source: str) -> str:
@@ -69,16 +88,37 @@ def file_name(text: str) -> str:
     return text
 
 
-def idempotency_key(headers: Headers) -> str:
-    """The key without its quotes; missing, doubled or malformed is 400."""
-    values = headers.getlist("idempotency-key")
+def idempotency_key(headers: Headers, name: str = KEY_HEADER) -> str:
+    """The key in the header of that name, without its quotes; missing, doubled or malformed is 400.
+
+    The draft has it in quotes; a bare token, as many senders have it, is the same key. In a header of another name it
+    is whatever is visible there.
+    """
+    values = headers.getlist(name)
+    shown = name.title()
     if not values:
-        raise Problem(400, "key-missing", 'This needs an Idempotency-Key, like Idempotency-Key: "8e03978e-40d5".')
-    if len(values) > 1 or not re.fullmatch(KEY_PATTERN, values[0].strip(" ")):
-        raise Problem(
-            400, "key-malformed", "An Idempotency-Key is one string in double quotes, 1 to 255 ASCII characters."
-        )
-    return re.sub(r"\\(.)", r"\1", values[0].strip(" ")[1:-1])
+        raise Problem(400, "key-missing", f'This needs an {shown}, like {shown}: "8e03978e-40d5".')
+    bare = BARE_KEY_PATTERN if name == KEY_HEADER else _VISIBLE
+    value = values[0].strip(" ")
+    if len(values) == 1 and re.fullmatch(KEY_PATTERN, value):
+        return re.sub(r"\\(.)", r"\1", value[1:-1])
+    if len(values) == 1 and re.fullmatch(bare, value):
+        return value
+    raise Problem(
+        400, "key-malformed", f"An {shown} is one string of 1 to 255 ASCII characters, in double quotes or a token."
+    )
+
+
+def key_in_body(document: object, path: tuple[str, ...]) -> str:
+    """The key in a field of a JSON body: text or a whole number; anything else is 400."""
+    found = document
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    if isinstance(found, int) and not isinstance(found, bool):
+        found = str(found)
+    if not isinstance(found, str) or not 1 <= len(found) <= LONGEST_KEY or not found.isprintable():
+        raise Problem(400, "key-missing", f"The field {'.'.join(path)} holds no key of 1 to {LONGEST_KEY} characters.")
+    return found
 
 
 def announced_size(headers: Headers, max_bytes: int) -> int | None:
@@ -104,15 +144,13 @@ def content_digest(headers: Headers) -> dict[str, bytes]:
 
     Unreadable ones are 400, and so is a header with no algorithm that can be checked here: silence would look checked.
     """
-    text = ", ".join(headers.getlist("content-digest"))
-    if not text:
-        return {}
+    values = headers.getlist("content-digest")
     digests = {}
-    for member in text.split(","):
+    for member in ",".join(values).split(","):
         algorithm, _, value = member.strip().partition("=")
         if algorithm in _DIGESTS:
             digests[algorithm] = _digest(value, _DIGESTS[algorithm])
-    if not digests:
+    if values and not digests:
         raise Problem(
             400, "digest", "Content-Digest names none of sha-256, sha-512.", {"Want-Content-Digest": "sha-256=10"}
         )

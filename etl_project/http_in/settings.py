@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from urllib.parse import urlsplit
 
+from etl_project.http_in.signatures import HEADER_PATTERN, KEY_HEADER, SECRET_VARIABLE, Signature, signature_of
 from etl_project.settings import SettingsError
 
 SOURCE_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
@@ -21,6 +23,9 @@ SOURCE_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
 _TOKEN_VARIABLE = "ETL_RECEIVER_TOKEN_"
 _SOURCES_VARIABLE = "ETL_RECEIVER_SOURCES_"
+_KEY_HEADER_VARIABLE = "ETL_RECEIVER_KEY_HEADER_"
+_KEY_FIELD_VARIABLE = "ETL_RECEIVER_KEY_FIELD_"
+_TLS_VARIABLES = ("ETL_RECEIVER_TLS_CERTIFICATE", "ETL_RECEIVER_TLS_KEY")
 _SHORTEST_TOKEN = 16
 
 
@@ -42,11 +47,26 @@ class Outgoing:
 
 @dataclass(frozen=True)
 class Sender:
-    """One sender: its name scopes its keys, its token is known by digest, its sources are all it may write to."""
+    """One sender: its name scopes its keys, its token is known by digest, its sources are all it may write to.
+
+    A sender of webhooks has a `signature` instead of a token. Its key comes from `key_header`, or from the field at
+    `key_field`, name by name, in the JSON that it sends.
+    """
 
     name: str
     token_digest: bytes = field(repr=False)
     sources: frozenset[str]
+    key_header: str = KEY_HEADER
+    key_field: tuple[str, ...] = ()
+    signature: Signature | None = None
+
+
+@dataclass(frozen=True)
+class Tls:
+    """The files, in PEM, of the certificate (with those between it and its root) and of its key."""
+
+    certificate: str
+    key: str
 
 
 @dataclass(frozen=True)
@@ -56,6 +76,7 @@ class Receiver:
     clients: tuple[Sender, ...]
     host: str = "127.0.0.1"
     port: int = 8085
+    tls: Tls | None = None
     max_bytes: int = 1 << 30
     idle_seconds: float = 30.0
     upload_seconds: float = 900.0
@@ -95,6 +116,7 @@ def receiver(environ: Mapping[str, str] | None = None) -> Receiver:
         clients=_clients(env),
         host=env.get("ETL_RECEIVER_HOST") or "127.0.0.1",
         port=_whole(env, "ETL_RECEIVER_PORT", 8085, most=65535),
+        tls=_tls(env),
         max_bytes=_whole(env, "ETL_RECEIVER_MAX_BYTES", 1 << 30),
         idle_seconds=_number(env, "ETL_RECEIVER_IDLE_SECONDS", 30.0),
         upload_seconds=_number(env, "ETL_RECEIVER_UPLOAD_SECONDS", 900.0),
@@ -108,15 +130,45 @@ def token_digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+def _tls(env: Mapping[str, str]) -> Tls | None:
+    certificate, key = (env.get(name) or "" for name in _TLS_VARIABLES)
+    if not certificate and not key:
+        return None
+    for name, path in zip(_TLS_VARIABLES, (certificate, key), strict=True):
+        if not path or not os.access(path, os.R_OK) or not os.path.isfile(path):
+            raise SettingsError(f"{name}={path!r} is no file that can be read; name one in PEM, or leave both out.")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_no_password)
+    except (ssl.SSLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(
+            f"{' and '.join(_TLS_VARIABLES)} do not fit together ({reason}); name a certificate and its key, in PEM, "
+            "without a password."
+        ) from None
+    return Tls(certificate, key)
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password")
+
+
 def _clients(env: Mapping[str, str]) -> tuple[Sender, ...]:
-    names = sorted(name.removeprefix(_TOKEN_VARIABLE) for name in env if name.startswith(_TOKEN_VARIABLE))
+    names = sorted(
+        {
+            name.removeprefix(variable)
+            for name in env
+            for variable in (_TOKEN_VARIABLE, SECRET_VARIABLE)
+            if name.startswith(variable)
+        }
+    )
     if not names:
         raise SettingsError(
             f"no client is set up; set {_TOKEN_VARIABLE}<CLIENT> to its token and {_SOURCES_VARIABLE}<CLIENT> "
             "to the sources it may send, like orders,payments."
         )
     clients = tuple(_client(env, name) for name in names)
-    if len({client.token_digest for client in clients}) < len(clients):
+    tokens = [client.token_digest for client in clients if client.signature is None]
+    if len(set(tokens)) < len(tokens):
         raise SettingsError(f"two {_TOKEN_VARIABLE}<CLIENT> hold the same token; give every client its own.")
     if len({client.name for client in clients}) < len(clients):
         raise SettingsError(f"two {_TOKEN_VARIABLE}<CLIENT> differ only in case; name every client once.")
@@ -124,8 +176,14 @@ def _clients(env: Mapping[str, str]) -> tuple[Sender, ...]:
 
 
 def _client(env: Mapping[str, str], name: str) -> Sender:
-    token = _header_safe(_TOKEN_VARIABLE + name, env[_TOKEN_VARIABLE + name]) or ""
-    if not name or len(token) < _SHORTEST_TOKEN:
+    signature = signature_of(env, name)
+    if signature is not None and env.get(_TOKEN_VARIABLE + name):
+        raise SettingsError(
+            f"{_TOKEN_VARIABLE}{name} and {SECRET_VARIABLE}{name} are both set; a client has a token or signs, "
+            "give the webhooks a client of their own."
+        )
+    token = _header_safe(_TOKEN_VARIABLE + name, env.get(_TOKEN_VARIABLE + name)) or ""
+    if not name or (signature is None and len(token) < _SHORTEST_TOKEN):
         raise SettingsError(
             f"{_TOKEN_VARIABLE}{name or '<CLIENT>'} needs a client's name and a token of at least {_SHORTEST_TOKEN} "
             "characters; make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
@@ -136,7 +194,26 @@ def _client(env: Mapping[str, str], name: str) -> Sender:
         raise SettingsError(
             f"{_SOURCES_VARIABLE}{name}={text!r} does not list sources; write their folder names, like orders,payments."
         )
-    return Sender(name.lower(), token_digest(token), sources)
+    digest = token_digest(token) if signature is None else b""
+    return Sender(name.lower(), digest, sources, *_place_of_key(env, name, signature), signature)
+
+
+def _place_of_key(env: Mapping[str, str], name: str, signature: Signature | None) -> tuple[str, tuple[str, ...]]:
+    """The header, or the path of fields, that holds a client's keys."""
+    header, path = env.get(_KEY_HEADER_VARIABLE + name), env.get(_KEY_FIELD_VARIABLE + name)
+    if header and not re.fullmatch(HEADER_PATTERN, header):
+        raise SettingsError(
+            f"{_KEY_HEADER_VARIABLE}{name}={header!r} is no name of a header; write one, like X-Idempotency-Key."
+        )
+    fields = tuple((path or "").split(".")) if path else ()
+    if path and (header or signature is None or not all(fields)):
+        raise SettingsError(
+            f"{_KEY_FIELD_VARIABLE}{name}={path!r} is for webhooks ({SECRET_VARIABLE}{name}) without "
+            f"{_KEY_HEADER_VARIABLE}{name}, and names a field of their JSON; write it like data.id."
+        )
+    if signature is not None and not header and not path:
+        return signature.usual_key
+    return (header or KEY_HEADER).lower(), fields
 
 
 def _url(name: str, text: str) -> str:

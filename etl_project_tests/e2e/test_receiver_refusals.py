@@ -131,7 +131,7 @@ def test_a_missing_or_malformed_key_is_400(receiver: ReceiverProcess) -> None:
     response = put(receiver, "/v1/incoming/orders/a-2026-01-05.csv", headers=authorization)
     refused(response, 400, "key-missing")
     assert 'rel="describedby"' in response.headers["link"]
-    for key in ("bare", '""', '"a', '"' + "x" * 300 + '"'):
+    for key in ("two words", "a,b", '""', '"a', 'a"', "x" * 256, '"' + "x" * 300 + '"'):
         malformed = put(
             receiver, "/v1/incoming/orders/a-2026-01-05.csv", headers={**authorization, "Idempotency-Key": key}
         )

@@ -57,6 +57,28 @@ def test_keys_are_scoped_by_client(receiver: ReceiverProcess) -> None:
     assert receiver.take() == [b"of acme", b"of other"]
 
 
+def test_a_key_without_quotes_is_the_same_key(receiver: ReceiverProcess) -> None:
+    url = f"{receiver.url}/v1/incoming/orders/bare-2026-01-05.csv"
+    for key, replayed in (("ab-1.2:3", False), ('"ab-1.2:3"', True), ("ab-1.2:3", True)):
+        response = httpx2.put(url, content=b"x", headers={**headers("k"), "Idempotency-Key": key})
+        assert response.status_code == 201
+        assert ("idempotency-replayed" in response.headers) is replayed
+    assert receiver.take() == [b"x"]
+
+
+def test_a_client_may_have_its_keys_in_a_header_of_another_name(tmp_path: Path) -> None:
+    with running(tmp_path / "data", ETL_RECEIVER_KEY_HEADER_ACME="X-Idempotency-Key") as receiver:
+        url = f"{receiver.url}/v1/incoming/orders/a-2026-01-05.csv"
+        sent = {"Authorization": f"Bearer {TOKEN}", "X-Idempotency-Key": "order/7@{x}"}
+        for replayed in (False, True):
+            response = httpx2.put(url, content=b"x", headers=sent)
+            assert response.status_code == 201
+            assert ("idempotency-replayed" in response.headers) is replayed
+        assert httpx2.put(url, content=b"x", headers=headers("k")).json()["type"].endswith(":key-missing")
+        assert put(receiver, "b-2026-01-05.csv", b"y", "k", OTHER_TOKEN).status_code == 201
+        assert receiver.take() == [b"x", b"y"]
+
+
 def test_an_empty_file_is_a_file(receiver: ReceiverProcess) -> None:
     for replayed in (False, True):
         response = put(receiver, "empty-2026-01-05.csv", b"", "empty")

@@ -74,10 +74,11 @@ def free_port() -> int:
 class ReceiverProcess:
     """A receiver in a process of its own, to be killed and started again on the same data and port."""
 
-    def __init__(self, data_dir: Path, **environ: str) -> None:
+    def __init__(self, data_dir: Path, certificate: Path | None = None, **environ: str) -> None:
         self.data_dir = data_dir
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.port}"
+        self._verify = ssl.create_default_context(cafile=str(certificate) if certificate else None)
         self._environ = {
             "ETL_DATA_DIR": str(data_dir),
             "ETL_PIPELINES": "etl_project_tests.receiver_pipelines",
@@ -99,7 +100,7 @@ class ReceiverProcess:
         while time.monotonic() < deadline:
             assert self.process.is_alive(), self.log()
             try:
-                if httpx2.get(f"{self.url}/healthz", timeout=5).status_code == health:
+                if httpx2.get(f"{self.url}/healthz", timeout=5, verify=self._verify).status_code == health:
                     return self
                 time.sleep(0.02)
             except httpx2.TransportError:
@@ -156,9 +157,9 @@ class ReceiverProcess:
 
 
 @contextmanager
-def running(data_dir: Path, **environ: str) -> Iterator[ReceiverProcess]:
-    """A receiver that is stopped at the end."""
-    receiver = ReceiverProcess(data_dir, **environ)
+def running(data_dir: Path, certificate: Path | None = None, **environ: str) -> Iterator[ReceiverProcess]:
+    """A receiver that is stopped at the end; with a certificate, one that is asked over TLS."""
+    receiver = ReceiverProcess(data_dir, certificate, **environ)
     try:
         yield receiver.start()
     finally:

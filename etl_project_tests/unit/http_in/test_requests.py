@@ -29,12 +29,35 @@ def test_a_quoted_key_is_read(text: str, key: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", '""', '"a', 'a"', "'a'", '"a"b"', '"a\\x"', '"\u00fc"', '"a\n"', '"a";p=1', f'"{"x" * 256}"', '"a", "b"'],
+    [
+        "",
+        "a b",
+        "a,b",
+        "a;p=1",
+        "a@b",
+        "x" * 256,
+        '""',
+        '"a',
+        'a"',
+        '"a"b"',
+        '"a\\x"',
+        '"\u00fc"',
+        '"a\n"',
+        '"a";p=1',
+        f'"{"x" * 256}"',
+        '"a", "b"',
+    ],
 )
 def test_a_malformed_key_is_refused(text: str) -> None:
     with pytest.raises(Problem) as refused:
         requests.idempotency_key(headers(idempotency_key=text))
     assert (refused.value.status, refused.value.kind) == (400, "key-malformed")
+
+
+@pytest.mark.parametrize("text", ["a", "8e03978e-40d5", "order:7/1", "'a'", "x" * 255])
+def test_a_token_without_quotes_is_the_key_that_it_would_be_in_quotes(text: str) -> None:
+    assert requests.idempotency_key(headers(idempotency_key=text)) == text
+    assert requests.idempotency_key(headers(idempotency_key=f'"{text}"')) == text
 
 
 def test_a_missing_and_a_doubled_key_are_refused() -> None:
