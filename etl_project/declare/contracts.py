@@ -34,12 +34,17 @@ class ContractColumn:
 
 @dataclass(frozen=True)
 class TableContract:
-    """One table of a contract and the DDL script it comes from."""
+    """One table of a contract and the DDL script it comes from.
+
+    `checks`: the conditions of its CHECK constraints; `keys`: the columns of its primary key and UNIQUE constraints.
+    """
 
     name: str
     comment: str | None
     columns: tuple[ContractColumn, ...]
     sql: str
+    checks: tuple[str, ...] = ()
+    keys: tuple[tuple[str, ...], ...] = ()
 
     def column_schema(self) -> dg.TableSchema:
         """The columns as Dagster shows them beside the asset."""
@@ -75,6 +80,10 @@ def parse(sql: str) -> Mapping[str, TableContract]:
             "select table_name, column_name, data_type, is_nullable, comment from duckdb_columns() "
             "where not internal order by table_name, column_index"
         ).fetchall()
+        constraints = connection.execute(
+            "select table_name, constraint_type, expression, constraint_column_names from duckdb_constraints() "
+            "order by constraint_index"
+        ).fetchall()
     found = {
         table: TableContract(
             table,
@@ -85,6 +94,13 @@ def parse(sql: str) -> Mapping[str, TableContract]:
                 if owner == table
             ),
             sql,
+            tuple(condition for owner, kind, condition, _ in constraints if owner == table and kind == "CHECK"),
+            tuple(
+                tuple(names)
+                for wanted in ("PRIMARY KEY", "UNIQUE")
+                for owner, kind, _, names in constraints
+                if owner == table and kind == wanted
+            ),
         )
         for table, comment in tables
     }

@@ -229,10 +229,10 @@ def _raw_and_rejects(
         rejects: list[pa.Table] = []
         raw_wanted = own.raw in context.op_execution_context.selected_output_names
 
-        def day_was_read(day: date, rejected: int) -> None:
+        def day_was_read(day: date, rejected: int, skipped: int) -> None:
             """What the UI shows beside the commit. The event of the day is made after its rows were read."""
             if raw_wanted:
-                files = {"files": len(days[day]), "rejects": rejected}
+                files = {"files": len(days[day]), "rejects": rejected, **({"skipped": skipped} if skipped else {})}
                 link = {"archive": presentation.archived_files(spec, configured.archive, day)}
                 context.add_asset_metadata({**files, **link}, own.raw, day.isoformat())
 
@@ -255,22 +255,23 @@ def _rows(
     spec: SourceSpec,
     days: Mapping[date, Sequence[archive.Accepted]],
     rejects: list[pa.Table],
-    day_was_read: Callable[[date, int], None],
+    day_was_read: Callable[[date, int, int], None],
 ) -> pa.RecordBatchReader:
     """The typed rows of the archived files, day by day and file by file in name order; fills `rejects` on the way.
 
-    `day_was_read` is told each day that was read to its end, and the number of its rejects.
+    `day_was_read` is told each day that was read to its end, the number of its rejects and of its skipped records.
     """
 
     def batches() -> Iterator[pa.RecordBatch]:
         for day, accepted in days.items():
-            rejected = 0
+            rejected = skipped = 0
             for batch in _read_again(spec, accepted, day):
                 if batch.rejects.num_rows:
                     rejects.append(batch.rejects)
                     rejected += batch.rejects.num_rows
+                skipped += batch.skipped.num_rows
                 yield from batch.rows.to_batches()
-            day_was_read(day, rejected)
+            day_was_read(day, rejected, skipped)
 
     return pa.RecordBatchReader.from_batches(judge.rows_schema(spec), batches())
 

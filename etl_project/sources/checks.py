@@ -42,6 +42,7 @@ def checks(spec: SourceSpec) -> list[dg.AssetChecksDefinition]:
                 "rows in": sum(day.in_files for day in counted.values()),
                 "rows stored": sum(day.stored for day in own.values()),
                 "rows rejected": sum(day.rejected for day in counted.values()),
+                **({"rows skipped": skipped} if (skipped := sum(day.skipped for day in counted.values())) else {}),
                 **({"rows repeated": sum(day.repeated for day in own.values())} if spec.deduplicate_on else {}),
             },
         )

@@ -21,6 +21,7 @@ from etl_project.sources import assets as incoming_assets
 from etl_project.sources.reading.formats import FORMATS
 from etl_project.sources.reading.layout import UNKNOWN_COLUMNS
 from etl_project.sources.reading.layout_words import LayoutWords
+from etl_project.sources.reading.rows.row_words import RowWords, UnusableSql
 from etl_project.sources.reading.values import value_words
 from etl_project.sources.reading.values.value_settings import PLAIN
 from etl_project.sources.reading.values.value_words import ValueWords
@@ -29,7 +30,7 @@ from etl_project.sources.spec import DEFAULT_EXPANDED_BYTES, DEFAULT_LINE_BYTES,
 PYTHON_BESIDE = ("assets.py", "checks.py")
 
 
-class FileSource(dg.Component, ValueWords, LayoutWords, dg.Resolvable):
+class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable):
     """A drop folder whose daily files become a raw Parquet asset, a typed table and a table of rejected rows.
 
     The folder of the `defs.yaml` also holds `contract.sql` (the table) and, if there is more to build, `assets.py` and
@@ -98,7 +99,7 @@ class FileSource(dg.Component, ValueWords, LayoutWords, dg.Resolvable):
         """
         try:
             return self._spec(folder)
-        except SpecError as error:
+        except (SpecError, UnusableSql) as error:
             raise SpecError(f"{folder / 'defs.yaml'}: {error}") from None
 
     def _spec(self, folder: Path) -> SourceSpec:
@@ -131,6 +132,7 @@ class FileSource(dg.Component, ValueWords, LayoutWords, dg.Resolvable):
             deduplicate_on=tuple(self.deduplicate_on),
             deadline=self._deadline(),
             values=self.over(PLAIN),
+            rows=self.row_settings(contract, self._filled(), self.computed),
             column_values=dict(value_words.of_columns(self, self.column_settings)),
         )
 

@@ -48,10 +48,16 @@ def allowance(spec: SourceSpec, day: date) -> Allowance:
 def beyond(typed: Sequence[pa.Array], spec: SourceSpec, day: date) -> Beyond | None:
     """The rows that lie outside the allowance of the file's day; None when there are none. A row without a value in
     its event column is not among them: it is no row at all, and somebody else says so."""
-    if spec.event_column is None:
-        return None
+    names = [target.name for target in spec.targets]
+    if spec.event_column not in names:
+        return None  # There is none, or it is computed once the row is there (`row_rules`).
+    return outside(typed[names.index(spec.event_column)], spec, day)
+
+
+def outside(events: pa.Array, spec: SourceSpec, day: date) -> Beyond | None:
+    """Which of these values of the event column lie outside the allowance of the file's day; None when none does."""
+    assert spec.event_column is not None
     allowed = allowance(spec, day)
-    events = typed[[target.name for target in spec.targets].index(spec.event_column)]
     # Leaving the time of day out is what is asked for, so the cast may lose it.
     days = pc.cast(events, pa.date32(), safe=False)
     outside = pc.or_(pc.less(days, pa.scalar(allowed.first)), pc.greater(days, pa.scalar(allowed.last)))
@@ -63,7 +69,13 @@ def event_day(spec: SourceSpec) -> str:
     """The day of a row, as SQL over the raw rows."""
     if spec.event_column is None:
         return "batch_date"
-    column = quote(spec.event_column)
-    if spec.column(spec.event_column).type == "TIMESTAMP WITH TIME ZONE":
+    column, kind = of_raw_row(spec, spec.event_column), spec.typed_column(spec.event_column).type
+    if kind == "TIMESTAMP WITH TIME ZONE":
         column = f"({column} AT TIME ZONE 'UTC')"
     return f"CAST({column} AS DATE)"
+
+
+def of_raw_row(spec: SourceSpec, name: str) -> str:
+    """A column of the table as SQL over the raw rows: the column itself, or what it is computed from."""
+    computed = spec.rows.computed_column(name)
+    return quote(name) if computed is None else f"CAST(({computed.sql}) AS {computed.type})"

@@ -1,5 +1,5 @@
-"""Accounts: where every row of every accepted file is. Rows in the files = raw rows + rejects; raw rows = rows in the
-table + rows that came more than once.
+"""Accounts: where every row of every accepted file is. Rows in the files = raw rows + rejects + records that
+are no rows by the settings of the source; raw rows = rows in the table + rows that came more than once.
 
 Belongs here: counting both sides, each where it lies, and saying where they differ. What is counted is what is there:
 the archived files are read again, and no commit record is believed.
@@ -7,7 +7,7 @@ the archived files are read again, and no commit record is believed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
@@ -26,16 +26,18 @@ from etl_project.storage.judging import commits
 from etl_project.storage.sql import quote
 from etl_project.utc import ONE_DAY, day_of, days_between
 
+NOTHING = judge.Counted(0, 0)
 Days = tuple[date, date] | None
 """The days to look at, both included; None: all of them."""
 
 
 class Files(NamedTuple):
-    """One day of files: the rows that they hold, and where those went."""
+    """One day of files: the rows that they hold, and where those went. `skipped`: records that are no rows."""
 
     in_files: int
     raw: int
     rejected: int
+    skipped: int = 0
 
 
 class RowCounts(NamedTuple):
@@ -63,14 +65,16 @@ def of_files(
 ) -> dict[date, Files]:
     """The rows of each day's files. `connection` is one to the warehouse."""
     read = {
-        day: sum(judge.count_rows(spec, file) for file in accepted)
+        day: _together([judge.count_rows(spec, file) for file in accepted])
         for day, accepted in archive.accepted_days(configured.archive, spec).items()
         if _within(day, days)
     }
     counted = {} if raw is None else _by_day(connection, raw.sql, raw.params)
     rejected = _of_table(connection, Names.of(spec.name).rejects, days)
     return {
-        day: Files(read.get(day, 0), counted.get(day, 0), rejected.get(day, 0))
+        day: Files(
+            read.get(day, NOTHING).records, counted.get(day, 0), rejected.get(day, 0), read.get(day, NOTHING).skipped
+        )
         for day in sorted({*read, *counted, *rejected})
         if _within(day, days)
     }
@@ -116,8 +120,9 @@ def behind(spec: SourceSpec, configured: Settings, connection: duckdb.DuckDBPyCo
 def differences_of_files(counted: Mapping[date, Files]) -> Iterator[str]:
     """The days on which files hold other rows than were read from them, in words."""
     for day, rows in counted.items():
-        if rows.in_files != rows.raw + rows.rejected:
-            yield f"{day}: {rows.in_files} rows in the files, {rows.raw} raw, {rows.rejected} rejected"
+        if rows.in_files != rows.raw + rows.rejected + rows.skipped:
+            skipped = f", {rows.skipped} skipped" if rows.skipped else ""
+            yield f"{day}: {rows.in_files} rows in the files, {rows.raw} raw, {rows.rejected} rejected{skipped}"
 
 
 def differences_of_rows(counted: Mapping[date, RowCounts]) -> Iterator[str]:
@@ -125,6 +130,10 @@ def differences_of_rows(counted: Mapping[date, RowCounts]) -> Iterator[str]:
     for day, rows in counted.items():
         if rows.raw != rows.stored + rows.repeated:
             yield f"{day}: {rows.raw} raw rows, {rows.stored} stored, {rows.repeated} repeated"
+
+
+def _together(files: Sequence[judge.Counted]) -> judge.Counted:
+    return judge.Counted(sum(one.records for one in files), sum(one.skipped for one in files))
 
 
 def _within(day: date, days: Days) -> bool:

@@ -21,6 +21,8 @@ from etl_project.failures import Permanent
 from etl_project.sources.reading import formats, layout
 from etl_project.sources.reading.layout import PLAIN as PLAIN_LAYOUT
 from etl_project.sources.reading.layout import UNKNOWN_COLUMNS, Layout
+from etl_project.sources.reading.rows import row_settings
+from etl_project.sources.reading.rows.row_settings import NO_RULES, RowSettings
 from etl_project.sources.reading.values.value_settings import PLAIN, ValueSettings
 
 FilesPerDay = Literal["many", "latest"]
@@ -112,6 +114,7 @@ class SourceSpec:
     `encoding`, then `other_encodings`, are tried on all of a file; `valid_utf8`: what a file is that is valid UTF-8
     with letters beyond ASCII although it should be in another encoding.
     `values`: how the values of all columns are written; `column_values`: those of single columns of the contract.
+    `rows`: which records are rows, and what the contract asks of each.
     """
 
     name: str
@@ -140,6 +143,7 @@ class SourceSpec:
     values: ValueSettings = PLAIN
     column_values: Mapping[str, ValueSettings] = field(default_factory=dict)
     layout: Layout = PLAIN_LAYOUT
+    rows: RowSettings = NO_RULES
     _by_name: Mapping[str, SourceColumn] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -151,6 +155,7 @@ class SourceSpec:
             *_problems_of_settings(self),
             *_problems_of_waiting(self),
             *layout.problems(self),
+            *row_settings.problems(self),
         ]
         if problems:
             raise SpecError(f"source {self.name!r}: " + "; ".join(problems))
@@ -171,6 +176,11 @@ class SourceSpec:
     def column(self, name: str) -> SourceColumn:
         """The contract column of this name."""
         return self._by_name[name]
+
+    def typed_column(self, name: str) -> SourceColumn:
+        """The column of this name as the rules of rows see it: one that the file fills, or a computed one."""
+        computed = self.rows.computed_column(name)
+        return self._by_name[name] if computed is None else SourceColumn(name, computed.type, computed.nullable)
 
     @property
     def settings_of_columns(self) -> Mapping[str, ValueSettings]:
@@ -254,7 +264,7 @@ def _problems_of_settings(spec: SourceSpec) -> Iterator[str]:
             yield f"encoding {encoding!r} is not known; write one of Python's names, like utf-8 or cp1252"
     yield from spec.values.problems()
     for name, settings in spec.column_values.items():
-        if name not in spec.columns.values():
+        if name not in spec.filled:
             yield f"column_settings names {name!r}, which is not one of the columns that the file fills"
         yield from (one for one in settings.problems(f"column_settings.{name}.") if one not in spec.values.problems())
 
@@ -262,6 +272,7 @@ def _problems_of_settings(spec: SourceSpec) -> Iterator[str]:
 def _problems_of_days(spec: SourceSpec) -> Iterator[str]:
     """What is wrong with the settings that say which day a row belongs to, and when a day must be there."""
     known = {column.name: column for column in spec.types if column.name in spec.filled}
+    known |= {one.name: SourceColumn(one.name, one.type, one.nullable) for one in spec.rows.of_rows}
     if not 0 <= spec.lateness_days <= LONGEST_LATENESS_DAYS:
         yield f"lateness_days is {spec.lateness_days}; it must lie between 0 and {LONGEST_LATENESS_DAYS}"
     if spec.lateness_days and spec.event_column is None:
@@ -269,12 +280,12 @@ def _problems_of_days(spec: SourceSpec) -> Iterator[str]:
     if spec.event_column is not None:
         event = known.get(spec.event_column)
         if event is None:
-            yield f"event_column {spec.event_column!r} is not one of the columns that the file fills"
+            yield f"event_column {spec.event_column!r} is filled by no file and computed from no single row"
         elif event.type not in EVENT_TYPES or event.nullable:
             yield f"event_column {event.name} must be NOT NULL and {', '.join(EVENT_TYPES)}; it is {event.type}"
     for name in spec.deduplicate_on:
         if name not in known:
-            yield f"deduplicate_on names {name!r}, which is not one of the columns that the file fills"
+            yield f"deduplicate_on names {name!r}, which no file fills and which is not computed from one row"
     if spec.deadline is not None and spec.empty_days == "allowed":
         yield "deadline and empty_days: allowed contradict each other: where days may be empty, no file can be overdue"
     if spec.deadline is not None and spec.deadline.tzinfo is not None:

@@ -18,7 +18,6 @@ from etl_project.sources.asset_names import Names
 from etl_project.sources.spec import SourceSpec
 from etl_project.storage import Partial, Slice, Sql
 from etl_project.storage.dagster.io_manager import ABSENT_PARTITIONS
-from etl_project.storage.sql import quote
 
 
 class SourceOptions(Protocol):
@@ -125,4 +124,4 @@ def _each_once(spec: SourceSpec) -> str:
 
 def row_key(spec: SourceSpec) -> str:
     """The day and the columns that name a row, as SQL; rows that agree in all of them are one."""
-    return ", ".join(["batch_date", *(quote(name) for name in spec.deduplicate_on)])
+    return ", ".join(["batch_date", *(lateness.of_raw_row(spec, name) for name in spec.deduplicate_on)])

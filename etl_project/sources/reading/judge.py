@@ -6,7 +6,8 @@ Belongs here: putting format, typing and limits together, and counting. Does not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from datetime import date
 from functools import partial, reduce
 from pathlib import Path
@@ -24,6 +25,11 @@ from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
 from etl_project.sources.reading.formats import FORMATS
 from etl_project.sources.reading.in_order import in_order
+from etl_project.sources.reading.rows import skipping, twins
+from etl_project.sources.reading.rows.control_totals import ControlTotals
+from etl_project.sources.reading.rows.repeated_hours import RepeatedHours
+from etl_project.sources.reading.rows.row_rules import Fault, RowRules
+from etl_project.sources.reading.rows.skipping import Parted, Skipping, without_footer
 from etl_project.sources.reading.values.convert import Converter
 from etl_project.sources.reading.values.value_forms import without_missing
 from etl_project.sources.spec import SourceColumn, SourceSpec
@@ -47,10 +53,27 @@ _Reject = tuple[int, str | None, str, str]
 
 
 class Batch(NamedTuple):
-    """Some rows of a file, and the records among them that are none; both in the order of the file."""
+    """Some rows of a file, the records among them that are none, and those that were left out; in the file's order."""
 
     rows: pa.Table
     rejects: pa.Table
+    skipped: pa.Table
+
+
+class Counted(NamedTuple):
+    """The records of a file, and how many of them are no rows by the settings of the source."""
+
+    records: int
+    skipped: int
+
+
+class _Typed(NamedTuple):
+    """A chunk as it came, without its missing values, typed, and what was left out of it."""
+
+    sent: Chunk
+    chunk: Chunk
+    columns: list[pa.Array]
+    skipped: pa.Table
 
 
 def converter_of(spec: SourceSpec) -> Converter:
@@ -64,28 +87,35 @@ def rows_schema(spec: SourceSpec) -> pa.Schema:
     return pa.schema([*columns, ("batch_date", pa.date32()), ("source_file", pa.string()), ("source_line", pa.int64())])
 
 
-def read(path: Path, spec: SourceSpec, name: str, day: date, *, accepted: bool = False) -> Iterator[Batch]:
-    """Every record of the file, as a row or as a reject; at least one batch, in bounded memory.
+def read(
+    path: Path, spec: SourceSpec, name: str, day: date, *, accepted: bool = False, losers: pa.Table | None = None
+) -> Iterator[Batch]:
+    """Every record of the file, as a row, as a reject or as one left out; at least one batch, in bounded memory.
 
     `name` is the file's own name (it says how the file is compressed); `path` is where its bytes are now.
-    `accepted`: the file comes from the archive, so it fitted the contract of its time.
+    `accepted`: the file comes from the archive, so it fitted the contract of its time. `losers`: the lines that are
+    rejects because a row of the day has their key (see `twins_of_day`); by default those of this file alone.
     `source_line` is the physical line on which the record starts, the header being line 1.
     Raises FileRefused (retrying does not help) for a file that cannot be used, possibly after some batches: a caller
     uses what it was given only when the iteration ends well.
     """
     records = rejected = 0
     first: pa.Table | None = None
-    types = converter_of(spec)
-    loads = chunks(SourceFile(path, name, day, accepted), spec)
-    for batch in in_order(partial(_batch, load, spec, types, names.shown(name), day) for load in loads):
+    totals = ControlTotals(spec)
+    sent = SourceFile(path, name, day, accepted)
+    if losers is None and spec.rows.on_duplicate_key is not None:
+        [losers] = twins_of_day(spec, [sent], day)
+    for batch in _read(sent, spec, day, losers):
         records += batch.rows.num_rows + batch.rejects.num_rows
         if batch.rejects.num_rows and first is None:
             first = batch.rejects.slice(0, 1)
         rejected += batch.rejects.num_rows
-        yield batch
+        totals.see(batch.rows, batch.rejects.num_rows, batch.skipped)
+        yield batch._replace(rows=batch.rows.select(rows_schema(spec).names))
     refused = too_many_rejected(spec, records, rejected, first) if first is not None else None
     if refused is not None:
         raise refused
+    totals.compare()
 
 
 def too_many_rejected(spec: SourceSpec, records: int, rejected: int, first: pa.Table) -> FileRefused | None:
@@ -97,10 +127,25 @@ def too_many_rejected(spec: SourceSpec, records: int, rejected: int, first: pa.T
     return FileRefused("too many rejected rows", found, f"at most {spec.max_rejected_ratio:.2%} (max_rejected_ratio)")
 
 
-def count_rows(spec: SourceSpec, version: Accepted) -> int:
-    """How many records an archived file has, typed or not: what rows and rejects together must come to."""
-    loads = chunks(SourceFile(version.path, version.name, accepted=True), spec)
-    return sum(len(chunk.lines) + len(chunk.broken) for chunk in in_order(loads))
+def twins_of_day(spec: SourceSpec, files: Sequence[SourceFile], day: date) -> Sequence[pa.Table | None]:
+    """For each file of a day the lines that are rejects because another row of the day has their key.
+
+    Raises FileRefused like `read`.
+    """
+    if spec.rows.on_duplicate_key is None:
+        return [None] * len(files)
+    rows = [(names.shown(file.name), (one.rows for one in _read(file, spec, day, None))) for file in files]
+    return twins.losers(rows, spec)
+
+
+def count_rows(spec: SourceSpec, version: Accepted) -> Counted:
+    """How many records an archived file has, typed or not: what rows, rejects and skipped ones must come to."""
+    parts = _parts(chunks(SourceFile(version.path, version.name, accepted=True), spec), spec)
+    records = skipped = 0
+    for part in parts:
+        records += len(part.chunk.lines) + len(part.chunk.broken) + part.skipped.num_rows
+        skipped += part.skipped.num_rows
+    return Counted(records, skipped)
 
 
 def chunks(sent: SourceFile, spec: SourceSpec) -> Iterator[Load]:
@@ -108,24 +153,100 @@ def chunks(sent: SourceFile, spec: SourceSpec) -> Iterator[Load]:
     return FORMATS[spec.format].chunks(sent, encodings.settled(sent, spec))
 
 
-def _batch(load: Load, spec: SourceSpec, converter: Converter, file: str, day: date) -> Batch:
-    return typed(load(), spec, converter, file, day)
+def typed(sent: Chunk, spec: SourceSpec, file: str, day: date) -> Batch:
+    """The records of a chunk as rows and rejects, where no file has to be judged by itself (`needs_whole_files`)."""
+    work = _Work(spec, file, day, None)
+    batch = work.judged(work.typed(Parted(sent, skipping.schema(spec).empty_table())))
+    return batch._replace(rows=batch.rows.select(rows_schema(spec).names))
 
 
-def typed(sent: Chunk, spec: SourceSpec, converter: Converter, file: str, day: date) -> Batch:
-    """The records of a chunk as rows and rejects."""
-    chunk = _without_missing(sent, spec)
-    values = [converter.column(text, target) for text, target in zip(chunk.texts, spec.targets, strict=True)]
-    beyond = lateness.beyond(values, spec, day)
-    bad = _bad(chunk, values, spec, beyond)
-    count = len(chunk.lines)
-    rejects: list[_Reject] = [(broken.line, None, broken.reason, broken.raw) for broken in chunk.broken]
-    arrays = [*values, pa.repeat(pa.scalar(day), count), pa.repeat(pa.scalar(file), count), chunk.lines]
-    rows = pa.Table.from_arrays(arrays, schema=rows_schema(spec))
-    if bad is not None:
-        rejects += _unusable(sent, chunk, values, bad, spec, converter, beyond)
-        rows = rows.filter(pc.invert(bad))
-    return Batch(rows, _rejects_table(sorted(rejects, key=lambda reject: reject[0]), file, day))
+def needs_whole_files(spec: SourceSpec) -> bool:
+    """Whether what a record is may hang on its file: on its place there, or on what else is in it."""
+    rows = spec.rows
+    sql = " ".join([*(one.sql for one in rows.of_rows), *rows.checks])
+    return bool(
+        rows.skip_rows_where
+        or rows.footer_lines
+        or rows.on_duplicate_key
+        or RepeatedHours(spec).columns
+        or re.search(r"\bsource_(file|line)\b", sql, re.IGNORECASE)
+    )
+
+
+def _parts(loads: Iterator[Load], spec: SourceSpec) -> Iterator[Parted]:
+    skipping = Skipping(spec)
+    parts = in_order(partial(_part, load, skipping) for load in loads)
+    return without_footer(parts, spec) if spec.rows.footer_lines else parts
+
+
+def _part(load: Load, skipping: Skipping) -> Parted:
+    return skipping.part(load())
+
+
+def _read(sent: SourceFile, spec: SourceSpec, day: date, losers: pa.Table | None) -> Iterator[Batch]:
+    """The batches of a file with all columns that a key may name; whole chunks are worked on side by side.
+
+    What depends on the place of a record in the file (footers, repeated hours) is settled between the threads.
+    """
+    work = _Work(spec, names.shown(sent.name), day, losers)
+    hours = RepeatedHours(spec)
+    loads = chunks(sent, spec)
+    if not spec.rows.footer_lines and not hours.columns:
+        return in_order(partial(work.all_of, load) for load in loads)
+    typed = in_order(partial(work.typed, part) for part in _parts(loads, spec))
+    return (work.judged(one._replace(columns=hours.settled(one.chunk.texts, one.columns))) for one in typed)
+
+
+class _Work:
+    """What is done to each chunk of one file, in any thread."""
+
+    def __init__(self, spec: SourceSpec, file: str, day: date, losers: pa.Table | None) -> None:
+        self._spec, self._file, self._day, self._losers = spec, file, day, losers
+        self._converter = converter_of(spec)
+        self._skipping = Skipping(spec)
+        self._rules = RowRules(spec)
+
+    def all_of(self, load: Load) -> Batch:
+        """From the text of a chunk to its rows."""
+        return self.judged(self.typed(self._skipping.part(load())))
+
+    def typed(self, part: Parted) -> _Typed:
+        """The records with their values, NULL where there is none."""
+        chunk = _without_missing(part.chunk, self._spec)
+        pairs = zip(chunk.texts, self._spec.targets, strict=True)
+        return _Typed(part.chunk, chunk, [self._converter.column(*pair) for pair in pairs], part.skipped)
+
+    def judged(self, typed: _Typed) -> Batch:
+        """The rows with their computed columns, and the rejects."""
+        chunk, spec = typed.chunk, self._spec
+        beyond = lateness.beyond(typed.columns, spec, self._day)
+        bad = _bad(chunk, typed.columns, spec, beyond)
+        count = len(chunk.lines)
+        added = [pa.repeat(pa.scalar(self._day), count), pa.repeat(pa.scalar(self._file), count), chunk.lines]
+        rows = pa.Table.from_arrays([*typed.columns, *added], schema=rows_schema(spec))
+        rejects: list[_Reject] = [(broken.line, None, broken.reason, broken.raw) for broken in chunk.broken]
+        if bad is not None:
+            rejects += _unusable(typed, bad, spec, self._converter, beyond)
+            rows = rows.filter(pc.invert(bad))
+        rows, faults = self._rules.faults(rows, self._day)
+        if self._losers is not None:
+            faults += twins.faults(rows, self._losers)
+        if faults:
+            places = range(count) if bad is None else pc.indices_nonzero(pc.invert(bad)).to_pylist()
+            rejects += _at_fault(chunk, faults, places)
+            ill = pa.array(sorted({fault.at for fault in faults}), pa.int64())
+            rows = rows.filter(pc.invert(pc.is_in(pa.array(range(rows.num_rows), pa.int64()), ill)))
+        rejected = _rejects_table(sorted(rejects, key=lambda one: one[0]), self._file, self._day)
+        return Batch(rows, rejected, typed.skipped)
+
+
+def _at_fault(chunk: Chunk, faults: Sequence[Fault], places: Sequence[int]) -> Iterator[_Reject]:
+    """The rows that break a rule, each once with all that is wrong. `places`: where the rows are in the chunk."""
+    by_row: dict[int, list[Fault]] = {}
+    for fault in faults:
+        by_row.setdefault(places[fault.at], []).append(fault)
+    for (at, found), raw in zip(by_row.items(), chunk.raw(list(by_row)), strict=True):
+        yield chunk.lines[at].as_py(), found[0].column, "; ".join(fault.reason for fault in found), raw
 
 
 def _without_missing(chunk: Chunk, spec: SourceSpec) -> Chunk:
@@ -153,20 +274,15 @@ def _bad(chunk: Chunk, typed: list[pa.Array], spec: SourceSpec, beyond: lateness
 
 
 def _unusable(
-    sent: Chunk,
-    chunk: Chunk,
-    typed: list[pa.Array],
-    bad: pa.Array,
-    spec: SourceSpec,
-    converter: Converter,
-    beyond: lateness.Beyond | None,
+    typed: _Typed, bad: pa.Array, spec: SourceSpec, converter: Converter, beyond: lateness.Beyond | None
 ) -> Iterator[_Reject]:
-    """The records at fault, each with everything that is wrong with it. `sent`: the chunk as it came."""
+    """The records at fault, each with everything that is wrong with it."""
+    sent, chunk = typed.sent, typed.chunk
     which = pc.indices_nonzero(bad).to_pylist()
     for at, raw in zip(which, chunk.raw(which), strict=True):
         first: str | None = None
         reasons = []
-        for as_sent, text, values, target in zip(sent.texts, chunk.texts, typed, spec.targets, strict=True):
+        for as_sent, text, values, target in zip(sent.texts, chunk.texts, typed.columns, spec.targets, strict=True):
             if values[at].is_valid or (target.nullable and not text[at].is_valid):
                 continue
             first = first or target.name

@@ -21,6 +21,7 @@ from etl_project.sources.reading import judge
 from etl_project.sources.reading.chunk import Broken, Chunk
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
+from etl_project.sources.reading.rows import skipping
 from etl_project.sources.spec import SourceSpec
 
 SMALL_BYTES = 256 * 1024
@@ -54,6 +55,11 @@ def read(files: Iterable[SourceFile], spec: SourceSpec, day: date) -> Iterator[J
 
     A file that is refused raises nothing: its verdict says so. In bounded memory.
     """
+    if judge.needs_whole_files(spec):
+        every = list(files)
+        for file, losers in zip(every, _losers(every, spec, day), strict=True):
+            yield from _alone(file, spec, day, losers)
+        return
     group = _Group(spec, day)
     for file in files:
         if _is_small(file, spec):
@@ -64,7 +70,7 @@ def read(files: Iterable[SourceFile], spec: SourceSpec, day: date) -> Iterator[J
         else:
             yield group.judged()
             group = _Group(spec, day)
-            yield from _alone(file, spec, day)
+            yield from _alone(file, spec, day, None)
     yield group.judged()
 
 
@@ -74,10 +80,18 @@ def _is_small(file: SourceFile, spec: SourceSpec) -> bool:
     return os.stat(file.path).st_size <= SMALL_BYTES
 
 
-def _alone(file: SourceFile, spec: SourceSpec, day: date) -> Iterator[Judged]:
+def _losers(files: Sequence[SourceFile], spec: SourceSpec, day: date) -> Sequence[pa.Table | None]:
+    """For each file the lines that are rejects because another row of the day has their key."""
+    try:
+        return judge.twins_of_day(spec, files, day)
+    except FileRefused:
+        return [None] * len(files)  # Some file fits no more: its verdict will say which.
+
+
+def _alone(file: SourceFile, spec: SourceSpec, day: date, losers: pa.Table | None) -> Iterator[Judged]:
     rows = rejected = 0
     try:
-        for batch in judge.read(file.path, spec, file.name, day, accepted=file.accepted):
+        for batch in judge.read(file.path, spec, file.name, day, accepted=file.accepted, losers=losers):
             rows, rejected = rows + batch.rows.num_rows, rejected + batch.rejects.num_rows
             yield Judged(batch, ())
     except FileRefused as refused:
@@ -138,14 +152,14 @@ class _Group:
         """Type all records in one go; then each has its own file and line again."""
         if not self._chunks:
             return Judged(_empty(self._spec), tuple(self._verdict(at, 0, 0, None) for at in range(len(self._files))))
-        batch = judge.typed(self._joined(), self._spec, judge.converter_of(self._spec), "", self._day)
+        batch = judge.typed(self._joined(), self._spec, "", self._day)
         file_of, line_of = np.concatenate(self._file_of), np.concatenate(self._line_of)
         rows, of_rows = self._placed(batch.rows, file_of, line_of)
         rejects, of_rejects = self._placed(batch.rejects, file_of, line_of)
         counts = [np.bincount(of, minlength=len(self._files)).tolist() for of in (of_rows, of_rejects)]
         firsts = dict(zip(of_rejects[::-1].tolist(), range(len(of_rejects) - 1, -1, -1), strict=True))
         return Judged(
-            judge.Batch(rows, rejects),
+            judge.Batch(rows, rejects, batch.skipped),
             tuple(
                 self._verdict(at, counts[0][at], counts[1][at], rejects.slice(firsts[at], 1) if at in firsts else None)
                 for at in range(len(self._files))
@@ -180,4 +194,5 @@ class _Group:
 
 
 def _empty(spec: SourceSpec) -> judge.Batch:
-    return judge.Batch(judge.rows_schema(spec).empty_table(), judge.REJECTS_SCHEMA.empty_table())
+    none = (judge.rows_schema(spec), judge.REJECTS_SCHEMA, skipping.schema(spec))
+    return judge.Batch(*(schema.empty_table() for schema in none))

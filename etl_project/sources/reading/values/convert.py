@@ -83,10 +83,7 @@ class Converter:
         if pa.types.is_integer(kind) and re.fullmatch(_INTEGER, plain):
             return f"{shown} is out of range for {target.type}"
         if kind == _INSTANT and re.fullmatch(TIME, plain) and _one(plain, _LOCAL) is not None:
-            twice = self.column(pa.array([text]), target)[0].as_py() is None and self._comes_twice(plain)
-            return f"{shown} {'comes twice' if twice else 'does not exist'} in {self._zone.key}" + (
-                " (repeated_hour says which one it is)" if twice else ""
-            )
+            return f"{shown} {self._why_no_instant(text, plain, target)}"
         hint = advice.for_text(text, kind, settings)
         if pa.types.is_temporal(kind) and re.fullmatch(DATE if kind == pa.date32() else f"{TIME}{OFFSET}?", plain):
             return f"{shown} does not exist{hint}"
@@ -103,9 +100,14 @@ class Converter:
         key = "date_format" if pa.types.is_date(target.arrow) else "timestamp_format"
         return f"has none of the forms of {key}, {', '.join(getattr(settings, key)) or 'iso'}{hint}"
 
-    def _comes_twice(self, plain: str) -> bool:
+    def _why_no_instant(self, text: str, plain: str, target: SourceColumn) -> str:
+        """Of a local time that can be written, why the zone or the file has none."""
+        if self.column(pa.array([text]), target)[0].is_valid:
+            return "comes a third time in its series (repeated_hour: in_file_order)"
         local = _cast(pa.array([plain]), _LOCAL)
-        return any(times.to_utc(local).null_count == 0 for times in self._local_times.values())
+        if any(times.to_utc(local).null_count == 0 for times in self._local_times.values()):
+            return f"comes twice in {self._zone.key} (repeated_hour says which one it is)"
+        return f"does not exist in {self._zone.key}"
 
     def _settings_of(self, target: SourceColumn) -> ValueSettings:
         return self._settings.get(target.name, PLAIN)

@@ -58,7 +58,7 @@ def test_a_letter_at_the_very_end_of_a_large_packed_file_decides_too(tmp_path: P
         path.write_bytes(content)
         last = list(judge.read(path, both, "a.csv.gz", DAY))[-1]
         assert last.rows["note"][-1].as_py() == "München"
-        assert judge.count_rows(both, Accepted("a.csv.gz", 1, "", str(path))) == stream.BLOCK_BYTES // 20 + 1
+        assert judge.count_rows(both, Accepted("a.csv.gz", 1, "", str(path))).records == stream.BLOCK_BYTES // 20 + 1
 
 
 @given(st.text(st.characters(min_codepoint=32, exclude_characters='",\x7f', exclude_categories=("C",)), min_size=1))

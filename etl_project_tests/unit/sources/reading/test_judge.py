@@ -268,7 +268,7 @@ def compressed(content: bytes, suffix: str) -> bytes:
 def test_counting_gives_rows_and_rejects_together(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(lines("1,1,,a", "x,1,,b", "2", "", '3,1,,"c\nd"'))
-    assert judge.count_rows(LENIENT, Accepted("a.csv", 1, "0" * 64, str(path))) == 4
+    assert judge.count_rows(LENIENT, Accepted("a.csv", 1, "0" * 64, str(path))) == (4, 0)
 
 
 ONE_COLUMN = spec(columns={"note": "note"}, max_rejected_ratio=1.0)
