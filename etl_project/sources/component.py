@@ -45,7 +45,10 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
         description="Column of the table: SQL over the raw rows (the columns above, source_file, source_line).",
     )
     format: str = Field(default="csv", description=f"{', '.join(FORMATS)}; .gz and .zst by the name of the file.")
-    delimiter: str | None = Field(default=None, description="Between two fields; a comma (tsv: a tab).")
+    delimiter: str | Sequence[str] | None = Field(
+        default=None,
+        description="Between two fields; a comma (tsv: a tab). `whitespace`: any blanks. A list: what files may have.",
+    )
     encoding: str | Sequence[str] = Field(
         default="utf-8", description="Character encoding; of several, the first that fits all bytes of a file."
     )
@@ -111,13 +114,13 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
             name=self.name,
             patterns=tuple(self.patterns),
             format=self.format,
-            delimiter=self.delimiter,
+            delimiter=self._delimiters()[0],
             encoding=self._encodings()[0],
             other_encodings=self._encodings()[1:],
             valid_utf8=self.valid_utf8,
             columns=dict(self.columns),
             types=tuple(SourceColumn(name, types[name].type, types[name].nullable) for name in self._filled()),
-            layout=self.layout(),
+            layout=self.layout(self._delimiters()[1:]),
             time_zone=self.time_zone,
             files_per_day=self.files_per_day,
             empty_days=self.empty_days,
@@ -138,6 +141,11 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
 
     def _encodings(self) -> tuple[str, ...]:
         return (self.encoding,) if isinstance(self.encoding, str) else (*self.encoding,) or ("",)
+
+    def _delimiters(self) -> tuple[str, ...] | tuple[None]:
+        if self.delimiter is None:
+            return (None,)
+        return (self.delimiter,) if isinstance(self.delimiter, str) else (*self.delimiter,) or ("",)
 
     def _filled(self) -> list[str]:
         """The columns of the table that files fill, each once."""

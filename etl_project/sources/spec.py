@@ -168,6 +168,11 @@ class SourceSpec:
         return self.delimiter or (known.separator if known is not None else ",")
 
     @property
+    def separators(self) -> tuple[str, ...]:
+        """The delimiters that a file may have, in the order in which they are tried on its first line."""
+        return (self.separator, *self.layout.other_delimiters)
+
+    @property
     def encodings(self) -> tuple[str, ...]:
         """The encodings that a file may be in, in the order in which they are tried."""
         declared = (self.encoding, *self.other_encodings)
@@ -237,8 +242,9 @@ def _problems_of_values(spec: SourceSpec) -> Iterator[str]:
     ):
         if getattr(spec, setting) not in allowed:
             yield f"{setting} is {getattr(spec, setting)!r}; it can be {', '.join(allowed)}"
-    if len(spec.separator) != 1 or not spec.separator.isascii() or spec.separator in '"\r\n\0':
-        yield f"delimiter is {spec.delimiter!r}; it must be one ASCII character, no quote and no line end"
+    for separator in spec.separators:
+        if not separator or any(one in '"\r\n\0' for one in separator):
+            yield f"delimiter is {separator!r}; it is text with no quote and no line end, like ';', or whitespace"
     try:
         ZoneInfo(spec.time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -33,9 +33,10 @@ class FileFormat:
 
     It raises Refused (retrying does not help) for a file that cannot be used, and never needs more memory than a few
     blocks. `separator` is the delimiter of a format that has one of its own. `empty_is_null`: an empty text is
-    no value.
+    no value. `settings`: the words that not every format knows (`layout.OF_SOME_FORMATS`).
     """
 
     chunks: Callable[[SourceFile, SourceSpec], Iterator[Load]]
     separator: str = ","
     empty_is_null: bool = True
+    settings: frozenset[str] = frozenset()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from etl_project.sources.reading import json_records, jsonl, parquet
+from etl_project.sources.reading import fixed_width, json_records, jsonl, parquet
 from etl_project.sources.reading.csv import records
 from etl_project.sources.reading.file_format import FileFormat
 
@@ -18,6 +18,7 @@ FORMATS: Mapping[str, FileFormat] = MappingProxyType(
         "tsv": records.TSV,
         "jsonl": jsonl.JSONL,
         "json": json_records.JSON,
+        "fixed": fixed_width.FIXED,
         "parquet": parquet.PARQUET,
     }
 )

@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 from datetime import date
 from typing import TYPE_CHECKING
 
+from etl_project.sources.reading import formats
+from etl_project.sources.reading.fixed_width import span_of
 from etl_project.sources.reading.header import relaxed
 
 if TYPE_CHECKING:
@@ -28,6 +30,11 @@ class Layout:
     day (YYYY-MM-DD) may lack. `unknown_columns`: what a column that the source does not have does: `refuse` the file,
     `ignore` it, or `keep` it as JSON in the column `unknown_columns`. `ignored_columns`: names that a file may have and
     nobody needs. `header_matching`: `exact`, or `relaxed` (case, blanks and invisible characters do not count).
+    `skip_lines`: so many lines at the start are none of the file's. `header`: the first line after them names the
+    fields; without one, `field_names` does, or `columns` in their order. `comment`: lines that start so are none.
+    `quote`, `escape`: one character, or empty for none. `trailing_delimiter`: a record may end with one more.
+    `other_delimiters`: tried after the first one. `line_ends`: `lf` (CRLF too) or `any` (a CR alone too).
+    `positions`: of fixed width, the name of a field: its first and last character, from 1.
     `nested_values`: objects and lists in a VARCHAR column `refuse` the record, or are kept as JSON `text`.
     """
 
@@ -37,6 +44,16 @@ class Layout:
     ignored_columns: tuple[str, ...] = ()
     header_matching: str = "exact"
     nested_values: str = "refuse"
+    skip_lines: int = 0
+    header: bool = True
+    field_names: tuple[str, ...] = ()
+    comment: str = ""
+    quote: str = '"'
+    escape: str = ""
+    trailing_delimiter: bool = False
+    other_delimiters: tuple[str, ...] = ()
+    line_ends: str = "lf"
+    positions: Mapping[str, str] | tuple[()] = ()
 
     def __repr__(self) -> str:
         """The settings that are in use: one that is not must not show in any version of the source."""
@@ -54,18 +71,78 @@ class Layout:
 PLAIN = Layout()
 
 
+OF_SOME_FORMATS = {
+    "skip_lines": "3",
+    "header": "false",
+    "field_names": "[id, name]",
+    "comment": "'#'",
+    "quote": '"\'"',
+    "escape": "'\\'",
+    "trailing_delimiter": "true",
+    "other_delimiters": "[';', ',']",
+    "line_ends": "any",
+    "positions": "{id: 1-6}",
+}
+"""The settings that not every format knows, and a right example of each."""
+
+
 def problems(spec: SourceSpec) -> Iterator[str]:
     """Everything that is wrong with the layout of a source, each in one line with a right example."""
     for setting, allowed in (
         ("unknown_columns", ("refuse", "ignore", "keep")),
         ("header_matching", ("exact", "relaxed")),
         ("nested_values", ("refuse", "text")),
+        ("line_ends", ("lf", "any")),
     ):
         if getattr(spec.layout, setting) not in allowed:
             yield f"{setting} is {getattr(spec.layout, setting)!r}; it can be {', '.join(allowed)}"
     yield from _problems_of_absent_columns(spec)
     yield from _problems_of_unknown_columns(spec)
     yield from _problems_of_matching(spec)
+    yield from _problems_of_text(spec)
+
+
+def _problems_of_text(spec: SourceSpec) -> Iterator[str]:
+    known = formats.FORMATS.get(spec.format)
+    for setting, example in OF_SOME_FORMATS.items():
+        if (
+            known is not None
+            and setting not in known.settings
+            and getattr(spec.layout, setting) != getattr(PLAIN, setting)
+        ):
+            word = "delimiter" if setting == "other_delimiters" else setting
+            others = ", ".join(name for name, one in formats.FORMATS.items() if setting in one.settings)
+            yield f"{word} is no setting of the format {spec.format}; like {word}: {example} it is one of {others}"
+    if spec.layout.skip_lines < 0:
+        yield f"skip_lines is {spec.layout.skip_lines}; it is a number of lines, like skip_lines: 3"
+    for setting, one in (("quote", spec.layout.quote), ("escape", spec.layout.escape)):
+        if len(one) > 1 or one in ("\r", "\n", "\0") or (one and one in spec.separators):
+            right = f"{setting}: {OF_SOME_FORMATS[setting]}"
+            yield f"{setting} is {one!r}; it is one character that is no delimiter, or '' for none, like {right}"
+    if spec.layout.quote and spec.layout.quote == spec.layout.escape:
+        yield "escape is the quote itself, which is doubled anyway; leave it out, or write escape: '\\'"
+    yield from _problems_of_field_names(spec)
+    if known is not None and "positions" in known.settings:
+        yield from _problems_of_positions(spec.layout.positions)
+
+
+def _problems_of_field_names(spec: SourceSpec) -> Iterator[str]:
+    names = spec.layout.field_names
+    if names and spec.layout.header:
+        yield "field_names are for files without a header; write header: false as well"
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        yield f"field_names holds {', '.join(repeated)} twice; like field_names: [id, name]"
+    if not spec.layout.header and not names and len(set(spec.columns.values())) < len(spec.columns):
+        yield "header: false takes the fields in the order of columns; one has two names: say field_names: [id, name]"
+
+
+def _problems_of_positions(positions: Mapping[str, str] | tuple[()]) -> Iterator[str]:
+    if not positions:
+        yield "positions says where the fields of a fixed width are; like positions: {id: 1-6, name: 7-26}"
+    for name, place in dict(positions).items():
+        if span_of(place) is None:
+            yield f"positions: {name}: {place!r} is no first and last character; like positions: {{{name}: 7-26}}"
 
 
 def _problems_of_absent_columns(spec: SourceSpec) -> Iterator[str]:

@@ -33,7 +33,23 @@ class LayoutWords(dg.Model):
         default="refuse", description="`text`: objects and lists in a VARCHAR column are kept as JSON text."
     )
 
-    def layout(self) -> Layout:
+    skip_lines: int = Field(default=0, description="So many lines at the start of a file are none of its own.")
+    header: bool = Field(default=True, description="Whether the first line names the fields.")
+    field_names: Sequence[str] = Field(
+        default=(), description="Without a header: the fields in their order, if not those of `columns`."
+    )
+    comment: str = Field(default="", description="Lines that start with this are no records.")
+    quote: str = Field(default='"', description="One character around a field, or '' for none.")
+    escape: str = Field(
+        default="", description="One character that takes away the meaning of the next, or '' for none."
+    )
+    trailing_delimiter: bool = Field(default=False, description="Records may end with one delimiter more.")
+    line_ends: str = Field(default="lf", description="`any`: a carriage return alone ends a line too.")
+    positions: Mapping[str, str] = Field(
+        default={}, description="Format `fixed`: name of a field: its first and last character, like 7-26."
+    )
+
+    def layout(self, other_delimiters: Sequence[str] = ()) -> Layout:
         """The settings as the incoming layer takes them."""
         return Layout(
             optional=tuple(self.optional),
@@ -42,4 +58,14 @@ class LayoutWords(dg.Model):
             ignored_columns=tuple(self.ignored_columns),
             header_matching=self.header_matching,
             nested_values=self.nested_values,
+            skip_lines=self.skip_lines,
+            header=self.header,
+            field_names=tuple(self.field_names),
+            comment=self.comment,
+            quote=self.quote,
+            escape=self.escape,
+            trailing_delimiter=self.trailing_delimiter,
+            other_delimiters=tuple(other_delimiters),
+            line_ends=self.line_ends,
+            positions=dict(self.positions) or (),
         )

@@ -39,7 +39,7 @@ def text_blocks(file: SourceFile, spec: SourceSpec) -> Iterator[bytes]:
     rest = b""
     line = 1
     first = True
-    for decoded in _utf8(expanded(file, spec), spec):
+    for decoded in _lines_ended(_utf8(expanded(file, spec), spec), spec):
         piece = decoded.removeprefix(_BOM) if first else decoded
         first = False
         cut = piece.rfind(b"\n") + 1
@@ -57,6 +57,20 @@ def text_blocks(file: SourceFile, spec: SourceSpec) -> Iterator[bytes]:
         yield rest
     elif line == 1:
         raise FileRefused("empty file", "0 bytes", "at least one line")
+
+
+def _lines_ended(pieces: Iterator[bytes], spec: SourceSpec) -> Iterator[bytes]:
+    """The pieces with LF for every line end, where a carriage return alone may be one."""
+    if spec.layout.line_ends == "lf":
+        yield from pieces
+        return
+    held = b""
+    for piece in pieces:
+        text = held + piece
+        held = b"\r" if text.endswith(b"\r") else b""
+        yield text.removesuffix(held).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if held:
+        yield b"\n"
 
 
 def texts(file: SourceFile, spec: SourceSpec) -> Iterator[str]:

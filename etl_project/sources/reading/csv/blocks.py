@@ -48,20 +48,21 @@ class Cut(NamedTuple):
     records: _Records
     line_count: int
     spanning: bool
+    quoting: bool = True
 
     def load(self, match: Match, width: int, first_line: int) -> Chunk:
         """Read the fields, `width` a record; the block starts with line `first_line`. Runs in any thread."""
         broken: list[Broken] = []
         records = self.records
         try:
-            columns = _columns(self.block, self.separator, width, self.spanning)
+            columns = _columns(self, self.block, width)
         except pa.ArrowInvalid:
             counts = _field_counts(self)
             for start, end, line, count in zip(*records.only(counts != width), counts[counts != width], strict=True):
                 broken.append(Broken(int(line) + first_line, wrong_width(int(count), width), self._raw(start, end)))
             records = records.only(counts == width)
             good = (self.block[start : end + 1] for start, end in zip(records.starts, records.ends, strict=True))
-            columns = _columns(b"".join(good), self.separator, width, self.spanning)
+            columns = _columns(self, b"".join(good), width)
         assert all(len(column) == len(records.starts) for column in columns), "Arrow and the quotes disagree"
 
         def raw(which: Sequence[int]) -> list[str]:
@@ -74,16 +75,17 @@ class Cut(NamedTuple):
         return self.block[start:end].decode("utf-8").removesuffix("\r")
 
 
-def cut(text: bytes, separator: str, max_bytes: int) -> Cut | None:
+def cut(text: bytes, separator: str, max_bytes: int, quoting: bool = True) -> Cut | None:
     """The whole records at the start of `text`, or None when there is any doubt about their well-formedness.
 
-    `text` starts a record and ends with a line end; a record that may go on after it is left over.
+    `text` starts a record and ends with a line end; a record that may go on after it is left over. Without `quoting`,
+    a quote is an ordinary character.
     """
     if b"\r" in text and text.count(b"\r") != text.count(b"\r\n"):
         return None
     data = np.frombuffer(text, np.uint8)
     line_ends = np.flatnonzero(data == _LF)
-    quotes = np.flatnonzero(data == _QUOTE) if b'"' in text else np.empty(0, np.int64)
+    quotes = np.flatnonzero(data == _QUOTE) if quoting and b'"' in text else np.empty(0, np.int64)
     ending = line_ends if not len(quotes) else line_ends[np.searchsorted(quotes, line_ends) % 2 == 0]
     if not len(ending):
         return None
@@ -97,7 +99,7 @@ def cut(text: bytes, separator: str, max_bytes: int) -> Cut | None:
         records = records.only(~empty)
     line_count = int(np.searchsorted(line_ends, size))
     block = text if size == len(text) else text[:size]
-    return Cut(block, separator, quotes, records, line_count, spanning=len(ending) < line_count)
+    return Cut(block, separator, quotes, records, line_count, spanning=len(ending) < line_count, quoting=quoting)
 
 
 def wrong_width(found: int, expected: int) -> str:
@@ -133,7 +135,7 @@ def _field_counts(found: Cut) -> _Offsets:
     return counts + 1
 
 
-def _columns(block: bytes, separator: str, width: int, spanning: bool) -> list[pa.Array]:
+def _columns(found: Cut, block: bytes, width: int) -> list[pa.Array]:
     """The fields as text, empty ones NULL. Raises ArrowInvalid when a record has another number of fields."""
     names = [str(number) for number in range(width)]
     if not block.strip(b"\r\n"):
@@ -142,7 +144,11 @@ def _columns(block: bytes, separator: str, width: int, spanning: bool) -> list[p
         pa.BufferReader(block),
         read_options=csv.ReadOptions(column_names=names, block_size=len(block) + 1, use_threads=False),
         parse_options=csv.ParseOptions(
-            delimiter=separator, quote_char='"', double_quote=True, escape_char=False, newlines_in_values=spanning
+            delimiter=found.separator,
+            quote_char='"' if found.quoting else False,
+            double_quote=found.quoting,
+            escape_char=False,
+            newlines_in_values=found.spanning,
         ),
         convert_options=csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),

@@ -16,6 +16,7 @@ import pytest
 
 from etl_project.sources.reading.formats import FORMATS
 from etl_project.sources.reading.judge import FileRefused
+from etl_project.sources.reading.layout import Layout
 from etl_project.sources.spec import SpecError
 from etl_project_tests.unit.sources.world import all_rejects, all_rows, read, spec
 
@@ -158,9 +159,10 @@ def test_a_parquet_file_that_expands_too_far_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_format_of_the_registry_is_accepted_documented_and_named_when_another_is_asked_for() -> None:
-    words = (Path(__file__).parents[3] / "docs" / "sources.md").read_text()
+    words = (Path(__file__).parents[4] / "docs" / "sources.md").read_text()
     for name in FORMATS:
-        assert spec(format=name).format == name
+        places = Layout(positions={"id": "1-6", "amount": "7-9", "at": "10-29", "note": "30-40"})
+        assert spec(format=name, layout=places if name == "fixed" else Layout()).format == name
         assert f"`{name}`" in words, f"docs/sources.md does not know the format {name}"
     with pytest.raises(SpecError, match=f"format is 'xml'; it can be {', '.join(FORMATS)}"):
         spec(format="xml")

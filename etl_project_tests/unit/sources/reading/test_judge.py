@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from etl_project.sources.intake.archive import Accepted
 from etl_project.sources.reading import header, judge
 from etl_project.sources.reading.csv import records
+from etl_project.sources.reading.csv.dialect import Dialect
+from etl_project.sources.reading.csv.start import Start
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.judge import FileRefused
 from etl_project.sources.spec import SourceColumn, SourceSpec
@@ -276,14 +278,15 @@ _PIECES = st.sampled_from(["a", "1", ",", '"', '""', '",', ',"', "\n", "\r\n", "
 _FIELD = st.text("ab1é \n,\"'", max_size=6)
 
 
-def plain(source: SourceSpec) -> header.Match:
+def plain(source: SourceSpec) -> Start:
     """The source's own columns, in its own order."""
-    return header.match(list(source.columns), source, SourceFile(Path(), "a.csv"))
+    match = header.match(list(source.columns), source, SourceFile(Path(), "a.csv"))
+    return Start(match, len(source.columns), 2, Dialect(","))
 
 
 def as_read(text: bytes, source: SourceSpec, fast: bool, block: int) -> tuple[list[object], list[object]]:
     """Records and broken records of the text, given in blocks of about that many bytes that end with a line."""
-    reader = records.CsvReader(source, plain(source), len(source.columns), fast)
+    reader = records.CsvReader(source, plain(source), fast)
     good: list[object] = []
     broken: list[object] = []
     rest = b""
