@@ -38,15 +38,18 @@ def single_run() -> dg.BackfillPolicy:
     return dg.BackfillPolicy.single_run()
 
 
-def daily_table(folder: Path, **options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+def daily_table(
+    folder: Path, *, contract: contracts.TableContract | None = None, **options: Any
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Declare a daily asset stored as rows of the warehouse table of the same name.
 
-    `folder` is the pipeline's folder: its name is the group, and its `contract.sql` says what a row is.
+    `folder` is the pipeline's folder: its name is the group, and its `contract.sql` says what a row is, unless a
+    `contract` is given.
     """
 
     def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
         name = options.get("name") or function.__name__
-        contract = table_contract(folder, name)
+        rows = contract or table_contract(folder, name)
         declared: dict[str, Any] = {
             "name": name,
             "partitions_def": daily_partitions(),
@@ -54,10 +57,10 @@ def daily_table(folder: Path, **options: Any) -> Callable[[Callable[..., Any]], 
             "io_manager_key": WAREHOUSE,
             "group_name": folder.name,
             "code_version": code_version.of_function(function, folder),
-            "description": inspect.getdoc(function) or contract.comment,
+            "description": inspect.getdoc(function) or rows.comment,
             **options,
             "kinds": {"duckdb", *options.get("kinds", ())},
-            "metadata": {**contract_metadata(contract), **options.get("metadata", {})},
+            "metadata": {**contract_metadata(rows), **options.get("metadata", {})},
         }
         asset: dg.AssetsDefinition = dg.asset(**declared)(function)
         return asset

@@ -1,13 +1,15 @@
-"""What is delivered: the asset that posts the daily report, and the sensor that posts failed runs.
+"""What is delivered: the asset that posts a table day by day, and the sensor that posts failed runs.
 
-Belongs here: thin Dagster shells over `DeliveryClient`. Does not belong here: how a delivery is made safe to repeat.
+Belongs here: thin Dagster shells over `DeliveryClient`. Does not belong here: which table is posted (`component`), and
+how a delivery is made safe to repeat.
 
-A posted day is a row of the table `report_delivery`, written like any other table: its commit says which report it was
-made from, so a changed report is due again and an unchanged one is not.
+A posted day is a row of a table, written like any other table: its commit says which content it was made from, so a
+changed day is due again and an unchanged one is not.
 """
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context` as it stands.
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -18,6 +20,7 @@ import dagster as dg
 import pyarrow as pa
 
 from etl_project import utc
+from etl_project.declare import contracts
 from etl_project.declare.daily_table import daily_table
 from etl_project.failures import EtlError
 from etl_project.http_out.client import DeliveryClient, DeliveryFailed, DeliveryOutcome, DeliveryRejected
@@ -25,6 +28,7 @@ from etl_project.http_out.resource import Delivery
 from etl_project.storage.dagster.reporting import as_failure, tag_run
 
 ALERT = "run_failure"
+_TABLE_IN_CONTRACT = "report_delivery"
 _ALERTS_REACH_BACK = timedelta(days=1)
 _ALERTS_A_TICK = 20
 _LONGEST_MESSAGE = 1000
@@ -43,42 +47,44 @@ _SCHEMA = pa.schema(
 
 
 def delivery_definitions(delivery: Delivery) -> dg.Definitions:
-    """The resource always; the asset and the sensor only where there is an address to post to."""
-    resources = {"delivery": delivery}
-    if delivery.sending is None:
-        return dg.Definitions(resources=resources)
-    asset, sensor = report_delivery_asset(delivery.sending.since), run_failure_alert(delivery)
-    return dg.Definitions(assets=[asset], sensors=[sensor], resources=resources)
+    """The resource always; the sensor only where there is an address to post to."""
+    sensors = [] if delivery.sending is None else [run_failure_alert(delivery)]
+    return dg.Definitions(sensors=sensors, resources={"delivery": delivery})
 
 
-def report_delivery_asset(since: date | None = None, report: str = "daily_report") -> dg.AssetsDefinition:
-    """The daily asset that posts `report`, a table with one row a day, once for each content of a day.
+def delivery_asset(table: str, name: str, since: date | None = None) -> dg.AssetsDefinition:
+    """The daily asset `name` that posts `table`, which has one row a day, once for each content of a day.
 
     Days before `since` are left alone. It needs the resource `delivery`.
     """
 
     @daily_table(
         Path(__file__).parent,
-        name="report_delivery",
+        contract=_contract(name),
+        name=name,
         group_name="delivery",
-        ins={"rows": dg.AssetIn(report)},
+        ins={"rows": dg.AssetIn(table)},
         kinds={"http"},
     )
-    def report_delivery(
-        context: dg.AssetExecutionContext, rows: pa.Table, delivery: dg.ResourceParam[Delivery]
-    ) -> pa.Table:
+    def delivered(context: dg.AssetExecutionContext, rows: pa.Table, delivery: dg.ResourceParam[Delivery]) -> pa.Table:
         """The day's report, posted to ETL_DELIVERY_URL with at most one effect; one row for each confirmation."""
         days = [row for row in rows.to_pylist() if since is None or row["batch_date"] >= since]
         try:
             with delivery.open(context.log) as (client, _):
-                delivered = deliver_days(client, report, days, patient=ASKED_FOR_TAG in context.run.tags)
-                outcomes = {row["batch_date"]: outcome for row, outcome in delivered}
+                posted = deliver_days(client, table, days, patient=ASKED_FOR_TAG in context.run.tags)
+                outcomes = {row["batch_date"]: outcome for row, outcome in posted}
         except EtlError as error:
             tag_run(context.instance, context.run.run_id, error)
             raise as_failure(error) from error
         return confirmations(outcomes)
 
-    return report_delivery
+    return delivered
+
+
+def _contract(name: str) -> contracts.TableContract:
+    """The contract of the table of confirmations, under its name."""
+    sql = (Path(__file__).parent / "contract.sql").read_text(encoding="utf-8")
+    return contracts.parse(sql.replace(_TABLE_IN_CONTRACT, name))[name]
 
 
 def run_failure_alert(delivery: Delivery) -> dg.SensorDefinition:
@@ -112,6 +118,11 @@ def deliver_days(
     Raises, naming the days at fault, DeliveryFailed (retrying helps) where any was not confirmed, else DeliveryRejected
     (it does not). Days that were confirmed before either are not posted again.
     """
+    for day, number in Counter(row["batch_date"] for row in rows).items():
+        if number > 1:
+            raise DeliveryRejected(
+                f"{report} {day}: {number} rows; one a day is delivered. Make one row of them first."
+            )
     refused: list[str] = []
     failed: list[str] = []
     for row in rows:
@@ -138,7 +149,7 @@ def content(report: str, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def confirmations(outcomes: Mapping[date, DeliveryOutcome]) -> pa.Table:
-    """The rows of `report_delivery`."""
+    """The rows of the table of confirmations."""
     rows = [
         {"batch_date": day, "delivery_key": o.key, "content_hash": o.content_hash, "status": o.status}
         for day, o in sorted(outcomes.items())

@@ -16,11 +16,13 @@ import pytest
 from etl_project.declare.daily_table import WAREHOUSE, daily_partitions, single_run
 from etl_project.failures import FAILURE_TAG
 from etl_project.http_in.settings import Outgoing
-from etl_project.http_out.assets import delivery_definitions, report_delivery_asset, run_failure_alert
+from etl_project.http_out.assets import deliver_days, delivery_asset, delivery_definitions, run_failure_alert
+from etl_project.http_out.client import DeliveryRejected
+from etl_project.http_out.component import DeliveredTable
 from etl_project.http_out.resource import Delivery
 from etl_project.settings import SettingsError
 from etl_project.storage import DuckDBPartitionIOManager
-from etl_project_tests.unit.http_in.servers import Script, answer, free_port, outgoing
+from etl_project_tests.unit.http_in.servers import Script, answer, client, free_port, outgoing
 
 DAYS = ("2026-03-01", "2026-03-02", "2026-03-03")
 
@@ -43,7 +45,7 @@ class Project:
             return pa.Table.from_pylist(rows, schema=schema)
 
         return dg.materialize(
-            [daily_report, report_delivery_asset(sending.since)],
+            [daily_report, delivery_asset("daily_report", "report_delivery", sending.since)],
             resources={
                 WAREHOUSE: DuckDBPartitionIOManager(url=str(self.folder / "w.duckdb")),
                 "delivery": Delivery(sending, self.folder / "delivery.sqlite"),
@@ -113,13 +115,37 @@ def test_an_unreachable_receiver_fails_the_run_retryably(project: Project) -> No
     assert instance.get_runs()[0].tags[FAILURE_TAG] == "transient"
 
 
-def test_without_an_address_there_is_neither_asset_nor_sensor(tmp_path: Path) -> None:
-    off = delivery_definitions(Delivery(None, tmp_path))
-    assert not off.assets
-    assert not off.sensors
+def test_a_table_with_more_than_one_row_a_day_is_refused_before_anything_is_posted(project: Project) -> None:
+    script = Script(answer(201))
+    with script.serving() as port, client(project.folder, outgoing(f"http://127.0.0.1:{port}/")) as (sender, _):
+        rows = [{"batch_date": date(2026, 3, 1), "n": number} for number in range(2)]
+        with pytest.raises(DeliveryRejected, match="2026-03-01: 2 rows; one a day is delivered"):
+            list(deliver_days(sender, "report", rows, patient=False))
+    assert script.requests == []
+
+
+def test_without_an_address_there_is_neither_asset_nor_sensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    component = DeliveredTable(table="daily_report", name="report_delivery")
+    monkeypatch.delenv("ETL_DELIVERY_URL", raising=False)
+    assert not component.build_defs(None).assets  # type: ignore[arg-type]
+    assert not delivery_definitions(Delivery(None, tmp_path)).sensors
+    monkeypatch.setenv("ETL_DELIVERY_URL", "https://example.org/")
+    [asset] = component.build_defs(None).assets or ()  # type: ignore[arg-type]
+    assert isinstance(asset, dg.AssetsDefinition)
+    assert asset.key == dg.AssetKey("report_delivery")
+    assert asset.dependency_keys == {dg.AssetKey("daily_report")}
     on = delivery_definitions(Delivery(outgoing("https://example.org/"), tmp_path))
-    assert [asset.key.to_user_string() for asset in on.assets or ()] == ["report_delivery"]  # type: ignore[union-attr]
     assert [sensor.name for sensor in on.sensors or ()] == ["run_failure_alert"]
+
+
+def test_any_table_can_be_delivered_under_any_name_with_a_contract_of_that_name() -> None:
+    asset = delivery_asset("stock", "stock_sent")
+    metadata = asset.metadata_by_key[dg.AssetKey("stock_sent")]
+    assert "CREATE TABLE stock_sent (" in metadata["contract_sql"]
+    assert "report_delivery" not in metadata["contract_sql"]
+    for wrong in ("two words", "", "x;y"):
+        with pytest.raises(ValueError, match="String should match pattern"):
+            DeliveredTable(table="stock", name=wrong)
 
 
 @dg.op
