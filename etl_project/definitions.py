@@ -17,7 +17,9 @@ from dagster_duckdb import DuckDBResource
 from etl_project import settings
 from etl_project.declare import code_version
 from etl_project.declare.daily_table import LAKE, WAREHOUSE
-from etl_project.due.attempts import DAYS_JOB
+from etl_project.due.following import asset_specs
+from etl_project.due.graph import DAYS_JOB
+from etl_project.due.jobs import jobs_of
 from etl_project.due.sensor import closed_day_schedule, pending_sensor
 from etl_project.due.snapshot import Project, nodes
 from etl_project.due.undated import refuse_job
@@ -53,18 +55,26 @@ def wire(
     stored = stored_assets(assets, resources)
     verify = verify_job.checks(stored) if weekly_checks else []
     whole = [*verify, *(left_failed_checks(project) if weekly_checks else [])]
-    days = dg.define_asset_job(
-        DAYS_JOB,
-        selection=dg.AssetSelection.all() - dg.AssetSelection.checks(*(key for one in whole for key in one.check_keys)),
-        description="Any assets over any days.",
-    )
+    left_out = dg.AssetSelection.checks(*(key for one in whole for key in one.check_keys))
+    build = {
+        name: dg.define_asset_job(
+            name,
+            selection=dg.AssetSelection.assets(*keys) - left_out if keys else dg.AssetSelection.all() - left_out,
+            description="Any assets over any days." if name == DAYS_JOB else "Any assets over any of their partitions.",
+        )
+        for name, keys in jobs_of(asset_specs(assets)).items()
+    }
+    days = build[DAYS_JOB]
     refuse = refuse_job(project)
     weekly, weekly_schedule = verify_job.weekly(verify)
     wiring = dg.Definitions(
         resources=resources,
         asset_checks=[*whole, *reproducible.checks(stored)],
-        jobs=[days, refuse, weekly],
-        sensors=[pending_sensor(project, [days, refuse]), alerts_sensor(project, (assets.resources or {})["delivery"])],
+        jobs=[*build.values(), refuse, weekly],
+        sensors=[
+            pending_sensor(project, [*build.values(), refuse]),
+            alerts_sensor(project, (assets.resources or {})["delivery"]),
+        ],
         schedules=[closed_day_schedule(project, days), weekly_schedule],
         # In process: the assets are one query each, and a process a step would cost more than all of them.
         executor=dg.in_process_executor,

@@ -44,7 +44,8 @@ def opened(weekly_checks: bool = True) -> Iterator[Opened]:
 def deployment() -> Iterator[Deployment]:
     """The project with its jobs, for commands that run something."""
     with opened(weekly_checks=False) as found:
-        jobs = {name: found.definitions.resolve_job_def(name) for name in (DAYS_JOB, REFUSE_JOB)}
+        names = {*(node.job for node in found.project.nodes), DAYS_JOB, REFUSE_JOB}
+        jobs = {name: found.definitions.resolve_job_def(name) for name in names}
         yield Deployment(found.project, jobs, found.instance)
 
 

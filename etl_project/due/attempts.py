@@ -17,12 +17,13 @@ import dagster as dg
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from etl_project import utc
+from etl_project.due.graph import DAYS_JOB
 from etl_project.due.pending import Due
 from etl_project.exclusion import processes, run_lock
 from etl_project.failures import FAILURE_TAG, WHOLE_TAG
 
-DAYS_JOB = "build_days"
-"""The job of every asset of every pipeline: a run selects assets and days of it."""
+__all__ = ["DAYS_JOB", "REFUSE_JOB", "Attempt", "Flight", "Part"]
+
 REFUSE_JOB = "refuse_undated_files"
 """The job that puts files which belong to no day into quarantine."""
 STATE_TAG = "etl/state"

@@ -60,7 +60,7 @@ class _Check:
         found: dict[Key, _Result] = {}
         oldest_us = min((head.committed_us for head in self._heads.values()), default=0)
         for result in self._results(_FAILED):
-            if result.at_us < oldest_us:
+            if result.at_us < oldest_us and result.verdict.finished:
                 break
             for key in result.keys:
                 if result.at_us >= self._heads[key].committed_us:
@@ -81,7 +81,7 @@ class _Check:
             for record in page:
                 verdict = self._verdict(record)
                 if verdict is not None:
-                    yield _Result(record.id, _at_us(record), self._keys(record), verdict)
+                    yield _Result(record.id, self._at_us(record), self._keys(record), verdict)
             if len(page) < _PAGE:
                 return
             cursor = page[-1].id
@@ -120,8 +120,10 @@ class _Check:
             self._runs[run_id] = self._instance.get_run_by_id(run_id)
         return self._runs[run_id]
 
-
-def _at_us(record: AssetCheckExecutionRecord) -> int:
-    """When the result came, in microseconds since 1970, by the clock of the process that checked."""
-    event: Any = record.event
-    return round((event.timestamp if event is not None else record.create_timestamp) * 1e6)
+    def _at_us(self, record: AssetCheckExecutionRecord) -> int:
+        """When the result came, in microseconds since 1970; of a check that did not finish, when its run ended."""
+        if record.status is AssetCheckExecutionRecordStatus.PLANNED:
+            run = self._instance.get_run_record_by_id(record.run_id)
+            return round((run.end_time or run.update_timestamp.timestamp() if run else 0) * 1e6)
+        event: Any = record.event
+        return round((event.timestamp if event is not None else record.create_timestamp) * 1e6)

@@ -83,7 +83,7 @@ def execute(deployment: Deployment, one: Due, more_tags: Mapping[str, str] = Map
     """Make one due run here, as a recorded Dagster run. An interrupt leaves no run that seems to go on."""
     owner = processes.this_process()
     try:
-        result = deployment.jobs[attempts.DAYS_JOB].execute_in_process(
+        result = deployment.jobs[one.job].execute_in_process(
             instance=deployment.instance,
             run_config=json_logs.run_config(QUIET),
             asset_selection=[dg.AssetKey.from_user_string(asset) for asset in one.assets],

@@ -7,13 +7,14 @@ an asset is built by hand only. What a mapping or a set of partitions is made of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.partitions.utils import infer_partition_mapping
 
 from etl_project.due.graph import SAME_DAY, Days, KeySet, Node, Reading, Window
+from etl_project.due.jobs import jobs_of
 from etl_project.due.readings import Constant, Definition, Dimension, OneByOne, Overlapping, key_set
 from etl_project.sources.assets import SOURCE_METADATA
 from etl_project.storage.dagster.io_manager import ABSENT_PARTITIONS
@@ -65,11 +66,18 @@ def nodes(definitions: dg.Definitions) -> tuple[Node, ...]:
         for spec in within.specs
     }
     blocking = _blocking_checks(definitions)
+    jobs = {key: job for job, keys in jobs_of(one.spec for one in declared.values()).items() for key in keys}
     return tuple(
-        _node(one, declared, tuple(blocking.get(key, ())))
+        replace(_node(one, declared), blocking=tuple(blocking.get(key, ())), job=jobs[key])
         for key, one in sorted(declared.items())
         if one.leaves_records
     )
+
+
+def asset_specs(definitions: dg.Definitions) -> list[dg.AssetSpec]:
+    """Every asset that the definitions can build."""
+    within = (one for one in definitions.assets or () if isinstance(one, dg.AssetsDefinition) and one.is_executable)
+    return [spec for one in within for spec in one.specs]
 
 
 def _blocking_checks(definitions: dg.Definitions) -> Mapping[dg.AssetKey, list[str]]:
@@ -93,7 +101,7 @@ def by_hand(nodes: tuple[Node, ...]) -> Iterator[str]:
             yield f"{node.asset} does not follow {what}: it leaves no commit records, so nobody sees when it changes."
 
 
-def _node(one: _Declared, declared: Mapping[dg.AssetKey, _Declared], blocking: tuple[str, ...]) -> Node:
+def _node(one: _Declared, declared: Mapping[dg.AssetKey, _Declared]) -> Node:
     """The asset with everything it reads; where something cannot be followed, without it and with the reason."""
     spec = one.spec
     read = {dep.asset_key for dep in spec.deps}
@@ -122,7 +130,6 @@ def _node(one: _Declared, declared: Mapping[dg.AssetKey, _Declared], blocking: t
         keys=keys,
         readings={k.to_user_string(): r for k, r in found.items() if not isinstance(r, Window)},
         itself=itself,
-        blocking=blocking,
         most_keys_a_run=1 if itself or policy is None else policy.max_partitions_per_run,
         by_hand=why if wanted else "",
         unseen=unseen,

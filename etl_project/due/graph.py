@@ -17,6 +17,8 @@ Key = date | str
 """A partition: the day where an asset has UTC days, else its key as Dagster writes it; "" is all of an asset without
 partitions."""
 
+DAYS_JOB = "build_days"
+"""The job of every asset of every pipeline that has the project's days: a run selects assets and days of it."""
 WHOLE: Key = ""
 
 
@@ -124,6 +126,7 @@ class Node:
     most_keys_a_run: int | None = None
     by_hand: str = ""
     unseen: tuple[str, ...] = ()
+    job: str = DAYS_JOB
 
 
 def in_dependency_order(nodes: Iterable[Node]) -> list[Node]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 
-from etl_project.due.graph import SAME_DAY, Key, Node, Window, in_dependency_order, islands
+from etl_project.due.graph import DAYS_JOB, SAME_DAY, Key, Node, Window, in_dependency_order, islands
 from etl_project.due.reasons import Found, Heads, Held, Red, Verdict, digest
 from etl_project.storage.contract import input_hash
 from etl_project.storage.heads import Head
@@ -67,6 +67,7 @@ class Due:
     state: str
     over: Sequence[Key] = field(default=(), compare=False, repr=False)
     part: Callable[[Sequence[Key]], Due] | None = field(default=None, compare=False, repr=False)
+    job: str = field(default=DAYS_JOB, compare=False, repr=False)
 
     @property
     def keys(self) -> Sequence[Key]:
@@ -209,7 +210,7 @@ def _run(
     why = [[str(key), [reasons[key].get(node.asset) for node in nodes]] for key in keys]
     assets = tuple(node.asset for node in nodes)
     state = digest([assets, [node.code_version for node in nodes], why])
-    return Due(keys[0], keys[-1], assets, state, keys, lambda some: _run(group, ordered, reasons, some))
+    return Due(keys[0], keys[-1], assets, state, keys, lambda some: _run(group, ordered, reasons, some), nodes[0].job)
 
 
 def expected_empty_days(state: SourceState, today: date, closing: date | None = None) -> set[date]:

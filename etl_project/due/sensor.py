@@ -51,7 +51,7 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
             snapshot = look(project, utc.now(), wait=False)
         except StoreBusy as busy:
             return dg.SkipReason(f"A run holds the warehouse; the next tick looks again. {busy}")
-        requests, held = decide(project, snapshot, context.instance, checks=_checks(context))
+        requests, held = decide(project, snapshot, context.instance, checks=_checks(project, context))
         held += [*snapshot.held_up, *tidy(project, snapshot)]
         to_refuse, why_not = refusals(snapshot, context.instance)
         requests += to_refuse
@@ -114,21 +114,25 @@ def request(one: Due, attempt: int, checks: Collection[dg.AssetCheckKey] | None 
     assets = [dg.AssetKey.from_user_string(asset) for asset in one.assets]
     return dg.RunRequest(
         run_key=f"{one.state}:{attempt}",
-        job_name=attempts.DAYS_JOB,
+        job_name=one.job,
         asset_selection=assets,
         asset_check_keys=None if checks is None else [key for key in checks if key.asset_key in assets],
         tags=attempts.tags(one),
     )
 
 
-def _checks(context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext) -> list[dg.AssetCheckKey] | None:
+def _checks(
+    project: Project, context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext
+) -> list[dg.AssetCheckKey] | None:
     """The checks of the days' job: a run of selected assets would take along those that the job leaves out."""
     repository = None
     with suppress(dg.DagsterInvariantViolationError):  # Evaluated on its own, outside of a code location.
         repository = context.repository_def
     if repository is None:
         return None
-    return sorted(repository.get_job(attempts.DAYS_JOB).asset_layer.asset_graph.asset_check_keys)
+    jobs = {node.job for node in project.nodes} | {attempts.DAYS_JOB}
+    graphs = (repository.get_job(name).asset_layer.asset_graph for name in sorted(jobs))
+    return sorted(key for graph in graphs for key in graph.asset_check_keys)
 
 
 def refusals(snapshot: Snapshot, instance: dg.DagsterInstance) -> tuple[list[dg.RunRequest], list[str]]:
@@ -197,8 +201,9 @@ def closed_day_schedule(project: Project, job: Job) -> dg.ScheduleDefinition:
             snapshot = look(project, utc.now(), longest_wait_seconds=LONGEST_WAIT_SECONDS)
         except StoreBusy as busy:
             return dg.SkipReason(f"A run holds the warehouse; the sensor asks for {day} later. {busy}")
-        requests, held = decide(project, snapshot, context.instance, closing=day, checks=_checks(context))
-        covering = [one for one in requests if _covers(one, day)]
+        requests, held = decide(project, snapshot, context.instance, closing=day, checks=_checks(project, context))
+        # A schedule belongs to one job: what has other partitions, the sensor asks for.
+        covering = [one for one in requests if one.job_name == attempts.DAYS_JOB and _covers(one, day)]
         return covering or dg.SkipReason("; ".join([*held, *snapshot.held_up]) or _why_not(project, snapshot, day))
 
     return closed_day

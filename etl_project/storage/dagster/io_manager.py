@@ -28,6 +28,7 @@ from etl_project.storage.contract import (
     InputChanged,
     Partial,
     PartlyCommitted,
+    ReadRefused,
     Receipt,
     Request,
     Scope,
@@ -35,8 +36,8 @@ from etl_project.storage.contract import (
     Store,
     Table,
 )
-from etl_project.storage.dagster import conversions, events, preview
-from etl_project.storage.dagster.lineage import parents_of
+from etl_project.storage.dagster import conversions, events, own_rows, preview
+from etl_project.storage.dagster.lineage import parents_of, reads_all
 from etl_project.storage.dagster.partition_lock import PartitionLock
 from etl_project.storage.dagster.reporting import as_failure, tag_run
 from etl_project.storage.dagster.scopes import scope_of, table_of
@@ -115,7 +116,9 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         may_be_absent = context.definition_metadata.get(ABSENT_PARTITIONS) == "allowed"
         try:
             table, scope = self._source(context)
-            piece, rows = self._read(context, table, scope)
+            starts = own_rows.is_own(context) and own_rows.starts_here(context, self.store(), table)
+            may_be_absent = may_be_absent or starts or reads_all(context.step_context, context.asset_key)
+            piece, rows = self._first(context, table, scope) if starts else self._read(context, table, scope)
             if not may_be_absent:
                 refuse_missing(piece.reads, self.store())
         except EtlError as error:
@@ -137,6 +140,15 @@ class PartitionIOManager(dg.ConfigurableIOManager):
                 return piece, conversions.as_annotated(store, piece, context.dagster_type.typing_type)
         piece = store.read(table, scope, columns)
         return piece, conversions.as_annotated(store, piece, context.dagster_type.typing_type)
+
+    def _first(self, context: dg.InputContext, table: Table, scope: Scope) -> tuple[Slice, Any]:
+        """What the first partition of an asset reads of the asset itself: nothing, be there a table or not."""
+        try:
+            piece, rows = self._read(context, table, scope)
+        except ReadRefused:
+            piece, there = own_rows.no_rows(table), ParquetStore(Path())
+            rows = conversions.as_annotated(there, piece, context.dagster_type.typing_type)
+        return piece, own_rows.any_column(rows)
 
     def _replaced(self, context: dg.OutputContext, table: Table, scope: Scope, obj: Any) -> list[Commit]:
         """Replace the partitions that there is data for. Raises PartlyCommitted when others are missing."""
@@ -261,7 +273,11 @@ def _note_unread(
     receipts = []
     for asset in dict.fromkeys(asset for asset, _ in unread):
         store = _store_of(step, asset) or own
-        receipts += _as_committed(step, store, asset, [key for other, key in unread if other == asset])
+        keys = [key for other, key in unread if other == asset]
+        if reads_all(step, dg.AssetKey.from_user_string(asset)):
+            book.may_be_absent(asset)
+            keys = [key for _, key in store.last_commits([asset], keys)]
+        receipts += _as_committed(step, store, asset, keys)
     refuse_changed(receipts)
     for receipt in receipts:
         book.add(receipt.asset, receipt.partition, receipt.fingerprint)

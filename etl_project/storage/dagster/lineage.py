@@ -27,6 +27,17 @@ def parents_of(step_context: Any, asset_key: dg.AssetKey, keys: Sequence[str | N
     return parents
 
 
+def reads_all(step_context: Any, parent: dg.AssetKey) -> bool:
+    """Whether the step reads all partitions of the parent: all there are, for nothing says how many that should be."""
+    layer = step_context.job_def.asset_layer
+    there = layer.get(parent).partitions_def if layer.has(parent) else None
+    if there is None:
+        return False
+    declared = step_context.assets_def.get_partition_mapping_for_dep(parent)
+    here = {layer.get(key).partitions_def for key in step_context.assets_def.keys}
+    return all(isinstance(infer_partition_mapping(declared, one, there), dg.AllPartitionMapping) for one in here)
+
+
 def _mapped(
     step_context: Any, asset_key: dg.AssetKey, parent: dg.AssetKey, keys: Sequence[str | None]
 ) -> Mapping[str | None, Sequence[str | None]]:

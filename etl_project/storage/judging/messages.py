@@ -59,6 +59,8 @@ def what(table: Table, scope: Scope) -> str:
     keys = [partition.key for partition in scope.partitions]
     if keys == [None]:
         return f"Asset {table.asset!r}"
+    if not keys:
+        return f"Asset {table.asset!r}, no partition"
     if len(keys) == 1:
         return f"Asset {table.asset!r}, partition {keys[0]!r}"
     return f"Asset {table.asset!r}, {len(keys)} partitions from {keys[0]!r} to {keys[-1]!r}"

@@ -344,6 +344,8 @@ def chosen(kinds: Mapping[str, Any], columns: Sequence[str] | None, table: Table
 
 
 def _where(kinds: Mapping[str, Any], table: Table, scope: Scope, binds: Binds) -> str:
+    if not scope.partitions:
+        return " WHERE false"
     if scope.partitions[0].key is None:
         return ""
     wanted = str(table.partition_column).lower()
