@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from etl_project.due.drain import drain as run_what_is_pending
 from etl_project.due.execution import Deployment
 from etl_project.due.following import by_hand
 from etl_project.due.snapshot import Project, look
+from etl_project.sources import fit
 from etl_project.sources.intake import quarantine
 
 Select = Annotated[
@@ -38,18 +40,32 @@ def drain(
 ) -> None:
     """Run what is pending until nothing is.
 
-    Exit code: 0 all well, 1 a day failed, a check is red, a file was refused, something is held by another process or
-    something in a drop folder cannot be read, 2 usage.
+    Exit code: 0 all well, 1 a day failed, a check is red, a file was refused, an archived file no longer fits,
+    something is held by another process or something in a drop folder cannot be read, 2 usage.
     """
     wish = Wish(allow_shrink, for_good_too=allow_shrink, select=tuple(select or ()), through=tuple(through or ()))
     with deployment() as opened:
+        unfit = fit.after_a_change(opened.project.sources, opened.project.settings)
+        show_unfit(unfit)
         if dry_run:
             show_ahead(opened, wish)
             return
         refused_before = refused(opened.project)
         done = run_what_is_pending(opened, show_run, wish)
         newly_refused = len(refused(opened.project) - refused_before)
-    raise typer.Exit(0 if show_drained(done, newly_refused) else 1)
+    raise typer.Exit(0 if show_drained(done, newly_refused) and not unfit else 1)
+
+
+def show_unfit(unfit: Sequence[fit.Unfit]) -> None:
+    """All archived files that a changed contract leaves behind, before the first run works under it."""
+    for one in unfit:
+        console.print(f"[red]does not fit any more[/] {escape(str(one))}", soft_wrap=True, highlight=False)
+    if unfit:
+        console.print(
+            f"{len(unfit)} archived files cannot be built any more under the contracts as they are now: mend these "
+            "before more is built (`etl contract check` reads every file in full)",
+            soft_wrap=True,
+        )
 
 
 def show_ahead(opened: Deployment, wish: Wish) -> None:

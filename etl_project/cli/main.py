@@ -19,7 +19,18 @@ from typer.core import TyperCommand, TyperGroup
 from etl_project.failures import EtlError
 from etl_project.instance import json_lines
 
-COMMANDS = ("demo", "drain", "status", "new-source", "verify", "prove", "receive-http", "consume", "quarantine")
+COMMANDS = (
+    "demo",
+    "drain",
+    "status",
+    "new-source",
+    "verify",
+    "prove",
+    "receive-http",
+    "consume",
+    "quarantine",
+    "contract",
+)
 """Each is the function of its name in the module of its name, or the module's `app` where it is a group."""
 
 

@@ -14,7 +14,6 @@ from datetime import date, time
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import duckdb
 import pyarrow as pa
 
 from etl_project.failures import Permanent
@@ -80,6 +79,8 @@ class SourceColumn:
     @property
     def children(self) -> tuple[SourceColumn, ...]:
         """The fields of a STRUCT, the element of a list."""
+        import duckdb  # noqa: PLC0415 - commands that read no file do not wait for it
+
         return tuple(SourceColumn(name, str(kind)) for name, kind in duckdb.sqltype(self.type).children)
 
     @property
