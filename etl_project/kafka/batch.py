@@ -15,13 +15,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
 
 from etl_project import atomic, faults, utc
 from etl_project.failures import Transient
 from etl_project.kafka import format as landed
+from etl_project.kafka import nothing
 from etl_project.kafka.decode import MessageReader, Poison
 from etl_project.kafka.format import Headers, RowFormat, Span
+from etl_project.kafka.nothing import File
 
 STAGING = ".landing"
 """The hidden folder in which files are written, beside those that are finished."""
@@ -34,13 +35,6 @@ _ROW_BYTES = 33  # What Python adds to the bytes of a row; without it, small mes
 
 class CannotWrite(Transient):
     """The system is in the way (full disk, permission). No offset was committed: what is missing is consumed again."""
-
-
-class File(NamedTuple):
-    """A file to be: its place and its lines."""
-
-    path: Path
-    lines: Sequence[bytes]
 
 
 class PartitionBatch:
@@ -60,13 +54,19 @@ class PartitionBatch:
         self._format = RowFormat(topic, partition)
         self._days: dict[date, list[bytes]] = {}
         self._dead: list[bytes] = []
+        self.dropped = 0
         self.next_offset = first
         self.size_bytes = 0
 
     @property
     def messages(self) -> int:
         """How many messages were taken."""
-        return len(self._dead) + sum(map(len, self._days.values()))
+        return len(self._dead) + self.rows + self.dropped
+
+    @property
+    def rows(self) -> int:
+        """How many of the messages are rows."""
+        return sum(map(len, self._days.values()))
 
     @property
     def dead(self) -> int:
@@ -75,7 +75,7 @@ class PartitionBatch:
 
     @property
     def span(self) -> Span | None:
-        """The offsets that this batch covers; None as long as no message came."""
+        """The offsets that this batch covers; None as long as there are none."""
         if self.next_offset == self._first:
             return None
         return Span(self._topic, self.partition, self._first, self.next_offset - 1)
@@ -83,7 +83,8 @@ class PartitionBatch:
     def add(
         self, offset: int, timestamp_ms: int | None, key: bytes | None, headers: Headers | None, value: bytes | None
     ) -> None:
-        """Take the next message, as a row or as a dead letter. One that was taken already is passed over.
+        """Take the next message, as a row or as a dead letter, or drop it as its source says. One that was taken
+        already is passed over.
 
         `headers` is None where they cannot be read.
         """
@@ -92,7 +93,12 @@ class PartitionBatch:
         try:
             if headers is None:
                 raise Poison("the name of a header is not UTF-8: the headers cannot be read, and are not kept here")
-            day, text = self._reader.read(value, timestamp_ms)
+            read = self._reader.read(value, timestamp_ms)
+            if read is None:
+                self.dropped += 1
+                self.next_offset = offset + 1
+                return
+            day, text = read
             line = self._format.row(offset, timestamp_ms, key, headers, text)
             if len(line) > self._longest_row:
                 raise Poison(f"oversized: a row of {len(line)} bytes, a line may have {self._longest_row}")
@@ -112,16 +118,20 @@ class PartitionBatch:
         """Let the batch cover the offsets before `position`, up to `until`, which hold no more messages.
 
         They hold the marks of transactions, or nothing any longer. Not covered, a retention that takes them away would
-        look like a loss. A batch without messages stays as it is: it becomes no file that could say what it covers.
+        look like a loss.
         """
-        if self.messages:
-            self.next_offset = max(self.next_offset, min(position, self.until + 1))
+        self.next_offset = max(self.next_offset, min(position, self.until + 1))
 
     def files(self, incoming: Path, dead_letters: Path) -> list[File]:
-        """What this batch writes into the source's drop folder and its folder of dead letters: dead letters first."""
+        """What this batch writes into the source's drop folder and its folder of dead letters: dead letters first.
+
+        Where nothing in it is to be kept, that is what is on record: its offsets are covered all the same.
+        """
         span = self.span
         if span is None:
             return []
+        if not (self._dead or self._days):
+            return [nothing.file(dead_letters, span)]
         dead = [File(dead_letters / landed.dead_letters_name(span), self._dead)] if self._dead else []
         return dead + [File(incoming / landed.name(day, span), rows) for day, rows in sorted(self._days.items())]
 
@@ -129,12 +139,14 @@ class PartitionBatch:
 def write(files: Iterable[File]) -> None:
     """Make every file durable under its name. A file that is there already is replaced.
 
+    What a file `replaces` is removed once it is in place.
     Raises CannotWrite (retrying helps) with all temporary files removed; some files may be in place, which is harmless.
     """
+    done = list(files)
     staged: list[tuple[Path, Path]] = []
     try:
         faults.reach("kafka.before_write")
-        for file in files:
+        for file in done:
             atomic.make_folder(file.path.parent / STAGING)
             temporary = atomic.temporary_sibling(file.path.parent / STAGING / file.path.name)
             staged.append((temporary, file.path))
@@ -146,6 +158,8 @@ def write(files: Iterable[File]) -> None:
         for folder in {path.parent for _, path in staged}:
             atomic.sync_folder(folder)
         faults.reach("kafka.after_rename")
+        for former in [former for file in done for former in file.replaces]:
+            former.unlink(missing_ok=True)
     except OSError as error:
         advice = "free some space, or let this user write there; nothing is lost, the messages are consumed again"
         raise CannotWrite(f"landing {error.filename or 'messages'}: {error.strerror or error}; {advice}.") from error

@@ -39,6 +39,8 @@ LONGEST_TOPIC = 180
 
 Headers = Sequence[tuple[str, bytes | None]]
 
+NOTHING = "nothing"
+"""Label of a record of offsets that hold no message: marks of transactions, tombstones that were to be dropped."""
 UNDATED = "undated"
 """Label of a file of dead letters."""
 LOST = "lost"
@@ -75,6 +77,11 @@ def name(day: date, span: Span) -> str:
 def dead_letters_name(span: Span) -> str:
     """The name of the file with this batch's dead letters: a message may be dead for having no day, so it has none."""
     return f"{UNDATED}_{_suffix(span)}.jsonl"
+
+
+def nothing_name(span: Span) -> str:
+    """The name of the record of offsets in which there was nothing to land."""
+    return f"{NOTHING}_{_suffix(span)}.json"
 
 
 def lost_name(span: Span) -> str:
@@ -114,7 +121,7 @@ class RowFormat:
         if b"\n" in body:  # In valid JSON a line end is only ever white space between tokens.
             body = body.replace(b"\n", b" ")
         comma = b"," if body[:1] == b'"' or body.lstrip() != b"}" else b""
-        key_json = b"null" if key is None else b'"%b"' % key if key.isalnum() else _json(_text(key)).encode()
+        key_json = b"null" if key is None else b'"%b"' % key if key.isalnum() else _json(as_text(key)).encode()
         headers_json = _headers(headers) if headers else b"null"
         if timestamp_ms is None:
             return self._timeless % (offset, key_json, headers_json, comma, body)
@@ -148,12 +155,13 @@ def _suffix(span: Span) -> str:
 
 def _headers(headers: Headers) -> bytes:
     """A string that holds JSON: a value of a row is never nested."""
-    pairs = [[header, None if content is None else _text(content)] for header, content in headers]
+    pairs = [[header, None if content is None else as_text(content)] for header, content in headers]
     return _json(_json(pairs)).encode()
 
 
-def _text(content: bytes) -> str:
-    """UTF-8 as it is, anything else as base64; text that looks like our base64 too, so that no two bytes look alike."""
+def as_text(content: bytes) -> str:
+    """Bytes as text: UTF-8 as it is, anything else as base64; text that looks like our base64 too, so that no two bytes
+    look alike."""
     try:
         text = content.decode()
     except UnicodeDecodeError:

@@ -19,17 +19,18 @@ from typing import Any
 from confluent_kafka import KafkaError
 
 from etl_project import faults, utc
-from etl_project.kafka import batch, losses, offsets
+from etl_project.kafka import batch, decoders, losses, offsets
 from etl_project.kafka.batch import PartitionBatch
 from etl_project.kafka.broker import BrokerRefused, Unreachable
 from etl_project.kafka.client import KafkaClient
-from etl_project.kafka.decode import Decoder, MessageReader, json_object
+from etl_project.kafka.decode import Decoder, MessageReader
 from etl_project.kafka.format import Headers, Span
 from etl_project.kafka.settings import Broker
 from etl_project.kafka.subscription import Subscription
 from etl_project.settings import Settings
 
 _CHUNK = 2_000  # Messages asked for at once: enough to make a call cheap, few enough to stop soon after a signal.
+_IDLE_SECONDS = 600.0  # Marks of transactions behind the last message go on record so long after they came.
 _FIRST_GUESS_BYTES = 2**16  # The size of a message, as long as none has been seen.
 
 
@@ -50,6 +51,7 @@ class LandingTally:
     landed: int = 0
     dead: int = 0
     lost: int = 0
+    dropped: int = 0
     files: int = 0
     batches: int = 0
     last_offset: dict[int, int] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class LandingTally:
             "landed messages": self.landed,
             "dead letters": self.dead,
             "lost offsets": self.lost,
+            **({"dropped tombstones": self.dropped} if self.dropped else {}),
             "files": self.files,
             "lag": sum(self.lag.values()) if self.lag else "unknown",
             "lag by partition": _by_partition(self.lag),
@@ -84,7 +87,7 @@ def land(
     settings: Settings,
     bounds: Bounds = Bounds(),
     watch: Watch = Watch(),
-    decoder: Decoder = json_object,
+    decoder: Decoder | None = None,
 ) -> LandingTally:
     """Land messages until a bound is reached or `stop` says so; the batch under way is landed and committed first.
 
@@ -93,6 +96,7 @@ def land(
     BrokerRefused (it does not) for a topic, user or offset that cannot be. Whatever happens, a kill included: what is
     committed has landed.
     """
+    decoder = decoders.of(subscription) if decoder is None else decoder
     client = KafkaClient(subscription, broker, settings.wait_seconds, watch.warn)
     landing = Landing(subscription, client, settings, watch, decoder)
     landing.run(bounds)
@@ -115,6 +119,7 @@ class Landing:
         self._began: float | None = None  # When the batches got their first message.
         self._taken = 0
         self._typical_bytes = _FIRST_GUESS_BYTES
+        self._idle_since: float | None = None  # When a batch without messages got its first offsets.
         self._waiting_since: float | None = None  # Without partitions: since when the group has given none.
         self._ends: dict[int, int] = {}  # Where each partition ended when it was assigned, until that is reached.
         self._landed_ends: dict[tuple[int, int], int] = {}  # (partition, first): last, landed but not committed.
@@ -128,9 +133,9 @@ class Landing:
             while not (self._watch.stop() or self._reached(bounds, time.monotonic() - started)):
                 left = None if bounds.max_messages is None else bounds.max_messages - self._taken
                 self._take(self._room(left))
-                if self._is_full():
-                    self._land_all()
-            self._land_all()
+                if self._is_full() or self._is_idle_for_long():
+                    self._land_all(empty=self._is_idle_for_long())
+            self._land_all(empty=True)
 
     def _reached(self, bounds: Bounds, seconds: float) -> bool:
         if bounds.max_messages is not None and self._taken >= bounds.max_messages:
@@ -167,6 +172,10 @@ class Landing:
             or self._size() >= limits.batch_bytes
         )
 
+    def _is_idle_for_long(self) -> bool:
+        """Whether offsets without a message were passed so long ago that they go on record by themselves."""
+        return self._idle_since is not None and time.monotonic() - self._idle_since >= _IDLE_SECONDS
+
     def _messages(self) -> int:
         return sum(one.messages for one in self._batches.values())
 
@@ -185,7 +194,7 @@ class Landing:
             one = self._batches.get(message.partition())
             if one is not None and message.offset() > one.until:
                 one.reach(message.offset())
-                self._land([one])
+                self._land([one], empty=True)
                 one = self._batches[message.partition()]
             if one is not None:
                 kind, timestamp_ms = message.timestamp()  # Kind 0 says that there is none.
@@ -207,24 +216,29 @@ class Landing:
         """What the consumer has to say instead of a message."""
         if error.code() == KafkaError._PARTITION_EOF:
             if partition in self._batches and offset is not None:
-                self._batches[partition].reach(offset)
+                one = self._batches[partition]
+                one.reach(offset)
+                if one.span is not None and not one.messages:
+                    self._idle_since = self._idle_since or time.monotonic()
             self._ends.pop(partition, None)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             # Offsets went away while they were being consumed: land what came, then look where each partition begins.
-            self._land_all()
+            self._land_all(empty=True)
             self._on_assign(list(self._batches))
         else:
             self._client.note(error)
             self._client.refuse_permanent()
             self._watch.warn(f"the broker says: {error.str()}")
 
-    def _land_all(self) -> None:
-        self._land(list(self._batches.values()))
+    def _land_all(self, empty: bool) -> None:
+        self._land(list(self._batches.values()), empty)
         self._began = None
+        self._idle_since = None if empty else self._idle_since
 
-    def _land(self, which: list[PartitionBatch]) -> None:
-        """Write the files of these batches, then commit their offsets, then begin the next ones."""
-        done = [one for one in which if one.span is not None]
+    def _land(self, which: list[PartitionBatch], empty: bool) -> None:
+        """Write the files of these batches, then commit their offsets, then begin the next ones. `empty`: those without
+        messages too, which become a record of offsets that held none."""
+        done = [one for one in which if one.span is not None and (one.messages or empty)]
         if not done:
             return
         files = [file for one in done for file in one.files(self._incoming, self._dead_letters)]
@@ -246,7 +260,8 @@ class Landing:
         self.tally.batches += 1
         self.tally.files += files
         for one in done:
-            self.tally.landed += one.messages - one.dead
+            self.tally.landed += one.rows
+            self.tally.dropped += one.dropped
             self.tally.dead += one.dead
             self.tally.last_offset[one.partition] = one.next_offset - 1
             end = self._client.last_known_end(one.partition)

@@ -48,41 +48,45 @@ def load(environ: Mapping[str, str] | None = None) -> Broker:
     if not bootstrap:
         raise SettingsError(f"{BOOTSTRAP} is not set; name the brokers, like localhost:9092 or host1:9092,host2:9092.")
     path = env.get(CONFIG)
-    options = _options(Path(path)) if path else {}
+    options = options_in(CONFIG, path) if path else {}
     owned = sorted(set(options) & set(OWNED))
     if owned:
         raise SettingsError(f"{CONFIG}={path} sets {', '.join(owned)}, which the landing sets itself; remove it there.")
     return Broker(bootstrap, options)
 
 
-def _options(path: Path) -> dict[str, str]:
-    """NAME=VALUE lines, or a JSON object. No message repeats what stands in the file: it may be a password."""
+def options_in(setting: str, file: str) -> dict[str, str]:
+    """The options in the file that a setting names: NAME=VALUE lines, or a JSON object. Raises SettingsError.
+
+    No message repeats what stands in the file: it may be a password.
+    """
+    path = Path(file)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingsError(f"{CONFIG}={path} cannot be read: {reason}; name a file of NAME=VALUE lines.") from None
+        raise SettingsError(f"{setting}={path} cannot be read: {reason}; name a file of NAME=VALUE lines.") from None
     if path.suffix == ".json":
-        return _from_json(path, text)
+        return _from_json(setting, path, text)
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
-    return _from_lines(path, ((number, line) for number, line in lines if line and line[0] not in "#!"))
+    return _from_lines(setting, path, ((number, line) for number, line in lines if line and line[0] not in "#!"))
 
 
-def _from_json(path: Path, text: str) -> dict[str, str]:
+def _from_json(setting: str, path: Path, text: str) -> dict[str, str]:
     try:
         options = json.loads(text)
     except ValueError:
         options = None
     if not isinstance(options, dict):
-        raise SettingsError(f'{CONFIG}={path} is no JSON object; write {{"sasl.username": "..."}}.')
+        raise SettingsError(f'{setting}={path} is no JSON object; write {{"sasl.username": "..."}}.')
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in options.items()}
 
 
-def _from_lines(path: Path, lines: Iterable[tuple[int, str]]) -> dict[str, str]:
+def _from_lines(setting: str, path: Path, lines: Iterable[tuple[int, str]]) -> dict[str, str]:
     options = {}
     for number, line in lines:
         name, equals, value = line.partition("=")
         if not equals or not name.strip():
-            raise SettingsError(f"{CONFIG}={path}, line {number} is not NAME=VALUE, like security.protocol=SASL_SSL.")
+            raise SettingsError(f"{setting}={path}, line {number} is not NAME=VALUE, like security.protocol=SASL_SSL.")
         options[name.strip()] = value.strip()
     return options

@@ -36,6 +36,21 @@ class KafkaSource(FileSource):
         default=landed.TIMESTAMP,
         description="Whose UTC day is the message's: kafka_timestamp, or a field of the message (a date or a time).",
     )
+    day_format: str = Field(
+        default="iso",
+        description="How that field is written: iso, or a number since 1970: epoch_days, epoch_seconds, "
+        "epoch_milliseconds, epoch_microseconds.",
+    )
+    decoder: str = Field(
+        default="json",
+        description="How values are encoded: json, json-schema, avro, protobuf, or your own function, module:function.",
+    )
+    envelope: str = Field(default="none", description="In what a row is wrapped: none, or debezium for change events.")
+    tombstones: str = Field(
+        default="reject",
+        description="What a message without a value is, and an event that says that a row is gone: reject (a dead "
+        "letter), drop, or keep (a row).",
+    )
     batch_messages: int = Field(default=100_000, ge=1, description="A batch ends with this many messages.")
     batch_bytes: int = Field(default=64 * 2**20, ge=1, description="A batch ends with this many bytes of rows.")
     batch_seconds: float = Field(default=30.0, gt=0, description="A batch ends this long after its first message.")
@@ -64,7 +79,13 @@ class KafkaSource(FileSource):
 
     def spec(self, folder: Path) -> SourceSpec:
         """As for any source; a landing that was interrupted may land the same rows as another range."""
-        return replace(super().spec(folder), repeats_itself=True)
+        spec = replace(super().spec(folder), repeats_itself=True)
+        # A batch may hold no message with a field that is looked for inside another one: its file is no worse for it.
+        inside = {column for field, column in spec.columns.items() if "." in field and spec.column(column).nullable}
+        if not inside:
+            return spec
+        optional = dict.fromkeys((*spec.layout.optional, *sorted(inside)))
+        return replace(spec, layout=replace(spec.layout, optional=tuple(optional)))
 
     def subscription(self, folder: Path) -> Subscription:
         """What is landed for this source. Raises SpecError or ContractError where something does not fit."""
@@ -76,6 +97,10 @@ class KafkaSource(FileSource):
             batch_bytes=self.batch_bytes,
             batch_seconds=self.batch_seconds,
             day_from=self.day_from,
+            day_format=self.day_format,
+            decoder=self.decoder,
+            envelope=self.envelope,
+            tombstones=self.tombstones,
         )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:

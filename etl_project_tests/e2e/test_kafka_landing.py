@@ -16,6 +16,7 @@ from etl_project.kafka import offsets
 from etl_project.kafka.broker import BrokerRefused, Unreachable
 from etl_project.kafka.format import Span
 from etl_project.kafka.landing import Bounds, LandingTally, Watch, land
+from etl_project.kafka.offsets import Chain
 from etl_project.kafka.settings import Broker
 from etl_project_tests.kafka_broker import (
     BOOTSTRAP,
@@ -146,6 +147,52 @@ def test_aborted_messages_never_appear_and_leave_no_hole(one: Topic, tmp_path: P
     assert end == 44, "the marks that end transactions are behind us, too"
     one.delete_before(0, end)
     assert drained(one, tmp_path).lost == 0
+
+
+def test_a_topic_that_ends_in_aborted_transactions_is_committed_to_its_end(one: Topic, tmp_path: Path) -> None:
+    """Else their retention would look like a loss, although no message was in them."""
+
+    def aborted(times: int) -> None:
+        for number in range(times):
+            producer.begin_transaction()
+            producer.produce(one.name, things(number, 1)[0], partition=0, timestamp=FIRST_MS)
+            producer.flush(30)
+            producer.abort_transaction(30)
+
+    producer = Producer({"bootstrap.servers": BOOTSTRAP, "transactional.id": one.name})
+    producer.init_transactions(30)
+    aborted(2)
+    assert drained(one, tmp_path).landed == 0
+    assert committed(one) == 4
+    one.send(things(0, 5))
+    drained(one, tmp_path, batch_messages=5)
+    for _ in range(3):
+        aborted(1)
+        assert drained(one, tmp_path).landed == 0
+    assert committed(one) == 15
+    one.delete_before(0, 15)
+    assert drained(one, tmp_path).lost == 0
+    assert chains(tmp_path, one.name)[0] == Chain(0, 14)
+    found = (tmp_path / "dead_letters" / "things").glob("nothing_*")
+    records = sorted(landed.parse(path.name).span[2:] for path in found)  # type: ignore[union-attr]
+    assert records == [(0, 3), (9, 14)], "neighbours are one record"
+
+
+def test_dropped_tombstones_are_counted_and_committed(one: Topic, tmp_path: Path) -> None:
+    one.send([things(0, 1)[0], None, b"null", *things(1, 1), None])
+    first = drained(one, tmp_path, tombstones="drop")
+    assert (first.landed, first.dead, first.dropped) == (2, 0, 3)
+    assert (committed(one), first.metadata()["dropped tombstones"]) == (5, 3)
+    one.send([None, None])
+    again = drained(one, tmp_path, tombstones="drop")
+    assert (again.landed, again.dropped, committed(one)) == (0, 2, 7)
+    assert chains(tmp_path, one.name)[0] == Chain(0, 6)
+
+
+def test_the_decoder_of_the_source_is_the_one_that_lands(one: Topic, tmp_path: Path) -> None:
+    one.send([b"\0\0\0\0\x2a" + value for value in things(0, 3)])
+    assert drained(one, tmp_path, decoder="json-schema").landed == 3
+    assert [row.fields["id"] for row in rows(tmp_path)] == [0, 1, 2]
 
 
 def test_gaps_that_compaction_left_are_no_holes(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from etl_project.kafka import batch
+from etl_project.kafka import format as landed
 from etl_project.kafka.batch import File, PartitionBatch
 from etl_project.kafka.decode import MessageReader
 from etl_project.kafka.format import Span
@@ -73,12 +74,42 @@ def test_writing_twice_leaves_the_same_files_and_nothing_beside_them(tmp_path: P
 
 def test_what_no_message_stands_in_is_covered_up_to_where_the_batch_ended_before() -> None:
     one = PartitionBatch("t", 0, 5, MessageReader(subscription("t"), lambda: date(2025, 4, 1)), 100, until=20)
-    one.reach(9)
-    assert one.span is None, "a batch without messages is no file that could say what it covers"
+    one.reach(5)
+    assert one.span is None
     one.add(5, FIRST_MS, b"k", (), things(0, 1)[0])
     for position, last in ((3, 5), (9, 8), (30, 20)):
         one.reach(position)
         assert one.span == Span("t", 0, 5, last)
+
+
+def empty(first: int, last: int) -> PartitionBatch:
+    one = PartitionBatch("t", 0, first, MessageReader(subscription("t"), lambda: date(2025, 4, 1)), 100)
+    one.reach(last + 1)
+    return one
+
+
+def test_offsets_without_a_message_are_on_record_and_neighbours_become_one_record(tmp_path: Path) -> None:
+    for first, last in ((5, 8), (9, 9), (10, 30), (40, 41)):
+        batch.write(empty(first, last).files(tmp_path / "in", tmp_path / "dead"))
+        batch.write(empty(first, last).files(tmp_path / "in", tmp_path / "dead"))
+    records = [path.name for path in sorted((tmp_path / "dead").glob("*.json"))]
+    assert [str(landed.parse(name)) for name in records] == [
+        str(landed.Named("nothing", Span("t", 0, first, last))) for first, last in ((5, 30), (40, 41))
+    ]
+    assert not (tmp_path / "in").exists()
+
+
+def test_a_dropped_tombstone_is_counted_and_its_offset_covered(tmp_path: Path) -> None:
+    one = PartitionBatch("t", 0, 5, MessageReader(subscription("t", tombstones="drop"), lambda: date(2025, 4, 1)), 100)
+    one.add(5, FIRST_MS, b"k", (), None)
+    one.add(6, FIRST_MS, b"k", (), b"null")
+    assert (one.messages, one.rows, one.dead, one.dropped) == (2, 0, 0, 2)
+    batch.write(one.files(tmp_path, tmp_path))
+    (record,) = tmp_path.glob("*.json")
+    assert landed.parse(record.name) == landed.Named("nothing", Span("t", 0, 5, 6))
+    one.add(7, FIRST_MS, b"k", (), things(7, 1)[0])
+    (file,) = one.files(tmp_path, tmp_path)
+    assert (one.span, len(file.lines)) == (Span("t", 0, 5, 7), 1)
 
 
 @pytest.mark.parametrize("step", ["kafka.before_write", "kafka.between_renames", "kafka.after_rename"])

@@ -46,7 +46,7 @@ def test_a_field_that_may_be_missing_is_there_as_null(value: bytes, text: bytes)
         (b'{"id": 1} {"id": 2}', "not JSON in UTF-8"),
         (b'{"id": ' + b"[" * 5000, "not JSON in UTF-8"),
         (b'"text"', "JSON, but no object"),
-        (b"null", "JSON, but no object"),
+        (b"null", "tombstone"),
         (b'{"note": "x"}', "missing 'id'"),
         (b'{"note": "x", "more": 1, "most": 2}', "missing 'id'; not expected 'more', 'most'"),
         (b'{"id": 1, "kafka_topic": "forged"}', "not expected 'kafka_topic'"),

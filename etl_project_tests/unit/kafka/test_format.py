@@ -9,7 +9,7 @@ import pytest
 
 from etl_project.kafka import format as landed
 from etl_project.kafka.format import RowFormat, Span
-from etl_project.sources.intake import scan
+from etl_project.sources.day_of_name import DaysOfNames
 from etl_project.sources.reading import judge
 from etl_project_tests.kafka_broker import FIRST_MS, subscription
 from etl_project_tests.unit.sources.world import World
@@ -72,7 +72,7 @@ def test_a_row_is_one_line_of_valid_json(payload: bytes) -> None:
 def test_a_topic_with_a_date_in_its_name_has_the_day_of_its_file() -> None:
     source = subscription("2024-01-01_things").source
     name = landed.name(DAY, Span("2024-01-01_things", 0, 0, 1))
-    days = scan._Days(source, DAY)
+    days = DaysOfNames(source.patterns, source.start_date, DAY)
     assert days.place(name) == DAY
 
 
