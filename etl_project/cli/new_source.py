@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +21,8 @@ class NowhereToWrite(Permanent):
 def new_source(
     name: Annotated[str, typer.Argument(help="Name of the source: of its folder, its table and its drop folder.")],
     sample: Annotated[
-        Path, typer.Option("--from", help="A file as it will come: csv, tsv, jsonl, parquet, .gz, .zst.")
+        list[Path],
+        typer.Option("--from", help="A file as it will come, or a folder of them; may be given several times."),
     ],
     folder: Annotated[
         Path | None, typer.Option("--to", help="Where to write NAME/; default: the project's pipelines folder.")
@@ -32,14 +35,26 @@ def new_source(
 
     target = folder or writable(Path(next(iter(pipelines().__path__))))
     project, _ = load_project()
-    made = make(name, sample, target, taken=[node.asset for node in project.nodes])
+    made = make(name, sample, target, taken=[node.asset for node in project.nodes], ask=asked)
     console.print(f"[bold]{escape(str(made.folder))}[/] is written: defs.yaml, contract.sql")
-    console.print(f"The sample: {made.accepted:,} rows accepted, {made.rejected:,} rejected")
+    samples = "The sample" if made.samples == 1 else f"{made.samples} samples"
+    console.print(f"{samples}: {made.accepted:,} rows accepted, {made.rejected:,} rejected")
     console.print("Review:")
     for point in made.review:
         console.print(f"  • {escape(point)}", highlight=False)
     drop = project.settings.incoming / name
     console.print(f"Next: drop the files into {escape(str(drop))}, then `etl drain`", highlight=False)
+
+
+def asked(question: str, answers: Sequence[str]) -> str | None:
+    """What a person answers; None where nobody sits before the screen, or none of the answers is right."""
+    if not sys.stdin.isatty():
+        return None
+    console.print(escape(question))
+    for number, answer in enumerate(answers, 1):
+        console.print(f"  {number}  {escape(answer)}", highlight=False)
+    given = typer.prompt("1 or 2; 0 leaves it as text", default="0").strip()
+    return answers[int(given) - 1] if given in [str(number) for number in range(1, len(answers) + 1)] else None
 
 
 def writable(pipelines: Path) -> Path:

@@ -10,14 +10,16 @@ with room for more digits than the sample has; whole numbers are BIGINT.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl_project.new_source.value_forms import Ask, counted_time, form_of
 from etl_project.sources.reading.values.convert import Converter
 from etl_project.sources.spec import SourceColumn
 
@@ -25,6 +27,8 @@ DATE, INSTANT, BIGINT, DOUBLE, TEXT = "DATE", "TIMESTAMP WITH TIME ZONE", "BIGIN
 DECIMAL = "DECIMAL"
 LONGEST_DECIMAL = 38
 FEW = 3
+KEPT = 5_000
+"""So many different values of a column are looked at for the way in which they are written."""
 """So many values that are not of a type are worth naming, where all others are."""
 
 _PLAIN = r"^[+-]?([0-9]+(\.[0-9]+)?|\.[0-9]+)$"
@@ -37,11 +41,17 @@ _Fits = Callable[[pa.Array, Converter], pa.Array]
 
 @dataclass(frozen=True)
 class Guess:
-    """What a column of the sample is; `notes` are what a person should look at."""
+    """What a column of the sample is, how its values are written (`settings`), and what a person should look at."""
 
     type: str
     nullable: bool
     notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def nobody(question: str, answers: Sequence[str]) -> str | None:
+    """Answers nothing: there is no person to ask."""
+    return None
 
 
 @dataclass
@@ -57,6 +67,7 @@ class Evidence:
     local_times: bool = False
     point_zero: bool = False
     padded: str | None = None
+    kept: dict[str, None] = field(default_factory=dict)
     strangers: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in _FITS})
 
     def see(self, texts: pa.Array) -> None:
@@ -67,6 +78,7 @@ class Evidence:
         self.distinct += len(values)
         if not len(values):
             return
+        self.kept.update(dict.fromkeys(values[: max(0, KEPT - len(self.kept))].to_pylist()))
         converter = Converter(ZoneInfo("UTC"))
         for kind, strangers in self.strangers.items():
             if len(strangers) <= FEW:
@@ -94,7 +106,7 @@ class Evidence:
         self.exact = self.exact or any(Decimal(repr(float(text))) != Decimal(text) for text in long)
 
     def guess(self) -> Guess:
-        """The type that every value has; text where they share none."""
+        """The type that every value has, plainly written; text where they share none."""
         nullable = self.empty > 0
         if self.empty == self.rows:
             return Guess(TEXT, True, ("always empty in the sample: say what it is",))
@@ -103,6 +115,24 @@ class Evidence:
             return Guess(kind, nullable, tuple(self._notes(kind)))
         sized = self._sized()
         return Guess(sized, nullable, tuple(self._notes(kind if sized.startswith(DECIMAL) else sized)))
+
+    def guess_written(self, column: str, ask: Ask = nobody) -> Guess:
+        """The type that every value has, in whatever way they are written, and the settings that say so."""
+        plain = self.guess()
+        if plain.type == BIGINT:
+            found = counted_time(column, list(self.kept))
+        else:
+            found = form_of(column, list(self.kept), _plain_type, ask) if plain.type == TEXT and self.kept else None
+        if found is None:
+            return plain
+        missing = bool(found.settings.get("null_values")) or any(not value.strip() for value in self.kept)
+        return Guess(found.type, plain.nullable or missing, found.notes, found.settings)
+
+    def strangers_to(self, kind: str) -> list[str]:
+        """Values among those kept that are none of a type."""
+        values = pa.array(list(self.kept), pa.string())
+        column = SourceColumn("column", kind)
+        return _first(values, Converter(ZoneInfo("UTC")).column(values, column).is_null(), KEPT)
 
     def _sized(self) -> str:
         """DECIMAL with headroom; DOUBLE for what looks measured, not counted out; text for what no DECIMAL holds."""
@@ -144,9 +174,17 @@ class Evidence:
         return []
 
 
+def _plain_type(values: Sequence[str]) -> str:
+    evidence = Evidence()
+    evidence.see(pa.array(values, pa.string()))
+    return evidence.guess().type
+
+
 def declared(kind: pa.DataType) -> str:
     """The type of a column as its file declares it (Parquet); text for what is neither number nor time."""
     if pa.types.is_decimal(kind):
+        if kind.precision > LONGEST_DECIMAL:
+            return TEXT
         return f"DECIMAL({max(kind.precision, _USUAL_PRECISION)}, {kind.scale})"
     by_test = (
         (pa.types.is_boolean, "BOOLEAN"),

@@ -9,9 +9,10 @@ from __future__ import annotations
 import keyword
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,15 +21,19 @@ import yaml
 from etl_project import atomic, faults, utc
 from etl_project.new_source import render
 from etl_project.new_source.column_names import columns_of
-from etl_project.new_source.column_types import DOUBLE, INSTANT, Evidence, Guess, declared
-from etl_project.new_source.sample import CannotUse, Sample, look
+from etl_project.new_source.column_types import DOUBLE, INSTANT, Evidence, Guess, declared, nobody
+from etl_project.new_source.sample import CannotUse, Sample
+from etl_project.new_source.samples import Samples, samples_of
+from etl_project.new_source.value_forms import Ask
 from etl_project.sources.asset_names import Names
 from etl_project.sources.component import FileSource
 from etl_project.sources.reading import judge
 from etl_project.sources.reading.file_refused import FileRefused
+from etl_project.sources.reading.values.advice import MISSING
 from etl_project.sources.spec import SourceSpec
 
 FEW_ROWS = 100
+SHOWN_SAMPLES = 10
 LONGEST_NAME = 60
 _IDENTIFIER = re.compile(r"(.*_)?(id|uuid|key|no|number)")
 
@@ -41,43 +46,59 @@ class Made:
     accepted: int
     rejected: int
     review: tuple[str, ...]
+    samples: int = 1
 
 
-def make(name: str, path: Path, folder: Path, taken: Collection[str] = ()) -> Made:
-    """Write `folder/name/` with the two files of a source that accepts this sample, or nothing.
+def make(name: str, paths: Path | Sequence[Path], folder: Path, taken: Collection[str] = (), ask: Ask = nobody) -> Made:
+    """Write `folder/name/` with the two files of a source that accepts these samples, or nothing.
 
-    `taken`: names of assets that exist already. A folder that exists is never touched.
-    Raises CannotUse (retrying does not help) naming what is in the way.
+    `paths`: files, or folders of them. `taken`: names of assets that exist already. `ask` is asked what no sample
+    tells. A folder that exists is never touched. Raises CannotUse (retrying does not help) naming what is in the way.
     """
     target = folder / name
     _refuse_name(name, target, taken)
+    samples = samples_of([paths] if isinstance(paths, Path) else paths)
     try:
-        return _make(name, look(path), target)
+        return _make(name, samples, target, ask)
     except (CannotUse, FileRefused) as error:
-        raise CannotUse(f"No source can be made from {path}: {error}. Nothing was written.") from None
+        these = samples.each[0].path if len(samples.each) == 1 else f"these {len(samples.each)} samples"
+        raise CannotUse(f"No source can be made from {these}: {error}. Nothing was written.") from None
 
 
-def _make(name: str, sample: Sample, target: Path) -> Made:
-    columns = columns_of(sample.header)
-    seen, key = _read(sample, columns)
-    guesses = {column: _guess(sample, header, seen[column]) for header, column in columns.items()}
+def _make(name: str, samples: Samples, target: Path, ask: Ask) -> Made:
+    columns = columns_of(samples.header)
+    seen, key = _read(samples, columns)
+    guesses = {column: _guess(samples, header, seen[column], column, ask) for header, column in columns.items()}
+    guesses |= {columns[one]: replace(guesses[columns[one]], nullable=True) for one in samples.optional}
+    key = None if key is None or guesses[key].nullable else key
     files = {
         "__init__.py": f'"""The source {name}."""\n',
         "contract.sql": render.contract_sql(name, columns, guesses, key),
-        "defs.yaml": render.defs_yaml(name, sample, columns),
+        "defs.yaml": render.defs_yaml(name, samples, columns, guesses),
     }
     with _written_aside(target, files) as aside:
-        spec = _loaded(aside, sample, columns)
-        accepted, rejected, first = _judged(spec, sample)
+        spec = _loaded(aside, samples, columns)
+        accepted, rejected, reasons = _judged(spec, samples)
     review = [
-        *sample.notes,
-        *_review_rows(accepted, rejected, first),
-        *_review_day(spec, sample),
+        *samples.notes,
+        *_review_rows(accepted, reasons, len(samples.each)),
+        *dict.fromkeys(note for sample in samples.each for note in _review_day(spec, sample)),
+        *_review_absent(samples, columns),
+        *(f"{column}: {_shown(guess)}" for column, guess in guesses.items() if guess.settings),
         *(f"{column}: {note}" for column, guess in guesses.items() for note in guess.notes),
         f"primary key: {key}, unique in the sample" if key else "primary key: none is evident; add one if there is one",
         "empty_days, deadline: whether a day without a file is empty or missing, and when it should be there",
     ]
-    return Made(target, accepted, rejected, tuple(review))
+    return Made(target, accepted, rejected, tuple(review), len(samples.each))
+
+
+def _shown(guess: Guess) -> str:
+    return ", ".join(f"{key} {render.yaml_of(value)}" for key, value in guess.settings.items())
+
+
+def _review_absent(samples: Samples, columns: Mapping[str, str]) -> Iterator[str]:
+    for header in samples.optional:
+        yield f"{columns[header]}: some samples have no such column, so files may lack it (optional)"
 
 
 def _refuse_name(name: str, target: Path, taken: Collection[str]) -> None:
@@ -95,41 +116,50 @@ def _refuse_name(name: str, target: Path, taken: Collection[str]) -> None:
         raise CannotUse(f"{', '.join(clashes)}: there are assets of that name already; choose another one.")
 
 
-def _read(sample: Sample, columns: Mapping[str, str]) -> tuple[dict[str, Evidence], str | None]:
-    """What is in every column, from all rows of the sample, and the one column that is evidently a key."""
+def _read(samples: Samples, columns: Mapping[str, str]) -> tuple[dict[str, Evidence], str | None]:
+    """What is in every column, from all rows of the samples, and the one column that is evidently a key."""
     seen = {column: Evidence() for column in columns.values()}
-    keys: dict[str, list[pa.ChunkedArray]] = {name: [] for name in columns.values() if _IDENTIFIER.fullmatch(name)}
+    keys: dict[str, dict[date, list[pa.ChunkedArray]]] = {
+        name: {} for name in columns.values() if _IDENTIFIER.fullmatch(name)
+    }
     broken = ""
-    for batch in judge.read(sample.path, sample.as_text(), sample.path.name, sample.day):
-        if batch.rejects.num_rows and not broken:
-            broken = f"line {batch.rejects['source_line'][0]}: {batch.rejects['reason'][0]}"
-        for number, column in enumerate(columns.values()):
-            texts = batch.rows.column(number)
-            seen[column].see(texts.combine_chunks())
-            if column in keys:
-                keys[column].append(texts)
-    rows = next(iter(seen.values())).rows
-    if not rows:
+    for sample in samples.each:
+        for batch in judge.read(sample.path, sample.as_text(), sample.path.name, sample.day):
+            if batch.rejects.num_rows and not broken:
+                broken = f"line {batch.rejects['source_line'][0]}: {batch.rejects['reason'][0]}"
+            for number, header in enumerate(sample.header):
+                texts = batch.rows.column(number)
+                seen[columns[header]].see(texts.combine_chunks())
+                if columns[header] in keys:
+                    keys[columns[header]].setdefault(sample.day, []).append(texts)
+    if not any(evidence.rows for evidence in seen.values()):
         raise CannotUse(f"none of its rows can be read; {broken}" if broken else "it has no rows to guess types from")
-    return seen, next((key for key, texts in keys.items() if _is_key(texts, seen[key])), None)
+    return seen, next((key for key, days in keys.items() if _is_key(days, seen[key])), None)
 
 
-def _is_key(texts: list[pa.ChunkedArray], evidence: Evidence) -> bool:
-    """A value of its own in every row; one row alone proves nothing."""
+def _is_key(days: Mapping[date, list[pa.ChunkedArray]], evidence: Evidence) -> bool:
+    """A value of its own in every row of a day; one row alone proves nothing."""
     if evidence.rows < 2 or evidence.empty:
         return False
-    chunks = [chunk for text in texts for chunk in text.chunks]
-    return len(pa.chunked_array(chunks, pa.string()).unique()) == evidence.rows
+    for texts in days.values():
+        every = pa.chunked_array([chunk for text in texts for chunk in text.chunks], pa.string())
+        if len(every.unique()) != len(every):
+            return False
+    return True
 
 
-def _guess(sample: Sample, header: str, evidence: Evidence) -> Guess:
-    """The type that the file declares, where it does; else what the texts say."""
-    guess = evidence.guess()
-    if sample.format != "parquet":
-        return guess
-    kind = declared(sample.types[header])
+def _guess(samples: Samples, header: str, evidence: Evidence, column: str, ask: Ask) -> Guess:
+    """The type that the files declare, where they do and all values fit it; else what the texts say."""
+    if samples.format != "parquet" or header not in samples.types:
+        return evidence.guess_written(column, ask)
+    guess, kind = evidence.guess(), declared(samples.types[header])
     notes = {DOUBLE: ("floating point in the file; DECIMAL if it is money",), INSTANT: guess.notes}.get(kind, ())
-    return Guess(kind, guess.nullable, notes)
+    strangers = evidence.strangers_to(kind)
+    if not strangers:
+        return Guess(kind, guess.nullable, notes)
+    if all(text.lower() in MISSING for text in strangers):
+        return Guess(kind, True, notes, {"null_values": strangers})
+    return Guess("VARCHAR", guess.nullable, (f"text, because {strangers[0]!r} is no {kind}",))
 
 
 @contextmanager
@@ -153,32 +183,42 @@ def _written_aside(target: Path, files: Mapping[str, str]) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _loaded(folder: Path, sample: Sample, columns: Mapping[str, str]) -> SourceSpec:
+def _loaded(folder: Path, samples: Samples, columns: Mapping[str, str]) -> SourceSpec:
     """The written source, loaded as the project will load it; it has to say what was meant."""
     attributes = yaml.safe_load((folder / "defs.yaml").read_text(encoding="utf-8"))["attributes"]
     component: FileSource = FileSource.resolve_from_dict(attributes)
-    if dict(component.columns) != columns or list(component.patterns) != [sample.pattern]:
+    if dict(component.columns) != columns or list(component.patterns) != list(samples.patterns):
         raise CannotUse("the name of the file or of a column means something else in YAML; rename it")
     return component.spec(folder)
 
 
-def _judged(spec: SourceSpec, sample: Sample) -> tuple[int, int, str]:
-    """The sample as the written source judges it: rows accepted, rows rejected, and the first reason."""
+def _judged(spec: SourceSpec, samples: Samples) -> tuple[int, int, list[str]]:
+    """The samples as the written source judges them: rows accepted, rows rejected, and the first reason of each."""
     accepted = rejected = 0
-    first = ""
-    for batch in judge.read(sample.path, spec, sample.path.name, sample.day):
-        if batch.rejects.num_rows and not first:
-            first = f"line {batch.rejects['source_line'][0]}: {batch.rejects['reason'][0]}"
-        accepted += batch.rows.num_rows
-        rejected += batch.rejects.num_rows
-    return accepted, rejected, first
+    reasons: list[str] = []
+    for sample in samples.each:
+        first = ""
+        try:
+            for batch in judge.read(sample.path, spec, sample.path.name, sample.day):
+                if batch.rejects.num_rows and not first:
+                    first = f"line {batch.rejects['source_line'][0]}: {batch.rejects['reason'][0]}"
+                accepted += batch.rows.num_rows
+                rejected += batch.rejects.num_rows
+        except FileRefused as refused:
+            if len(samples.each) == 1:
+                raise
+            first = f"the whole file would be refused: {refused}"
+        reasons += [f"{sample.path.name}: {first}"] if first else []
+    return accepted, rejected, reasons
 
 
-def _review_rows(accepted: int, rejected: int, first: str) -> Iterator[str]:
+def _review_rows(accepted: int, reasons: Sequence[str], samples: int) -> Iterator[str]:
     if accepted < FEW_ROWS:
         yield f"types and NOT NULL: guessed from {accepted} rows only"
-    if rejected:
-        yield f"rejected rows: the first is {first}"
+    if reasons:
+        many = f"{len(reasons)} of {samples} samples have some; " if samples > 1 else ""
+        yield f"rejected rows: {many}the first is {reasons[0] if samples > 1 else reasons[0].partition(': ')[2]}"
+        yield from (f"rejected rows: {reason}" for reason in reasons[1:SHOWN_SAMPLES])
 
 
 def _review_day(spec: SourceSpec, sample: Sample) -> Iterator[str]:

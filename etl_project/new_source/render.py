@@ -5,33 +5,34 @@ Belongs here: their wording. Does not belong here: any guess.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import yaml
 
 from etl_project.new_source.column_names import quoter
 from etl_project.new_source.column_types import INSTANT, Guess
-from etl_project.new_source.sample import Sample
+from etl_project.new_source.samples import Samples
 
 _DEFS = """\
 # Where the files of {name} come from and how they are read; what a row is says contract.sql.
-# Guessed by `etl new-source` from one sample file: review it.
+# Guessed by `etl new-source` from a sample: review it.
 type: etl_project.sources.component.FileSource
 
 attributes:
   name: {name}  # files arrive in incoming/{name}/
   patterns:  # {{date}} is the UTC batch date of the file, YYYY-MM-DD; * is anything
-    - {pattern}
-{reading}  time_zone: UTC  # of local times in the files, like Europe/London
+{patterns}{reading}  time_zone: UTC  # of local times in the files, like Europe/London
   files_per_day: many  # several files for a day add up; latest: the newest one is the day
   empty_days: missing  # a day without a file is missing; allowed: it is an empty day
   # deadline: "06:00"  # UTC time of the next day by which the file of a day must be there
   max_rejected_ratio: 0.01  # more broken rows than this, and the file goes to quarantine
   columns:  # header of the file: column of the table
-{columns}"""
+{columns}{optional}{settings}"""
 
 _CONTRACT = """\
--- What a row of {name} is, and the one place that says it. Guessed by `etl new-source` from one sample file: review it.
+-- What a row of {name} is, and the one place that says it. Guessed by `etl new-source` from a sample: review it.
 {key_comment}
 CREATE TABLE {table} (
 {columns}
@@ -46,18 +47,23 @@ _NO_KEY = (
 )
 
 
-def defs_yaml(name: str, sample: Sample, columns: dict[str, str]) -> str:
+def defs_yaml(name: str, samples: Samples, columns: dict[str, str], guesses: Mapping[str, Guess]) -> str:
     """The `defs.yaml`: how the files are read."""
-    reading = {"format": _yaml(sample.format)}
-    if sample.format == "csv":
-        reading["delimiter"] = _yaml(sample.delimiter)
-    if sample.format != "parquet":
-        reading["encoding"] = _yaml(sample.encoding)
+    reading = {"format": yaml_of(samples.format)}
+    if samples.format == "csv":
+        reading["delimiter"] = yaml_of(samples.delimiter)
+    if samples.format != "parquet":
+        encodings = list(samples.encodings)
+        reading["encoding"] = yaml_of(encodings if len(encodings) > 1 else encodings[0])
+    written = {column: guess.settings for column, guess in guesses.items() if guess.settings}
+    lines = "".join(f"    {yaml_of(column)}: {yaml_of(dict(settings))}\n" for column, settings in written.items())
     return _DEFS.format(
         name=name,
-        pattern=_yaml(sample.pattern),
+        patterns="".join(f"    - {yaml_of(pattern)}\n" for pattern in samples.patterns),
+        optional="" if not samples.optional else f"  optional: {yaml_of([columns[one] for one in samples.optional])}\n",
+        settings="" if not lines else f"  column_settings:  # how the values of these columns are written\n{lines}",
         reading="".join(f"  {key}: {value}\n" for key, value in reading.items()),
-        columns="".join(f"    {_yaml(header)}: {_yaml(column)}\n" for header, column in columns.items()),
+        columns="".join(f"    {yaml_of(header)}: {yaml_of(column)}\n" for header, column in columns.items()),
     )
 
 
@@ -91,7 +97,7 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _yaml(text: str) -> str:
-    """The text as YAML writes it, quoted where it has to be."""
-    dumped: str = yaml.safe_dump([text], default_flow_style=True, allow_unicode=True, width=2**20)
+def yaml_of(value: Any) -> str:
+    """The value as YAML writes it in one line, quoted where it has to be."""
+    dumped: str = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=2**20, sort_keys=False)
     return dumped[1:-2]

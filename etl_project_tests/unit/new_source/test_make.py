@@ -84,9 +84,9 @@ def column(folder: Path, *values: str) -> str:
         (("2025-03-03", "2025-02-30"), "VARCHAR NOT NULL"),
         (("2025-03-03 10:00:00", "2025-03-03T11:30"), "TIMESTAMP WITH TIME ZONE NOT NULL"),
         (("2025-03-03T10:00:00Z", "2025-03-03 10:00:00.5+01:00"), "TIMESTAMP WITH TIME ZONE NOT NULL"),
-        (("03.03.2025", "04.03.2025"), "VARCHAR NOT NULL"),
-        (("1,5", "2,5"), "VARCHAR NOT NULL"),
-        (("NaN", "1.5"), "VARCHAR NOT NULL"),
+        (("03.03.2025", "04.03.2025"), "DATE NOT NULL"),
+        (("1,5", "2,5"), "DECIMAL(18,4) NOT NULL"),
+        (("NaN", "1.5"), "DECIMAL(18,4)"),
         (("1e999", "1"), "VARCHAR NOT NULL"),
         (("", ""), "VARCHAR"),
     ],
@@ -107,7 +107,7 @@ def test_what_a_person_should_look_at_is_said(tmp_path: Path) -> None:
         "at: local times are read as UTC",
         "gone: always empty",
         "customer: whole numbers written with .0",
-        "spaced: text, because of the spaces in ' 0'",
+        "spaced: trim true",
         "primary key: id",
         "empty_days, deadline",
     ):
@@ -275,7 +275,7 @@ def test_a_file_that_is_not_there_a_folder_and_one_that_may_not_be_read_are_said
     with pytest.raises(CannotUse, match="there is no such file"):
         make("sales", tmp_path / CSV, tmp_path / "pipelines")
     (tmp_path / "folder_2025-03-03.csv").mkdir()
-    with pytest.raises(CannotUse, match="no regular file"):
+    with pytest.raises(CannotUse, match="name a sample file, or a folder"):
         make("sales", tmp_path / "folder_2025-03-03.csv", tmp_path / "pipelines")
 
     # Root may read everything: the refusal of the system is what is played here.

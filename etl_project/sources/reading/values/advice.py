@@ -114,6 +114,12 @@ def _of_time(text: str, kind: pa.DataType, settings: ValueSettings) -> Iterator[
             yield f"{key}: {' or '.join(map(repr, forms))}"
 
 
+def forms_of(text: str) -> list[str]:
+    """The forms that a date or a time can have by its look: one; two where day and month may change places; none."""
+    found = _DATE.fullmatch(text)
+    return [] if found is None else _forms(found)
+
+
 def _forms(found: re.Match[str]) -> list[str]:
     """The forms of a date by its look: by its numbers where they tell, else both."""
     first, mark, second, third, rest = found.groups()
