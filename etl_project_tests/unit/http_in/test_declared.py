@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from datetime import date
@@ -120,3 +121,20 @@ def test_the_receiver_loads_neither_dagster_nor_pandas_nor_duckdb() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_the_command_loads_none_of_them_either_and_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
+    environ = {
+        **os.environ,
+        "ETL_DATA_DIR": str(tmp_path / "data"),
+        "ETL_RECEIVER_TOKEN_ACME": "correct-horse-battery",
+        "ETL_RECEIVER_SOURCES_ACME": "ordres",
+    }
+    command = [sys.executable, "-X", "importtime", "-m", "etl_project.cli", "receive-http"]
+    ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    said = [line for line in ran.stderr.splitlines() if not line.startswith("import time:")]
+    assert (ran.returncode, len(said)) == (2, 1)
+    assert "ETL_RECEIVER_SOURCES_ACME names 'ordres'" in said[0]
+    loaded = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines() if line.startswith("import time:")}
+    assert "etl_project.http_in.receiver" in loaded
+    assert loaded.isdisjoint({"dagster", "pandas", "duckdb", "pyarrow", "numpy", "sqlalchemy"})
