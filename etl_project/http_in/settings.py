@@ -13,9 +13,17 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from difflib import get_close_matches
 from urllib.parse import urlsplit
 
-from etl_project.http_in.signatures import HEADER_PATTERN, KEY_HEADER, SECRET_VARIABLE, Signature, signature_of
+from etl_project.http_in.signatures import (
+    HEADER_PATTERN,
+    KEY_HEADER,
+    SECRET_VARIABLE,
+    SIGNATURE_VARIABLE,
+    Signature,
+    signature_of,
+)
 from etl_project.settings import SettingsError
 
 SOURCE_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
@@ -26,6 +34,18 @@ _SOURCES_VARIABLE = "ETL_RECEIVER_SOURCES_"
 _KEY_HEADER_VARIABLE = "ETL_RECEIVER_KEY_HEADER_"
 _KEY_FIELD_VARIABLE = "ETL_RECEIVER_KEY_FIELD_"
 _TLS_VARIABLES = ("ETL_RECEIVER_TLS_CERTIFICATE", "ETL_RECEIVER_TLS_KEY")
+_OF_A_CLIENT = (
+    _TOKEN_VARIABLE,
+    _SOURCES_VARIABLE,
+    _KEY_HEADER_VARIABLE,
+    _KEY_FIELD_VARIABLE,
+    SECRET_VARIABLE,
+    SIGNATURE_VARIABLE,
+)
+_OF_ALL = tuple(
+    f"ETL_RECEIVER_{name}"
+    for name in ("HOST", "PORT", "MAX_BYTES", "IDLE_SECONDS", "UPLOAD_SECONDS", "MAX_UPLOADS", "KEY_DAYS")
+)
 _SHORTEST_TOKEN = 16
 
 
@@ -112,6 +132,7 @@ def receiver(environ: Mapping[str, str] | None = None) -> Receiver:
     Raises SettingsError (retrying does not help) with one line that names the variable and what would do.
     """
     env = os.environ if environ is None else environ
+    _refuse_unknown(env)
     return Receiver(
         clients=_clients(env),
         host=env.get("ETL_RECEIVER_HOST") or "127.0.0.1",
@@ -128,6 +149,24 @@ def receiver(environ: Mapping[str, str] | None = None) -> Receiver:
 def token_digest(token: str) -> bytes:
     """The digest by which a token is compared: equal length always, so the comparison tells nothing by its time."""
     return hashlib.sha256(token.encode()).digest()
+
+
+def _refuse_unknown(env: Mapping[str, str]) -> None:
+    """A misspelt variable would be passed over in silence: sources without a client, a limit that is none."""
+    clients = {
+        name.removeprefix(variable)
+        for name in env
+        for variable in (_TOKEN_VARIABLE, SECRET_VARIABLE)
+        if name.startswith(variable)
+    }
+    known = {variable + client for variable in _OF_A_CLIENT for client in clients} | {*_OF_ALL, *_TLS_VARIABLES}
+    for name in sorted(set(env) - known):
+        if name.startswith("ETL_RECEIVER_"):
+            near = get_close_matches(name, known, 1)
+            raise SettingsError(
+                f"{name} is no setting of the receiver, or its client has no token; "
+                + (f"did you mean {near[0]}?" if near else f"a client begins with {_TOKEN_VARIABLE}<CLIENT>.")
+            )
 
 
 def _tls(env: Mapping[str, str]) -> Tls | None:

@@ -28,7 +28,7 @@ from etl_project.settings import SettingsError
 KEY_HEADER = "idempotency-key"
 HEADER_PATTERN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 SECRET_VARIABLE = "ETL_RECEIVER_SECRET_"
-_SIGNATURE_VARIABLE = "ETL_RECEIVER_SIGNATURE_"
+SIGNATURE_VARIABLE = "ETL_RECEIVER_SIGNATURE_"
 _SHORTEST_SECRET = 16
 _TOLERANCE_SECONDS = 300
 _STANDARD_PREFIX = "whsec_"
@@ -91,11 +91,11 @@ def signature_of(env: Mapping[str, str], client: str) -> Signature | None:
 
     Raises SettingsError (retrying does not help) with one line that names the variable and what would do.
     """
-    secret, text = env.get(SECRET_VARIABLE + client), env.get(_SIGNATURE_VARIABLE + client)
+    secret, text = env.get(SECRET_VARIABLE + client), env.get(SIGNATURE_VARIABLE + client)
     if not secret and not text:
         return None
     if not text:
-        raise SettingsError(f"{_SIGNATURE_VARIABLE}{client} is missing; say how it signs, {_EXAMPLES}.")
+        raise SettingsError(f"{SIGNATURE_VARIABLE}{client} is missing; say how it signs, {_EXAMPLES}.")
     if len(secret or "") < _SHORTEST_SECRET:
         raise SettingsError(
             f"{SECRET_VARIABLE}{client} needs the secret that the sender signs with, {_SHORTEST_SECRET} characters at "
@@ -107,7 +107,7 @@ def signature_of(env: Mapping[str, str], client: str) -> Signature | None:
     if text == "standard":
         return Signature("standard", "webhook-signature", _standard_secret(client, secret or ""))
     if not equals or encoding not in ("hex", "base64") or not re.fullmatch(HEADER_PATTERN, header):
-        raise SettingsError(f"{_SIGNATURE_VARIABLE}{client}={text!r} is no way to sign; write {_EXAMPLES}.")
+        raise SettingsError(f"{SIGNATURE_VARIABLE}{client}={text!r} is no way to sign; write {_EXAMPLES}.")
     return Signature(encoding, header.lower(), (secret or "").encode())
 
 

@@ -23,7 +23,13 @@ from etl_project import utc
 from etl_project.declare import contracts
 from etl_project.declare.daily_table import daily_table
 from etl_project.failures import EtlError
-from etl_project.http_out.client import DeliveryClient, DeliveryFailed, DeliveryOutcome, DeliveryRejected
+from etl_project.http_out.client import (
+    DeliveryClient,
+    DeliveryFailed,
+    DeliveryOutcome,
+    DeliveryRejected,
+    ReceiverSilent,
+)
 from etl_project.http_out.resource import Delivery
 from etl_project.storage.dagster.reporting import as_failure, tag_run
 
@@ -113,7 +119,8 @@ def run_failure_alert(delivery: Delivery) -> dg.SensorDefinition:
 def deliver_days(
     client: DeliveryClient, report: str, rows: list[dict[str, Any]], *, patient: bool
 ) -> Iterator[tuple[dict[str, Any], DeliveryOutcome]]:
-    """Post each day's row. A day that is refused, or not confirmed, does not keep the others back.
+    """Post each day's row. A day that is refused, or not confirmed, does not keep the others back; a receiver that
+    confirms nothing ends it.
 
     Raises, naming the days at fault, DeliveryFailed (retrying helps) where any was not confirmed, else DeliveryRejected
     (it does not). Days that were confirmed before either are not posted again.
@@ -132,6 +139,8 @@ def deliver_days(
             refused.append(str(error))
         except DeliveryFailed as error:
             failed.append(str(error))
+            if isinstance(error, ReceiverSilent):
+                break
     if failed:
         raise DeliveryFailed(_listed([*failed, *refused]))
     if refused:

@@ -50,6 +50,10 @@ class DeliveryFailed(Transient):
     """No confirmation came. Retrying helps, and posts under the same key."""
 
 
+class ReceiverSilent(DeliveryFailed):
+    """The receiver confirmed none of the last deliveries, so this one was not posted. Retrying helps, later."""
+
+
 @dataclass(frozen=True)
 class DeliveryOutcome:
     """What is known after a delivery: `posted` is False when an earlier call had already been confirmed."""
@@ -139,7 +143,7 @@ class DeliveryClient:
             return
         until = patience.wait_until(max(one.failures for one in silent), datetime.fromisoformat(_last(silent)))
         if not patient or now < until:
-            raise DeliveryFailed(
+            raise ReceiverSilent(
                 f"{_about(delivery)}: not posted: {len(silent)} others in a row brought no confirmation. "
                 f"Retrying helps once the receiver answers. {_not_before(until)} The last of them: {silent[-1].problem}"
             )

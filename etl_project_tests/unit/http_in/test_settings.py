@@ -103,6 +103,13 @@ def test_no_secret_shows_in_a_repr() -> None:
             {"ETL_RECEIVER_TLS_CERTIFICATE": __file__, "ETL_RECEIVER_TLS_KEY": __file__},
             "ETL_RECEIVER_TLS_CERTIFICATE and ETL_RECEIVER_TLS_KEY do not fit together",
         ),
+        (
+            {"ETL_RECEIVER_SOURCES_ACNE": "x"},
+            "ETL_RECEIVER_SOURCES_ACNE is no setting of the receiver, or its client has",
+        ),
+        ({"ETL_RECEIVER_MAX_BYTE": "1"}, "did you mean ETL_RECEIVER_MAX_BYTES?"),
+        ({"ETL_RECEIVER_TLS_CERT": "1"}, "ETL_RECEIVER_TLS_CERT is no setting"),
+        ({"ETL_RECEIVER_SIGNATURE_ACNE": "stripe"}, "ETL_RECEIVER_SIGNATURE_ACNE is no setting"),
         ({"ETL_RECEIVER_PORT": "70000"}, "ETL_RECEIVER_PORT='70000'"),
         ({"ETL_RECEIVER_MAX_BYTES": "1GB"}, "ETL_RECEIVER_MAX_BYTES='1GB'"),
         ({"ETL_RECEIVER_IDLE_SECONDS": "-1"}, "ETL_RECEIVER_IDLE_SECONDS='-1'"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from etl_project.declare.daily_table import WAREHOUSE, daily_partitions, single_
 from etl_project.failures import FAILURE_TAG
 from etl_project.http_in.settings import Outgoing
 from etl_project.http_out.assets import deliver_days, delivery_asset, delivery_definitions, run_failure_alert
-from etl_project.http_out.client import DeliveryRejected
+from etl_project.http_out.client import DeliveryFailed, DeliveryRejected
 from etl_project.http_out.component import DeliveredTable
 from etl_project.http_out.resource import Delivery
 from etl_project.settings import SettingsError
@@ -122,6 +122,19 @@ def test_a_table_with_more_than_one_row_a_day_is_refused_before_anything_is_post
         with pytest.raises(DeliveryRejected, match="2026-03-01: 2 rows; one a day is delivered"):
             list(deliver_days(sender, "report", rows, patient=False))
     assert script.requests == []
+
+
+def test_a_receiver_that_confirms_nothing_ends_a_long_range_after_two_days(project: Project) -> None:
+    script = Script(answer(503))
+    rows = [{"batch_date": date(2020, 1, 1) + timedelta(days=number)} for number in range(500)]
+    with script.serving() as port:
+        settings = outgoing(f"http://127.0.0.1:{port}/", attempts=2)
+        for patient, requests in ((False, 4), (True, 4), (False, 8)):
+            with client(project.folder, settings) as (sender, deliveries):
+                with pytest.raises(DeliveryFailed, match="answered 503"):
+                    list(deliver_days(sender, "report", rows, patient=patient))
+                assert len(script.requests) == requests
+                assert len(deliveries.of_asset("report")) == 3
 
 
 def test_without_an_address_there_is_neither_asset_nor_sensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
