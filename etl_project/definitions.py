@@ -34,7 +34,7 @@ from etl_project.proofs import reproducible
 from etl_project.proofs.verify import job as verify_job
 from etl_project.proofs.verify.targets import stored_assets
 from etl_project.sources.component import FileSource, folders_with_defs
-from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager
+from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager, checked
 from etl_project.watch.alerts_sensor import alerts_sensor, left_failed_checks
 
 
@@ -52,7 +52,7 @@ def wire(
     assets takes along every check that is defined for them, whatever its job says.
     """
     resources = {**default_resources(project.settings), **(resources or {})}
-    stored = stored_assets(assets, resources)
+    stored = stored_assets(checked(assets, resources), resources)
     verify = verify_job.checks(stored) if weekly_checks else []
     whole = [*verify, *(left_failed_checks(project) if weekly_checks else [])]
     left_out = dg.AssetSelection.checks(*(key for one in whole for key in one.check_keys))

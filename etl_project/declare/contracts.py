@@ -16,6 +16,7 @@ import dagster as dg
 import duckdb
 
 from etl_project.failures import Permanent
+from etl_project.storage.tables import contract_sql
 
 
 class ContractError(Permanent):
@@ -64,7 +65,10 @@ class TableContract:
 def read(path: Path) -> Mapping[str, TableContract]:
     """The tables of a contract file by name. Raises ContractError (retrying does not help) with DuckDB's own words."""
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        script = path.read_text(encoding="utf-8")
+        if problem := contract_sql.problem_of(script):
+            raise ContractError(f"{path}: this contract cannot be used: {problem}.")
+        return parse(script)
     except (OSError, duckdb.Error) as error:
         raise ContractError(f"{path}: this contract cannot be used: {error}") from error
 

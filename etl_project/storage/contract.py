@@ -79,7 +79,11 @@ class Scope:
 
 @dataclass(frozen=True)
 class Table:
-    """Where an asset's rows live and what its contract says. Names are data here: backends quote them."""
+    """Where an asset's rows live and what its contract says. Names are data here: backends quote them.
+
+    `schema_from_prefix`: nobody named the schema, it is the key's prefix. `renamed_from`: the asset that this one was
+    called before; its table goes over to this one.
+    """
 
     asset: str
     name: str
@@ -89,6 +93,8 @@ class Table:
     drift: Drift = "evolve"
     partition_expression: str | None = None
     max_removed_ratio: float | None = None
+    schema_from_prefix: bool = False
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from etl_project.storage.judging.row_tally import Rows
 from etl_project.storage.lake.layout import Lake
 from etl_project.storage.lake.parquet import escaped
 from etl_project.storage.sql import quote, text
+from etl_project.storage.tables import owners
 from etl_project.storage.tables.table import DuckDBTable
 
 Built = tuple[Settings, Commit]
@@ -86,7 +87,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, subject: Subject, database: str
         file = Lake(lake).path(table, subject.key)
         relation = f"read_parquet([{text(escaped(file))}], hive_partitioning=false)"
     else:
-        relation = f"{database}.{quote(table.schema or 'main')}.{quote(table.name)}"
+        relation = f"{database}.{quote(owners.schema_of(connection, table, database))}.{quote(table.name)}"
     found = connection.sql(f"SELECT * FROM {relation}")
     columns = [Typed(c, quote(c), t) for c, t in zip(found.columns, found.types, strict=True)]
     return judgement.placed(relation, columns, table, subject.target.scope([subject.key]))._replace(only=(0,))

@@ -27,6 +27,7 @@ from etl_project.storage.judging import commits, judgement
 from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.lake.layout import Lake
 from etl_project.storage.sql import Binds, quote, text
+from etl_project.storage.tables import owners
 
 REAL = "etl_real"
 """The name under which the real warehouse is attached."""
@@ -103,7 +104,7 @@ def copy_rows(connection: duckdb.DuckDBPyConnection, target: Stored, keys: Seque
     table = target.table
     if not _exists(connection, table):
         return
-    schema = table.schema or "main"
+    schema = owners.schema_of(connection, table, REAL)
     relation = f"{REAL}.{quote(schema)}.{quote(table.name)}"
     binds, where = Binds(), "WHERE false"
     if keys:
@@ -115,6 +116,7 @@ def copy_rows(connection: duckdb.DuckDBPyConnection, target: Stored, keys: Seque
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
     name = f"{quote(schema)}.{quote(table.name)}"
     connection.execute(f"CREATE TABLE {name} AS SELECT * FROM {relation} {where}", binds.values or None)
+    owners.claim(connection, table, schema, made=True, held=list)
 
 
 def copy_files(target: Stored, keys: Sequence[str | None], lake: Path) -> None:
@@ -133,7 +135,7 @@ def mix(scratch: Settings, turn: int) -> None:
     with closing(duckdb.connect(str(scratch.warehouse), config=dict(CONFIG))) as connection:
         order = "rowid DESC" if turn == 1 else f"hash(rowid + {turn})"
         for schema, name in connection.execute("SELECT schema_name, table_name FROM duckdb_tables()").fetchall():
-            if name != "etl_commits":
+            if name not in ("etl_commits", owners.TABLE):
                 table = f"{quote(schema)}.{quote(name)}"
                 connection.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM {table} ORDER BY {order}")
     for file in sorted(scratch.lake.rglob("*.parquet")):
@@ -161,4 +163,4 @@ def _exists(connection: duckdb.DuckDBPyConnection, table: Table) -> bool:
         "SELECT 1 FROM duckdb_tables() WHERE database_name = ? AND lower(schema_name) = lower(?) "
         "AND lower(table_name) = lower(?)"
     )
-    return bool(connection.execute(query, [REAL, table.schema or "main", table.name]).fetchall())
+    return bool(connection.execute(query, [REAL, owners.schema_of(connection, table, REAL), table.name]).fetchall())

@@ -13,6 +13,7 @@ import dagster as dg
 
 from etl_project.proofs.verify.findings import Unverifiable
 from etl_project.storage.contract import Scope, Store, Table
+from etl_project.storage.dagster.declared import stored_specs
 from etl_project.storage.dagster.io_manager import PartitionIOManager
 from etl_project.storage.dagster.scopes import scope_of, table_of
 
@@ -73,13 +74,8 @@ def _stores(resources: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Store, st
 
 
 def _stored(definitions: dg.Definitions, stores: dict[str, tuple[Store, str | None]]) -> Iterator[Stored]:
-    for declared in definitions.assets or ():
-        if not isinstance(declared, dg.AssetsDefinition) or not declared.is_executable:
-            continue
-        for spec in declared.specs:
-            manager = declared.get_io_manager_key_for_asset_key(spec.key)
-            output = declared.node_def.output_def_named(declared.get_output_name_for_asset_key(spec.key))
-            if manager in stores and not output.dagster_type.is_nothing:
-                store, schema = stores[manager]
-                table = table_of(spec.key, spec.metadata, schema)
-                yield Stored(spec.key.to_user_string(), table, spec.partitions_def, store)
+    for spec, manager in stored_specs(definitions):
+        if manager in stores:
+            store, schema = stores[manager]
+            table = table_of(spec.key, spec.metadata, schema)
+            yield Stored(spec.key.to_user_string(), table, spec.partitions_def, store)

@@ -20,7 +20,7 @@ import dagster as dg
 import duckdb
 import pyarrow as pa
 from dagster import DagsterEvent
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from etl_project.failures import EtlError
 from etl_project.storage.contract import (
@@ -40,6 +40,7 @@ from etl_project.storage.dagster import conversions, events, own_rows, preview
 from etl_project.storage.dagster.lineage import parents_of, reads_all
 from etl_project.storage.dagster.partition_lock import PartitionLock
 from etl_project.storage.dagster.reporting import as_failure, tag_run
+from etl_project.storage.dagster.places import UnknownPlace, local_path
 from etl_project.storage.dagster.scopes import scope_of, table_of
 from etl_project.storage.judging.messages import missing_partitions
 from etl_project.storage.judging.receipts import (
@@ -187,9 +188,9 @@ class PartitionIOManager(dg.ConfigurableIOManager):
     def _target(self, context: dg.OutputContext) -> tuple[Table, Scope]:
         partitions = context.asset_partitions_def if context.has_asset_partitions else None
         keys = context.asset_partition_keys if context.has_asset_partitions else []
-        metadata = {**context.definition_metadata, **(context.output_metadata or {})}
+        _warn_of_places(context)
         return (
-            table_of(context.asset_key, metadata, self.default_schema()),
+            table_of(context.asset_key, context.definition_metadata, self.default_schema()),
             scope_of(context.asset_key, partitions, keys),
         )
 
@@ -228,6 +229,12 @@ class DuckDBPartitionIOManager(PartitionIOManager):
     wait_seconds: float = Field(default=60.0, description="How long to wait for another process that holds the file.")
     memory_limit_mb: int | None = Field(default=None, description="What DuckDB may hold at once; its own default.")
 
+    @field_validator("url", mode="after")
+    @classmethod
+    def _names_a_path(cls, url: str) -> str:
+        """A wrong url is an error where it is written; what an environment variable holds is known later."""
+        return url if isinstance(url, dg.EnvVar) else _checked(url, "url", "data/warehouse.duckdb")
+
     def store(self) -> DuckDBStore:
         """The DuckDB file."""
         limit: dict[str, str | int] = (
@@ -255,10 +262,35 @@ class ParquetPartitionIOManager(PartitionIOManager):
         description="What a write or a read may hold at once; 805 MB, or 268 for each core if that is more.",
     )
 
+    @field_validator("root", mode="after")
+    @classmethod
+    def _names_a_path(cls, root: str) -> str:
+        """A wrong root is an error where it is written; what an environment variable holds is known later."""
+        return root if isinstance(root, dg.EnvVar) else _checked(root, "root", "data/lake")
+
     def store(self) -> ParquetStore:
         """The folder."""
         cache = None if self.cache is None else Path(self.cache)
         return ParquetStore(self.root, self.wait_seconds, cache, self.memory_limit_mb)
+
+
+def _checked(value: str, setting: str, example: str) -> str:
+    try:
+        local_path(value, setting, example)
+    except UnknownPlace as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
+def _warn_of_places(context: dg.OutputContext) -> None:
+    """What a body says about its output as it runs is information: where rows lie, readers have to know before."""
+    for name in ("table", "schema", "partition_column"):
+        said = getattr((context.output_metadata or {}).get(name), "value", None)
+        if isinstance(said, str) and said != context.definition_metadata.get(name):
+            context.log.warning(
+                f"The metadata {name!r} ({said!r}) that the output of {context.asset_key.to_user_string()!r} carries "
+                "does not say where its rows go; only the metadata in the asset's definition does."
+            )
 
 
 def _note_unread(

@@ -7,6 +7,7 @@ Pure functions over Dagster's definitions; no store, no run.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -32,42 +33,57 @@ def scope_of(asset_key: dg.AssetKey, partitions: dg.PartitionsDefinition[Any] | 
     if partitions is None:
         return Scope.whole()
     if isinstance(partitions, dg.MultiPartitionsDefinition):
-        raise UnsupportedAsset(
-            f"Asset {asset_key.to_user_string()!r} has partitions of several dimensions, which these IO managers do "
-            "not store: a partition has to be one value or one span of one column. Retrying does not help. Give it one "
-            "dimension, or write it with your own IO manager."
-        )
+        raise _several_dimensions(asset_key)
     if not isinstance(partitions, dg.TimeWindowPartitionsDefinition):
         return Scope.keys(sorted(keys))
     to_partition = _calendar_day if _is_daily_utc(partitions) else _window_of(partitions)
-    return Scope(tuple(sorted((to_partition(key) for key in keys), key=lambda partition: str(partition.lower))))
+    return Scope(tuple(sorted((to_partition(key) for key in keys), key=_start)))
 
 
 def table_of(asset_key: dg.AssetKey, metadata: Mapping[str, Any], schema: str | None) -> Table:
     """The table of an asset, by its metadata: `partition_column`, `contract_sql`, `drift`, `partition_expression`,
-    `max_removed_ratio`, `schema`, `table`.
+    `max_removed_ratio`, `schema`, `table`, `renamed_from`.
 
-    Raises UnsupportedAsset when a value cannot be used, naming all of them.
+    Its schema is the metadata's, else `schema` (the IO manager's), else the last part of the key's prefix, as in
+    Dagster's own IO managers. Raises UnsupportedAsset when a value cannot be used, naming all of them.
     """
     values = {name: getattr(value, "value", value) for name, value in metadata.items()}
     _refuse_unusable(asset_key, values)
     ratio = values.get("max_removed_ratio")
+    named = values.get("schema") or schema
+    prefix = asset_key.path[-2] if len(asset_key.path) > 1 else None
     return Table(
         asset=asset_key.to_user_string(),
         name=values.get("table") or asset_key.path[-1],
-        schema=values.get("schema") or schema,
+        schema=named or prefix,
         partition_column=values.get("partition_column") or DEFAULT_PARTITION_COLUMN,
         contract_sql=values.get("contract_sql"),
         drift=values.get("drift") or "evolve",
         partition_expression=values.get("partition_expression"),
         max_removed_ratio=None if ratio is None else float(ratio),
+        schema_from_prefix=not named and prefix is not None,
+        renamed_from=values.get("renamed_from"),
+    )
+
+
+def refuse_unstorable(asset_key: dg.AssetKey, partitions: dg.PartitionsDefinition[Any] | None, table: Table) -> None:
+    """Refuse partitions that no write could store. Raises UnsupportedAsset (retrying does not help)."""
+    if isinstance(partitions, dg.MultiPartitionsDefinition):
+        raise _several_dimensions(asset_key)
+
+
+def _several_dimensions(asset_key: dg.AssetKey) -> UnsupportedAsset:
+    return UnsupportedAsset(
+        f"Asset {asset_key.to_user_string()!r} has partitions of several dimensions, which these IO managers do "
+        "not store: a partition has to be one value or one span of one column. Retrying does not help. Give it one "
+        "dimension, or write it with your own IO manager."
     )
 
 
 def _refuse_unusable(asset_key: dg.AssetKey, values: Mapping[str, Any]) -> None:
     problems = [
         f"{name} is {values[name]!r}, not a text"
-        for name in ("table", "schema", "partition_column", "contract_sql", "partition_expression")
+        for name in ("table", "schema", "partition_column", "contract_sql", "partition_expression", "renamed_from")
         if values.get(name) is not None and not isinstance(values[name], str)
     ]
     if values.get("drift") not in (None, "evolve", "freeze"):
@@ -86,6 +102,11 @@ def _is_daily_utc(partitions: dg.TimeWindowPartitionsDefinition) -> bool:
     return (
         partitions.timezone == "UTC" and partitions.cron_schedule == "0 0 * * *" and str(partitions.fmt) == "%Y-%m-%d"
     )
+
+
+def _start(partition: Partition) -> Any:
+    """What partitions are ordered by. Instants, not clock times: an hour that comes twice reads the same both times."""
+    return partition.lower.timestamp() if isinstance(partition.lower, datetime) else partition.lower
 
 
 def _calendar_day(key: str) -> Partition:

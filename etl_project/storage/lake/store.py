@@ -30,6 +30,7 @@ from etl_project.storage.contract import (
     Table,
     WriteRefused,
 )
+from etl_project.storage.dagster.places import local_path
 from etl_project.storage.judging import payload
 from etl_project.storage.judging.messages import what
 from etl_project.storage.judging.receipts import refuse_changed
@@ -53,8 +54,11 @@ class ParquetStore:
         memory_limit_mb: int | None = None,
     ) -> None:
         """`cache`: a folder for what makes `last_commits` fast; it may be deleted at any time. `memory_limit_mb`: what
-        one write or read may hold at once; what exceeds it goes to a temporary folder."""
-        self.root = Path(root).absolute()
+        one write or read may hold at once; what exceeds it goes to a temporary folder.
+
+        Raises UnknownPlace for a root that is no path.
+        """
+        self.root = local_path(root, "root", "data/lake")
         self.wait_seconds = wait_seconds
         self._memory_limit_mb = memory_limit_mb
         self._lake = layout.Lake(self.root, cache)

@@ -207,6 +207,7 @@ class ParquetWrite:
         one = Scope((self._scope.partitions[n],))
         earlier = layout.intact_history(path)
         previous = earlier[-1] if earlier else None
+        _refuse_another(self._table, one, path, previous)
         there, old = self._found_there(path, one) if previous is not None else (None, EMPTY)
         changed = previous is None or old.fingerprint != new.fingerprint
         if changed:
@@ -311,6 +312,13 @@ class ParquetWrite:
             if layout.intact_record(path) != record:
                 raise
         return record
+
+
+def _refuse_another(table: Table, scope: Scope, path: Path, previous: Commit | None) -> None:
+    """Refuse to replace what another asset has committed: where upper and lower case make no difference to files."""
+    if previous is not None and previous.asset not in (table.asset, table.renamed_from):
+        problem = f"{path} holds rows that the asset {previous.asset!r} has committed"
+        raise WriteRefused(refused(table, scope, [problem], "Give the two assets names that differ by more than case."))
 
 
 def _sum(one: Tally, other: Tally) -> Tally:

@@ -28,6 +28,7 @@ from etl_project.storage.contract import (
     Table,
     WriteRefused,
 )
+from etl_project.storage.dagster.places import local_path
 from etl_project.storage.engines.duckdb_file import DuckDBFile, pauses, unavailable
 from etl_project.storage.judging import commits, payload
 from etl_project.storage.judging.messages import DataFault, partly, refused, what
@@ -35,6 +36,7 @@ from etl_project.storage.judging.payload import Payload
 from etl_project.storage.judging.placement import Placement
 from etl_project.storage.judging.receipts import Lookup, refuse_changed
 from etl_project.storage.sql import Binds, quote
+from etl_project.storage.tables import owners
 from etl_project.storage.tables.table import DuckDBTable
 from etl_project.storage.tables.write import DuckDBWrite
 from etl_project.utc import now
@@ -65,8 +67,11 @@ class DuckDBStore:
     def __init__(
         self, url: str | Path, wait_seconds: float = 60.0, settings: Mapping[str, str | int] | None = None
     ) -> None:
-        """`url` is a path, with or without `duckdb:///` before it; `settings` are DuckDB's, set on every connection."""
-        self.path = Path(str(url).removeprefix("duckdb:///")).absolute()
+        """`url` is a path, with or without `duckdb:///` before it; `settings` are DuckDB's, set on every connection.
+
+        Raises UnknownPlace for what is no path.
+        """
+        self.path = local_path(url, "url", "data/warehouse.duckdb")
         self.wait_seconds = wait_seconds
         self._file = DuckDBFile(self.path, settings or {})
 
@@ -99,6 +104,7 @@ class DuckDBStore:
                     f"{what(table, scope)}: there is no table {table.name!r} in {self.path}. Retrying does not help. "
                     "Materialize the asset first."
                 )
+            owners.refuse_another(connection, table, there.schema)
             kinds = {column.name: column.type for column in there.columns()}
             names = chosen(kinds, columns, table, scope)
             binds = Binds()
@@ -310,6 +316,11 @@ class DuckDBStore:
         claimed = isinstance(error, duckdb.ConstraintException) and "sequence:" in text
         if isinstance(error, duckdb.TransactionException) or claimed:
             return _Conflict(text)
+        if isinstance(error, duckdb.ConstraintException) and "still referenced by a foreign key" in text:
+            return WriteRefused(
+                f"{self.path}: {text}. Nothing was changed; retrying does not help: DuckDB does not replace rows that "
+                "others refer to. Make the other table anew without its FOREIGN KEY, also in its contract."
+            )
         if isinstance(
             error, duckdb.ProgrammingError | duckdb.DataError | duckdb.NotSupportedError | duckdb.IntegrityError
         ):

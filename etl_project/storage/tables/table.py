@@ -18,11 +18,13 @@ from etl_project.storage.judging.drift import Column
 from etl_project.storage.judging.messages import refused
 from etl_project.storage.judging.placement import column_type_for
 from etl_project.storage.sql import quote
+from etl_project.storage.tables import contract_sql, owners
 
 _COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/)+", re.DOTALL)
 _CREATE = re.compile(
     r"\ACREATE\s+(?P<kind>(?:UNIQUE\s+)?INDEX|TABLE|VIEW|SEQUENCE|TYPE|SCHEMA)\s+(?P<if>IF\s+NOT\s+EXISTS\s+)?", re.I
 )
+_NAME = re.compile(r"(?:\"(?:[^\"]|\"\")*\"|[\w.])+")
 _COMMENT_ON = re.compile(r"\ACOMMENT\s+ON\s+(?P<kind>TABLE|COLUMN)\s+(?P<name>(?:\"(?:[^\"]|\"\")*\"|[\w.])+)", re.I)
 
 
@@ -32,7 +34,7 @@ class DuckDBTable:
     def __init__(self, connection: duckdb.DuckDBPyConnection, table: Table) -> None:
         self._connection = connection
         self.table = table
-        self.schema = table.schema or "main"
+        self.schema = owners.schema_of(connection, table)
         self.name = f"{quote(self.schema)}.{quote(table.name)}"
         self._columns: list[Column] | None = None
 
@@ -127,7 +129,8 @@ class DuckDBTable:
         self._connection.execute(f"SET schema = {quote(self.schema)}")
         try:
             for statement in contract_statements(self._connection, script, self.table.asset):
-                if not _comments_on_one_of(statement, before):
+                if not _comments_on_one_of(statement, before) and _created_table(statement) not in before:
+                    self._refuse_unkept(scope, statement)
                     self._connection.execute(statement)
         except (duckdb.ProgrammingError, duckdb.NotSupportedError) as error:
             problem = f"the contract's SQL fails: {error}"
@@ -135,6 +138,13 @@ class DuckDBTable:
         if not self.exists():
             problem = f"the contract's SQL creates no table {self.table.name!r} in schema {self.schema!r}"
             raise WriteRefused(refused(self.table, scope, [problem], "Correct contract_sql or the table's name."))
+
+    def _refuse_unkept(self, scope: Scope, statement: str) -> None:
+        """Tables that are there are passed over, not made again: DuckDB notes a FOREIGN KEY on its parent even then."""
+        if problem := contract_sql.problem_of(statement):
+            raise WriteRefused(
+                refused(self.table, scope, [f"its contract cannot be used: {problem}"], "Correct contract_sql.")
+            )
 
     def _tables(self) -> set[str]:
         query = "SELECT lower(table_name) FROM duckdb_tables() WHERE lower(schema_name) = lower(?)"
@@ -191,12 +201,25 @@ def contract_statements(connection: duckdb.DuckDBPyConnection, script: str, asse
     return statements
 
 
+def _created_table(statement: str) -> str | None:
+    """The name of the table that a statement of a contract creates, in lower case; its schema does not count."""
+    create = _CREATE.match(statement)
+    if create is None or create["kind"].upper() != "TABLE":
+        return None
+    name = _NAME.match(statement, create.end())
+    return None if name is None else _parts(name[0])[-1]
+
+
+def _parts(name: str) -> list[str]:
+    return [part.strip('"').lower() for part in re.findall(r'"(?:[^"]|"")*"|\w+', name)]
+
+
 def _comments_on_one_of(statement: str, tables: set[str]) -> bool:
     """Whether it would overwrite a comment on a table that was there before: that one is the user's."""
     comment = _COMMENT_ON.match(statement)
     if comment is None:
         return False
-    parts = [part.strip('"').lower() for part in re.findall(r'"(?:[^"]|"")*"|\w+', comment["name"])]
+    parts = _parts(comment["name"])
     owner = parts[-1:] if comment["kind"].upper() == "TABLE" else parts[-2:-1]
     return bool(owner) and owner[0] in tables
 

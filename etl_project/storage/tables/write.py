@@ -26,6 +26,7 @@ from etl_project.storage.judging.messages import DataFault, refused
 from etl_project.storage.judging.payload import Payload
 from etl_project.storage.judging.row_tally import EMPTY, Difference, Rows, Tally
 from etl_project.storage.sql import Binds, quote
+from etl_project.storage.tables import owners
 from etl_project.storage.tables.table import DuckDBTable
 
 
@@ -59,6 +60,7 @@ class DuckDBWrite:
         pairs, incoming = self._fitted(self._matched())
         new = self._guarded(incoming)
         here = self._here()
+        self._claim_table(here)
         previous = self._seen = self._previous()
         before = row_tally.count(self._connection, here._replace(only=self._everything))
         unchanged = self._unchanged(new, before, previous, here)
@@ -136,6 +138,19 @@ class DuckDBWrite:
             problems = row_tally.outside(self._connection, incoming, str(self._table.partition_column))
             raise WriteRefused(refused(self._table, self._scope, problems, "Deliver only rows of these partitions."))
         return {n: self._found.get(n, EMPTY) for n in self._everything}
+
+    def _claim_table(self, here: Rows) -> None:
+        """The table is this asset's, or the write is refused."""
+
+        def held() -> list[owners.Held]:
+            there = row_tally.tally(self._connection, here._replace(only=self._everything))
+            return [
+                owners.Held(partition.key, there.get(n, EMPTY).rows, there.get(n, EMPTY).fingerprint)
+                for n, partition in enumerate(self._scope.partitions)
+            ]
+
+        made = "table created" in self._schema_changes
+        owners.claim(self._connection, self._table, self._target.schema, made, held)
 
     def _previous(self) -> dict[int, Commit]:
         keys = [partition.key for partition in self._scope.partitions]

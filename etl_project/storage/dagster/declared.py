@@ -1,0 +1,103 @@
+"""Declared: what definitions say about stored assets, judged when they are loaded.
+
+Belongs here: finding the assets that our IO managers write, and refusing, before anything runs, what a run would have
+to refuse: two assets with one table, a contract that cannot be kept, metadata and partitions that cannot be stored.
+Only definitions are looked at; no store is opened.
+
+    defs = checked(dg.Definitions(assets=[...], resources={"io_manager": DuckDBPartitionIOManager(url="w.duckdb")}))
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+from etl_project.storage.contract import Table
+from etl_project.storage.dagster.io_manager import (
+    DuckDBPartitionIOManager,
+    ParquetPartitionIOManager,
+    PartitionIOManager,
+)
+from etl_project.storage.dagster.places import local_path
+from etl_project.storage.dagster.scopes import UnsupportedAsset, refuse_unstorable, table_of
+from etl_project.storage.lake import layout
+from etl_project.storage.tables import contract_sql
+
+
+def checked(definitions: dg.Definitions, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """The definitions as they are; refused when one of their assets could not be stored.
+
+    `resources`: where the IO managers are; those of the definitions by default.
+    Raises UnsupportedAsset (retrying does not help) naming everything that has to change.
+    """
+    managers = dict(_managers(definitions, resources))
+    problems: list[str] = []
+    places: dict[Hashable, list[str]] = defaultdict(list)
+    for spec, io_manager_key in stored_specs(definitions):
+        manager = managers.get(io_manager_key)
+        if manager is None:
+            continue
+        try:
+            table = table_of(spec.key, spec.metadata, manager.default_schema())
+            refuse_unstorable(spec.key, spec.partitions_def, table)
+        except UnsupportedAsset as error:
+            problems.append(str(error))
+            continue
+        if table.contract_sql is not None and (problem := contract_sql.problem_of(table.contract_sql)):
+            problems.append(f"The contract of asset {table.asset!r} cannot be used: {problem}.")
+        places[_place(manager, table)].append(table.asset)
+    problems += [_shared(assets) for assets in places.values() if len(assets) > 1]
+    if problems:
+        raise UnsupportedAsset("\n".join(problems))
+    return definitions
+
+
+def stored_specs(definitions: dg.Definitions) -> Iterator[tuple[dg.AssetSpec, str]]:
+    """Every asset whose body returns something for an IO manager, with the key of that IO manager."""
+    for declared in _flat(definitions.assets or ()):
+        if not isinstance(declared, dg.AssetsDefinition) or not declared.is_executable:
+            continue
+        for spec in declared.specs:
+            output = declared.node_def.output_def_named(declared.get_output_name_for_asset_key(spec.key))
+            if not output.dagster_type.is_nothing:
+                yield spec, declared.get_io_manager_key_for_asset_key(spec.key)
+
+
+def _flat(assets: Any) -> Iterator[Any]:
+    for asset in assets:
+        if isinstance(asset, list | tuple):
+            yield from _flat(asset)
+        else:
+            yield asset
+
+
+def _managers(
+    definitions: dg.Definitions, resources: Mapping[str, Any] | None
+) -> Iterator[tuple[str, PartitionIOManager]]:
+    for key, resource in (resources if resources is not None else definitions.resources or {}).items():
+        if isinstance(resource, PartitionIOManager):
+            yield key, resource
+
+
+def _place(manager: PartitionIOManager, table: Table) -> Hashable:
+    """What two assets must not have in common. An environment variable stands for what it will hold."""
+    if isinstance(manager, DuckDBPartitionIOManager):
+        return _path(manager.url), (table.schema or "main").lower(), table.name.lower()
+    if isinstance(manager, ParquetPartitionIOManager):
+        return _path(manager.root), layout.encoded(table.asset).lower()
+    return id(manager), (table.schema or "").lower(), table.name.lower()
+
+
+def _path(setting: str) -> Hashable:
+    return ("env", setting.env_var_name) if isinstance(setting, dg.EnvVar) else local_path(setting, "url", "w.duckdb")
+
+
+def _shared(assets: list[str]) -> str:
+    return (
+        f"The assets {', '.join(map(repr, assets))} have one table (upper and lower case make no difference): building "
+        "one would replace the rows of another. Retrying does not help. Give each a table of its own by the metadata "
+        "'schema' or 'table', or by its name."
+    )

@@ -1,0 +1,193 @@
+"""Owners: which asset a table belongs to, and where the table of an asset lies.
+
+Belongs here: the table `etl_tables` in the database itself, which is written in the transaction that writes the rows,
+and what follows from it: an asset never replaces rows that another asset has committed, and a table that was committed
+before its asset's key prefix named a schema is found where it is. Names of tables count without their case, as DuckDB
+counts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from etl_project.storage.contract import ReadRefused, Table, WriteRefused
+from etl_project.storage.sql import quote
+
+TABLE = "etl_tables"
+
+_CREATE = f"""
+CREATE TABLE IF NOT EXISTS main.{TABLE} (
+    schema_name VARCHAR NOT NULL,
+    table_name VARCHAR NOT NULL,
+    asset VARCHAR NOT NULL,
+    PRIMARY KEY (schema_name, table_name)
+)
+"""
+
+_DEFAULT_SCHEMA = "main"
+
+
+def schema_of(connection: duckdb.DuckDBPyConnection, table: Table, database: str | None = None) -> str:
+    """The schema that holds the table of an asset, of the current database or of one that is attached.
+
+    It is the one that was named. Where the key's prefix gave it, a table that the asset has committed elsewhere counts
+    first: before version 0.2 every table of an asset without a schema of its own lay in `main`.
+    """
+    if not table.schema_from_prefix or table.schema is None:
+        return table.schema or _DEFAULT_SCHEMA
+    catalog = _Catalog(connection, database)
+    owned = catalog.schema_owned(table)
+    if owned is not None:
+        return owned
+    committed_in_main = catalog.has_table(_DEFAULT_SCHEMA, table.name) and catalog.has_commits(table.asset)
+    return _DEFAULT_SCHEMA if committed_in_main else table.schema
+
+
+@dataclass(frozen=True)
+class Held:
+    """A partition as it is before the write: its key, its rows and their fingerprint."""
+
+    key: str | None
+    rows: int
+    fingerprint: str
+
+
+def claim(
+    connection: duckdb.DuckDBPyConnection, table: Table, schema: str, made: bool, held: Callable[[], Sequence[Held]]
+) -> None:
+    """Note in the open transaction that the table is this asset's.
+
+    `made`: the table comes into being in this very transaction. `held` looks what the partitions of the write hold; it
+    is asked only about tables that were written before owners were noted.
+    Raises WriteRefused (retrying does not help) when the table belongs to another asset.
+    """
+    connection.execute(_CREATE)
+    catalog = _Catalog(connection)
+    owner = catalog.owner(schema, table.name)
+    if owner == table.asset:
+        return
+    if owner is not None and not made and owner != table.renamed_from:
+        raise WriteRefused(_refusal(table, schema, f"the asset {owner!r} has committed its rows", owner))
+    if owner is None and not made:
+        _refuse_rivals(catalog, table, schema, held)
+    catalog.note(schema, table.name, table.asset, known=owner is not None)
+
+
+def refuse_another(connection: duckdb.DuckDBPyConnection, table: Table, schema: str) -> None:
+    """Refuse to read a table that belongs to another asset. Raises ReadRefused (retrying does not help)."""
+    catalog = _Catalog(connection)
+    owner = catalog.owner(schema, table.name) if catalog.has_table(_DEFAULT_SCHEMA, TABLE) else None
+    if owner not in (None, table.asset, table.renamed_from):
+        raise ReadRefused(
+            f"Asset {table.asset!r}: the table {schema}.{table.name} belongs to the asset {owner!r}, so its rows are "
+            "none of this asset's. Retrying does not help. Give one of the two a table of its own by the metadata "
+            "'schema' or 'table'."
+        )
+
+
+def _refuse_rivals(catalog: _Catalog, table: Table, schema: str, held: Callable[[], Sequence[Held]]) -> None:
+    """Nobody noted whose table it is: the commit records of assets of that name tell, and what is in the table."""
+    rivals = [asset for asset in catalog.unplaced_namesakes(table) if asset != table.renamed_from]
+    if not rivals:
+        return
+    if not catalog.has_commits(table.asset):
+        raise WriteRefused(
+            _refusal(table, schema, f"{', '.join(map(repr, rivals))} may have committed its rows", rivals[0])
+        )
+    for there in held():
+        prints = catalog.last_fingerprints(there.key, [table.asset, *rivals])
+        for rival in rivals:
+            if there.rows and prints.get(rival) == there.fingerprint != prints.get(table.asset):
+                found = f"it holds the rows that the asset {rival!r} has committed for partition {there.key!r}"
+                raise WriteRefused(_refusal(table, schema, found, rival))
+
+
+def _refusal(table: Table, schema: str, found: str, other: str) -> str:
+    return (
+        f"Asset {table.asset!r}: the write into the table {schema}.{table.name} was refused and nothing was changed: "
+        f"{found}, and an asset never replaces those of another one (names of tables do not differ by case). "
+        "Retrying does not help. Give one of the two a table of its own by the metadata 'schema' or 'table'; if the "
+        f"asset {other!r} has become this one, say so by the metadata 'renamed_from': {other!r}."
+    )
+
+
+class _Catalog:
+    """What a database says about owners and commits; it need not have either."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, database: str | None = None) -> None:
+        self._connection = connection
+        self._database = database or connection.execute("SELECT current_database()").fetchall()[0][0]
+        self._owners = f"{quote(self._database)}.main.{TABLE}"
+        self._commits = f"{quote(self._database)}.main.etl_commits"
+
+    def owner(self, schema: str, name: str) -> str | None:
+        """The asset that has noted the table as its own."""
+        found = self._all(
+            f"SELECT asset FROM {self._owners} WHERE schema_name = lower($schema) AND table_name = lower($name)",
+            schema=schema,
+            name=name,
+        )
+        return str(found[0][0]) if found else None
+
+    def schema_owned(self, table: Table) -> str | None:
+        """The schema in which the asset, or the one it was renamed from, has noted the table as its own."""
+        if not self.has_table(_DEFAULT_SCHEMA, TABLE):
+            return None
+        found = self._all(
+            f"SELECT schema_name FROM {self._owners} WHERE table_name = lower($name) "
+            "AND asset IN ($asset, $former) ORDER BY asset <> $asset, schema_name",
+            name=table.name,
+            asset=table.asset,
+            former=table.renamed_from or table.asset,
+        )
+        return str(found[0][0]) if found else None
+
+    def note(self, schema: str, name: str, asset: str, known: bool) -> None:
+        """Make the asset the owner. Somebody who did so since the transaction began is a conflict: try again."""
+        change = (
+            f"UPDATE {self._owners} SET asset = $asset WHERE schema_name = lower($schema) AND table_name = lower($name)"
+            if known
+            else f"INSERT INTO {self._owners} VALUES (lower($schema), lower($name), $asset)"
+        )
+        try:
+            self._all(change, schema=schema, name=name, asset=asset)
+        except duckdb.ConstraintException as error:
+            raise duckdb.TransactionException(str(error)) from error
+
+    def has_table(self, schema: str, name: str) -> bool:
+        """Whether there is such a table."""
+        query = (
+            "SELECT 1 FROM duckdb_tables() WHERE database_name = $database AND lower(schema_name) = lower($schema) "
+            "AND lower(table_name) = lower($name)"
+        )
+        return bool(self._all(query, database=self._database, schema=schema, name=name))
+
+    def has_commits(self, asset: str) -> bool:
+        """Whether there is a commit record of the asset."""
+        if not self.has_table(_DEFAULT_SCHEMA, "etl_commits"):
+            return False
+        return bool(self._all(f"SELECT 1 FROM {self._commits} WHERE asset = $asset LIMIT 1", asset=asset))
+
+    def unplaced_namesakes(self, table: Table) -> list[str]:
+        """Other assets of that name that have commits here, and none of whose tables is known."""
+        query = (
+            f"SELECT DISTINCT asset FROM {self._commits} WHERE asset <> $asset "
+            "AND lower(string_split(asset, '/')[-1]) = lower($name) "
+            f"AND asset NOT IN (SELECT asset FROM {self._owners}) ORDER BY asset"
+        )
+        return [row[0] for row in self._all(query, asset=table.asset, name=table.name)]
+
+    def last_fingerprints(self, key: str | None, assets: Sequence[str]) -> Mapping[str, str]:
+        """What these assets committed last for a partition."""
+        query = (
+            f"SELECT asset, arg_max(fingerprint, sequence) FROM {self._commits} "
+            "WHERE partition_key = $key AND asset IN (SELECT unnest($assets::VARCHAR[])) GROUP BY asset"
+        )
+        return dict(self._all(query, key=key or "", assets=list(assets)))
+
+    def _all(self, query: str, **values: object) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query, values).fetchall()
