@@ -142,6 +142,7 @@ def default_resources(configured: settings.Settings) -> dict[str, Any]:
         run_lock=lock,
         preview_rows=configured.preview_rows,
         memory_limit_mb=configured.memory_limit_mb,
+        pandas_dtypes="pyarrow",
     )
     return {
         WAREHOUSE: warehouse,
@@ -153,6 +154,7 @@ def default_resources(configured: settings.Settings) -> dict[str, Any]:
             run_lock=lock,
             preview_rows=configured.preview_rows,
             memory_limit_mb=configured.memory_limit_mb,
+            pandas_dtypes="pyarrow",
         ),
         "run_lock": lock,
         "duckdb": DuckDBResource(database=str(configured.warehouse)),

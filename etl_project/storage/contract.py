@@ -119,7 +119,8 @@ class Request:
     """What the writer knows when it asks for a commit; `input_hashes` is per partition key.
 
     `reads` are inputs that must still have their fingerprints when the write commits, else it is refused as
-    retryable. `still_owner` is called right before each commit and raises when the writer has lost its lock.
+    retryable. `frame` is what `recorded` has to say about the types of a frame, to be kept with the rows.
+    `still_owner` is called right before each commit and raises when the writer has lost its lock.
     """
 
     run_id: str
@@ -128,6 +129,7 @@ class Request:
     allow_shrink: bool = False
     reads: Sequence[Receipt] = ()
     still_owner: Callable[[], None] = _nobody_asks
+    frame: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -187,13 +189,15 @@ class Slice:
     """A lazy read: the rows of some partitions of one table, as SQL over named parameters.
 
     It runs in the store it comes from; one without `database` (files) runs in any DuckDB connection. `reads` says
-    which partitions it stands for and which fingerprints they had when it was made.
+    which partitions it stands for and which fingerprints they had when it was made, `frame` with which types the rows
+    were written, where somebody said so (`recorded`).
     """
 
     sql: str
     params: Mapping[str, Any] = field(default_factory=dict)
     database: str | None = None
     reads: tuple[Receipt, ...] = ()
+    frame: bytes | None = None
 
 
 class Sql:

@@ -39,10 +39,10 @@ def look(store: ParquetStore, target: Stored, window: DaySpan) -> Looked:
     keys = sorted(records, key=str)
     for first in range(0, len(keys), FILES_A_QUERY):
         portion = {key: files[key] for key in keys[first : first + FILES_A_QUERY]}
-        there = _together(list(portion.values()))
+        there = _together(list(portion.values()), store.root)
         for key, path in portion.items():
             if there is None or differs(records[key], there.get(str(path), EMPTY)):
-                looked.findings += _alone(target, key, path)
+                looked.findings += _alone(target, key, path, store.root)
     looked.commits |= records
     looked.rows = sum(record.rows for record in records.values())
     return looked
@@ -66,18 +66,18 @@ def _record(looked: Looked, target: Stored, key: str | None, path: Path) -> Comm
     return record
 
 
-def _together(files: Sequence[Path]) -> Mapping[str, Tally] | None:
+def _together(files: Sequence[Path], root: Path) -> Mapping[str, Tally] | None:
     """The tally of each file that has rows; None when one of them cannot be read."""
     with suppress(duckdb.Error):
-        return _tallies(files)
+        return _tallies(files, root)
     return None
 
 
-def _tallies(files: Sequence[Path]) -> Mapping[str, Tally]:
+def _tallies(files: Sequence[Path], root: Path) -> Mapping[str, Tally]:
     """Rows and fingerprint of each file that has rows, in one query. Raises duckdb.Error for a damaged file."""
     binds, name = Binds(), unique("file")
     rows = f"{parquet([str(file) for file in files], binds).removesuffix(')')}, filename={text(name)})"
-    with in_memory() as connection:
+    with in_memory(root) as connection:
         relation = connection.sql(f"SELECT * EXCLUDE {name} FROM {rows}", params=binds.values)
         columns = [Typed(c, quote(c), kind) for c, kind in zip(relation.columns, relation.types, strict=True)]
         query = f"SELECT {name}, count(*), sum(({fingerprint.row_hash(columns)})::HUGEINT) FROM {rows} GROUP BY 1"
@@ -85,12 +85,12 @@ def _tallies(files: Sequence[Path]) -> Mapping[str, Tally]:
     return {file: Tally(count, fingerprint.render(count, total)) for file, count, total in found}
 
 
-def _alone(target: Stored, key: str | None, path: Path) -> list[Finding]:
+def _alone(target: Stored, key: str | None, path: Path, root: Path) -> list[Finding]:
     """One file that did not come out right among others: what is wrong with it, if anything is."""
     try:
         for _ in range(_TRIES):
             record = layout.last_record(str(path))
-            there = _tallies([path]).get(str(path), EMPTY)
+            there = _tallies([path], root).get(str(path), EMPTY)
             if record == layout.last_record(str(path)):
                 break
     except FileNotFoundError:

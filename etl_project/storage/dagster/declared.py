@@ -21,9 +21,9 @@ from etl_project.storage.dagster.io_manager import (
     ParquetPartitionIOManager,
     PartitionIOManager,
 )
-from etl_project.storage.dagster.places import local_path
 from etl_project.storage.dagster.scopes import UnsupportedAsset, refuse_unstorable, table_of
 from etl_project.storage.lake import layout
+from etl_project.storage.places import local_path
 from etl_project.storage.tables import contract_sql
 
 

@@ -1,28 +1,24 @@
 """Events: what Dagster records about commits, one materialization a partition, each with its own data version.
 
-Belongs here: the event of each committed partition, and the only use of Dagster's private parts in the storage layer.
+Belongs here: what is said about each committed partition.
 
 Dagster makes the events of a step itself, but gives all partitions of a range the same tags: one data version for the
 whole range. Then a day rebuilt alone, with the same rows, would look changed, and everything downstream of it stale. So
 the events of a range are made here, by Dagster's own function, one partition at a time, and Dagster is kept from making
-them a second time (every event costs 12 to 14 ms). Tried with dagster 1.13.27, which the project pins.
+them a second time (every event costs 12 to 14 ms).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
-from dagster import DagsterEvent
-from dagster._core.definitions.assets.definition.asset_spec import AssetExecutionType
-from dagster._core.definitions.data_version import DataVersion
-from dagster._core.definitions.metadata import normalize_metadata
-from dagster._core.execution.plan.execute_step import _get_output_asset_events
 
 from etl_project.storage.contract import Commit
+from etl_project.storage.dagster import internals
 from etl_project.storage.judging import deviation
 
 
@@ -37,29 +33,16 @@ def began(step: Any) -> datetime:
 def describe(context: dg.OutputContext, commit: Commit, previews: Mapping[str | None, str]) -> None:
     """Add to the event that Dagster is about to make what the UI shows of the commit of a single partition."""
     context.add_output_metadata(metadata_of(commit, previews.get(commit.partition)))
-    context.step_context.set_data_version(context.asset_key, DataVersion(commit.fingerprint))
+    internals.set_data_version(context, commit.fingerprint)
 
 
-def materialized(
-    context: dg.OutputContext, commits: Iterable[Commit], previews: Mapping[str | None, str]
-) -> Iterator[DagsterEvent]:
+def materialized(context: dg.OutputContext, commits: Iterable[Commit], previews: Mapping[str | None, str]) -> None:
     """One materialization for each commit, with its own rows, fingerprint and data version."""
-    step, asset_key = context.step_context, context.asset_key
-    output = dg.Output(None, context.name, metadata=dict(context.output_metadata or {}))
-    for commit in commits:
-        metadata = normalize_metadata(metadata_of(commit, previews.get(commit.partition)))
-        step.set_data_version(asset_key, DataVersion(commit.fingerprint))
-        kind = AssetExecutionType.MATERIALIZATION
-        made: Iterable[Any] = _get_output_asset_events(
-            asset_key, [str(commit.partition)], output, step.op_def.output_def_named(context.name), metadata, step, kind
-        )
-        for event in made:
-            yield DagsterEvent.asset_materialization(step, event)
-
-
-def no_more_events(context: dg.OutputContext) -> None:
-    """Keep Dagster from making the events of this output again: it makes none for an output without an asset."""
-    context._asset_key = None
+    commits = list(commits)
+    versions = {str(commit.partition): commit.fingerprint for commit in commits}
+    metadata = {str(commit.partition): metadata_of(commit, previews.get(commit.partition)) for commit in commits}
+    for event in internals.materializations(context, versions, metadata):
+        context.log_event(event)
 
 
 def metadata_of(commit: Commit, preview: str | None = None) -> dict[str, Any]:

@@ -10,8 +10,9 @@ decision about data is made here.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pyarrow as pa
-from dagster import DagsterEvent
 from pydantic import Field, field_validator
 
 from etl_project.failures import EtlError
@@ -30,31 +30,24 @@ from etl_project.storage.contract import (
     PartlyCommitted,
     ReadRefused,
     Receipt,
-    Request,
     Scope,
-    Slice,
     Store,
     Table,
 )
-from etl_project.storage.dagster import conversions, events, own_rows, preview
-from etl_project.storage.dagster.lineage import parents_of, reads_all
+from etl_project.storage.dagster import conversions, events, internals, own_rows, passed_on, preview, received
+from etl_project.storage.dagster.asked import request_of
+from etl_project.storage.dagster.conversions import Wanted
+from etl_project.storage.dagster.internals import partitions_of, step_of
+from etl_project.storage.dagster.lineage import reads_all
 from etl_project.storage.dagster.partition_lock import PartitionLock
 from etl_project.storage.dagster.reporting import as_failure, tag_run
-from etl_project.storage.dagster.places import UnknownPlace, local_path
-from etl_project.storage.dagster.scopes import scope_of, table_of
+from etl_project.storage.dagster.scopes import scope_named, scope_of, table_of
 from etl_project.storage.judging.messages import missing_partitions
-from etl_project.storage.judging.receipts import (
-    fingerprint_at,
-    note_config,
-    receipts_of,
-    refuse_changed,
-    refuse_missing,
-)
+from etl_project.storage.judging.receipts import receipts_of, refuse_missing
 from etl_project.storage.lake.store import ParquetStore
+from etl_project.storage.places import UnknownPlace, local_path
+from etl_project.storage.recorded import Dtypes
 from etl_project.storage.tables.store import DuckDBStore
-
-ALLOW_SHRINK_TAG = "etl/allow_shrink"
-"""Run tag: `true` lets this run shrink partitions by more than their table's `max_removed_ratio`."""
 
 ABSENT_PARTITIONS = "absent_partitions"
 """Input metadata: `allowed` lets some of the partitions that an input maps to not exist (yet): they may still come.
@@ -71,9 +64,16 @@ class PartitionIOManager(dg.ConfigurableIOManager):
     )
 
     preview_rows: int = Field(
-        default=5,
+        default=0,
         ge=0,
-        description="Rows of each partition shown in the UI; 0 shows none. Asset metadata `preview_rows` wins.",
+        description="Rows of each partition shown in the UI; they go into the event log. Asset metadata `preview_rows` "
+        "wins.",
+    )
+
+    pandas_dtypes: Dtypes = Field(
+        default="recorded",
+        description="Types of the columns of a pandas frame that is read: `recorded`, those that it was written with; "
+        "`numpy`, pandas' own; `pyarrow`, Arrow-backed ones.",
     )
 
     @abstractmethod
@@ -84,80 +84,101 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         """The schema of tables whose asset names none."""
         return None
 
-    def handle_output(  # type: ignore[override]  # Dagster takes the events of a generator
-        self, context: dg.OutputContext, obj: Any
-    ) -> Iterator[DagsterEvent]:
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Make the run's partitions hold exactly `obj`; see `Store.replace` for what is refused.
 
         Partitions of a range that are committed although others are at fault are reported as materialized, and so
-        are those that a `Partial` has data for.
+        are those that a `Partial` has data for. What belongs to no asset is handed on to later steps as it is.
         """
         try:
+            if not context.has_asset_key:
+                return passed_on.keep(context, obj)
             table, scope = self._target(context)
             commits = self._replaced(context, table, scope, obj)
         except PartlyCommitted as error:
-            yield from events.materialized(context, error.commits, self._previews(context, table, scope, error.commits))
+            events.materialized(context, error.commits, self._previews(context, table, scope, error.commits))
             raise _failure(context, error) from error
         except EtlError as error:
             raise _failure(context, error) from error
         previews = self._previews(context, table, scope, commits)
-        if len(commits) == 1:
+        if len(commits) == 1 or step_of(context) is None:
             events.describe(context, commits[0], previews)
         else:
-            yield from events.materialized(context, commits, previews)
-            events.no_more_events(context)
+            events.materialized(context, commits, previews)
+            internals.no_more_events(context)
 
     def load_input(self, context: dg.InputContext) -> Any:
         """The partitions that the input maps to, as the type that the parameter is annotated with.
 
-        pandas (Arrow-backed: every value as stored), pyarrow Table or RecordBatchReader, polars, or a lazy Slice.
+        pandas (as it was written), pyarrow, polars, a DuckDB relation, dictionaries, or a lazy Slice; `dict[str, ...]`
+        gives each partition for itself, and `Optional[...]` gives None where none of them was ever committed.
         Input metadata `columns` limits the columns. A partition that was never committed is refused, unless the input
-        says `absent_partitions: allowed`.
+        says `absent_partitions: allowed` or is Optional. Outside of a run it reads the partition of the context, of a
+        context without one all that are committed.
         """
-        may_be_absent = context.definition_metadata.get(ABSENT_PARTITIONS) == "allowed"
+        if not context.has_asset_key:
+            return passed_on.fetch(context)
+        wanted = replace(Wanted.of(conversions.annotation_of(context)), dtypes=self.pandas_dtypes)
+        may_be_absent = wanted.optional or context.definition_metadata.get(ABSENT_PARTITIONS) == "allowed"
         try:
             table, scope = self._source(context)
-            starts = own_rows.is_own(context) and own_rows.starts_here(context, self.store(), table)
-            may_be_absent = may_be_absent or starts or reads_all(context.step_context, context.asset_key)
-            piece, rows = self._first(context, table, scope) if starts else self._read(context, table, scope)
+            step = step_of(context)
+            starts = (
+                step is not None and own_rows.is_own(context) and own_rows.starts_here(context, self.store(), table)
+            )
+            may_be_absent = may_be_absent or starts or (step is not None and reads_all(step, context.asset_key))
+            read = self._first if starts else self._read
+            reads, rows = read(context, table, scope, wanted)
             if not may_be_absent:
-                refuse_missing(piece.reads, self.store())
+                refuse_missing(reads, self.store())
         except EtlError as error:
             raise _failure(context, error) from error
-        book = receipts_of(context.step_context)
-        if may_be_absent:
-            book.may_be_absent(table.asset)
-        for read in piece.reads:
-            if not may_be_absent or read.fingerprint is not None:
-                book.add(read.asset, read.partition, read.fingerprint)
+        self._note(context, table, reads, may_be_absent)
         return rows
 
-    def _read(self, context: dg.InputContext, table: Table, scope: Scope) -> tuple[Slice, Any]:
+    def _note(self, context: dg.InputContext, table: Table, reads: Sequence[Receipt], may_be_absent: bool) -> None:
+        """Note for the step's commit what was read; outside of a step nothing follows from it."""
+        step = step_of(context)
+        if step is None:
+            return
+        book = receipts_of(step)
+        if may_be_absent:
+            book.may_be_absent(table.asset)
+        for read in reads:
+            if not may_be_absent or read.fingerprint is not None:
+                book.add(read.asset, read.partition, read.fingerprint)
+
+    def _read(
+        self, context: dg.InputContext, table: Table, scope: Scope, wanted: Wanted
+    ) -> tuple[Sequence[Receipt], Any]:
         """The rows and what they are; once more when they were rewritten between being named and being read."""
-        store, columns = self.store(), context.definition_metadata.get("columns")
+        columns = _columns(context)
         for _ in range(_TRIES - 1):
             with suppress(InputChanged):
-                piece = store.read(table, scope, columns)
-                return piece, conversions.as_annotated(store, piece, context.dagster_type.typing_type)
-        piece = store.read(table, scope, columns)
-        return piece, conversions.as_annotated(store, piece, context.dagster_type.typing_type)
+                return conversions.read(self.store(), table, scope, columns, wanted)
+        return conversions.read(self.store(), table, scope, columns, wanted)
 
-    def _first(self, context: dg.InputContext, table: Table, scope: Scope) -> tuple[Slice, Any]:
+    def _first(
+        self, context: dg.InputContext, table: Table, scope: Scope, wanted: Wanted
+    ) -> tuple[Sequence[Receipt], Any]:
         """What the first partition of an asset reads of the asset itself: nothing, be there a table or not."""
         try:
-            piece, rows = self._read(context, table, scope)
+            reads, rows = self._read(context, table, scope, wanted)
         except ReadRefused:
-            piece, there = own_rows.no_rows(table), ParquetStore(Path())
-            rows = conversions.as_annotated(there, piece, context.dagster_type.typing_type)
-        return piece, own_rows.any_column(rows)
+            reads, rows = (), conversions.of_no_table(table, wanted)
+        return reads, own_rows.any_column(rows)
 
     def _replaced(self, context: dg.OutputContext, table: Table, scope: Scope, obj: Any) -> list[Commit]:
         """Replace the partitions that there is data for. Raises PartlyCommitted when others are missing."""
         missing = obj.missing if isinstance(obj, Partial) else {}
         data = obj.data if isinstance(obj, Partial) else obj
         given = Scope(tuple(partition for partition in scope.partitions if partition.key not in missing))
-        request = self._request(context, table, given)
-        commits = self.store().replace(table, given, data, request) if given.partitions else []
+        store = self.store()
+        lock = self._still_owner(table, [partition.key for partition in given.partitions])
+        request = request_of(step_of(context), context.asset_key, given, store, _store_of, lock)
+        rows, frame = received.rows_of(store, table, given, data)
+        request = replace(request, frame=frame)
+        commits = store.replace(table, given, rows, request) if given.partitions else []
         if missing:
             raise PartlyCommitted(missing_partitions(table, len(commits), missing), commits, missing)
         return commits
@@ -186,39 +207,28 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         return (lambda: None) if lock is None else partial(lock.check, table.asset, keys[:1])
 
     def _target(self, context: dg.OutputContext) -> tuple[Table, Scope]:
-        partitions = context.asset_partitions_def if context.has_asset_partitions else None
-        keys = context.asset_partition_keys if context.has_asset_partitions else []
         _warn_of_places(context)
-        return (
-            table_of(context.asset_key, context.definition_metadata, self.default_schema()),
-            scope_of(context.asset_key, partitions, keys),
-        )
+        table = table_of(context.asset_key, context.definition_metadata, self.default_schema())
+        return table, self._scope(context) or Scope.whole()
 
     def _source(self, context: dg.InputContext) -> tuple[Table, Scope]:
-        partitions = context.asset_partitions_def if context.has_asset_partitions else None
-        keys = context.asset_partition_keys if context.has_asset_partitions else []
         upstream = context.upstream_output
         metadata = upstream.definition_metadata if upstream is not None else {}
-        return (
-            table_of(context.asset_key, metadata, self.default_schema()),
-            scope_of(context.asset_key, partitions, keys),
-        )
+        table = table_of(context.asset_key, metadata, self.default_schema())
+        scope, partitions = self._scope(context), partitions_of(context)
+        if scope is None and partitions is not None:
+            committed = sorted(str(key) for _, key in self.store().last_commits([table.asset]))
+            scope = scope_of(context.asset_key, partitions, committed)
+        return table, scope or Scope.whole()
 
-    def _request(self, context: dg.OutputContext, table: Table, scope: Scope) -> Request:
-        step = context.step_context
-        book = receipts_of(step)
-        keys = [partition.key for partition in scope.partitions]
-        parents = parents_of(step, context.asset_key, keys)
-        reads = _note_unread(step, self.store(), parents)
-        note_config(step)
-        return Request(
-            run_id=step.run_id,
-            code_version=step.job_def.asset_layer.get(context.asset_key).code_version,
-            input_hashes=book.input_hashes(parents),
-            allow_shrink=step.dagster_run.tags.get(ALLOW_SHRINK_TAG, "").lower() == "true",
-            reads=reads,
-            still_owner=self._still_owner(table, keys),
-        )
+    def _scope(self, context: dg.InputContext | dg.OutputContext) -> Scope | None:
+        """The partitions that the context names; None where it names none."""
+        partitions = partitions_of(context)
+        if context.has_asset_partitions and partitions is not None:
+            return scope_of(context.asset_key, partitions, context.asset_partition_keys)
+        # Outside of a run a context may name a partition, but not say what it is one of.
+        named = step_of(context) is None and context.has_partition_key
+        return scope_named(context.partition_key) if named else None
 
 
 class DuckDBPartitionIOManager(PartitionIOManager):
@@ -293,54 +303,27 @@ def _warn_of_places(context: dg.OutputContext) -> None:
             )
 
 
-def _note_unread(
-    step: Any, own: Store, parents: Mapping[str | None, Sequence[tuple[str, str | None]]]
-) -> list[Receipt]:
-    """Parents that no IO manager loaded (`deps=`): their commit records stand for what the body read.
-
-    Raises InputChanged when one was rewritten since the step began (retrying helps).
-    """
-    book = receipts_of(step)
-    unread = sorted({p for group in parents.values() for p in group if not book.knows(*p)}, key=repr)
-    receipts = []
-    for asset in dict.fromkeys(asset for asset, _ in unread):
-        store = _store_of(step, asset) or own
-        keys = [key for other, key in unread if other == asset]
-        if reads_all(step, dg.AssetKey.from_user_string(asset)):
-            book.may_be_absent(asset)
-            keys = [key for _, key in store.last_commits([asset], keys)]
-        receipts += _as_committed(step, store, asset, keys)
-    refuse_changed(receipts)
-    for receipt in receipts:
-        book.add(receipt.asset, receipt.partition, receipt.fingerprint)
-    return receipts
+def _store_of(resource: Any) -> Store | None:
+    return resource.store() if isinstance(resource, PartitionIOManager) else None
 
 
-def _store_of(step: Any, asset: str) -> Store | None:
-    """Where an input lies; None where none of our IO managers writes it."""
-    layer, key = step.job_def.asset_layer, dg.AssetKey.from_user_string(asset)
-    if not layer.has(key):
+def _columns(context: dg.InputContext) -> Sequence[str] | None:
+    """The columns that the input's metadata names; None for all of them."""
+    columns = context.definition_metadata.get("columns")
+    if columns is None:
         return None
-    manager = getattr(step.resources, layer.get(key).io_manager_key, None)
-    return manager.store() if isinstance(manager, PartitionIOManager) else None
+    if isinstance(columns, str) or not columns or not all(isinstance(name, str) for name in columns):
+        raise ReadRefused(
+            f"The metadata 'columns' of input {context.asset_key.to_user_string()!r} is {columns!r}, not a list of "
+            "names of columns, like ['n', 'price']. Retrying does not help. Leave it out to read all columns."
+        )
+    return list(columns)
 
 
-def _as_committed(step: Any, store: Store, asset: str, keys: Sequence[str | None]) -> list[Receipt]:
-    """These partitions as they were committed when the step began."""
-    commits = store.last_commits([asset], keys)
-    began = events.began(step)
-    receipts = []
-    for key in keys:
-        commit = commits.get((asset, key))
-        fingerprint = commit.fingerprint if commit is not None else None
-        if commit is not None and commit.committed_at > began:
-            fingerprint = fingerprint_at(store.history(asset, key), began)
-        receipts.append(Receipt(asset, key, fingerprint, store))
-    refuse_missing([read for read in receipts if (asset, read.partition) not in commits], store)
-    return receipts
-
-
-def _failure(context: dg.InputContext | dg.OutputContext, error: EtlError) -> dg.Failure:
-    step = context.step_context
+def _failure(context: dg.InputContext | dg.OutputContext, error: EtlError) -> Exception:
+    """What Dagster has to see in a run; outside of one the error as it is."""
+    step = step_of(context)
+    if step is None:
+        return error
     tag_run(step.instance, step.run_id, error)
     return as_failure(error)

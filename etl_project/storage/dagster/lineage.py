@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.partitions.context import partition_loading_context
-from dagster._core.definitions.partitions.utils import infer_partition_mapping
+
+from etl_project.storage.dagster import internals
 
 Parent = tuple[str, str | None]
 
@@ -33,9 +33,10 @@ def reads_all(step_context: Any, parent: dg.AssetKey) -> bool:
     there = layer.get(parent).partitions_def if layer.has(parent) else None
     if there is None:
         return False
-    declared = step_context.assets_def.get_partition_mapping_for_dep(parent)
-    here = {layer.get(key).partitions_def for key in step_context.assets_def.keys}
-    return all(isinstance(infer_partition_mapping(declared, one, there), dg.AllPartitionMapping) for one in here)
+    assets = step_context.assets_def
+    here = {layer.get(key).partitions_def for key in assets.keys} if assets is not None else set()
+    mappings = [internals.mapping_between(assets, parent, one, there) for one in here]
+    return bool(mappings) and all(isinstance(mapping, dg.AllPartitionMapping) for mapping in mappings)
 
 
 def _mapped(
@@ -47,11 +48,10 @@ def _mapped(
     there = layer.get(parent).partitions_def if layer.has(parent) else None
     if there is None:
         return {key: [None] for key in keys}
-    declared = step_context.assets_def.get_partition_mapping_for_dep(parent)
-    mapping = infer_partition_mapping(declared, here, there)
+    mapping = internals.mapping_between(layer.get(asset_key).assets_def, parent, here, there)
     if here == there and _is_identity(mapping):
         return {key: [key] for key in keys}
-    with partition_loading_context(dynamic_partitions_store=step_context.instance):
+    with internals.partitions_of_instance(step_context.instance):
         return {key: through(mapping, key, here, there) for key in keys}
 
 

@@ -24,7 +24,7 @@ class NotInOrder(Permanent):
 def is_own(context: dg.InputContext) -> bool:
     """Whether the step reads the asset that it writes. Raises NotInOrder for a run over several partitions."""
     step: Any = context.step_context
-    if context.asset_key not in step.assets_def.keys:
+    if step.assets_def is None or context.asset_key not in step.assets_def.keys:
         return False
     ends = keys_of_run(step.dagster_run.tags)
     if ends is not None and ends[0] != ends[1]:

@@ -40,6 +40,14 @@ def scope_of(asset_key: dg.AssetKey, partitions: dg.PartitionsDefinition[Any] | 
     return Scope(tuple(sorted((to_partition(key) for key in keys), key=_start)))
 
 
+def scope_named(key: str) -> Scope:
+    """The scope of a key of which nobody says what it is one of: a UTC day where it reads as one, else a static key."""
+    try:
+        return Scope((_calendar_day(key),))
+    except ValueError:
+        return Scope.keys([key])
+
+
 def table_of(asset_key: dg.AssetKey, metadata: Mapping[str, Any], schema: str | None) -> Table:
     """The table of an asset, by its metadata: `partition_column`, `contract_sql`, `drift`, `partition_expression`,
     `max_removed_ratio`, `schema`, `table`, `renamed_from`.

@@ -29,13 +29,15 @@ _HELD_BY = {
 
 class Column(NamedTuple):
     """A column of a table or of incoming data. `type` is DuckDB's; `filled` says that the table has a value for it
-    when none comes (a default, a generated column). `untyped` data has neither type nor values."""
+    when none comes (a default, a generated column). `untyped` data has neither type nor values; that of a `hollow`
+    column has no value at any depth that would tell its type, as in `[]` and `{"code": None}`."""
 
     name: str
     type: Any
     required: bool = False
     filled: bool = False
     untyped: bool = False
+    hollow: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def plan(table: Sequence[Column], incoming: Sequence[Column], policy: Drift, par
     for column in there.values():
         target = here.get(column.name.lower())
         if target is None:
-            added += [] if column.untyped else [column]
+            added += [] if column.untyped or column.hollow else [column]
         elif problem := _impossible(column, target):
             problems.append(problem)
         else:

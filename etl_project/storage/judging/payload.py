@@ -8,6 +8,7 @@ A store that can do with one look at each row may ask for a long stream as it is
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -17,6 +18,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
+from etl_project.storage.arrow_types import is_hollow, plain
 from etl_project.storage.contract import Slice, Sql, WriteRefused
 from etl_project.storage.judging import gather
 from etl_project.storage.judging.drift import Column
@@ -60,11 +62,13 @@ def scannable(
     source = data if isinstance(data, Sql) else as_arrow(data)
     if isinstance(source, Sql):
         untyped: set[str] = set()
+        hollow: set[str] = set()
         _stage_query(connection, name, source)
     else:
         _refuse_twice(source.schema.names)
         source = _held_if_short(source)
         untyped = {field.name for field in source.schema if pa.types.is_null(field.type)}
+        hollow = {field.name for field in source.schema if is_hollow(field.type)}
         if stream and isinstance(source, pa.RecordBatchReader):
             passing = source
             connection.register(name, source.schema.empty_table())
@@ -73,7 +77,7 @@ def scannable(
         else:
             connection.register(name, source)
     try:
-        yield Payload(name, _columns(connection, name, untyped), passing)
+        yield Payload(name, _columns(connection, name, untyped, hollow), passing)
     finally:
         _forget(connection, name)
 
@@ -82,13 +86,14 @@ def as_arrow(data: Any) -> pa.Table | pa.RecordBatchReader:
     """The data as an Arrow table, or as a stream of batches where it can be read only once."""
     try:
         if isinstance(data, pa.Table | pa.RecordBatchReader):
-            return data
+            return plain(data)
         if isinstance(data, pd.DataFrame):
-            return _from_pandas(data)
+            return plain(without_guesses(from_pandas(data), data))
         if isinstance(data, pa.RecordBatch):
-            return pa.Table.from_batches([data])
+            return plain(pa.Table.from_batches([data]))
         if hasattr(data, "__arrow_c_stream__"):
-            return _from_stream(data)
+            _refuse_objects(data)
+            return plain(_from_stream(data))
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise WriteRefused(
             f"The data has a column that is not of one type: {error}. Nothing was changed; retrying does not help. "
@@ -100,14 +105,42 @@ def as_arrow(data: Any) -> pa.Table | pa.RecordBatchReader:
     )
 
 
-def _from_pandas(frame: pd.DataFrame) -> pa.Table:
-    """The frame without its index. Without rows, `object` and `float64` are what pandas makes of nothing."""
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+def from_pandas(frame: pd.DataFrame) -> pa.Table:
+    """The frame without its index, with pandas' metadata. Raises WriteRefused for what Arrow has no type for."""
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        for n, dtype in enumerate(frame.dtypes):
+            if isinstance(dtype, pd.CategoricalDtype) and not len(dtype.categories):
+                table = table.set_column(n, table.field(n).with_type(pa.null()), pa.nulls(len(frame)))
+        return table
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise WriteRefused(
+            f"The data has a column that is not of one type: {error}. Nothing was changed; retrying does not help. "
+            "Give every column one type."
+        ) from error
+
+
+def without_guesses(table: pa.Table, frame: pd.DataFrame) -> pa.Table:
+    """The table of a frame; without rows, `object` and `float64` are what pandas makes of nothing."""
+    table = table.replace_schema_metadata(None)
     if len(frame) or not len(frame.columns):
         return table
     hollow = [str(dtype) in ("object", "float64") for dtype in frame.dtypes]
     fields = [f.with_type(pa.null()) if empty else f for f, empty in zip(table.schema, hollow, strict=True)]
     return pa.schema(fields).empty_table()
+
+
+def _refuse_objects(data: Any) -> None:
+    """polars hands objects of Python on as their addresses in memory, which are no values of anything."""
+    polars = sys.modules.get("polars")
+    if polars is None or not isinstance(data, polars.DataFrame):
+        return
+    objects = [name for name, kind in data.schema.items() if kind == polars.Object]
+    if objects:
+        raise WriteRefused(
+            f"Columns of Python objects cannot be stored: {', '.join(map(repr, objects))}. Nothing was changed; "
+            "retrying does not help. Give them a type of polars."
+        )
 
 
 def _from_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
@@ -185,10 +218,10 @@ def _watched(source: pa.RecordBatchReader, raised: list[Exception]) -> pa.Record
     return pa.RecordBatchReader.from_batches(source.schema, batches())
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, name: str, untyped: set[str]) -> list[Column]:
+def _columns(connection: duckdb.DuckDBPyConnection, name: str, untyped: set[str], hollow: set[str]) -> list[Column]:
     relation = connection.sql(f"SELECT * FROM {quote(name)}")
     return [
-        Column(column, kind, untyped=column in untyped)
+        Column(column, kind, untyped=column in untyped, hollow=column in hollow)
         for column, kind in zip(relation.columns, relation.types, strict=True)
     ]
 

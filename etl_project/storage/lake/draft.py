@@ -11,6 +11,7 @@ written.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -36,6 +37,9 @@ GROUP_BYTES = 64 * 1024**2
 KEPT_RECORDS = 20
 """Earlier commit records that a file carries along."""
 
+FRAME = b"etl_frame"
+"""What `recorded` says about the types that the rows had as a frame."""
+
 RECORD = b"etl_commit"
 EARLIER = b"etl_earlier_commits"
 
@@ -50,8 +54,9 @@ class Draft:
     One row group is written by a thread of its own while the next one is made.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, frame: bytes | None = None) -> None:
         self.path = path
+        self._frame = frame
         self.schema = schema
         self._writer: pq.ParquetWriter | None = None
         self._thread = ThreadPoolExecutor(1)
@@ -83,6 +88,7 @@ class Draft:
         kept = [to_json(commit) for commit in earlier[-KEPT_RECORDS:]]
         self._settle()
         footer = {RECORD: to_json(record).encode(), EARLIER: json.dumps(kept).encode()}
+        footer |= {} if self._frame is None else {FRAME: b64encode(self._frame)}
         self._open(self.schema.empty_table()).add_key_value_metadata(footer)
         self.close()
 
@@ -103,20 +109,26 @@ class Draft:
         return self._writer
 
 
-def write(path: Path, batches: pa.RecordBatchReader, record: Commit, earlier: Sequence[Commit]) -> None:
+def write(
+    path: Path,
+    batches: pa.RecordBatchReader,
+    record: Commit,
+    earlier: Sequence[Commit],
+    frame: bytes | None = None,
+) -> None:
     """Write a whole file with its commit record."""
-    with Draft(path, batches.schema) as new:
+    with Draft(path, batches.schema, frame) as new:
         for rows in groups(batches):
             new.add(rows)
         new.finish(record, earlier)
 
 
 @contextmanager
-def discarded(target: Path, schema: pa.Schema) -> Iterator[Draft]:
+def discarded(target: Path, schema: pa.Schema, frame: bytes | None = None) -> Iterator[Draft]:
     """A draft beside the target that is gone at the end of the block, unless it was given another place."""
     temporary = atomic.temporary_sibling(target)
     try:
-        with Draft(temporary, schema) as draft:
+        with Draft(temporary, schema, frame) as draft:
             yield draft
     finally:
         temporary.unlink(missing_ok=True)

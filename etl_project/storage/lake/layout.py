@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import time
+from base64 import b64decode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 from etl_project import atomic
 from etl_project.storage.contract import Commit, StoreBusy, StoreUnavailable, Table
 from etl_project.storage.judging.commits import from_json
-from etl_project.storage.lake.draft import EARLIER, RECORD
+from etl_project.storage.lake.draft import EARLIER, FRAME, RECORD
 from etl_project.storage.lake.footers import Footers
 
 FILE = "data.parquet"
@@ -120,6 +121,12 @@ def history(path: Path) -> list[Commit]:
         return []
     earlier = [from_json(text) for text in json.loads(footer.get(EARLIER, b"[]"))]
     return [*earlier, from_json(footer[RECORD].decode())]
+
+
+def frame_of(path: Path | str) -> bytes | None:
+    """The types with which the rows of a file were written, where somebody said so."""
+    found = _footer(path).get(FRAME)
+    return None if found is None else b64decode(found)
 
 
 def last_record(path: Path | str) -> Commit | None:

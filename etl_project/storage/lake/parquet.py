@@ -6,7 +6,6 @@ Belongs here: what both reading and writing files need from DuckDB. Where files 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl_project.storage.judging.drift import Column
+from etl_project.storage.scratch import scratch_folder
 from etl_project.storage.sql import Binds, quote, text
 
 
@@ -35,12 +35,12 @@ def file_columns(connection: duckdb.DuckDBPyConnection, path: Path) -> list[Colu
     return [Column(name, kind) for name, kind in zip(relation.columns, relation.types, strict=True)]
 
 
-def as_stored(columns: Sequence[Column]) -> list[Column]:
+def as_stored(columns: Sequence[Column], beside: Path) -> list[Column]:
     """The columns with the types that they have once they were written to a file and read again."""
     if not columns:
         return []
-    with in_memory() as connection, tempfile.TemporaryDirectory(prefix="etl-") as folder:
-        path = Path(folder) / "types.parquet"
+    with in_memory(beside) as connection, scratch_folder(beside) as folder:
+        path = folder / "types.parquet"
         select = ", ".join(f"NULL::{_writable(c)} AS {quote(c.name)}" for c in columns)
         pq.write_table(pa.table(connection.sql(f"SELECT {select} WHERE false")), path)
         types = {c.name: c.type for c in file_columns(connection, path)}
@@ -52,11 +52,11 @@ def _writable(column: Column) -> str:
 
 
 @contextmanager
-def in_memory(memory_limit_mb: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB of our own, which keeps what exceeds its memory (805 MB, 268 a core) in a temporary folder."""
+def in_memory(beside: Path, memory_limit_mb: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of our own, which keeps what exceeds its memory (805 MB, 268 a core) in a scratch folder `beside`."""
     limit = f"{memory_limit_mb}MB" if memory_limit_mb else f"{max(768, 256 * (os.cpu_count() or 1))}MiB"
-    with tempfile.TemporaryDirectory(prefix="etl-duckdb-") as folder, closing(duckdb.connect()) as connection:
+    with scratch_folder(beside) as folder, closing(duckdb.connect()) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"SET temp_directory = {text(folder)}")
+        connection.execute(f"SET temp_directory = {text(str(folder))}")
         connection.execute(f"SET memory_limit = '{limit}'")
         yield connection

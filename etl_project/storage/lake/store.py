@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from etl_project import atomic
 from etl_project.storage.contract import (
     Commit,
     ReadRefused,
@@ -30,13 +31,13 @@ from etl_project.storage.contract import (
     Table,
     WriteRefused,
 )
-from etl_project.storage.dagster.places import local_path
 from etl_project.storage.judging import payload
 from etl_project.storage.judging.messages import what
 from etl_project.storage.judging.receipts import refuse_changed
 from etl_project.storage.lake import layout
 from etl_project.storage.lake.parquet import file_columns, in_memory, parquet
 from etl_project.storage.lake.write import ParquetWrite
+from etl_project.storage.places import local_path
 from etl_project.storage.sql import Binds, quote
 from etl_project.storage.tables.store import DuckDBStore, check, chosen
 
@@ -46,6 +47,8 @@ _MORE_MEMORY = " Give it more memory (memory_limit_mb; ETL_MEMORY_LIMIT_MB in th
 class ParquetStore:
     """Parquet files under one folder; see the contract in `base`."""
 
+    has_intervals = False
+
     def __init__(
         self,
         root: Path | str,
@@ -54,7 +57,7 @@ class ParquetStore:
         memory_limit_mb: int | None = None,
     ) -> None:
         """`cache`: a folder for what makes `last_commits` fast; it may be deleted at any time. `memory_limit_mb`: what
-        one write or read may hold at once; what exceeds it goes to a temporary folder.
+        one write or read may hold at once; what exceeds it goes to a scratch folder under the root.
 
         Raises UnknownPlace for a root that is no path.
         """
@@ -73,6 +76,7 @@ class ParquetStore:
         reads = (*request.reads, *(read for piece in payload.slices_of(data) for read in piece.reads))
         request = dataclasses.replace(request, reads=reads)
         try:
+            atomic.make_folder(self.root)
             with self._scratch(data) as connection:
                 several = len(scope.partitions) > 1
                 with payload.scannable(connection, data, stage=several, stream=not several) as rows:
@@ -94,7 +98,7 @@ class ParquetStore:
                 f"{what(table, scope)}: there is no file of it under {self.root}. Retrying does not help. "
                 "Materialize the asset first."
             )
-        with in_memory() as connection:
+        with in_memory(self.root) as connection:
             kinds = {column.name: column.type for column in file_columns(connection, newest)}
         names = chosen(kinds, columns, table, scope)
         binds = Binds()
@@ -108,7 +112,9 @@ class ParquetStore:
         reads = tuple(
             Receipt(table.asset, key, found.fingerprint if found else None, self) for key, found in records.items()
         )
-        return Slice(f"SELECT {', '.join(map(quote, names))} FROM ({every})", binds.values, None, reads)
+        return Slice(
+            f"SELECT {', '.join(map(quote, names))} FROM ({every})", binds.values, None, reads, layout.frame_of(newest)
+        )
 
     def arrow(self, piece: Slice) -> pa.Table:
         """The rows of a slice, in memory. Raises InputChanged when a file was replaced since (retrying helps)."""
@@ -118,7 +124,7 @@ class ParquetStore:
     @contextmanager
     def batches(self, piece: Slice) -> Iterator[pa.RecordBatchReader]:
         """The rows of a slice as a stream, for as long as the block lasts; its end checks that no file was replaced."""
-        with in_memory(self._memory_limit_mb) as connection:
+        with in_memory(self.root, self._memory_limit_mb) as connection:
             try:
                 yield connection.execute(piece.sql, dict(piece.params) or None).to_arrow_reader()
             except (duckdb.Error, pa.ArrowException):
@@ -143,7 +149,7 @@ class ParquetStore:
 
     @contextmanager
     def _scratch(self, data: Any) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A DuckDB to work in; the database itself when the query reads from one. It spills to a temporary folder."""
+        """A DuckDB to work in; the database itself when the query reads from one. It spills to a scratch folder."""
         databases = sorted({piece.database for piece in payload.slices_of(data) if piece.database is not None})
         if len(databases) > 1:
             raise WriteRefused(f"A query reads from one database, this one from {databases}. Retrying does not help.")
@@ -151,5 +157,5 @@ class ParquetStore:
             with DuckDBStore(databases[0], self.wait_seconds).connect() as connection:
                 yield connection
         else:
-            with in_memory(self._memory_limit_mb) as connection:
+            with in_memory(self.root, self._memory_limit_mb) as connection:
                 yield connection

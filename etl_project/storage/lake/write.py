@@ -105,7 +105,7 @@ class ParquetWrite:
             raise WriteRefused(refused(self._table, self._scope, plan.problems, "Deliver what the files hold."))
         if reference is None:
             self._schema_changes = ("files created",)
-        targets = [*known, *as_stored(plan.added)]
+        targets = [*known, *as_stored(plan.added, self._lake.root)]
         self._schema_changes += tuple(f"column {c.name!r} added as {c.type}" for c in targets[len(known) :])
         return targets, list(drift.plan(targets, self._payload.columns, "evolve", self._column).pairs)
 
@@ -116,22 +116,22 @@ class ParquetWrite:
             return file_columns(self._connection, newest)
         if self._table.contract_sql is None:
             return None
-        with in_memory() as scratch:
+        with in_memory(self._lake.root) as scratch:
             made = DuckDBTable(scratch, self._table)
             made.prepare(self._scope, self._payload.columns)
-            return as_stored(made.columns())
+            return as_stored(made.columns(), self._lake.root)
 
     def _from_data(self) -> list[Column]:
         columns = []
         for column in self._payload.columns:
-            if not column.untyped:
+            if not column.hollow:
                 columns.append(column)
             elif self._column is not None and column.name.lower() == self._column.lower():
                 columns.append(Column(column.name, duckdb.sqltype(column_type_for(self._scope))))
         if not columns:
             problem = "the data has no column with a type"
             raise WriteRefused(refused(self._table, self._scope, [problem], "Give the columns their types."))
-        return as_stored(columns)
+        return as_stored(columns, self._lake.root)
 
     def _incoming(self, pairs: Sequence[Pair]) -> Rows:
         columns = [row_tally.stored_as(pair) for pair in pairs]
@@ -144,9 +144,12 @@ class ParquetWrite:
         lost = [p for n, p in enumerate(checked) if any(t.lost[n] for where, t in found.items() if where is not None)]
         if self._table.drift == "freeze" or not any(pair.wider for pair in lost):
             return pairs, found
-        wider = {p.source: as_stored([p.target._replace(type=duckdb.sqltype(p.wider))])[0] for p in lost if p.wider}
+        wider = {p.source: self._widened(p) for p in lost if p.wider}
         self._schema_changes += tuple(f"column {c.name!r} widened to {c.type}" for c in wider.values())
         return self._fitted([p.into(wider[p.source]) if p.source in wider else p for p in pairs])
+
+    def _widened(self, pair: Pair) -> Column:
+        return as_stored([pair.target._replace(type=duckdb.sqltype(str(pair.wider)))], self._lake.root)[0]
 
     def _refuse_lost(self, n: int, found: dict[int | None, Tally], pairs: Sequence[Pair], incoming: Rows) -> None:
         checked = [pair for pair in pairs if pair.checked]
@@ -169,7 +172,7 @@ class ParquetWrite:
         """One partition whose rows can be scanned, alone in its folder."""
 
         def fill(temporary: Path, record: Commit, earlier: Sequence[Commit]) -> None:
-            draft.write(temporary, rows(), record, earlier)
+            draft.write(temporary, rows(), record, earlier, self._request.frame)
 
         with self._turn(n) as path:
             return self._judged(n, path, new, incoming, fill)
@@ -178,7 +181,8 @@ class ParquetWrite:
         """The one partition of the scope from a long stream: one pass, in the memory of one row group."""
         incoming = self._incoming(pairs)
         new, outside = EMPTY, False
-        with self._turn(0) as path, draft.discarded(path, self._select(targets, pairs, incoming).schema) as made:
+        schema = self._select(targets, pairs, incoming).schema
+        with self._turn(0) as path, draft.discarded(path, schema, self._request.frame) as made:
             for rows in draft.groups(stream):
                 self._connection.register(self._payload.name, rows)
                 found = row_tally.tally(self._connection, incoming)
@@ -256,7 +260,7 @@ class ParquetWrite:
         """The key that the contract gives a row; a file has none of its own."""
         if self._table.contract_sql is None:
             return []
-        with in_memory() as scratch:
+        with in_memory(self._lake.root) as scratch:
             made = DuckDBTable(scratch, self._table)
             made.prepare(self._scope, self._payload.columns)
             return made.key()

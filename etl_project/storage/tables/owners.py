@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS main.{TABLE} (
     schema_name VARCHAR NOT NULL,
     table_name VARCHAR NOT NULL,
     asset VARCHAR NOT NULL,
+    frame BLOB,
     PRIMARY KEY (schema_name, table_name)
 )
 """
@@ -75,6 +76,23 @@ def claim(
     if owner is None and not made:
         _refuse_rivals(catalog, table, schema, held)
     catalog.note(schema, table.name, table.asset, known=owner is not None)
+
+
+def note_frame(connection: duckdb.DuckDBPyConnection, schema: str, name: str, frame: bytes | None) -> None:
+    """Keep the types of a frame with the table that it was written to; without any, those from before stay."""
+    if frame is None:
+        return
+    connection.execute(
+        f"UPDATE main.{TABLE} SET frame = $frame WHERE schema_name = lower($schema) AND table_name = lower($name) "
+        "AND frame IS DISTINCT FROM $frame",
+        {"frame": frame, "schema": schema, "name": name},
+    )
+
+
+def frame_of(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bytes | None:
+    """The types with which the table was written last, where somebody said so."""
+    catalog = _Catalog(connection)
+    return catalog.frame(schema, name) if catalog.has_table(_DEFAULT_SCHEMA, TABLE) else None
 
 
 def refuse_another(connection: duckdb.DuckDBPyConnection, table: Table, schema: str) -> None:
@@ -133,6 +151,15 @@ class _Catalog:
         )
         return str(found[0][0]) if found else None
 
+    def frame(self, schema: str, name: str) -> bytes | None:
+        """What was kept about the types of a frame."""
+        found = self._all(
+            f"SELECT frame FROM {self._owners} WHERE schema_name = lower($schema) AND table_name = lower($name)",
+            schema=schema,
+            name=name,
+        )
+        return found[0][0] if found else None
+
     def schema_owned(self, table: Table) -> str | None:
         """The schema in which the asset, or the one it was renamed from, has noted the table as its own."""
         if not self.has_table(_DEFAULT_SCHEMA, TABLE):
@@ -151,7 +178,7 @@ class _Catalog:
         change = (
             f"UPDATE {self._owners} SET asset = $asset WHERE schema_name = lower($schema) AND table_name = lower($name)"
             if known
-            else f"INSERT INTO {self._owners} VALUES (lower($schema), lower($name), $asset)"
+            else f"INSERT INTO {self._owners} VALUES (lower($schema), lower($name), $asset, NULL)"
         )
         try:
             self._all(change, schema=schema, name=name, asset=asset)

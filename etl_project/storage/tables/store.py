@@ -28,13 +28,13 @@ from etl_project.storage.contract import (
     Table,
     WriteRefused,
 )
-from etl_project.storage.dagster.places import local_path
 from etl_project.storage.engines.duckdb_file import DuckDBFile, pauses, unavailable
 from etl_project.storage.judging import commits, payload
 from etl_project.storage.judging.messages import DataFault, partly, refused, what
 from etl_project.storage.judging.payload import Payload
 from etl_project.storage.judging.placement import Placement
 from etl_project.storage.judging.receipts import Lookup, refuse_changed
+from etl_project.storage.places import local_path
 from etl_project.storage.sql import Binds, quote
 from etl_project.storage.tables import owners
 from etl_project.storage.tables.table import DuckDBTable
@@ -110,7 +110,8 @@ class DuckDBStore:
             binds = Binds()
             where = _where(kinds, table, scope, binds)
             select = f"SELECT {', '.join(map(quote, names))} FROM {there.name}{where}"
-            return Slice(select, binds.values, str(self.path), self._receipts(connection, table, scope))
+            frame = owners.frame_of(connection, there.schema, table.name)
+            return Slice(select, binds.values, str(self.path), self._receipts(connection, table, scope), frame)
 
     def arrow(self, piece: Slice) -> pa.Table:
         """The rows of a slice, in memory. Raises InputChanged when they were rewritten since (retrying helps)."""

@@ -113,9 +113,9 @@ class DuckDBTable:
         """Columns without type and values are left out: a later write that has values adds them."""
         definitions = []
         for column in incoming:
-            if column.name.lower() == (self.table.partition_column or "").lower() and column.untyped:
+            if column.name.lower() == (self.table.partition_column or "").lower() and column.hollow:
                 definitions.append(f"{quote(column.name)} {column_type_for(scope)}")
-            elif not column.untyped:
+            elif not column.hollow:
                 definitions.append(f"{quote(column.name)} {_storable(column)}")
         if not definitions:
             raise WriteRefused(

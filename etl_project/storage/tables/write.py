@@ -151,6 +151,7 @@ class DuckDBWrite:
 
         made = "table created" in self._schema_changes
         owners.claim(self._connection, self._table, self._target.schema, made, held)
+        owners.note_frame(self._connection, self._target.schema, self._table.name, self._request.frame)
 
     def _previous(self) -> dict[int, Commit]:
         keys = [partition.key for partition in self._scope.partitions]

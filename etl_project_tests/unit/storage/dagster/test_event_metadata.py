@@ -43,8 +43,8 @@ Open = Callable[..., PartitionIOManager]
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Makes an IO manager over the same place, with the options given."""
     if request.param == "duckdb":
-        return partial(DuckDBPartitionIOManager, url=str(tmp_path / "w.duckdb"))
-    return partial(ParquetPartitionIOManager, root=str(tmp_path / "lake"))
+        return partial(DuckDBPartitionIOManager, url=str(tmp_path / "w.duckdb"), preview_rows=5)
+    return partial(ParquetPartitionIOManager, root=str(tmp_path / "lake"), preview_rows=5)
 
 
 def built(

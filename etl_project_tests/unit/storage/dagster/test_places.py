@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from etl_project.storage import DuckDBPartitionIOManager, DuckDBStore, ParquetPartitionIOManager, ParquetStore
-from etl_project.storage.dagster.places import UnknownPlace
+from etl_project.storage.places import UnknownPlace
 
 ADDRESSES = [
     "md:x",

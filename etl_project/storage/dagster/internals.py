@@ -1,0 +1,125 @@
+"""Dagster's internals: every name of Dagster that is not public and that the IO managers use.
+
+Belongs here: nothing but such names, each behind one function that says what it is needed for. A test goes through all
+of them, so that a version of Dagster that renames one is noticed by it, and not by somebody's run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_IS_USER_PROVIDED_TAG, DATA_VERSION_TAG, DataVersion
+from dagster._core.definitions.metadata import normalize_metadata
+from dagster._core.definitions.partitions.context import partition_loading_context
+from dagster._core.definitions.partitions.utils import infer_partition_mapping
+from dagster._core.errors import DagsterInvariantViolationError
+from dagster._core.execution.plan import execute_step
+
+
+def step_of(context: dg.InputContext | dg.OutputContext) -> Any | None:
+    """The step that reads or writes; None in a notebook, a test or a sensor."""
+    try:
+        return context.step_context
+    except DagsterInvariantViolationError:
+        return None
+
+
+def partitions_of(context: dg.InputContext | dg.OutputContext) -> dg.PartitionsDefinition[Any] | None:
+    """The partitions that the asset is defined with, whether the run has one or not; None where nobody knows of any."""
+    try:
+        return context.asset_partitions_def
+    except DagsterInvariantViolationError:
+        return None
+
+
+def partitions_of_instance(instance: Any) -> AbstractContextManager[Any]:
+    """A block in which dynamic partitions are those of the instance."""
+    context: AbstractContextManager[Any] = partition_loading_context(dynamic_partitions_store=instance)
+    return context
+
+
+def mapping_between(assets: Any, parent: dg.AssetKey, here: Any, there: Any) -> dg.PartitionMapping:
+    """The mapping that an asset declares for a parent, else the one that Dagster takes."""
+    declared = None if assets is None else assets.get_partition_mapping_for_dep(parent)
+    mapping: dg.PartitionMapping = infer_partition_mapping(declared, here, there)
+    return mapping
+
+
+def set_data_version(context: dg.OutputContext, fingerprint: str) -> None:
+    """Let the event that Dagster is about to make carry this data version."""
+    step = step_of(context)
+    if step is not None:
+        step.set_data_version(context.asset_key, DataVersion(fingerprint))
+
+
+def materializations(
+    context: dg.OutputContext, versions: Mapping[str, str], metadata: Mapping[str, Mapping[str, Any]]
+) -> Iterator[dg.AssetMaterialization]:
+    """One materialization for each partition, as Dagster makes it of what the body returned, with its own data version.
+
+    A data version that the body gave counts for all of them, as it does where Dagster makes the events.
+    """
+    step, asset_key = context.step_context, context.asset_key
+    output = returned_output() or dg.Output(None, context.name, metadata=dict(context.output_metadata or {}))
+    for partition, version in versions.items():
+        set_data_version(context, version)
+        known: dict[str, Any] = {
+            "asset_key": asset_key,
+            "asset_partitions": [partition],
+            "output": output,
+            "output_def": step.op_def.output_def_named(context.name),
+            "io_manager_metadata": normalize_metadata(dict(metadata[partition])),
+            "step_context": step,
+            "execution_type": _materialization(),
+        }
+        yield from _made(known) or [_plain(asset_key, partition, version, output, metadata[partition])]
+
+
+def returned_output() -> dg.Output[Any] | None:
+    """What the body returned, with its tags and data version: Dagster hands an IO manager only the value of it.
+
+    It is looked up in the frame of Dagster's function that stores it; None where there is no such frame.
+    """
+    frame = sys._getframe()
+    while frame is not None and frame.f_code.co_name != "_store_output":
+        frame = frame.f_back  # type: ignore[assignment]
+    found = None if frame is None else frame.f_locals.get("output")
+    return found if isinstance(found, dg.Output) else None
+
+
+def no_more_events(context: dg.OutputContext) -> None:
+    """Keep Dagster from making the events of this output again: it makes none for an output without an asset."""
+    context._asset_key = None
+
+
+def _materialization() -> Any:
+    from dagster._core.definitions.assets.definition import asset_spec  # noqa: PLC0415  # Renamed more often than others.
+
+    return asset_spec.AssetExecutionType.MATERIALIZATION
+
+
+def _made(known: Mapping[str, Any]) -> list[dg.AssetMaterialization]:
+    """The events by Dagster's own function; none where it wants something that is not known here."""
+    make = getattr(execute_step, "_get_output_asset_events", None)
+    wanted = list(inspect.signature(make).parameters) if make is not None else []
+    if make is None or not set(wanted) <= set(known):
+        return []
+    return list(make(**{name: known[name] for name in wanted}))
+
+
+def _plain(
+    asset_key: dg.AssetKey, partition: str, version: str, output: dg.Output[Any], metadata: Mapping[str, Any]
+) -> dg.AssetMaterialization:
+    """The event by public means: it lacks which versions of its inputs it was made from."""
+    given = output.data_version
+    tags = {
+        **(output.tags or {}),
+        DATA_VERSION_TAG: given.value if given is not None else version,
+        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+    }
+    return dg.AssetMaterialization(asset_key, metadata={**output.metadata, **metadata}, partition=partition, tags=tags)

@@ -1,0 +1,265 @@
+"""Recorded: the types that a frame had when it was written, so that it has them again when it is read.
+
+Belongs here: what pandas and polars know of a column and a store does not (a category and its order, a missing integer,
+a frequency, an object that is text), as a few hundred bytes that travel with the rows, and giving it back. Values are
+the store's: a type that no longer fits them is not applied.
+
+In a store a pandas Period is the moment at which it starts, an Interval a STRUCT of left and right.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import zlib
+from collections.abc import Mapping
+from typing import Any, Literal
+from uuid import UUID
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from etl_project.storage.arrow_types import is_hollow
+from etl_project.storage.contract import WriteRefused
+
+Dtypes = Literal["recorded", "numpy", "pyarrow"]
+
+_PANDAS, _POLARS = b"pandas:", b"polars:"
+_MOST_BYTES = 256 * 1024
+"""A record with more (a category of very many values) is not kept: reading it would cost more than it gives."""
+
+_NANOS_A_DAY = 86_400 * 10**9
+
+
+def of_pandas(table: pa.Table) -> bytes | None:
+    """The record of a frame that became this table, with pandas' own metadata; None when it is too long."""
+    columns = [c.combine_chunks().slice(0, 0) if c.num_chunks else pa.array([], c.type) for c in table.columns]
+    columns = [c.chunk(0) if isinstance(c, pa.ChunkedArray) and c.num_chunks else c for c in columns]
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_batch(pa.RecordBatch.from_arrays(columns, schema=table.schema))
+    return _packed(_PANDAS, sink.getvalue().to_pybytes())
+
+
+def of_polars(frame: Any) -> bytes | None:
+    """The record of a polars frame; None when it is too long."""
+    sink = io.BytesIO()
+    frame.clear().write_ipc_stream(sink)
+    return _packed(_POLARS, sink.getvalue())
+
+
+def with_starts(table: pa.Table, frame: pd.DataFrame) -> pa.Table:
+    """The table of a frame with every Period as the moment at which it starts."""
+    for n, (name, dtype) in enumerate(zip(table.schema.names, frame.dtypes, strict=True)):
+        if isinstance(dtype, pd.PeriodDtype):
+            starts = pa.array(frame.iloc[:, n].dt.start_time, pa.timestamp("us"), from_pandas=True)
+            table = table.set_column(n, name, starts)
+    return table
+
+
+def as_files_hold(table: pa.Table) -> pa.Table:
+    """Durations as a number of microseconds, and times of day in microseconds: Parquet has no intervals.
+
+    Raises WriteRefused (retrying does not help) for nanoseconds that are no whole microseconds.
+    """
+    for n, field in enumerate(table.schema):
+        try:
+            if pa.types.is_duration(field.type):
+                table = table.set_column(n, field.name, table.column(n).cast(pa.duration("us")).cast(pa.int64()))
+            if field.type == pa.time64("ns"):
+                table = table.set_column(n, field.name, table.column(n).cast(pa.time64("us")))
+        except pa.ArrowInvalid as error:
+            raise WriteRefused(
+                f"Column {field.name!r} is of type {field.type}, and a file holds microseconds: {error}. Nothing was "
+                "changed; retrying does not help. Round it, or give it another type."
+            ) from error
+    return table
+
+
+def to_pandas(rows: pa.Table, record: bytes | None, dtypes: Dtypes) -> pd.DataFrame:
+    """The rows as a frame.
+
+    "recorded": with the types that they were written with, and else "numpy": pandas' own types, save that integers and
+    booleans with missing values stay integers and booleans. "pyarrow": every column Arrow-backed.
+    """
+    if dtypes == "pyarrow":
+        arrow_backed: pd.DataFrame = rows.to_pandas(types_mapper=pd.ArrowDtype)
+        return arrow_backed
+    sample = _sample(record) if dtypes == "recorded" else None
+    if sample is None:
+        return _by_pandas(_with_durations(rows), {})
+    fields = {field.name: field for field in sample.schema}
+    meta = {str(c["field_name"]): c for c in json.loads(sample.schema.metadata[b"pandas"])["columns"]}
+    columns = [_as_written(name, rows[name], fields.get(name)) for name in rows.column_names]
+    # Named anew: pandas' metadata speaks of the frame as a whole, with the columns that are missing here.
+    table = pa.table(columns, names=rows.column_names)
+    kept = {n: c for n, c in meta.items() if n in rows.column_names and _still(table[n], c, fields[n])}
+    return _in_order(_by_pandas(table, kept, fields, sample), sample, rows)
+
+
+def to_polars(rows: pa.Table, record: bytes | None) -> Any:
+    """The rows as a polars frame, with the types that it was written with where polars wrote it."""
+    polars = sys.modules["polars"]
+    frame = polars.from_arrow(_with_durations(rows))
+    if record is None or not record.startswith(_POLARS):
+        return frame
+    written = polars.read_ipc_stream(io.BytesIO(_unpacked(record))).schema
+    for name, kind in written.items():
+        if name not in frame.columns or frame.schema[name] == kind:
+            continue
+        try:
+            column = frame[name]
+            if kind.is_temporal() and column.dtype == polars.Int64:
+                column = column.cast(polars.Duration("us"))
+            frame = frame.with_columns(column.cast(kind).alias(name))
+        except polars.exceptions.PolarsError:
+            continue  # Other values are there now than such a type can hold.
+    return frame
+
+
+def _packed(library: bytes, content: bytes) -> bytes | None:
+    packed = library + zlib.compress(content)
+    return packed if len(packed) <= _MOST_BYTES else None
+
+
+def _unpacked(record: bytes) -> bytes:
+    return zlib.decompress(record.partition(b":")[2])
+
+
+def _sample(record: bytes | None) -> pa.Table | None:
+    """The frame without rows that pandas wrote; None where another library did, or nobody said."""
+    if record is None or not record.startswith(_PANDAS):
+        return None
+    table = pa.ipc.open_stream(_unpacked(record)).read_all()
+    return table if b"pandas" in (table.schema.metadata or {}) else None
+
+
+def _as_written(name: str, column: pa.ChunkedArray, field: pa.Field | None) -> pa.ChunkedArray:
+    """The column in the Arrow type that it was written in; as it is stored where that does not hold its values."""
+    if field is None or column.type == field.type:
+        return _duration(column)
+    try:
+        return _cast(column, field.type)
+    except (pa.ArrowException, ValueError, TypeError):
+        return _duration(column)
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if pa.types.is_duration(kind):
+        numbers = pa.types.is_int64(column.type)
+        return (column.cast(pa.duration("us")) if numbers else _duration(column)).cast(kind)
+    if isinstance(kind, pa.BaseExtensionType):
+        if kind.extension_name == "arrow.uuid":
+            values = [None if text is None else UUID(str(text)).bytes for text in column.to_pylist()]
+            storage = pa.chunked_array([pa.array(values, pa.binary(16))])
+        elif kind.extension_name == "pandas.period":
+            return column  # Its starts; `_by_pandas` makes periods of them.
+        else:
+            storage = column.cast(kind.storage_type)
+        return pa.chunked_array([pa.ExtensionArray.from_storage(kind, c) for c in storage.chunks], kind)
+    return column if pa.types.is_dictionary(kind) else column.cast(kind)
+
+
+def _still(column: pa.ChunkedArray, meta: Mapping[str, Any], field: pa.Field) -> bool:
+    """Whether numpy's type can hold the values: it has no missing integer and no missing truth.
+
+    A column that had no value when it was written had no type that could be given back.
+    """
+    if is_hollow(field.type):
+        return False
+    numpy_type = str(meta["numpy_type"])
+    plain_number = numpy_type.startswith(("int", "uint", "bool")) and not numpy_type.startswith("interval")
+    return not (plain_number and "[" not in numpy_type and column.null_count)
+
+
+def _by_pandas(
+    table: pa.Table,
+    meta: Mapping[str, Mapping[str, Any]],
+    fields: Mapping[str, pa.Field] | None = None,
+    sample: pa.Table | None = None,
+) -> pd.DataFrame:
+    """The table as pandas makes it of its metadata, and by hand what pandas would make something else of."""
+    about = {
+        "index_columns": [],
+        "column_indexes": [],
+        "columns": list(meta.values()),
+        "pandas_version": pd.__version__,
+    }
+    described = table.replace_schema_metadata({"pandas": json.dumps(about)} if meta else None)
+    frame: pd.DataFrame = described.to_pandas()
+    for n, name in enumerate(table.column_names):
+        made: Any = _by_hand(table.column(n), meta.get(name), None if fields is None else fields.get(name), sample)
+        if made is not None:
+            made.index = frame.index
+            frame.isetitem(n, made)
+    return frame
+
+
+def _by_hand(
+    column: pa.ChunkedArray, meta: Mapping[str, Any] | None, field: pa.Field | None, sample: pa.Table | None
+) -> pd.Series[Any] | None:
+    """The column where pandas' own way would change its values or its type; None where it does not."""
+    kind = column.type
+    if meta is None:
+        missing = column.null_count and (pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+        return column.to_pandas(types_mapper=_NULLABLE.get) if missing else None
+    if field is not None and sample is not None and pa.types.is_dictionary(field.type):
+        values = pd.Categorical(column.to_pandas(), dtype=sample.select([field.name]).to_pandas().dtypes.iloc[0])
+        return pd.Series(values) if int(values.isna().sum()) == column.null_count else None
+    if field is not None and getattr(field.type, "extension_name", "") == "pandas.period":
+        return column.to_pandas().dt.to_period(field.type.freq) if pa.types.is_timestamp(kind) else None
+    if meta["numpy_type"] == "object" and (_is_text(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return pd.Series(column.to_pylist(), dtype=object)
+    return None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+_NULLABLE: dict[pa.DataType, Any] = {
+    pa.int8(): pd.Int8Dtype(),
+    pa.int16(): pd.Int16Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+    pa.uint8(): pd.UInt8Dtype(),
+    pa.uint16(): pd.UInt16Dtype(),
+    pa.uint32(): pd.UInt32Dtype(),
+    pa.uint64(): pd.UInt64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+}
+
+
+def _in_order(frame: pd.DataFrame, sample: pa.Table, rows: pa.Table) -> pd.DataFrame:
+    """The frame with the columns that were written without any value, which no store has a type for."""
+    names = sample.schema.names
+    if not set(rows.column_names) >= {f.name for f in sample.schema if not is_hollow(f.type)}:
+        return frame  # Only some of the columns were asked for.
+    for n, field in enumerate(sample.schema):
+        if field.name not in frame.columns and is_hollow(field.type):
+            frame.insert(min(n, len(frame.columns)), field.name, pd.Series([None] * len(frame), dtype=object))
+    return frame[[*names, *(c for c in frame.columns if c not in names)]]
+
+
+def _with_durations(rows: pa.Table) -> pa.Table:
+    columns = [_duration(column) for column in rows.columns]
+    return pa.table(columns, names=rows.column_names)
+
+
+def _duration(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """An interval without months as a duration: pandas and polars can count with those."""
+    if column.type != pa.month_day_nano_interval():
+        return column
+    values = column.combine_chunks()
+    values = values.chunk(0) if isinstance(values, pa.ChunkedArray) and values.num_chunks else values
+    if isinstance(values, pa.ChunkedArray):
+        return pa.chunked_array([], pa.duration("us"))
+    layout = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanos", "<i8")])
+    parts = np.frombuffer(values.buffers()[1], layout, count=len(values), offset=values.offset * layout.itemsize)
+    missing = np.asarray(values.is_null())
+    if (parts["months"][~missing] != 0).any():
+        return column
+    micros = (parts["days"].astype("int64") * _NANOS_A_DAY + parts["nanos"]) // 1000
+    return pa.chunked_array([pa.array(micros, pa.int64(), mask=missing).cast(pa.duration("us"))])

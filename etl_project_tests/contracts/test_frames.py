@@ -1,0 +1,178 @@
+"""What comes back is what went in: every dtype of pandas and polars, its values and their Python types."""
+
+import datetime as dt
+import uuid
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager
+from etl_project.storage.contract import WriteRefused
+from etl_project.storage.dagster.io_manager import PartitionIOManager
+
+Make = Callable[..., PartitionIOManager]
+
+
+@pytest.fixture(params=["duckdb", "parquet"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    if request.param == "duckdb":
+        return lambda **more: DuckDBPartitionIOManager(url=str(tmp_path / "w.duckdb"), **more)
+    return lambda **more: ParquetPartitionIOManager(root=str(tmp_path / "lake"), **more)
+
+
+def there_and_back(manager: PartitionIOManager, frame: Any, kind: type = pd.DataFrame, times: int = 2) -> Any:
+    for _ in range(times):
+        out = dg.build_output_context(asset_key="frame")
+        manager.handle_output(out, frame)
+    into = dg.build_input_context(asset_key="frame", upstream_output=out, dagster_type=dg.PythonObjectDagsterType(kind))
+    return manager.load_input(into)
+
+
+def objects(*values: Any) -> pd.Series:  # type: ignore[type-arg]
+    return pd.Series(values, dtype=object)
+
+
+MOMENTS = ["2024-01-01 10:00", "2024-10-27 02:30", None]
+PANDAS: dict[str, Callable[[], Any]] = {
+    **{
+        f"numpy {name}": lambda name=name: np.array([1, 2, 3], dtype=name)
+        for name in (*(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "float32", "float64")
+    },
+    "bool": lambda: [True, False, True],
+    "str": lambda: ["a", None, "c"],
+    "object text": lambda: objects("a", None, "c"),
+    "string": lambda: pd.array(["a", None, "c"], dtype="string"),
+    "nullable int": lambda: pd.array([2**53 + 1, None, 3], dtype="Int64"),
+    "nullable bool": lambda: pd.array([True, None, False], dtype="boolean"),
+    "nullable float": lambda: pd.array([1.5, None, 2], dtype="Float64"),
+    "arrow int": lambda: pd.array([1, 2, None], dtype="int64[pyarrow]"),
+    **{
+        f"moments {unit}": lambda unit=unit: pd.to_datetime(MOMENTS).astype(f"datetime64[{unit}]")
+        for unit in ("s", "ms", "us", "ns")
+    },
+    "moments of a zone": lambda: pd.to_datetime(MOMENTS).tz_localize("Asia/Shanghai"),
+    "time spans": lambda: pd.to_timedelta(["1D", "-2h", None]),
+    "time spans ns": lambda: pd.to_timedelta(["1D", "-2h", None]).astype("timedelta64[ns]"),
+    "ordered category": lambda: pd.Categorical(["a", "b", None], categories=["b", "a", "z"], ordered=True),
+    "category of numbers": lambda: pd.Categorical([5, 7, 5]),
+    "months": lambda: pd.period_range("2024-01", periods=3, freq="M"),
+    "weeks": lambda: pd.period_range("2024-01", periods=3, freq="W-SUN"),
+    "quarters with a gap": lambda: pd.Series(["2024Q1", None, "2024Q3"]).astype("period[Q-DEC]"),
+    "interval": lambda: pd.interval_range(0, 3, closed="left"),
+    "interval of moments": lambda: pd.interval_range(pd.Timestamp("2024-01-01"), periods=3, freq="D"),
+    "bytes": lambda: objects(b"a", None, b""),
+    "decimal": lambda: objects(Decimal("1.50"), None, Decimal("2.25")),
+    "date": lambda: objects(dt.date(2024, 1, 1), None, dt.date(1000, 1, 1)),
+    "time": lambda: objects(dt.time(1), None, dt.time(2, 3, 4, 5)),
+    "uuid": lambda: objects(uuid.UUID(int=1), None, uuid.UUID(int=2**100)),
+    "list": lambda: objects([1], [], None),
+    "list of text": lambda: objects(["a", None], [], None),
+    "dict": lambda: objects({"a": 1}, {"a": 2}, None),
+    "nothing": lambda: objects(None, None, None),
+}
+
+
+@pytest.mark.parametrize("name", PANDAS)
+def test_every_pandas_dtype_comes_back_with_its_values(make: Make, name: str) -> None:
+    frame = pd.DataFrame({"key": [1, 2, 3], "x": PANDAS[name]()})
+    found = there_and_back(make(), frame)
+    pd.testing.assert_frame_equal(found.sort_values("key", ignore_index=True), frame)
+    assert [type(value) for value in found["x"]] == [type(value) for value in frame["x"]]
+
+
+def test_the_columns_of_a_frame_keep_their_order(make: Make) -> None:
+    frame = pd.DataFrame({"none": objects(None), "b": [1], "a": ["x"]})
+    assert list(there_and_back(make(), frame).columns) == ["none", "b", "a"]
+
+
+def test_an_empty_frame_keeps_its_columns(make: Make) -> None:
+    frame = pd.DataFrame({"n": pd.Series([], dtype="int64"), "x": pd.Series([], dtype="category")})
+    found = there_and_back(make(), frame)
+    assert len(found) == 0 and list(found.columns) == ["n", "x"] and str(found["n"].dtype) == "int64"
+
+
+def test_an_integer_that_is_missing_now_stays_an_integer(make: Make) -> None:
+    """Where it was written without missing ones: numpy would make 2^53 + 1 another number of it."""
+    huge = 2**53 + 1
+    there_and_back(make(), pd.DataFrame({"n": [huge]}))
+    found = there_and_back(make(), pa.table({"n": [huge, None]}))
+    assert str(found["n"].dtype) == "Int64" and found["n"].tolist()[0] == huge
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "number", "text"), [("numpy", "Int64", "str"), ("pyarrow", "int64[pyarrow]", "string[pyarrow]")]
+)
+def test_the_dtypes_are_what_the_io_manager_says(
+    make: Make, dtypes: Literal["numpy", "pyarrow"], number: str, text: str
+) -> None:
+    frame = pd.DataFrame({"n": pd.array([1, None], dtype="Int64"), "x": pd.Categorical(["a", "b"])})
+    found = there_and_back(make(pandas_dtypes=dtypes), frame)
+    assert [str(dtype) for dtype in found.dtypes] == [number, text]
+
+
+def test_what_another_tool_wrote_has_pandas_own_dtypes(make: Make) -> None:
+    rows = pa.table({"n": [1, 2], "x": ["a", None], "span": pa.array([dt.timedelta(1), None])})
+    found = there_and_back(
+        make(), rows if isinstance(make(), DuckDBPartitionIOManager) else rows.drop_columns(["span"])
+    )
+    assert [str(dtype) for dtype in found.dtypes][:2] == ["int64", "str"]
+    if "span" in found:
+        assert found["span"].tolist()[0] == dt.timedelta(1)
+
+
+@pytest.mark.parametrize("first", ["category", "Int64", "timedelta64[us]"])
+def test_a_record_that_no_longer_fits_the_values_is_not_applied(make: Make, first: str, tmp_path: Path) -> None:
+    """The table is replaced by hand, and the column is text now."""
+    manager = make()
+    there_and_back(manager, pd.DataFrame({"x": pd.Series([1], dtype="int64").astype(first)}))
+    if not isinstance(manager, DuckDBPartitionIOManager):
+        return
+    with manager.store().connect() as connection:
+        connection.execute("CREATE OR REPLACE TABLE main.frame AS SELECT 'text' AS x")
+    into = dg.build_input_context(asset_key="frame", dagster_type=dg.PythonObjectDagsterType(pd.DataFrame))
+    assert manager.load_input(into)["x"].tolist() == ["text"]
+
+
+POLARS: dict[str, Callable[[], pl.Series]] = {
+    "int8": lambda: pl.Series([1, None], dtype=pl.Int8),
+    "uint64": lambda: pl.Series([2**63, None], dtype=pl.UInt64),
+    "float32": lambda: pl.Series([1.5, None], dtype=pl.Float32),
+    "bool": lambda: pl.Series([True, None]),
+    "text": lambda: pl.Series(["a", None]),
+    "bytes": lambda: pl.Series([b"a", None]),
+    "category": lambda: pl.Series(["a", None], dtype=pl.Categorical),
+    "enum": lambda: pl.Series(["a", None], dtype=pl.Enum(["b", "a"])),
+    "date": lambda: pl.Series([dt.date(2024, 1, 1), None]),
+    "time": lambda: pl.Series([dt.time(1, 2, 3, 4), None]),
+    "moments": lambda: pl.Series([dt.datetime.fromisoformat("2024-01-01"), None], dtype=pl.Datetime("ms")),
+    "moments of a zone": lambda: pl.Series(
+        [dt.datetime.fromisoformat("2024-01-01"), None], dtype=pl.Datetime("us")
+    ).dt.replace_time_zone("Asia/Shanghai"),
+    "spans": lambda: pl.Series([dt.timedelta(1), None]),
+    "spans ms": lambda: pl.Series([dt.timedelta(1), None], dtype=pl.Duration("ms")),
+    "decimal": lambda: pl.Series([Decimal("1.5"), None], dtype=pl.Decimal(10, 2)),
+    "list": lambda: pl.Series([["a"], []]),
+    "array": lambda: pl.Series([[1, 2], None], dtype=pl.Array(pl.Int32, 2)),
+    "struct": lambda: pl.Series([{"a": 1}, {"a": None}]),
+}
+
+
+@pytest.mark.parametrize("name", POLARS)
+def test_every_polars_dtype_comes_back_with_its_values(make: Make, name: str) -> None:
+    frame = pl.DataFrame({"key": [1, 2], "x": POLARS[name]()})
+    found = there_and_back(make(), frame, pl.DataFrame).sort("key")
+    assert found.schema == frame.schema
+    assert found["x"].to_list() == frame["x"].to_list()
+
+
+def test_a_complex_number_is_refused_by_the_name_of_its_column(make: Make) -> None:
+    with pytest.raises(WriteRefused, match="odd one"):
+        there_and_back(make(), pd.DataFrame({"odd one": [1 + 2j]}))
