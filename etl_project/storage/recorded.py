@@ -165,10 +165,14 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 def _still(column: pa.ChunkedArray, meta: Mapping[str, Any], field: pa.Field) -> bool:
     """Whether numpy's type can hold the values: it has no missing integer and no missing truth.
 
-    A column that had no value when it was written had no type that could be given back.
+    A column that had no value when it was written had no type that could be given back, and one that is of another type
+    now has another one.
     """
-    if is_hollow(field.type):
+    by_hand = pa.types.is_dictionary(field.type) or getattr(field.type, "extension_name", "") == "pandas.period"
+    if is_hollow(field.type) or not (column.type == field.type or by_hand):
         return False
+    if meta["pandas_type"] == "categorical":
+        return True  # Its numpy type is that of the codes.
     numpy_type = str(meta["numpy_type"])
     plain_number = numpy_type.startswith(("int", "uint", "bool")) and not numpy_type.startswith("interval")
     return not (plain_number and "[" not in numpy_type and column.null_count)
@@ -206,8 +210,9 @@ def _by_hand(
         missing = column.null_count and (pa.types.is_integer(kind) or pa.types.is_boolean(kind))
         return column.to_pandas(types_mapper=_NULLABLE.get) if missing else None
     if field is not None and sample is not None and pa.types.is_dictionary(field.type):
-        values = pd.Categorical(column.to_pandas(), dtype=sample.select([field.name]).to_pandas().dtypes.iloc[0])
-        return pd.Series(values) if int(values.isna().sum()) == column.null_count else None
+        values, dtype = column.to_pandas(), sample.select([field.name]).to_pandas().dtypes.iloc[0]
+        known = int(values.isin(dtype.categories).sum()) + column.null_count == len(values)
+        return values.astype(dtype) if known else None
     if field is not None and getattr(field.type, "extension_name", "") == "pandas.period":
         return column.to_pandas().dt.to_period(field.type.freq) if pa.types.is_timestamp(kind) else None
     if meta["numpy_type"] == "object" and (_is_text(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)):
