@@ -28,6 +28,7 @@ COMMANDS = (
     "prove",
     "receive-http",
     "consume",
+    "dead-letters",
     "quarantine",
     "contract",
 )

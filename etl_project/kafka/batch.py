@@ -26,6 +26,7 @@ from etl_project.kafka.nothing import File
 
 STAGING = ".landing"
 """The hidden folder in which files are written, beside those that are finished."""
+UNREADABLE_HEADERS = "the name of a header is not UTF-8: the headers cannot be read, and are not kept here"
 NO_END = 2**63
 """Beyond every offset."""
 _ABANDONED_SECONDS = 3600.0
@@ -92,7 +93,7 @@ class PartitionBatch:
             return
         try:
             if headers is None:
-                raise Poison("the name of a header is not UTF-8: the headers cannot be read, and are not kept here")
+                raise Poison(UNREADABLE_HEADERS)
             read = self._reader.read(value, timestamp_ms)
             if read is None:
                 self.dropped += 1
@@ -100,8 +101,7 @@ class PartitionBatch:
                 return
             day, text = read
             line = self._format.row(offset, timestamp_ms, key, headers, text)
-            if len(line) > self._longest_row:
-                raise Poison(f"oversized: a row of {len(line)} bytes, a line may have {self._longest_row}")
+            refuse_long(line, self._longest_row)
         except Poison as poison:
             own = Span(self._topic, self.partition, offset, offset)
             line = landed.dead_letter(own, timestamp_ms, key, headers or (), value, str(poison))
@@ -166,6 +166,12 @@ def write(files: Iterable[File]) -> None:
     finally:
         for temporary, _ in staged:
             temporary.unlink(missing_ok=True)
+
+
+def refuse_long(line: bytes, longest: int) -> None:
+    """Raises Poison for a row that no file may have."""
+    if len(line) > longest:
+        raise Poison(f"oversized: a row of {len(line)} bytes, a line may have {longest}")
 
 
 def sweep(folders: Iterable[Path]) -> None:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from etl_project.kafka import decoder_names, json_text
+from etl_project.kafka import decoder_names, extra, json_text
 from etl_project.kafka.decode import Decoded, Decoder, Poison, json_object
 from etl_project.kafka.json_text import NoJson
 from etl_project.kafka.subscription import Subscription
@@ -70,6 +70,7 @@ def encoded(fields: Any) -> Decoded:
 
 def _with_registry(name: str) -> Decoder:
     # Who has no registry needs none of its libraries.
+    extra.require_registry()
     from etl_project.kafka import registry  # noqa: PLC0415
 
     schemas = registry.connected()

@@ -41,6 +41,8 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 NOTHING = "nothing"
 """Label of a record of offsets that hold no message: marks of transactions, tombstones that were to be dropped."""
+REPLAYED = "replayed"
+"""Label of a file of dead letters that have become rows since."""
 UNDATED = "undated"
 """Label of a file of dead letters."""
 LOST = "lost"
@@ -82,6 +84,17 @@ def dead_letters_name(span: Span) -> str:
 def nothing_name(span: Span) -> str:
     """The name of the record of offsets in which there was nothing to land."""
     return f"{NOTHING}_{_suffix(span)}.json"
+
+
+def replayed_name(span: Span) -> str:
+    """The name of the file with those of this batch's dead letters that are rows now: their offsets stay covered."""
+    return f"{REPLAYED}_{_suffix(span)}.jsonl"
+
+
+def replayed_rows_name(day: date, span: Span) -> str:
+    """The name of the file with the rows of this day that dead letters of the batch became: never that of the batch's
+    own rows, whose newer version it would be taken for."""
+    return f"{day.isoformat()}_{_suffix(span)}_{REPLAYED}.jsonl"
 
 
 def lost_name(span: Span) -> str:
