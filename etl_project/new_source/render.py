@@ -28,7 +28,8 @@ attributes:
   empty_days: missing  # a day without a file is missing; allowed: it is an empty day
   # deadline: "06:00"  # UTC time of the next day by which the file of a day must be there
   max_rejected_ratio: 0.01  # more broken rows than this, and the file goes to quarantine
-  columns:  # header of the file: column of the table
+  max_removed_ratio: 0.5  # a corrected file that takes more of a day away than this is not built unless it is said
+{ends}  columns:  # header of the file: column of the table
 {columns}{optional}{settings}"""
 
 _CONTRACT = """\
@@ -62,6 +63,7 @@ def defs_yaml(name: str, samples: Samples, columns: dict[str, str], guesses: Map
         patterns="".join(f"    - {yaml_of(pattern)}\n" for pattern in samples.patterns),
         optional="" if not samples.optional else f"  optional: {yaml_of([columns[one] for one in samples.optional])}\n",
         settings="" if not lines else f"  column_settings:  # how the values of these columns are written\n{lines}",
+        ends="" if samples.ends else "  unended_last_line: accept  # the last line of a sample has no line end\n",
         reading="".join(f"  {key}: {value}\n" for key, value in reading.items()),
         columns="".join(f"    {yaml_of(header)}: {yaml_of(column)}\n" for header, column in columns.items()),
     )

@@ -10,7 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from etl_project.failures import Permanent
 from etl_project.new_source.encoding import encoding_of
+from etl_project.sources.intake.plausible import has_its_end
 from etl_project.sources.reading import stream
 from etl_project.sources.reading.csv.grammar import BrokenRecord, Grammar, bare, lines_of
 from etl_project.sources.reading.file_format import SourceFile
@@ -51,6 +52,7 @@ class Sample:
     delimiter: str = ","
     types: dict[str, pa.DataType] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    ends: bool = True
 
     def as_text(self) -> SourceSpec:
         """The sample as a source of text columns, named by their number: what types are guessed from."""
@@ -73,7 +75,7 @@ def look(path: Path) -> Sample:
     except FileRefused as refused:
         raise CannotUse(str(refused)) from None
     _refuse_bad_header(found)
-    return found
+    return replace(found, ends=has_its_end(path, path.name, _spec(format=found.format)))
 
 
 def placed(name: str) -> tuple[str, date, tuple[str, ...]]:

@@ -44,6 +44,11 @@ class Samples:
         return tuple(dict.fromkeys(one.pattern for one in self.each))
 
     @property
+    def ends(self) -> bool:
+        """Whether their last lines have their ends, as a rule: a single one among many was cut."""
+        return 2 * sum(one.ends for one in self.each) >= len(self.each)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What to review of the files themselves, each once."""
         return tuple(dict.fromkeys(note for one in self.each for note in one.notes))

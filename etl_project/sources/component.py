@@ -71,7 +71,19 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
         default=DEFAULT_LINE_BYTES, ge=1, description="A file with a longer line (CSV: record) is refused."
     )
     max_removed_ratio: float | None = Field(
-        default=None, gt=0, le=1, description="A rerun that would shrink a day by more than this is refused."
+        default=0.5, gt=0, le=1, description="A rerun that would shrink a day by more than this is refused; null: none."
+    )
+    unended_last_line: Literal["refuse", "accept"] = Field(
+        default="refuse", description="What a file is whose last line has no end, where other files end theirs."
+    )
+    same_content_on_days: Literal["refuse", "accept"] = Field(
+        default="refuse", description="What a file is whose content another day of the source has already."
+    )
+    date_column: str | None = Field(
+        default=None, description="Column whose day is the day of the file; a row of another day is a reject."
+    )
+    business_zone: str | None = Field(
+        default=None, description="IANA zone whose days the files, and the rows by `event_column`, are of; else UTC."
     )
     event_column: str | None = Field(
         default=None, description="Rows belong to the UTC day of this column instead of the day of their file."
@@ -134,6 +146,10 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
             lateness_days=self.lateness_days,
             deduplicate_on=tuple(self.deduplicate_on),
             deadline=self._deadline(),
+            unended_last_line=self.unended_last_line,
+            same_content_on_days=self.same_content_on_days,
+            date_column=self.date_column,
+            business_zone=self.business_zone,
             values=self.over(PLAIN),
             rows=self.row_settings(contract, self._filled(), self.computed),
             column_values=dict(value_words.of_columns(self, self.column_settings)),

@@ -1,7 +1,8 @@
 """Lateness: which day a row belongs to, and how far back a file may reach.
 
 Belongs here: the allowance of a file's day, rows outside it, and the same day of a row as SQL. A file of day D may
-carry rows of the UTC days D - `lateness_days` to D; so an event day E is made of the files of E to E + `lateness_days`.
+carry rows of the days D - `lateness_days` to D, in UTC or in the source's `business_zone`; so an event day E is made
+of the files of E to E + `lateness_days`.
 """
 
 from __future__ import annotations
@@ -47,22 +48,32 @@ def allowance(spec: SourceSpec, day: date) -> Allowance:
 
 def beyond(typed: Sequence[pa.Array], spec: SourceSpec, day: date) -> Beyond | None:
     """The rows that lie outside the allowance of the file's day; None when there are none. A row without a value in
-    its event column is not among them: it is no row at all, and somebody else says so."""
+    its event or date column is not among them: it is no row at all or nothing is known, and somebody else says so."""
     names = [target.name for target in spec.targets]
-    if spec.event_column not in names:
+    column = spec.event_column or spec.date_column
+    if column not in names:
         return None  # There is none, or it is computed once the row is there (`row_rules`).
-    return outside(typed[names.index(spec.event_column)], spec, day)
+    return outside(typed[names.index(column)], spec, day)
 
 
 def outside(events: pa.Array, spec: SourceSpec, day: date) -> Beyond | None:
-    """Which of these values of the event column lie outside the allowance of the file's day; None when none does."""
-    assert spec.event_column is not None
+    """Which values of the event or date column lie outside the allowance of the file's day; None when none does."""
+    column = spec.event_column or spec.date_column
+    assert column is not None
     allowed = allowance(spec, day)
-    # Leaving the time of day out is what is asked for, so the cast may lose it.
-    days = pc.cast(events, pa.date32(), safe=False)
+    days = days_of(events, spec)
     outside = pc.or_(pc.less(days, pa.scalar(allowed.first)), pc.greater(days, pa.scalar(allowed.last)))
     mask = pc.fill_null(outside, False)
-    return Beyond(spec.event_column, days, mask, allowed) if pc.any(mask).as_py() else None
+    return Beyond(column, days, mask, allowed) if pc.any(mask).as_py() else None
+
+
+def days_of(values: pa.Array, spec: SourceSpec) -> pa.Array:
+    """The days of dates and times; of instants, those in the zone whose days count for the source."""
+    zone = spec.business_zone or ("UTC" if spec.event_column else spec.time_zone)
+    if pa.types.is_timestamp(values.type) and values.type.tz is not None and zone != "UTC":
+        values = pc.local_timestamp(pc.cast(values, pa.timestamp("us", zone)))
+    # Leaving the time of day out is what is asked for, so the cast may lose it.
+    return pc.cast(values, pa.date32(), safe=False)
 
 
 def event_day(spec: SourceSpec) -> str:
@@ -71,7 +82,8 @@ def event_day(spec: SourceSpec) -> str:
         return "batch_date"
     column, kind = of_raw_row(spec, spec.event_column), spec.typed_column(spec.event_column).type
     if kind == "TIMESTAMP WITH TIME ZONE":
-        column = f"({column} AT TIME ZONE 'UTC')"
+        # The name of a zone is one of ZoneInfo's: it holds no quote.
+        column = f"({column} AT TIME ZONE '{spec.business_zone or 'UTC'}')"
     return f"CAST({column} AS DATE)"
 
 

@@ -112,6 +112,9 @@ class SourceSpec:
     their file; without it they belong to the day of their file. `deduplicate_on`: columns that name a row; what comes
     again is left out of the table. `deadline`: when the file of a day must be there, UTC, on the day after.
     `repeats_itself`: the sender may send rows again under another name; a copy of what a day has is then no mistake.
+    `unended_last_line`, `same_content_on_days`: what a new file is that looks cut, or has the content of another day.
+    `business_zone`: the IANA zone whose days the files, and the rows by `event_column`, are of (none: UTC).
+    `date_column`: the column whose day, in that zone, is the day of the file in every row.
     `encoding`, then `other_encodings`, are tried on all of a file; `valid_utf8`: what a file is that is valid UTF-8
     with letters beyond ASCII although it should be in another encoding.
     `values`: how the values of all columns are written; `column_values`: those of single columns of the contract.
@@ -141,6 +144,10 @@ class SourceSpec:
     deduplicate_on: tuple[str, ...] = ()
     deadline: time | None = None
     repeats_itself: bool = False
+    unended_last_line: Literal["refuse", "accept"] = "refuse"
+    same_content_on_days: Literal["refuse", "accept"] = "refuse"
+    date_column: str | None = None
+    business_zone: str | None = None
     values: ValueSettings = PLAIN
     column_values: Mapping[str, ValueSettings] = field(default_factory=dict)
     layout: Layout = PLAIN_LAYOUT
@@ -157,6 +164,7 @@ class SourceSpec:
             *_problems_of_waiting(self),
             *layout.problems(self),
             *row_settings.problems(self),
+            *_problems_of_plausibility(self),
         ]
         if problems:
             raise SpecError(f"source {self.name!r}: " + "; ".join(problems))
@@ -246,10 +254,7 @@ def _problems_of_values(spec: SourceSpec) -> Iterator[str]:
     for separator in spec.separators:
         if not separator or any(one in '"\r\n\0' for one in separator):
             yield f"delimiter is {separator!r}; it is text with no quote and no line end, like ';', or whitespace"
-    try:
-        ZoneInfo(spec.time_zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        yield f"time_zone {spec.time_zone!r} is not known; write an IANA name like Europe/London"
+    yield from _problems_of_zone("time_zone", spec.time_zone)
     if not 0 <= spec.max_rejected_ratio <= 1:
         yield f"max_rejected_ratio is {spec.max_rejected_ratio}; it must lie between 0 and 1"
     for setting in ("max_expanded_bytes", "max_line_bytes"):
@@ -303,3 +308,31 @@ def _problems_of_waiting(spec: SourceSpec) -> Iterator[str]:
     for setting, seconds in (("settle_seconds", spec.settle_seconds), ("quiet_seconds", spec.quiet_seconds)):
         if not 0 <= seconds < float("inf"):
             yield f"{setting} is {seconds}; it must be 0 or more"
+
+
+def _problems_of_plausibility(spec: SourceSpec) -> Iterator[str]:
+    """What is wrong with the settings that say which files cannot be what their sender meant."""
+    known = {column.name: column for column in spec.types if column.name in spec.filled}
+    known |= {one.name: SourceColumn(one.name, one.type, one.nullable) for one in spec.rows.of_rows}
+    for setting in ("unended_last_line", "same_content_on_days"):
+        if getattr(spec, setting) not in ("refuse", "accept"):
+            yield f"{setting} is {getattr(spec, setting)!r}; it can be refuse, accept"
+    if spec.business_zone is not None:
+        yield from _problems_of_zone("business_zone", spec.business_zone)
+        if spec.event_column is None and spec.date_column is None:
+            yield "business_zone needs event_column or date_column: the column whose day in that zone counts"
+    if spec.date_column is not None:
+        column = known.get(spec.date_column)
+        if column is None:
+            yield f"date_column {spec.date_column!r} is filled by no file and computed from no single row"
+        elif column.type not in EVENT_TYPES:
+            yield f"date_column {column.name} must be {', '.join(EVENT_TYPES)}; it is {column.type}"
+        if spec.event_column is not None:
+            yield "date_column and event_column exclude each other: with event_column, lateness_days says which days"
+
+
+def _problems_of_zone(setting: str, name: str) -> Iterator[str]:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        yield f"{setting} {name!r} is not known; write an IANA name like Europe/London"

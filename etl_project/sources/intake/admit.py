@@ -22,10 +22,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+import pyarrow as pa
+
 from etl_project import faults, utc
 from etl_project.failures import EtlError, Transient
 from etl_project.sources import names
 from etl_project.sources.intake import archive, kept, private_copy, quarantine, removal
+from etl_project.sources.intake.plausible import Others
 from etl_project.sources.intake.private_copy import Copy
 from etl_project.sources.intake.scan import Entry, Scan, Unplaced, Waiting
 from etl_project.sources.intake.writers import Writers
@@ -38,6 +41,7 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 _ABANDONED_SECONDS = 60.0
 _PIECE_BYTES = 2**20
+_PROBED_BYTES = 4096
 
 MOST_REMOVED = 10_000
 """So many files leave a drop folder in one go: a sensor's tick has to end within a minute."""
@@ -91,13 +95,21 @@ def receive(
 class Receiver:
     """Takes the files of one source in; what it has looked up serves one batch of them."""
 
-    def __init__(self, spec: SourceSpec, incoming_root: Path, archive_root: Path, quarantine_root: Path) -> None:
+    def __init__(
+        self,
+        spec: SourceSpec,
+        incoming_root: Path,
+        archive_root: Path,
+        quarantine_root: Path,
+        waiting: Sequence[Waiting] = (),
+    ) -> None:
         self._spec = spec
         self._folder = incoming_root / spec.name
         self._copies = archive_root / spec.name
         self._quarantine = quarantine_root
         self._marks = kept.Marks(self._folder)
         self._writers = Writers()
+        self._others = Others(spec, archive_root, waiting)
 
     def receive(self, waiting: Waiting, archived: archive.Day) -> Received:
         """As `receive`; `archived` is the archive of the file's day."""
@@ -105,10 +117,33 @@ class Receiver:
             if not isinstance(copy, Copy):
                 return Received(waiting.name, waiting.day, copy)
             taken_as = self._taken_as(waiting, copy, archived)
-            result = _decide(copy, waiting._replace(name=taken_as), self._spec, archived, self._quarantine)
+            result = self._decide(copy, waiting._replace(name=taken_as), archived)
             faults.reach("incoming.after_archive")
             self._leave(waiting, copy, taken_as)
             return result
+
+    def _decide(self, copy: Copy, waiting: Waiting, archived: archive.Day) -> Received:
+        """Put the copy where it belongs: nowhere (the archive has it), into the archive, or into quarantine."""
+        name, day, spec = waiting.name, waiting.day, self._spec
+        twin = archived.holding(copy.sha256)
+        if twin is not None and (twin.name == name or spec.repeats_itself):
+            quarantine.settle(self._quarantine, spec, day, twin.name)
+            return Received(name, day, "identical", sha256=copy.sha256)
+        kind: Literal["refused", "duplicate"] = "refused" if twin is None else "duplicate"
+        try:
+            if twin is not None:
+                other = names.shown(twin.name)
+                raise FileRefused("duplicate", f"the same content as {other}", f"content that {day} does not have yet")
+            judged = _judged(copy.path, spec, name, day)
+            self._others.refuse_cut(copy.path, waiting, judged.ends_in_a_reject)
+            kind = "duplicate"
+            self._others.refuse_content_of_another_day(copy.sha256, day, judged.rows)
+        except FileRefused as refusal:
+            reason = _reason(copy, waiting, spec, day, kind, refusal, archived.highest)
+            quarantine.put(self._quarantine, reason, name, copy.path)
+            return Received(name, day, kind, sha256=copy.sha256, reason=str(refusal))
+        self._others.note(archived.accept(name, copy.path, copy.sha256), day)
+        return Received(name, day, "accepted", judged.rows, judged.rejected, copy.sha256)
 
     def put_into_quarantine(self, unplaced: Unplaced) -> Received:
         """Take a file that belongs to no day into quarantine, with the reason. Raises and repeats like `receive`."""
@@ -208,61 +243,92 @@ def receive_all(
     day keep waiting (a later file must not get ahead of an earlier one); the other days are not touched by it.
     """
     sweep(spec, incoming_root, archive_root)
-    days: dict[date, list[Waiting]] = {}
-    for one in waiting:
-        days.setdefault(one.day, []).append(one)
-
     if not waiting:
         return Results((), ())
     with _receiving(waiting[0]):
-        receiver = Receiver(spec, incoming_root, archive_root, quarantine_root)
+        receiver = Receiver(spec, incoming_root, archive_root, quarantine_root, waiting)
 
-    def receive_day(files: list[Waiting]) -> tuple[list[tuple[Waiting, Received]], Failed | None]:
+    def receive_some(files: list[Waiting]) -> tuple[list[tuple[Waiting, Received]], list[Failed]]:
         done: list[tuple[Waiting, Received]] = []
-        archived: archive.Day | None = None
+        failed: dict[date, Failed] = {}
+        archived: dict[date, archive.Day] = {}
         for one in files:
+            if one.day in failed:
+                continue
             try:
                 with _receiving(one):
-                    archived = archived or archive.Day(archive_root, spec, one.day)
-                done.append((one, receiver.receive(one, archived)))
+                    if one.day not in archived:
+                        archived[one.day] = archive.Day(archive_root, spec, one.day)
+                done.append((one, receiver.receive(one, archived[one.day])))
             except EtlError as error:
-                return done, Failed(one, error)
-        return done, None
+                failed[one.day] = Failed(one, error)
+        return done, [*failed.values()]
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        outcomes = list(pool.map(receive_day, days.values()))
+        outcomes = list(pool.map(receive_some, _side_by_side(waiting)))
     received = {one: result for done, _ in outcomes for one, result in done}
-    failed = [failure for _, failure in outcomes if failure is not None]
+    failed = [failure for _, failures in outcomes for failure in failures]
     return Results(tuple(received[one] for one in waiting if one in received), tuple(failed))
 
 
-def _decide(copy: Copy, waiting: Waiting, spec: SourceSpec, archived: archive.Day, quarantine_root: Path) -> Received:
-    """Put the copy where it belongs: nowhere (the archive has it), into the archive, or into quarantine."""
-    name, day = waiting.name, waiting.day
-    twin = archived.holding(copy.sha256)
-    if twin is not None and (twin.name == name or spec.repeats_itself):
-        quarantine.settle(quarantine_root, spec, day, twin.name)
-        return Received(name, day, "identical", sha256=copy.sha256)
-    kind: Literal["refused", "duplicate"] = "refused" if twin is None else "duplicate"
+def _side_by_side(waiting: Sequence[Waiting]) -> list[list[Waiting]]:
+    """The files in groups that do not depend on each other, each in the order given.
+
+    The files of a day are one group. So are days of which two files may be equal: of these the earlier is taken, and
+    the later refused, in any number of threads.
+    """
+    leader = {one.day: one.day for one in waiting}
+
+    def leader_of(day: date) -> date:
+        while leader[day] != day:
+            day = leader[day]
+        return day
+
+    by_size: dict[int, list[Waiting]] = {}
+    for one in waiting:
+        by_size.setdefault(one.size, []).append(one)
+    for alike in by_size.values():
+        if len({one.day for one in alike}) > 1:
+            first: dict[bytes, date] = {}
+            for one in alike:
+                day = leader_of(first.setdefault(_ends_of(one), one.day))
+                leader[leader_of(one.day)] = day
+    groups: dict[date, list[Waiting]] = {}
+    for one in waiting:
+        groups.setdefault(leader_of(one.day), []).append(one)
+    return list(groups.values())
+
+
+def _ends_of(one: Waiting) -> bytes:
+    """The first and last bytes of the file: equal files have equal ones. Nothing for a file that cannot be read."""
     try:
-        if twin is not None:
-            other = names.shown(twin.name)
-            raise FileRefused("duplicate", f"the same content as {other}", f"content that {day} does not have yet")
-        rows, rejected = _judged(copy.path, spec, name, day)
-    except FileRefused as refusal:
-        reason = _reason(copy, waiting, spec, day, kind, refusal, archived.highest)
-        quarantine.put(quarantine_root, reason, name, copy.path)
-        return Received(name, day, kind, sha256=copy.sha256, reason=str(refusal))
-    archived.accept(name, copy.path, copy.sha256)
-    return Received(name, day, "accepted", rows, rejected, copy.sha256)
+        with Path(one.path).open("rb") as file:
+            first = file.read(_PROBED_BYTES)
+            file.seek(max(0, one.size - _PROBED_BYTES))
+            return first + file.read(_PROBED_BYTES)
+    except OSError:
+        return b""
 
 
-def _judged(path: Path, spec: SourceSpec, name: str, day: date) -> tuple[int, int]:
+class _Judged(NamedTuple):
+    rows: int
+    rejected: int
+    ends_in_a_reject: bool
+
+
+def _judged(path: Path, spec: SourceSpec, name: str, day: date) -> _Judged:
     rows = rejected = 0
+    ends_in_a_reject = False
     for batch in judge.read(path, spec, name, day):
         rows += batch.rows.num_rows
         rejected += batch.rejects.num_rows
-    return rows, rejected
+        if batch.rows.num_rows or batch.rejects.num_rows:
+            ends_in_a_reject = _last_line(batch.rejects) > _last_line(batch.rows)
+    return _Judged(rows, rejected, ends_in_a_reject)
+
+
+def _last_line(records: pa.Table) -> int:
+    return int(records["source_line"][-1].as_py()) if records.num_rows else 0
 
 
 def _reason(

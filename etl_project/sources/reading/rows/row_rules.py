@@ -74,7 +74,7 @@ class RowRules:
             for at in pc.indices_nonzero(pc.and_(values.is_null(), pc.invert(failed))).to_pylist():
                 shown = self._mentioned(rows, one.sql, at)[1]
                 yield Fault(at, one.name, f"{one.name}: {one.sql} gives NULL, and the column is NOT NULL{shown}")
-        if one.name == self._spec.event_column:
+        if one.name == (self._spec.event_column or self._spec.date_column):
             beyond = lateness.outside(values, self._spec, day)
             which = [] if beyond is None else pc.indices_nonzero(beyond.mask).to_pylist()
             yield from (Fault(at, one.name, beyond.why(at)) for at in which if beyond is not None)
@@ -85,7 +85,7 @@ class RowRules:
         if event is None:
             return rows
         at = rows.schema.get_field_index("batch_date")
-        return rows.set_column(at, "batch_date", pc.cast(rows[event], pa.date32(), safe=False))
+        return rows.set_column(at, "batch_date", lateness.days_of(rows[event], self._spec))
 
     def _mentioned(self, rows: pa.Table, sql: str, at: int) -> tuple[str | None, str]:
         """The first column that the SQL names, and the values of all that it names, for a person."""
