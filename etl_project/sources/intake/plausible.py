@@ -20,6 +20,7 @@ from etl_project.sources.intake import archive
 from etl_project.sources.intake.archive import Accepted
 from etl_project.sources.intake.scan import Waiting
 from etl_project.sources.reading import judge, stream
+from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
 from etl_project.sources.spec import SourceSpec
 
@@ -31,6 +32,7 @@ _CUT_RATIO = 0.1
 
 _REPEATED = 20
 _TAIL_BYTES = 8
+_OF_LINES = ("csv", "tsv", "jsonl", "fixed")
 _FEW_ROWS = 1
 """A file of one row, or none, is easily the same on two days."""
 
@@ -53,7 +55,7 @@ class Others:
 
     @property
     def _asks_for_ends(self) -> bool:
-        return self._spec.format != "parquet" and self._spec.unended_last_line == "refuse"
+        return self._spec.format in _OF_LINES and self._spec.unended_last_line == "refuse"
 
     def refuse_cut(self, copy: Path, waiting: Waiting, last_row_is_reject: bool) -> None:
         """Raise FileRefused for a file whose last line has no end although the source's other files end theirs.
@@ -135,7 +137,7 @@ def _folders(root: Path) -> list[os.DirEntry[str]]:
 
 def has_its_end(path: Path, name: str, spec: SourceSpec) -> bool:
     """Whether the last line of the file has its end; files that have no lines, or no bytes, have."""
-    if spec.format == "parquet" or name.endswith(_NO_TEXT):
+    if spec.format not in _OF_LINES or name.endswith(_NO_TEXT):
         return True
     # In UTF-16 and UTF-32 the zero bytes of a line end may come after it.
     try:
@@ -148,7 +150,7 @@ def has_its_end(path: Path, name: str, spec: SourceSpec) -> bool:
 def _tail(path: Path, name: str, spec: SourceSpec) -> bytes:
     if name.endswith(_PACKED):
         tail = b""
-        for piece in stream.expanded(path, name, spec):
+        for piece in stream.expanded(SourceFile(path, name), spec):
             tail = (tail + piece)[-_TAIL_BYTES:]
         return tail
     with path.open("rb") as file:

@@ -105,12 +105,6 @@ def test_a_sender_that_repeats_itself_is_not_told_so(tmp_path: Path) -> None:
     assert world.quarantined() == [] and sequences(world) == [(A, 1)] and world.rows().num_rows == 3
 
 
-def test_the_same_content_for_another_day_is_no_duplicate(world: World) -> None:
-    world.drop(A, rows(3))
-    world.drop("a-2024-03-04.csv", rows(3))
-    assert set(world.outcomes().values()) == {"accepted"}
-
-
 def test_the_newest_file_is_the_day_where_one_file_is(tmp_path: Path) -> None:
     world = World(tmp_path, spec(files_per_day="latest"))
     for name, content, outcome in (
