@@ -114,7 +114,7 @@ class Others:
     def _repeats_whole_files(self) -> bool:
         """Whether days that are equal were accepted before this was looked at; those of few rows say nothing."""
         repeated = [next(iter(days.values())) for days in self._by_content.values() if len(days) > 1]
-        return any(judge.count_rows(self._spec, version) > _FEW_ROWS for version in repeated[:_REPEATED])
+        return any(judge.count_rows(self._spec, version).records > _FEW_ROWS for version in repeated[:_REPEATED])
 
     def _newest_first(self) -> Iterator[Accepted]:
         """The versions that count, of the newest days first."""

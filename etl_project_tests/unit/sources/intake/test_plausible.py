@@ -181,7 +181,7 @@ def test_another_days_file_under_this_days_name_is_refused_by_its_dates(tmp_path
     [
         ({"unended_last_line": "maybe"}, "unended_last_line is 'maybe'; it can be refuse, accept"),
         ({"same_content_on_days": "no"}, "same_content_on_days is 'no'"),
-        ({"date_column": "when"}, "date_column 'when' is not one of the columns"),
+        ({"date_column": "when"}, "date_column 'when' is filled by no file"),
         ({"date_column": "note"}, "date_column note must be DATE, TIMESTAMP"),
         ({"business_zone": "Europe/Lundon", "date_column": "sold_at"}, "business_zone 'Europe/Lundon' is not known"),
         ({"business_zone": "Europe/London"}, "business_zone needs event_column or date_column"),
