@@ -86,6 +86,7 @@ def show_drained(done: Drained, newly_refused: int) -> bool:
         *(("red", "not taken in", why) for why in [*done.unreadable.values(), *done.passed_over]),
         *(("yellow", "not finished", why) for why in done.being_written),
         *(("red", "check", str(check)) for check in done.red.values()),
+        *(("yellow", "table gone", line) for line in done.gone),
         *(("yellow", "waits", line) for line in done.held),
         *([("red", "held by another process", done.busy)] if done.busy else []),
     ]

@@ -15,10 +15,12 @@ from rich.table import Table
 from etl_project import utc
 from etl_project.cli.common import opened
 from etl_project.cli.console import Json, console
+from etl_project.due.check_verdicts import red_checks
 from etl_project.due.snapshot import look
 from etl_project.proofs.verify.findings import Unverifiable
 from etl_project.proofs.verify.targets import chosen, stored_assets
 from etl_project.storage.contract import UNKNOWN, Commit
+from etl_project.storage.judging import deviation
 from etl_project.storage.judging.commits import to_fields
 from etl_project.watch import calendar, history
 from etl_project.watch import status as statuses
@@ -41,7 +43,8 @@ def status(asset: Asset = None, day: Day = None, as_json: Json = False) -> None:
             commits = history.commits_of(target, day.date() if day else None)
         else:
             snapshot = look(found.project, utc.now())
-            everything = statuses.status(found.project, found.instance, snapshot)
+            checks = found.definitions.resolve_asset_graph().asset_check_keys
+            everything = statuses.status(found.project, found.instance, snapshot, red_checks(found.instance, checks))
     if asset is not None:
         show_commits(commits, as_json)
     elif as_json:
@@ -67,6 +70,11 @@ def show_commits(commits: Sequence[Commit], as_json: bool) -> None:
             escape((commit.code_version or "none")[:8]),
         )
     _show(table)
+    for commit in commits:
+        if commit.deviation is not None:
+            told = "; ".join(deviation.in_words(commit.deviation))
+            line = f"{commit.partition or 'all'}, run {commit.run_id[:8]}: not reproducible: {told}"
+            console.print(escape(line), soft_wrap=True, highlight=False)
 
 
 def change(commit: Commit) -> str:
@@ -81,7 +89,9 @@ def show_status(found: statuses.Status) -> None:
     """A calendar, the counts, the files, the last runs."""
     show_calendar(found)
     show_counts(found)
-    for line in [line for asset in found.assets for line in (*asset.waits, *_by_hand(asset))]:
+    for check in found.red_checks:
+        console.print(f"[red]check[/] {escape(check)}", soft_wrap=True, highlight=False)
+    for line in [*found.gone, *(line for asset in found.assets for line in (*asset.waits, *_by_hand(asset)))]:
         console.print(escape(line), soft_wrap=True, highlight=False)
     for source in found.sources:
         console.print(

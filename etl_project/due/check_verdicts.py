@@ -7,6 +7,7 @@ without partitions speaks for all partitions of its run. It writes nothing, and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -23,6 +24,7 @@ from etl_project.storage.heads import Head
 _PAGE = 200
 _FAILED = {AssetCheckExecutionRecordStatus.FAILED, AssetCheckExecutionRecordStatus.PLANNED}
 _PASSED = {AssetCheckExecutionRecordStatus.SUCCEEDED}
+_EVALUATED = {AssetCheckExecutionRecordStatus.FAILED, *_PASSED}
 
 
 def red(nodes: Iterable[Node], commits: Mapping[tuple[str, Key], Head], instance: dg.DagsterInstance) -> Red:
@@ -38,6 +40,52 @@ def red(nodes: Iterable[Node], commits: Mapping[tuple[str, Key], Head], instance
                 for key, verdict in _Check(node, name, heads, instance).red().items():
                     found.setdefault((node.asset, key), verdict)
     return found
+
+
+@dataclass(frozen=True)
+class RedCheck:
+    """A check that failed as an error: of which asset and partition (None: of the run), and what it said."""
+
+    asset: str
+    name: str
+    partition: str | None
+    said: str | None
+
+    @property
+    def key(self) -> tuple[str, str, str | None]:
+        """What another result of the same check would have too."""
+        return self.asset, self.name, self.partition
+
+    def __str__(self) -> str:
+        where = f" {self.partition}" if self.partition else ""
+        return f"{self.asset}{where}: {self.name} failed" + (f": {self.said}" if self.said else "")
+
+
+def red_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey]) -> list[RedCheck]:
+    """The checks whose last result is a failure, as an error; of partitioned ones, each partition's last."""
+    storage = instance.event_log_storage
+    latest = storage.get_latest_asset_check_execution_by_key(list(keys))
+    found = []
+    for key in sorted(latest):
+        last: dict[str | None, AssetCheckExecutionRecord] = {}
+        several = latest[key].partition is not None or latest[key].evaluation is None
+        limit = _PAGE if several else 1
+        for record in storage.get_asset_check_execution_history(key, limit=limit, status={*_EVALUATED}):
+            if None not in last:  # A result for everything says more than those of partitions before it.
+                last.setdefault(record.partition, record)
+        found += [each.evaluation for each in last.values() if each.evaluation is not None and is_red(each.evaluation)]
+    return [red_check(evaluation) for evaluation in found]
+
+
+def is_red(evaluation: dg.AssetCheckEvaluation) -> bool:
+    """Whether a check failed, as an error: a warning is none."""
+    return not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR
+
+
+def red_check(evaluation: dg.AssetCheckEvaluation) -> RedCheck:
+    """What a result says, without Dagster."""
+    asset = evaluation.asset_key.to_user_string()
+    return RedCheck(asset, evaluation.check_name, evaluation.partition, evaluation.description)
 
 
 class _Result(NamedTuple):

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from etl_project import utc
 from etl_project.due import attempts, check_verdicts, words
-from etl_project.due.execution import Deployment, Ended, RedCheck, execute, refuse_undated
+from etl_project.due.check_verdicts import RedCheck
+from etl_project.due.execution import Deployment, Ended, execute, refuse_undated
 from etl_project.due.pending import Due, Outlook
 from etl_project.due.snapshot import Project, Snapshot, look, outlook, selected, tidy
 from etl_project.exclusion import run_lock
@@ -56,6 +57,8 @@ class Drained:
     """Files that were not taken because a process has them open for writing, in words."""
     held: Sequence[str] = ()
     """What is left although something has changed, because it waits for something else; in words."""
+    gone: Sequence[str] = ()
+    """Tables that were gone when the drain began, in words; it has built again what has its inputs."""
     busy: str | None = None
     """Who holds what the drain could not get, in words; the drain has waited once, as long as ETL_WAIT_SECONDS says."""
     red: dict[tuple[str, str, str | None], RedCheck] = field(default_factory=dict)
@@ -113,6 +116,7 @@ def drain(
         done.being_written = snapshot.being_written
         if snapshot.undated:
             done.refused_undated += refuse_undated(deployment, sum(map(len, snapshot.undated.values())))
+        done.gone = done.gone or snapshot.gone_in_words
         found = ahead(deployment, snapshot, wish)
         done.held = list(words.of_held(found))
         asks = list(_to_try(deployment, found, tried, done, wish))

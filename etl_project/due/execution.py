@@ -15,6 +15,7 @@ import dagster as dg
 from dagster._core.execution.plan.objects import StepFailureData
 
 from etl_project.due import attempts
+from etl_project.due.check_verdicts import RedCheck, is_red, red_check
 from etl_project.due.pending import Due
 from etl_project.due.snapshot import Project
 from etl_project.exclusion import processes, run_lock
@@ -35,25 +36,6 @@ class Deployment:
     project: Project
     jobs: Mapping[str, dg.JobDefinition]
     instance: dg.DagsterInstance
-
-
-@dataclass(frozen=True)
-class RedCheck:
-    """A check that failed as an error: of which asset and partition (None: of the run), and what it said."""
-
-    asset: str
-    name: str
-    partition: str | None
-    said: str | None
-
-    @property
-    def key(self) -> tuple[str, str, str | None]:
-        """What another result of the same check would have too."""
-        return self.asset, self.name, self.partition
-
-    def __str__(self) -> str:
-        where = f" {self.partition}" if self.partition else ""
-        return f"{self.asset}{where}: {self.name} failed" + (f": {self.said}" if self.said else "")
 
 
 @dataclass(frozen=True)
@@ -99,7 +81,7 @@ def execute(deployment: Deployment, one: Due, more_tags: Mapping[str, str] = Map
 def _ended(deployment: Deployment, result: dg.ExecuteInProcessResult) -> Ended:
     """What came of a run."""
     evaluations = result.get_asset_check_evaluations()
-    red = tuple(_red_check(each) for each in evaluations if _is_red(each))
+    red = tuple(red_check(each) for each in evaluations if is_red(each))
     if result.success:
         passed = (each for each in evaluations if each.passed)
         keys = tuple((each.asset_key.to_user_string(), each.check_name, each.partition) for each in passed)
@@ -119,15 +101,6 @@ def refuse_undated(deployment: Deployment, files: int) -> int:
         raise_on_error=False,
     )
     return files if result.success else 0
-
-
-def _is_red(evaluation: dg.AssetCheckEvaluation) -> bool:
-    return not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR
-
-
-def _red_check(evaluation: dg.AssetCheckEvaluation) -> RedCheck:
-    asset = evaluation.asset_key.to_user_string()
-    return RedCheck(asset, evaluation.check_name, evaluation.partition, evaluation.description)
 
 
 def _before_the_first_step(result: dg.ExecuteInProcessResult) -> Iterator[str]:

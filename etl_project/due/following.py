@@ -18,6 +18,7 @@ from etl_project.due.jobs import jobs_of
 from etl_project.due.readings import Constant, Definition, Dimension, OneByOne, Overlapping, key_set
 from etl_project.sources.assets import SOURCE_METADATA
 from etl_project.storage.dagster.io_manager import ABSENT_PARTITIONS
+from etl_project.storage.dagster.scopes import table_of
 
 FOLLOWS_METADATA = "etl/follows_inputs"
 """Asset metadata: False keeps an asset out of `pending()`; it is then rebuilt by hand only."""
@@ -133,6 +134,7 @@ def _node(one: _Declared, declared: Mapping[dg.AssetKey, _Declared]) -> Node:
         most_keys_a_run=1 if itself or policy is None else policy.max_partitions_per_run,
         by_hand=why if wanted else "",
         unseen=unseen,
+        table=table_of(spec.key, spec.metadata, None).name,
     )
 
 

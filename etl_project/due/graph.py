@@ -110,7 +110,8 @@ class Node:
     fingerprint of the accepted versions instead of a commit. `windows` and `readings` name the upstreams that are not
     read on the same day alone, `itself` is what the asset reads of its own earlier partitions. `blocking` are its
     checks without which nothing may be built of it. `most_keys_a_run` limits ranges, as its backfill policy does.
-    `by_hand` says why it is not followed, `unseen` what it reads that leaves no commit records.
+    `by_hand` says why it is not followed, `unseen` what it reads that leaves no commit records. `table` is its
+    table, if it is written to one, and `job` the job that builds it.
     """
 
     asset: str
@@ -127,6 +128,7 @@ class Node:
     by_hand: str = ""
     unseen: tuple[str, ...] = ()
     job: str = DAYS_JOB
+    table: str = ""
 
 
 def in_dependency_order(nodes: Iterable[Node]) -> list[Node]:

@@ -86,7 +86,7 @@ def decide(
             held.append(f"{part.due.span}, {', '.join(part.due.assets)}: {waits}")
         elif len(requests) < MOST_REQUESTS:
             requests.append(request(part.due, attempt=len(part.attempts), checks=checks))
-    return requests, [*held, *words.of_held(ahead)]
+    return requests, [*held, *words.of_held(ahead), *snapshot.gone_in_words]
 
 
 def _more(held: Sequence[str]) -> list[str]:

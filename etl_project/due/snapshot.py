@@ -7,6 +7,7 @@ and keeps nothing between two looks; files that were taken in and have been quie
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -23,7 +24,7 @@ from etl_project.sources import completeness
 from etl_project.sources.intake import admit, archive, notices, quarantine, scan
 from etl_project.sources.spec import SourceSpec
 from etl_project.storage import DuckDBStore, ParquetStore
-from etl_project.storage.heads import Head, of_files, of_tables
+from etl_project.storage.heads import Head, names_of_tables, of_files, of_tables
 
 __all__ = ["FOLLOWS_METADATA", "Project", "Snapshot", "due", "look", "nodes", "outlook", "selected"]
 
@@ -58,6 +59,16 @@ class Snapshot:
     commits: Mapping[tuple[str, Key], Head]
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Sources whose drop folder cannot be read, and why. Nothing new is asked of them; the others go on."""
+    gone: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """Assets whose table is gone: its name, and how many partitions were committed to it."""
+
+    @property
+    def gone_in_words(self) -> list[str]:
+        """The tables that are gone, for a person."""
+        return [
+            f"{asset}: its table {table} is gone, with {count} committed partitions; what has its inputs is built again"
+            for asset, (table, count) in sorted(self.gone.items())
+        ]
 
     @property
     def undated(self) -> dict[str, tuple[scan.Unplaced, ...]]:
@@ -106,7 +117,8 @@ def look(project: Project, now: datetime, *, wait: bool = True, longest_wait_sec
     assets = [node.asset for node in project.nodes if node.source is None]
     wait_seconds = min(project.settings.wait_seconds, longest_wait_seconds) if wait else 0
     warehouse = DuckDBStore(project.settings.warehouse, wait_seconds=wait_seconds)
-    heads = chain(of_files(project.lake, assets), of_tables(warehouse, assets))
+    in_tables, gone = _of_tables(project, warehouse)
+    heads = chain(of_files(project.lake, assets), in_tables)
     return Snapshot(
         at=now,
         sources={
@@ -116,7 +128,27 @@ def look(project: Project, now: datetime, *, wait: bool = True, longest_wait_sec
         scans=scans,
         unreadable=unreadable,
         commits=dict(_commits(project, heads)),
+        gone=gone,
     )
+
+
+def _of_tables(
+    project: Project, warehouse: DuckDBStore
+) -> tuple[list[tuple[str, str | None, Head]], dict[str, tuple[str, int]]]:
+    """The heads in the warehouse, and the assets whose records say that there are rows, although their table is gone.
+
+    A record without its table says nothing any more: these assets count as never built.
+    """
+    nodes = {node.asset: node for node in project.nodes if node.source is None}
+    found = list(of_tables(warehouse, nodes))
+    recorded = Counter(asset for asset, _, _ in found)
+    there = names_of_tables(warehouse) if recorded else frozenset()
+    gone = {
+        asset: (nodes[asset].table, count)
+        for asset, count in recorded.items()
+        if nodes[asset].table and nodes[asset].table.lower() not in there
+    }
+    return [head for head in found if head[0] not in gone], gone
 
 
 def _commits(project: Project, heads: Iterable[tuple[str, str | None, Head]]) -> Iterator[tuple[tuple[str, Key], Head]]:

@@ -20,7 +20,7 @@ from etl_project import settings, utc
 
 METADATA = "dagster_meta"
 """The attribute of a record under which Dagster says what it is about; a test holds it against Dagster's own."""
-_MATERIALIZED = "ASSET_MATERIALIZATION"
+_MATERIALIZED, _CHECKED = "ASSET_MATERIALIZATION", "ASSET_CHECK_EVALUATION"
 _SECRET = re.compile("TOKEN|SECRET|PASSWORD|CREDENTIAL|API_KEY|DELIVERY_URL|_DSN", re.IGNORECASE)
 _SHORTEST_SECRET = 6
 _ROWS = ("dagster/partition_row_count", "dagster/row_count")
@@ -62,7 +62,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class Wanted(logging.Filter):
-    """Records of the level or above, and every commit."""
+    """Records of the level or above, every commit and every check that failed."""
 
     def __init__(self, level: int) -> None:
         super().__init__()
@@ -71,7 +71,9 @@ class Wanted(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be a line."""
         metadata = getattr(record, METADATA, None)
-        return record.levelno >= self._level or (metadata is not None and _commit(metadata) is not None)
+        if record.levelno >= self._level or metadata is None:
+            return record.levelno >= self._level
+        return _commit(metadata) is not None or bool(_failed_check(metadata))
 
 
 def start_command() -> None:
@@ -119,6 +121,23 @@ def _of_run(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     if (commit := _commit(metadata)) is not None:
         yield from (("level", "INFO"), ("message", "commit"))
         yield from commit.items()
+    yield from _failed_check(metadata).items()
+
+
+def _failed_check(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a check that failed says, as an error or, where it only warns, as a warning; nothing for other records."""
+    event = metadata.get("dagster_event")
+    if event is None or event.event_type_value != _CHECKED or event.event_specific_data.passed:
+        return {}
+    result = event.event_specific_data
+    level = "WARNING" if result.severity.value == "WARN" else "ERROR"
+    said = {"check": result.check_name, "asset": result.asset_key.to_user_string(), "said": result.description}
+    return {
+        "level": level,
+        "message": "check failed",
+        **said,
+        **({"day": result.partition} if result.partition else {}),
+    }
 
 
 def _commit(metadata: Mapping[str, Any]) -> dict[str, Any] | None:

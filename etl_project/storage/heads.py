@@ -52,6 +52,16 @@ def of_tables(store: DuckDBStore, assets: Iterable[str]) -> Found:
         yield asset, key or None, Head(seen, fingerprint, count, committed_us)
 
 
+def names_of_tables(store: DuckDBStore) -> frozenset[str]:
+    """The tables and views of the warehouse, in any schema, in lower case. Raises StoreBusy as `of_tables` does."""
+    query = (
+        "SELECT lower(table_name) FROM duckdb_tables() WHERE database_name = current_database() "
+        "UNION SELECT lower(view_name) FROM duckdb_views() WHERE database_name = current_database()"
+    )
+    with store.look() as connection:
+        return frozenset(name for (name,) in connection.execute(query).fetchall()) if connection else frozenset()
+
+
 def of_files(store: ParquetStore, assets: Iterable[str]) -> Found:
     """The heads of these assets in the lake."""
     for commit in store.last_commits(assets).values():

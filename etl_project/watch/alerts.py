@@ -6,17 +6,23 @@ alert for ever. Does not belong here: sending them (`alerts_sensor`), or anythin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
+from etl_project.due.check_verdicts import RedCheck
 from etl_project.due.snapshot import Project, Snapshot
+from etl_project.sources import completeness
 from etl_project.sources.intake import quarantine
 from etl_project.sources.names import shown
 
 REACHES_BACK = timedelta(days=7)
 """What is older was told, or is no news: a sensor that is switched on late does not tell a year at once."""
+
+TOLD_OTHERWISE = ("no_refused_files", completeness.CHECK, "no_day_left_failed")
+"""Checks of files and runs that have alerts of their own."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +39,25 @@ class Alert:
         return " ".join(", ".join(f"{name}: {value}" for name, value in self.content.items()).split())
 
 
-def alerts(project: Project, snapshot: Snapshot) -> list[Alert]:
-    """Files refused and files overdue within the last seven days, oldest first."""
-    found = [*_refused(project, snapshot), *_overdue(project, snapshot)]
+def alerts(project: Project, snapshot: Snapshot, red: Iterable[RedCheck] = ()) -> list[Alert]:
+    """Files refused and files overdue within the last seven days, and checks that are red now, oldest first."""
+    found = [*_refused(project, snapshot), *_overdue(project, snapshot), *_red(red, snapshot.at.date())]
     return sorted(found, key=lambda alert: (alert.day, alert.subject))
+
+
+def _red(checks: Iterable[RedCheck], today: date) -> Iterator[Alert]:
+    """One alert a day for each check that is red and says the same; those that are alerts already are left out."""
+    for check in checks:
+        if check.name not in TOLD_OTHERWISE:
+            content = {
+                "alert": "check failed",
+                "asset": check.asset,
+                "check": check.name,
+                "day": check.partition,
+                "said": check.said,
+            }
+            state = hashlib.sha256(repr(check).encode()).hexdigest()[:16]
+            yield Alert(f"check/{check.asset}/{check.name}/{state}/{today}", today, content)
 
 
 def _refused(project: Project, snapshot: Snapshot) -> Iterator[Alert]:

@@ -9,12 +9,14 @@ what was sent but the delivery log; without an address, the sensor's cursor hold
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 import dagster as dg
 
 from etl_project import utc
+from etl_project.due.check_verdicts import red_checks
 from etl_project.due.snapshot import Project, look
 from etl_project.due.words import keys_in_words
 from etl_project.http_out.assets import ALERT, failed_runs
@@ -34,7 +36,7 @@ _RUNS_REMEMBERED = timedelta(days=2)
 
 
 def alerts_sensor(project: Project, delivery: Delivery) -> dg.SensorDefinition:
-    """Tells of refused files and of files that did not come, once each, and keeps `no_day_left_failed` up to date.
+    """Tells of refused files, files that did not come and red checks, and keeps `no_day_left_failed` up to date.
 
     Failed runs are logged here where there is no address to post them to (`run_failure_alert` does that). What an
     unreachable receiver did not confirm is an error in the tick's log; the next tick tries again, under the same keys.
@@ -52,7 +54,7 @@ def alerts_sensor(project: Project, delivery: Delivery) -> dg.SensorDefinition:
             snapshot = look(project, utc.now(), wait=False)
         except StoreBusy as busy:
             return dg.SensorResult(skip_reason=f"A run holds the warehouse; the next tick looks again. {busy}")
-        found, unsent = alerts(project, snapshot), 0
+        found, unsent = alerts(project, snapshot, red_checks(context.instance, _check_keys(context))), 0
         if delivery.sending is not None:
             told = memory.told
             sent, unsent = _post(delivery, found, context)
@@ -71,6 +73,14 @@ def alerts_sensor(project: Project, delivery: Delivery) -> dg.SensorDefinition:
         )
 
     return tell
+
+
+def _check_keys(context: dg.SensorEvaluationContext) -> list[dg.AssetCheckKey]:
+    """Every check of the code location."""
+    with suppress(dg.DagsterInvariantViolationError):  # Evaluated on its own, outside of a code location.
+        if context.repository_def is not None:
+            return sorted(context.repository_def.asset_graph.asset_check_keys)
+    return []
 
 
 def left_failed_checks(project: Project) -> list[dg.AssetChecksDefinition]:
@@ -129,7 +139,11 @@ def _post(delivery: Delivery, found: Sequence[Alert], context: dg.SensorEvaluati
     sent: list[Alert] = []
     began = time.monotonic()
     with delivery.impatient().open(context.log) as (client, deliveries):
-        known = {name for prefix in ("refused/", "overdue/") for name in deliveries.settled(client.endpoint, prefix)}
+        known = {
+            name
+            for prefix in ("refused/", "overdue/", "check/")
+            for name in deliveries.settled(client.endpoint, prefix)
+        }
         left = [alert for alert in found if alert.subject not in known][:_A_TICK]
         for alert in left:
             if time.monotonic() - began > _POSTING_SECONDS:

@@ -5,7 +5,7 @@ Belongs here: computing it from one look and Dagster's newest runs. Does not bel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal
@@ -83,6 +83,10 @@ class Status:
     assets: tuple[AssetStatus, ...]
     sources: tuple[SourceStatus, ...]
     runs: tuple[RunStatus, ...]
+    gone: tuple[str, ...] = ()
+    """Tables that are gone although they were committed to, in words."""
+    red_checks: tuple[str, ...] = ()
+    """Checks whose last result is a failure, in words."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for scripts."""
@@ -99,7 +103,12 @@ class Open:
     outlook: Outlook
 
 
-def status(project: Project, instance: dg.DagsterInstance, snapshot: Snapshot) -> Status:
+def status(
+    project: Project,
+    instance: dg.DagsterInstance,
+    snapshot: Snapshot,
+    red_checks: Iterable[check_verdicts.RedCheck] = (),
+) -> Status:
     """The state of every asset and source in this snapshot.
 
     Failed: due, and the last run that was asked for in the same state failed. Stale: committed, but its inputs have
@@ -117,6 +126,8 @@ def status(project: Project, instance: dg.DagsterInstance, snapshot: Snapshot) -
         ),
         sources=tuple(_source(project, snapshot, spec) for spec in project.sources),
         runs=tuple(_run(record) for record in _newest_runs(instance)),
+        gone=tuple(snapshot.gone_in_words),
+        red_checks=tuple(str(check) for check in red_checks),
     )
 
 

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context` as it stands.
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +20,12 @@ from etl_project.due.drain import Drained, Wish, drain
 from etl_project.due.execution import Deployment
 from etl_project.due.following import nodes
 from etl_project.due.snapshot import Project, look, outlook
+from etl_project.exclusion.locks import TaskLock
 from etl_project.http_in import settings as delivery_settings
 from etl_project.http_out.resource import Delivery
 from etl_project.storage import DuckDBStore
+from etl_project.watch.alerts import alerts
+from etl_project.watch.status import status
 
 DAYS = dg.DailyPartitionsDefinition("2025-03-01", timezone="UTC", end_offset=1)
 WEEKS = dg.WeeklyPartitionsDefinition("2025-03-02", timezone="UTC")
@@ -308,3 +312,96 @@ def test_a_look_at_checks_reads_no_more_than_the_failures(tmp_path: Path, monkey
         red = check_verdicts.red(found.deployment.project.nodes, snapshot.commits, found.deployment.instance)
         assert (red, len(asked)) == ({}, 1)
         assert outlook(found.deployment.project, snapshot, red=red).due == []
+
+
+def test_a_dropped_table_is_said_and_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: dict[str, World] = {}
+    with world(tmp_path, monkeypatch, [amounts_of(made), copy("report"), copy("other")]) as found:
+        made["world"] = found
+        found.build("moves", *MARCH[:3])
+        found.drain()
+        before = found.query("from report order by all")
+        found.query("drop table report")
+        snapshot = look(found.deployment.project, utc.now())
+        assert snapshot.gone == {"report": ("report", 3)}
+        assert any("its table report is gone" in line for line in found.waits())
+        told = status(found.deployment.project, found.deployment.instance, snapshot)
+        [report] = [one for one in told.assets if one.asset == "report"]
+        assert (report.committed, report.missing, len(told.gone)) == (0, 3, 1)
+        done = found.drain()
+        assert [one.assets for one in done.succeeded] == [("report",)] * 3 and len(done.gone) == 1
+        assert found.query("from report order by all") == before
+        again = found.drain()
+        assert (again.runs, again.gone) == (0, [])
+
+
+def test_a_red_check_is_in_what_a_drain_reports_in_status_and_in_alerts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, World] = {}
+    good: list[bool] = []
+
+    @dg.asset_check(asset=dg.AssetKey("report"))
+    def plausible() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=bool(good), description=None if good else "twice as much as yesterday")
+
+    @dg.asset_check(asset=dg.AssetKey("report"))
+    def only_warns() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN)
+
+    with world(tmp_path, monkeypatch, [amounts_of(made), copy("report")], [plausible, only_warns]) as found:
+        made["world"] = found
+        project, instance = found.deployment.project, found.deployment.instance
+
+        def red() -> list[str]:
+            checks = check_verdicts.red_checks(instance, found.definitions.resolve_asset_graph().asset_check_keys)
+            snapshot = look(project, utc.now())
+            assert status(project, instance, snapshot, checks).red_checks == tuple(map(str, checks))
+            assert [one.content["check"] for one in alerts(project, snapshot, checks)] == [one.name for one in checks]
+            return list(map(str, checks))
+
+        found.build("moves", MARCH[0])
+        done = found.drain()
+        assert (done.failed, done.all_well) == ([], False)
+        assert [str(check) for check in done.red.values()] == red()
+        assert red() == ["report: plausible failed: twice as much as yesterday"]
+        good.append(True)
+        found.amounts[MARCH[0]] = 2
+        found.build("moves", MARCH[0])
+        assert found.drain().all_well and red() == []
+
+
+def test_a_drain_beside_a_run_that_holds_an_asset_waits_once_names_it_and_builds_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, World] = {}
+    single = dg.BackfillPolicy.single_run()
+
+    @dg.asset(partitions_def=DAYS, deps=["moves"], backfill_policy=single)
+    def held(context: dg.AssetExecutionContext) -> pd.DataFrame:
+        return pd.DataFrame({"batch_date": [pd.Timestamp(key).date() for key in context.partition_keys]})
+
+    @dg.asset(partitions_def=DAYS)
+    def others(context: dg.AssetExecutionContext) -> pd.DataFrame:
+        return pd.DataFrame({"batch_date": [pd.Timestamp(context.partition_key).date()]})
+
+    @dg.asset(partitions_def=DAYS, backfill_policy=single)
+    def free(others: pd.DataFrame) -> pd.DataFrame:
+        return others
+
+    with world(tmp_path, monkeypatch, [amounts_of(made), held, others, free]) as found:
+        made["world"] = found
+        found.build("moves", *MARCH[:8])
+        found.build("others", *MARCH[:8])
+        lock = TaskLock(found.deployment.project.settings.state)
+        other = [("held", day) for day in MARCH[:8]]
+        lease = lock.take("the other run", other, 0)
+        began = time.monotonic()
+        done = found.drain()
+        waited = time.monotonic() - began
+        assert done.busy is not None and "the other run" in done.busy and not done.all_well
+        assert [one.assets for one in done.failed] == [("held",)], "it is not halved"
+        assert found.query("select count(*) from free") == [(8,)]
+        assert waited < 60
+        lease.release()
+        assert found.drain().all_well and found.query("select count(*) from held") == [(8,)]
