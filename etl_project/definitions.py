@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping
+from datetime import date
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -14,9 +15,10 @@ from dagster._utils.warnings import disable_dagster_warnings
 from dagster.components.core.component_tree import ComponentTree
 from dagster_duckdb import DuckDBResource
 
-from etl_project import settings
+from etl_project import settings, utc
 from etl_project.declare import code_version
-from etl_project.declare.daily_table import LAKE, WAREHOUSE
+from etl_project.declare.daily_table import LAKE, WAREHOUSE, days_from
+from etl_project.due import first_day
 from etl_project.due.following import asset_specs
 from etl_project.due.graph import DAYS_JOB
 from etl_project.due.jobs import jobs_of
@@ -82,12 +84,15 @@ def wire(
     return dg.Definitions.merge(assets, wiring)
 
 
-def load_project() -> tuple[Project, dg.Definitions]:
-    """The sources and assets that `pipelines/` declares, before any wiring."""
+def load_project(earliest: date | None = None) -> tuple[Project, dg.Definitions]:
+    """The sources and assets that `pipelines/` declares, before any wiring.
+
+    Their days begin with the data, or on ETL_START_DATE; or on `earliest`, for who brings data of that day.
+    """
     json_logs.use_json_lines()
     # Backfill policies and code references are marked beta or preview; the pinned version is the one that is tested.
     with disable_dagster_warnings():
-        return _load_project()
+        return _load_project(earliest)
 
 
 def subscriptions() -> tuple[Subscription, ...]:
@@ -123,14 +128,17 @@ def _sources(tree: ComponentTree) -> list[tuple[Path, FileSource]]:
     return [(folder, component) for folder, component in folders if isinstance(component, FileSource)]
 
 
-def _load_project() -> tuple[Project, dg.Definitions]:
+def _load_project(earliest: date | None) -> tuple[Project, dg.Definitions]:
     tree = _tree()
-    assets = tree.build_defs()
     configured = settings.load()
-    delivery = Delivery(delivery_settings.outgoing(), configured.data_dir / "delivery.sqlite")
-    assets = code_version.filled_in(dg.Definitions.merge(assets, delivery_definitions(delivery)))
     sources = tuple(source.spec(folder) for folder, source in _sources(tree))
-    return Project(configured, sources, nodes(assets)), assets
+    delivery = Delivery(delivery_settings.outgoing(), configured.data_dir / "delivery.sqlite")
+    first = first_day.of(configured, sources, utc.now())
+    first = min(first, earliest) if earliest else first
+    with days_from(first):
+        assets = dg.Definitions.merge(tree.build_defs(), delivery_definitions(delivery))
+    assets = code_version.filled_in(assets)
+    return Project(configured, sources, nodes(assets), first), assets
 
 
 def default_resources(configured: settings.Settings) -> dict[str, Any]:

@@ -33,6 +33,9 @@ class Settings:
 
     data_dir: Path
     start_date: date
+    """No file of an earlier day is accepted."""
+    begins_with_data: bool
+    """Whether the set of days begins with the data; else with `start_date`."""
     settle_seconds: float
     quiet_seconds: float
     open_day_interval_seconds: float
@@ -99,6 +102,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         data_dir=data_dir,
         start_date=start_date(env),
+        begins_with_data=not env.get("ETL_START_DATE"),
         settle_seconds=settle_seconds,
         # Who says that a file is complete the moment it appears has senders that rename: nothing grows afterwards.
         quiet_seconds=_seconds(env, "ETL_QUIET_SECONDS", 600.0 if settle_seconds else 0.0),
@@ -111,7 +115,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def start_date(environ: Mapping[str, str] | None = None) -> date:
-    """The first day that exists (UTC). On its own because assets need it when they are declared."""
+    """The first day (UTC) that files may have. On its own because assets need it when they are declared."""
     return _date(os.environ if environ is None else environ, "ETL_START_DATE", "2010-12-01")
 
 

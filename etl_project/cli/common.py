@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from typing import NamedTuple
 
 import dagster as dg
@@ -30,20 +31,20 @@ class Opened(NamedTuple):
 
 
 @contextmanager
-def opened(weekly_checks: bool = True) -> Iterator[Opened]:
-    """The project and its instance, for commands that look."""
+def opened(weekly_checks: bool = True, earliest: date | None = None) -> Iterator[Opened]:
+    """The project and its instance, for commands that look; `earliest` as in `load_project`."""
     # Loading the pipelines takes a second: only commands that need them pay for it.
     from etl_project.definitions import load_project, wire  # noqa: PLC0415
 
     with disable_dagster_warnings(), instances.opened() as instance:
-        project, assets = load_project()
+        project, assets = load_project(earliest)
         yield Opened(project, wire(project, assets, weekly_checks=weekly_checks), instance)
 
 
 @contextmanager
-def deployment() -> Iterator[Deployment]:
-    """The project with its jobs, for commands that run something."""
-    with opened(weekly_checks=False) as found:
+def deployment(earliest: date | None = None) -> Iterator[Deployment]:
+    """The project with its jobs, for commands that run something; `earliest` as in `load_project`."""
+    with opened(weekly_checks=False, earliest=earliest) as found:
         names = {*(node.job for node in found.project.nodes), DAYS_JOB, REFUSE_JOB}
         jobs = {name: found.definitions.resolve_job_def(name) for name in names}
         yield Deployment(found.project, jobs, found.instance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +13,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from etl_project import settings, utc
 from etl_project.cli.common import deployment, show_run
 from etl_project.cli.console import console
 from etl_project.demo import run as demo_run
+from etl_project.demo import sample
 from etl_project.due.snapshot import Project
 from etl_project.failures import Permanent
 from etl_project.kafka import extra
@@ -27,17 +29,39 @@ def demo(
         str | None,
         typer.Option(metavar="BOOTSTRAP", help="Send the payments through this broker, instead of landing files."),
     ] = None,
+    first: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"],
+            help=f"The first of the 30 days; else so that today is the last (Kafka: {sample.FIRST}).",
+        ),
+    ] = None,
 ) -> None:
     """Write sample files, build everything from them, correct a day, and prove that a rerun changes nothing."""
     if kafka is not None:
         extra.require()
-    with deployment() as opened:
+    start = first_day(first, kafka)
+    moved = start - sample.FIRST
+    with deployment(earliest=start) as opened:
         refuse_other_pipelines(opened.project)
         outcome = demo_run.demo(
-            opened, delivery(opened.project, kafka), lambda text: console.print(f"[bold]•[/] {escape(text)}"), show_run
+            opened,
+            delivery(opened.project, kafka, moved),
+            lambda text: console.print(f"[bold]•[/] {escape(text)}"),
+            show_run,
+            moved,
         )
     show_outcome(outcome)
     raise typer.Exit(0 if outcome.proven else 1)
+
+
+def first_day(asked: datetime | None, kafka: str | None) -> date:
+    """The sample's first day. A topic is told apart from somebody else's by its messages, so theirs do not move."""
+    if kafka is not None:
+        if asked is not None and asked.date() != sample.FIRST:
+            raise typer.BadParameter(f"through Kafka the sample's first day is {sample.FIRST}", param_hint="--first")
+        return sample.FIRST
+    return asked.date() if asked else demo_run.first_day(settings.load(), utc.now().date())
 
 
 class NotTheSample(Permanent):
@@ -54,10 +78,10 @@ def refuse_other_pipelines(project: Project) -> None:
         )
 
 
-def delivery(project: Project, bootstrap: str | None) -> demo_run.Payments:
+def delivery(project: Project, bootstrap: str | None, moved: timedelta) -> demo_run.Payments:
     """How the payments come: as landed files, or by way of a broker."""
     if bootstrap is None:
-        return demo_run.AsFiles(project.settings.incoming / "payments")
+        return demo_run.AsFiles(project.settings.incoming / "payments", moved)
     # Only where the extra is installed.
     from etl_project.definitions import subscriptions  # noqa: PLC0415
     from etl_project.demo.topic import ThroughKafka  # noqa: PLC0415

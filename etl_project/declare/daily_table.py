@@ -7,7 +7,9 @@ argument of `dg.asset` can still be given and wins.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,23 @@ LAKE = "lake"
 """Key of the IO manager whose partitions are Parquet files."""
 
 
+_FIRST_DAY: ContextVar[date | None] = ContextVar("first_day", default=None)
+"""Of the project that is being loaded: an `assets.py` is imported by then, and takes no argument."""
+
+
 def daily_partitions() -> dg.DailyPartitionsDefinition:
-    """The days every asset of this project has, from the ETL_START_DATE setting on."""
-    return daily(settings.start_date())
+    """The days every asset of this project has: from the first day of the project on, today included."""
+    return daily(_FIRST_DAY.get() or settings.start_date())
+
+
+@contextmanager
+def days_from(first: date) -> Iterator[None]:
+    """Let the assets that are declared in the block have the days from this one on."""
+    token = _FIRST_DAY.set(first)
+    try:
+        yield
+    finally:
+        _FIRST_DAY.reset(token)
 
 
 def daily(start: date) -> dg.DailyPartitionsDefinition:

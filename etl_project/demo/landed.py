@@ -7,28 +7,28 @@ own, and a batch that was landed twice because the consumer died before it could
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 from itertools import groupby
 
 from etl_project.demo.payments import LATE, PARTITIONS, TOPIC, Message, messages
-from etl_project.demo.sample import SampleFile
+from etl_project.demo.sample import NOT_MOVED, SampleFile
 from etl_project.kafka import format as landed
 
 
-def first_landing() -> list[SampleFile]:
-    """All messages but the late one: a batch a day and partition."""
-    return [_file(day, batch) for day, batch in _batches()]
+def first_landing(moved: timedelta = NOT_MOVED) -> list[SampleFile]:
+    """All messages but the late one: a batch a day and partition. `moved` as in `sample`."""
+    return [_file(day, batch) for day, batch in _batches(moved)]
 
 
-def second_landing() -> list[SampleFile]:
+def second_landing(moved: timedelta = NOT_MOVED) -> list[SampleFile]:
     """The late message, and the beginning of a batch that was landed before: the same messages once more."""
-    *_, late = messages()
-    repeated = next(batch for day, batch in _batches() if day == LATE)
-    return [_file(LATE, [late]), _file(LATE, repeated[: len(repeated) // 2])]
+    *_, late = messages(moved)
+    repeated = next(batch for day, batch in _batches(moved) if day == LATE + moved)
+    return [_file(LATE + moved, [late]), _file(LATE + moved, repeated[: len(repeated) // 2])]
 
 
-def _batches() -> list[tuple[date, list[Message]]]:
-    *sent, _ = messages()
+def _batches(moved: timedelta) -> list[tuple[date, list[Message]]]:
+    *sent, _ = messages(moved)
     by_partition = [[one for one in sent if one.partition == partition] for partition in range(PARTITIONS)]
     return [
         (day, list(batch))

@@ -43,11 +43,11 @@ class Message:
         return round(self.sent_at.timestamp() * 1000)
 
 
-def messages() -> list[Message]:
-    """All payments in the order in which they are sent; the last one is the late one."""
-    sent = [payment for day in days_between(sample.FIRST, sample.LAST) for payment in _of_day(day)]
+def messages(moved: timedelta = sample.NOT_MOVED) -> list[Message]:
+    """All payments in the order in which they are sent; the last one is the late one. `moved` as in `sample`."""
+    sent = [payment for day in days_between(sample.FIRST, sample.LAST) for payment in _of_day(day, moved)]
     sent.sort(key=lambda payment: payment[0])
-    late = max(at for at, payment in enumerate(sent) if payment[0].date() == LATE)
+    late = max(at for at, payment in enumerate(sent) if payment[0].date() == LATE + moved)
     sent.append(sent.pop(late))
     offsets = [0] * PARTITIONS
     made = []
@@ -59,18 +59,18 @@ def messages() -> list[Message]:
     return made
 
 
-def _of_day(day: date) -> Iterator[tuple[datetime, dict[str, str]]]:
+def _of_day(day: date, moved: timedelta) -> Iterator[tuple[datetime, dict[str, str]]]:
     """The payments of a day with the instants at which they are sent."""
     if day.weekday() == sample.SATURDAY:
         return
     dice = random.Random(f"payments {day.isoformat()}")
-    for number, (invoice, (total, invoiced_at)) in enumerate(_invoices(day).items(), 1):
+    for number, (invoice, (total, invoiced_at)) in enumerate(_invoices(day, moved).items(), 1):
         paid_at = invoiced_at + timedelta(seconds=20 + int(dice.random() * 600))
         luck = dice.random()
         if luck < 0.03:
             continue
         fields = {
-            "payment_id": f"P{day:%Y%m%d}-{number:03}",
+            "payment_id": f"P{day + moved:%Y%m%d}-{number:03}",
             "invoice_no": invoice if luck > 0.04 else f"{invoice}0",
             "amount": str(total + _PENNY * 100 if luck > 0.98 else total),
             "currency": "EUR" if 0.97 < luck <= 0.98 else "GBP",
@@ -80,11 +80,11 @@ def _of_day(day: date) -> Iterator[tuple[datetime, dict[str, str]]]:
         yield paid_at + timedelta(milliseconds=int(dice.random() * 5000)), fields
 
 
-def _invoices(day: date) -> dict[str, tuple[Decimal, datetime]]:
+def _invoices(day: date, moved: timedelta) -> dict[str, tuple[Decimal, datetime]]:
     """Every invoice of the day: what it comes to in whole pence, and when (UTC) it was made."""
     totals: dict[str, Decimal] = {}
     made_at: dict[str, datetime] = {}
-    for invoice, _, _, quantity, clock, price, *_ in sample.corrected_rows_of(day):
+    for invoice, _, _, quantity, clock, price, *_ in sample.corrected_rows_of(day, moved):
         totals[invoice] = totals.get(invoice, Decimal(0)) + int(quantity) * Decimal(price)
         made_at[invoice] = datetime.fromisoformat(clock).replace(tzinfo=_SHOP_TIME).astimezone(UTC)
     return {

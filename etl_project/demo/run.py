@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from etl_project.demo import landed, payments, sample
 from etl_project.due.drain import Deployment, OnRun, drain, execute
 from etl_project.due.pending import Due
 from etl_project.due.snapshot import Project, look
+from etl_project.settings import Settings
 from etl_project.sources.intake import quarantine
 from etl_project.storage.heads import Head
 
@@ -54,39 +55,53 @@ class Payments(Protocol):
 class AsFiles:
     """The payments as the files that a landing from Kafka leaves; needs no broker."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, moved: timedelta = sample.NOT_MOVED) -> None:
         self.folder = folder
+        self.moved = moved
 
     def first(self) -> str:
         """A file a day and partition."""
-        files = landed.first_landing()
+        files = landed.first_landing(self.moved)
         sample.drop(files, self.folder)
         return f"{len(files)} landed files with payments arrive in {self.folder}"
 
     def later(self) -> str:
         """A late message, and messages landed a second time."""
-        sample.drop(landed.second_landing(), self.folder)
-        return f"A payment of {payments.LATE} comes late, and half a batch of that day is landed twice"
+        sample.drop(landed.second_landing(self.moved), self.folder)
+        return f"A payment of {payments.LATE + self.moved} comes late, and half a batch of that day is landed twice"
 
 
-def demo(deployment: Deployment, delivery: Payments, say: Say, on_run: OnRun) -> DemoResult:
-    """Drop the sample, drain, correct one day, drain, rebuild everything, compare. Can be repeated at any point."""
+def first_day(settings: Settings, today: date) -> date:
+    """The sample's first day in this data folder: that of an earlier demo there, else so that today is its last."""
+    dropped = [path.name for path in (settings.incoming / "orders").glob("orders-????-??-??*")]
+    archived = [path.parent.name for path in (settings.archive / "orders").glob("????-??-??/orders-*")]
+    days = [*(name.removeprefix("orders-")[:10] for name in dropped), *archived]
+    return utc.day_of(min(days)) if days else today - (sample.LAST - sample.FIRST)
+
+
+def demo(
+    deployment: Deployment, delivery: Payments, say: Say, on_run: OnRun, moved: timedelta = sample.NOT_MOVED
+) -> DemoResult:
+    """Drop the sample, drain, correct one day, drain, rebuild everything, compare. Can be repeated at any point.
+
+    `moved`: how much later than the sample's own days everything is.
+    """
     project = deployment.project
     folder = project.settings.incoming / "orders"
-    files = sample.first_delivery()
+    files = sample.first_delivery(moved)
     say(f"{len(files)} sample files arrive in {folder}")
     sample.drop(files, folder)
     say(delivery.first())
     drain(deployment, on_run)
-    before = _commits(project)
-    say(f"A corrected file for {sample.CORRECTED} arrives under its old name")
-    sample.drop(sample.correction(), folder)
+    before = _commits(project, moved)
+    say(f"A corrected file for {sample.CORRECTED + moved} arrives under its old name")
+    sample.drop(sample.correction(moved), folder)
     say(delivery.later())
     drain(deployment, on_run)
-    corrected = _commits(project)
+    corrected = _commits(project, moved)
     say("The proof: every day of every asset is built a second time")
     _rebuild(deployment, corrected, on_run)
-    again = _commits(project)
+    again = _commits(project, moved)
     return DemoResult(
         days=len({day for _, day in again}),
         rows_stored=_rows(again, "orders"),
@@ -103,13 +118,13 @@ def _rows(commits: Commits, asset: str) -> int:
     return sum(commit.rows for (name, _), commit in commits.items() if name == asset)
 
 
-def _commits(project: Project) -> Commits:
+def _commits(project: Project, moved: timedelta) -> Commits:
     """The last commits of the demo's own days."""
     found = look(project, utc.now()).commits
     return {
         (asset, day): commit
         for (asset, day), commit in found.items()
-        if isinstance(day, date) and sample.FIRST <= day <= sample.LAST
+        if isinstance(day, date) and sample.FIRST <= day - moved <= sample.LAST
     }
 
 

@@ -2,7 +2,7 @@
 
 Belongs here: making the files. They hold what real drop folders hold: returns, unknown customers, days without a file,
 a file in two parts, a compressed one, a copy under another name, a correction, a file with the wrong header and rows
-that make no sense.
+that make no sense. The days can be moved: the same rows, then, with the clock on another day.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ FIRST, LAST = date(2025, 3, 10), date(2025, 4, 8)  # The clocks of London change
 TWO_FILES, COMPRESSED, COPIED = date(2025, 3, 12), date(2025, 3, 14), date(2025, 3, 18)
 CORRECTED, WRONG_HEADER, BROKEN_ROWS = date(2025, 3, 20), date(2025, 3, 27), date(2025, 4, 2)
 SATURDAY = 5
+NOT_MOVED = timedelta(0)
 HEADER = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
 PRODUCTS = (
     ("10001", "ENAMEL MUG, BLUE", "4.95"),
@@ -58,14 +59,14 @@ class SampleFile:
     content: bytes
 
 
-def first_delivery() -> list[SampleFile]:
-    """Everything the shop sends at first: 30 days, closed on Saturdays."""
+def first_delivery(moved: timedelta = NOT_MOVED) -> list[SampleFile]:
+    """Everything the shop sends at first: 30 days, closed on one day of the week. `moved`: so much later."""
     files: list[SampleFile] = []
     for day in days_between(FIRST, LAST):
         if day.weekday() == SATURDAY:
             continue
-        rows = rows_of(day)
-        name = f"orders-{day.isoformat()}"
+        rows = rows_of(day, moved)
+        name = f"orders-{(day + moved).isoformat()}"
         if day == TWO_FILES:
             half = len(rows) // 2
             files += [_file(f"{name}-am.csv", rows[:half]), _file(f"{name}-pm.csv", rows[half:])]
@@ -82,9 +83,9 @@ def first_delivery() -> list[SampleFile]:
     return files
 
 
-def correction() -> list[SampleFile]:
+def correction(moved: timedelta = NOT_MOVED) -> list[SampleFile]:
     """One day again, under the same name: the postage was wrong."""
-    return [_file(f"orders-{CORRECTED.isoformat()}.csv", corrected_rows_of(CORRECTED))]
+    return [_file(f"orders-{(CORRECTED + moved).isoformat()}.csv", corrected_rows_of(CORRECTED, moved))]
 
 
 def drop(files: list[SampleFile], folder: Path) -> None:
@@ -94,24 +95,24 @@ def drop(files: list[SampleFile], folder: Path) -> None:
             temporary.write_bytes(file.content)
 
 
-def rows_of(day: date) -> list[Row]:
+def rows_of(day: date, moved: timedelta = NOT_MOVED) -> list[Row]:
     """The order lines of a day. Only `Random.random` is used: its sequence is the same in every Python."""
     dice = random.Random(f"shop {day.isoformat()}")
     rows: list[Row] = []
-    clock = datetime.combine(day, time(8))
+    clock = datetime.combine(day + moved, time(8))
     number = 560000 + (day - FIRST).days * 200
     for _ in range(45 + int(dice.random() * 50)):
         number += 1
         clock += timedelta(seconds=int(dice.random() * 720))
-        rows += _invoice(dice, number, min(clock, datetime.combine(day, time(20))))
+        rows += _invoice(dice, number, min(clock, datetime.combine(day + moved, time(20))))
     return rows
 
 
-def corrected_rows_of(day: date) -> list[Row]:
+def corrected_rows_of(day: date, moved: timedelta = NOT_MOVED) -> list[Row]:
     """The order lines of a day as they are right, and were paid; for one day the shop sends wrong postage first."""
     if day != CORRECTED:
-        return rows_of(day)
-    return [(*row[:5], "4.20", *row[6:]) if row[1] == "POST" else row for row in rows_of(day)]
+        return rows_of(day, moved)
+    return [(*row[:5], "4.20", *row[6:]) if row[1] == "POST" else row for row in rows_of(day, moved)]
 
 
 def _invoice(dice: random.Random, number: int, clock: datetime) -> list[Row]:

@@ -16,7 +16,7 @@ from etl_project import utc
 from etl_project.due import attempts, check_verdicts, words
 from etl_project.due.following import by_hand
 from etl_project.due.pending import Due
-from etl_project.due.snapshot import Project, Snapshot, look, outlook, tidy
+from etl_project.due.snapshot import Project, Snapshot, first_day_of, look, outlook, tidy
 from etl_project.sources import completeness
 from etl_project.sources.asset_names import Names
 from etl_project.storage import StoreBusy
@@ -55,13 +55,21 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
         held += [*snapshot.held_up, *tidy(project, snapshot)]
         to_refuse, why_not = refusals(snapshot, context.instance)
         requests += to_refuse
-        held += why_not
+        held += [*why_not, *_not_shown_yet(project, snapshot)]
         told = completeness_news(project, snapshot, context.cursor)
         if requests or told.events:
             return dg.SensorResult(run_requests=requests, asset_events=told.events, cursor=told.cursor)
         return dg.SkipReason("; ".join([*(held[:MOST_REASONS] or [NOTHING]), *_more(held), *by_hand(project.nodes)]))
 
     return pending_days
+
+
+def _not_shown_yet(project: Project, snapshot: Snapshot) -> list[str]:
+    """That there are days before the first one that the UI shows; runs load the code anew, and know them."""
+    first = first_day_of(project.settings, snapshot)
+    if project.first_day is None or project.first_day <= first:
+        return []
+    return [f"The UI shows days from {project.first_day} on; those from {first} on after “Reload definitions”."]
 
 
 def decide(

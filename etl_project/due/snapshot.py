@@ -38,6 +38,8 @@ class Project:
     settings: Settings
     sources: tuple[SourceSpec, ...]
     nodes: tuple[Node, ...]
+    first_day: date | None = None
+    """The first day that the assets were loaded with; None where nobody derived it."""
 
     @property
     def lake(self) -> ParquetStore:
@@ -197,8 +199,18 @@ def outlook(
 ) -> pending.Outlook:
     """The runs to ask for in this snapshot, and what is not asked for and why."""
     interval = timedelta(seconds=project.settings.open_day_interval_seconds)
-    how = pending.Settings(interval, closing, project.settings.start_date, frozenset(through))
+    how = pending.Settings(interval, closing, first_day_of(project.settings, snapshot), frozenset(through))
     return pending.outlook(project.nodes, snapshot.sources, snapshot.commits, snapshot.at, how, red)
+
+
+def first_day_of(settings: Settings, snapshot: Snapshot) -> date:
+    """The first day that exists, as the next process finds it when it loads the project (`due.first_day`)."""
+    if not settings.begins_with_data:
+        return settings.start_date
+    states = snapshot.sources.values()
+    of_sources = (day for state in states for day in (*state.waiting, *state.accepted, *state.blocked))
+    committed = (day for _, day in snapshot.commits if isinstance(day, date))
+    return max(settings.start_date, min(chain(of_sources, committed), default=settings.start_date))
 
 
 def selected(project: Project, assets: Collection[str]) -> Project:

@@ -41,7 +41,7 @@ def main(folder: Path) -> None:
 
 def demo(place: Place) -> None:
     """The demo, and the file with the wrong header once more, mended."""
-    done = place.etl("demo")
+    done = place.etl("demo", "--first", str(sample.FIRST))
     assert done.returncode == 0, done.stdout + done.stderr
     day = sample.WRONG_HEADER
     content = sample.as_csv(sample.HEADER, sample.rows_of(day))

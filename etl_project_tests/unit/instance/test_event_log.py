@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
+import pytest
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
+from etl_project import utc
+from etl_project.instance import home
 from etl_project.instance.event_log import OPEN_FILES, KeptOpenEventLogStorage
+from etl_project_tests.deployments import ROOT
 
 WRITER = """
 import os, signal, sys
@@ -52,3 +58,40 @@ def test_a_process_that_looks_at_many_runs_keeps_few_files_open(tmp_path: Path) 
     files = [target for target in targets if target.startswith(str(tmp_path)) and target.endswith(".db")]
     assert len(files) <= OPEN_FILES
     storage.dispose()
+
+
+DAYS = dg.DailyPartitionsDefinition(start_date="2025-03-01", end_date="2025-03-04")
+
+
+@dg.asset(partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run())
+def top(context) -> None:  # type: ignore[no-untyped-def]
+    context.log_event(dg.AssetMaterialization("top", partition="2025-03-01"))
+    raise dg.Failure("two days are missing")
+
+
+@dg.asset(partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run(), deps=[top])
+def below() -> None: ...
+
+
+@dg.asset(partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run())
+def beside() -> None:
+    raise dg.Failure("on its own")
+
+
+def test_a_day_that_fails_at_the_top_is_not_failed_in_tables_that_the_run_never_came_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
+    tags = utc.run_tags(date(2025, 3, 1), date(2025, 3, 3))
+    with home.opened(ROOT) as instance:
+
+        def failed(asset: str) -> set[str]:
+            cached = get_and_update_asset_status_cache_value(instance, dg.AssetKey(asset), DAYS)
+            assert cached is not None
+            return set(cached.deserialize_failed_partition_subsets(DAYS).get_partition_keys())
+
+        for _ in range(2):
+            assert not dg.materialize([top, below, beside], tags=tags, instance=instance, raise_on_error=False).success
+            assert failed("top") == {"2025-03-02", "2025-03-03"}
+            assert failed("beside") == {"2025-03-01", "2025-03-02", "2025-03-03"}
+            assert failed("below") == set()

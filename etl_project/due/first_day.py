@@ -1,0 +1,122 @@
+"""The first day: where the set of days begins, derived from the data that is there.
+
+Without ETL_START_DATE the days begin with the data, so that a catalog shows days with data instead of years without.
+Belongs here: finding the earliest day of archive, lake, quarantine, waiting files and commit records, cheaply, when the
+project is loaded. Nothing is opened for writing and nobody is waited for. An earlier file makes the set longer at the
+next load; no day that holds anything ever leaves it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+
+from etl_project import atomic, utc
+from etl_project.settings import Settings
+from etl_project.sources.intake import scan
+from etl_project.sources.spec import SourceSpec
+from etl_project.storage import DuckDBStore, StoreBusy
+from etl_project.storage.contract import StoreUnavailable
+
+_OLD_ENOUGH = timedelta(hours=1)
+"""A file that is too young to be touched has settled by the time its day is asked for."""
+_LAKE_PREFIX = "batch_date="
+_REMEMBERED = "first_day.json"
+_FIRST_COMMIT = (
+    "SELECT min(try_cast(partition_key AS DATE)) FROM etl_commits "
+    "WHERE regexp_full_match(partition_key, '[0-9]{4}-[0-9]{2}-[0-9]{2}')"
+)
+
+
+def of(settings: Settings, sources: Iterable[SourceSpec], now: datetime) -> date:
+    """The first day (UTC) of the project: ETL_START_DATE, else that of the earliest data, not before `start_date`.
+
+    Where there is no data at all, it is `start_date`: whatever comes first has a day then.
+    """
+    if not settings.begins_with_data:
+        return settings.start_date
+    known = (day for day in _days(settings, sources, now) if settings.start_date <= day <= now.date())
+    return min(known, default=settings.start_date)
+
+
+def _days(settings: Settings, sources: Iterable[SourceSpec], now: datetime) -> Iterator[date]:
+    for spec in sources:
+        yield from _named(settings.archive / spec.name)
+        yield from _named(settings.quarantine / spec.name)
+        with suppress(scan.CannotList):
+            yield from (file.day for file in scan.scan(settings.incoming / spec.name, spec, now + _OLD_ENOUGH).waiting)
+    for asset in _folders(settings.lake):
+        yield from _named(settings.lake / asset, _LAKE_PREFIX)
+    committed = _first_commit(settings)
+    if committed is not None:
+        yield committed
+
+
+def _named(folder: Path, prefix: str = "") -> Iterator[date]:
+    """The days that folders in this one are named after."""
+    for name in _folders(folder):
+        if name.startswith(prefix):
+            with suppress(ValueError):
+                yield utc.day_of(name.removeprefix(prefix))
+
+
+def _folders(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:  # Not there, or unreadable: who works with it says so.
+        return []
+
+
+def _first_commit(settings: Settings) -> date | None:
+    """The earliest day of a commit record in the warehouse, asked for once for each state of the file.
+
+    While a run holds the file, the last answer is good enough: a run only adds days that something above names too.
+    """
+    try:
+        stat = settings.warehouse.stat()
+    except OSError:
+        return None
+    state = [stat.st_mtime_ns, stat.st_size]
+    remembered = _remembered(settings.cache / _REMEMBERED)
+    if remembered is not None and remembered["warehouse"] == state:
+        return _day(remembered["first"])
+    try:
+        first = _asked(settings.warehouse)
+    except (StoreBusy, StoreUnavailable, duckdb.Error):
+        return _day(remembered["first"]) if remembered is not None else None
+    _remember(settings.cache / _REMEMBERED, {"warehouse": state, "first": first and first.isoformat()})
+    return first
+
+
+def _asked(warehouse: Path) -> date | None:
+    with DuckDBStore(warehouse, wait_seconds=0).look() as connection:
+        if connection is None:
+            return None
+        tables = connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'etl_commits'").fetchone()
+        found = connection.execute(_FIRST_COMMIT).fetchone() if tables else None
+        return found[0] if found else None
+
+
+def _remembered(path: Path) -> dict[str, object] | None:
+    try:
+        found = json.loads(path.read_text())
+        return found if {"warehouse", "first"} <= found.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _remember(path: Path, answer: dict[str, object]) -> None:
+    """A cache only makes loading faster: where it cannot be written, nothing is lost."""
+    with suppress(OSError), atomic.replacing(path, "first-day") as temporary:
+        temporary.write_text(json.dumps(answer))
+
+
+def _day(text: object) -> date | None:
+    return utc.day_of(text) if isinstance(text, str) else None

@@ -1,0 +1,149 @@
+"""The first day: where the data begins, whatever holds it, found without a wait and without a word to the warehouse."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from etl_project import settings
+from etl_project.declare.daily_table import daily_partitions, days_from
+from etl_project.due import first_day
+from etl_project.due.pending import SourceState
+from etl_project.due.snapshot import Snapshot, first_day_of
+from etl_project.sources.spec import SourceColumn, SourceSpec
+from etl_project.storage.heads import Head
+
+NOW = datetime(2025, 4, 1, 12, tzinfo=UTC)
+FLOOR = date(2010, 12, 1)
+HOLDER = """
+import duckdb, sys, time
+connection = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> settings.Settings:
+    return settings.load({"ETL_DATA_DIR": str(tmp_path / "data"), "ETL_SETTLE_SECONDS": "0"})
+
+
+@pytest.fixture
+def spec(configured: settings.Settings) -> SourceSpec:
+    types = (SourceColumn("id", "VARCHAR"),)
+    return SourceSpec(
+        "orders", ("orders-{date}.csv",), start_date=configured.start_date, columns={"id": "id"}, types=types
+    )
+
+
+def commit_in(warehouse: Path, *keys: str) -> None:
+    warehouse.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS etl_commits (asset VARCHAR, partition_key VARCHAR)")
+        connection.executemany("INSERT INTO etl_commits VALUES ('a', ?)", [[key] for key in keys])
+
+
+def touch(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("x")
+    os.utime(path, times=(NOW.timestamp(), NOW.timestamp()))  # Not settled yet.
+
+
+def test_without_any_data_every_acceptable_day_exists(configured: settings.Settings, spec: SourceSpec) -> None:
+    assert first_day.of(configured, [spec], NOW) == FLOOR
+    assert not configured.warehouse.exists()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "archive/orders/2025-03-03/orders-2025-03-03.csv/1-abc",
+        "lake/raw_orders/batch_date=2025-03-03/data.parquet",
+        "incoming/orders/orders-2025-03-03.csv",
+        "quarantine/orders/2025-03-03/reason.json",
+    ],
+)
+def test_the_days_begin_where_data_lies_and_an_earlier_day_makes_the_set_longer(
+    configured: settings.Settings, spec: SourceSpec, place: str
+) -> None:
+    touch(configured.data_dir / place)
+    assert first_day.of(configured, [spec], NOW) == date(2025, 3, 3)
+    touch(configured.data_dir / place.replace("2025-03-03", "2024-12-31"))
+    touch(configured.data_dir / place.replace("2025-03-03", "2025-03-20"))
+    assert first_day.of(configured, [spec], NOW) == date(2024, 12, 31)
+
+
+def test_commit_records_of_assets_without_files_count_and_keys_that_are_no_days_do_not(
+    configured: settings.Settings, spec: SourceSpec
+) -> None:
+    commit_in(configured.warehouse, "", "eu", "2025-02-05", "2025-02-04", "2025-02-03-13:00")
+    assert first_day.of(configured, [spec], NOW) == date(2025, 2, 4)
+    commit_in(configured.warehouse, "2025-01-01")
+    assert first_day.of(configured, [spec], NOW) == date(2025, 1, 1)
+
+
+def test_a_warehouse_that_a_run_holds_is_not_waited_for_and_its_last_answer_counts(
+    configured: settings.Settings, spec: SourceSpec
+) -> None:
+    commit_in(configured.warehouse, "2025-02-04")
+    first_day.of(configured, [spec], NOW)
+    commit_in(configured.warehouse, "2025-02-05")  # Another state of the file, so it would have to be asked.
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(configured.warehouse)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert first_day.of(configured, [spec], NOW) == date(2025, 2, 4)
+        (configured.cache / "first_day.json").write_text("torn")
+        assert first_day.of(configured, [spec], NOW) == FLOOR
+    finally:
+        holder.kill()
+        holder.wait()
+    assert first_day.of(configured, [spec], NOW) == date(2025, 2, 4)
+
+
+def test_an_unchanged_warehouse_is_not_opened_at_all(
+    configured: settings.Settings, spec: SourceSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_in(configured.warehouse, "2025-02-04")
+    assert first_day.of(configured, [spec], NOW) == date(2025, 2, 4)
+    monkeypatch.setattr(duckdb, "connect", lambda *_, **__: pytest.fail("opened"))
+    assert first_day.of(configured, [spec], NOW) == date(2025, 2, 4)
+
+
+def test_data_of_impossible_days_does_not_stretch_the_set(configured: settings.Settings, spec: SourceSpec) -> None:
+    touch(configured.lake / "a" / "batch_date=1970-01-01" / "data.parquet")
+    touch(configured.lake / "a" / "batch_date=2099-01-01" / "data.parquet")
+    touch(configured.archive / "orders" / "2025-02-30" / "x")
+    assert first_day.of(configured, [spec], NOW) == FLOOR
+    touch(configured.archive / "orders" / "2025-03-01" / "x")
+    assert first_day.of(configured, [spec], NOW) == date(2025, 3, 1)
+
+
+def test_a_set_start_date_is_the_first_day_whatever_the_data(tmp_path: Path, spec: SourceSpec) -> None:
+    configured = settings.load({"ETL_DATA_DIR": str(tmp_path / "data"), "ETL_START_DATE": "2024-06-01"})
+    touch(configured.archive / "orders" / "2025-03-01" / "x")
+    assert first_day.of(configured, [spec], NOW) == date(2024, 6, 1)
+
+
+def test_a_look_finds_the_same_first_day_as_a_load(configured: settings.Settings) -> None:
+    day = date(2025, 3, 3)
+    sources = {"orders": SourceState(waiting={day: "w"}, accepted={day + timedelta(days=4): "a"})}
+    head = Head("i", "f", 1, 0)
+    assert first_day_of(configured, Snapshot(NOW, sources, {}, {})) == day
+    earlier = Snapshot(NOW, sources, {}, {("a", day - timedelta(days=1)): head})
+    assert first_day_of(configured, earlier) == day - timedelta(days=1)
+    assert first_day_of(configured, Snapshot(NOW, {}, {}, {})) == FLOOR
+
+
+def test_only_assets_that_are_declared_while_a_project_is_loaded_have_its_days() -> None:
+    with days_from(date(2025, 3, 3)):
+        assert daily_partitions().get_first_partition_key() == "2025-03-03"
+    assert daily_partitions().get_first_partition_key() == settings.start_date().isoformat()
