@@ -138,7 +138,7 @@ def _load_project(earliest: date | None) -> tuple[Project, dg.Definitions]:
     with days_from(first):
         assets = dg.Definitions.merge(tree.build_defs(), delivery_definitions(delivery))
     assets = code_version.filled_in(assets)
-    return Project(configured, sources, nodes(assets), first), assets
+    return Project(configured, sources, nodes(assets, first if configured.begins_with_data else None), first), assets
 
 
 def default_resources(configured: settings.Settings) -> dict[str, Any]:

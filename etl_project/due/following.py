@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -58,8 +59,11 @@ class _Declared:
         return metadata.get(ABSENT_PARTITIONS) == "allowed"
 
 
-def nodes(definitions: dg.Definitions) -> tuple[Node, ...]:
-    """Every asset of the definitions that leaves commit records or takes files in, and what it reads of the others."""
+def nodes(definitions: dg.Definitions, begin_with_data: date | None = None) -> tuple[Node, ...]:
+    """Every asset of the definitions that leaves commit records or takes files in, and what it reads of the others.
+
+    Days that begin on `begin_with_data` begin where the data does: with an earlier file, on an earlier day.
+    """
     declared = {
         spec.key: _Declared(spec, within)
         for within in definitions.assets or ()
@@ -68,10 +72,16 @@ def nodes(definitions: dg.Definitions) -> tuple[Node, ...]:
     }
     blocking = _blocking_checks(definitions)
     jobs = {key: job for job, keys in jobs_of(one.spec for one in declared.values()).items() for key in keys}
-    return tuple(
+    found = (
         replace(_node(one, declared), blocking=tuple(blocking.get(key, ())), job=jobs[key])
         for key, one in sorted(declared.items())
         if one.leaves_records
+    )
+    return tuple(
+        replace(node, keys=replace(node.keys, first=date.min))
+        if isinstance(node.keys, Days) and node.keys.first == begin_with_data
+        else node
+        for node in found
     )
 
 

@@ -29,6 +29,19 @@ time.sleep(600)
 """
 
 
+LOADED_BEFORE = """
+import sys
+from pathlib import Path
+from etl_project import utc
+from etl_project.definitions import load_project
+from etl_project.due.snapshot import due, look
+project, _ = load_project()
+print(project.first_day, *(one.first for one in due(project, look(project, utc.now()))))
+Path(sys.argv[1]).write_text("x")
+print(*(one.first for one in due(project, look(project, utc.now()))))
+"""
+
+
 @pytest.fixture
 def configured(tmp_path: Path) -> settings.Settings:
     return settings.load({"ETL_DATA_DIR": str(tmp_path / "data"), "ETL_SETTLE_SECONDS": "0"})
@@ -147,3 +160,21 @@ def test_only_assets_that_are_declared_while_a_project_is_loaded_have_its_days()
     with days_from(date(2025, 3, 3)):
         assert daily_partitions().get_first_partition_key() == "2025-03-03"
     assert daily_partitions().get_first_partition_key() == settings.start_date().isoformat()
+
+
+def test_an_earlier_file_is_due_in_a_process_that_was_loaded_before_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later, earlier = date(2025, 3, 3), date(2025, 2, 25)
+    monkeypatch.delenv("ETL_START_DATE", raising=False)
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("ETL_SETTLE_SECONDS", "0")
+    touch(tmp_path / "incoming" / "orders" / f"orders-{later}.csv")
+    comes = tmp_path / "incoming" / "orders" / f"orders-{earlier}.csv"
+    script = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOADED_BEFORE, str(comes)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert script.stdout.split() == [str(later), str(later), str(earlier)], script.stderr
