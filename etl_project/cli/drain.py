@@ -101,5 +101,5 @@ def show_drained(done: Drained, newly_refused: int) -> bool:
 
 
 def refused(project: Project) -> set[str]:
-    """The keys of what is in quarantine."""
-    return {file.reason.key for file in quarantine.listing(project.settings.quarantine)}
+    """The keys of what is in quarantine; what was sent again and is good is no longer counted."""
+    return {file.reason.key for file in quarantine.listing(project.settings.quarantine) if not file.reason.settled}

@@ -1,10 +1,11 @@
-"""Files that were refused, and why: `etl quarantine list|show|release`."""
+"""Files that were refused, and why: `etl quarantine list|show|release|discard`."""
 
 from __future__ import annotations
 
 import json
 import os
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -17,22 +18,39 @@ from etl_project.sources.intake import quarantine
 app = typer.Typer(no_args_is_help=True, help="Files that were refused, and why.")
 
 
+Keys = Annotated[list[str] | None, typer.Argument(help="Keys of refused files, as `list` shows them.")]
+All = Annotated[bool, typer.Option("--all", help="Every refused file.")]
+Source = Annotated[str | None, typer.Option("--source", help="Those of this source.")]
+Matching = Annotated[str | None, typer.Option("--matching", help="Those with a name like this, as in a shell.")]
+
+
 @app.command("list")
 def quarantine_list(as_json: Json = False) -> None:
-    """Every refused file: its key, source, day, name and reason."""
+    """Every refused file: its key, source, day, name and reason. In a pipe: one line a file, with tabs."""
     files = quarantine.listing(settings.load().quarantine)
     if as_json:
         print(json.dumps([described(file) for file in files], indent=2))  # noqa: T201
         return
-    table = Table("Key", "Source", "Day", box=None)
-    for wide in ("File", "Reason"):
+    if not files:
+        console.print("Quarantine is empty.")
+        return
+    head = ("Key", "Source", "Day", "File", "Reason")
+    if not console.is_terminal:
+        for line in (head, *map(_told, files)):
+            print("\t".join(" ".join(cell.split()) for cell in line))  # noqa: T201
+        return
+    table = Table(*head[:3], box=None)
+    for wide in head[3:]:
         table.add_column(wide, overflow="fold")
     for file in files:
-        why = file.reason
-        table.add_row(
-            why.key, why.source, str(why.day or "none"), escape(why.name), escape(f"{why.reason}: {why.found}")
-        )
-    console.print(table if files else "Quarantine is empty.")
+        table.add_row(*map(escape, _told(file)))
+    console.print(table)
+
+
+def _told(file: quarantine.Quarantined) -> tuple[str, ...]:
+    why = file.reason
+    since = " (replaced since)" if why.settled else ""
+    return why.key, why.source, str(why.day or "none"), why.name, f"{why.reason}: {why.found}{since}"
 
 
 @app.command("show")
@@ -42,11 +60,48 @@ def quarantine_show(key: str) -> None:
 
 
 @app.command("release")
-def quarantine_release(key: str) -> None:
-    """Put a refused file back into its drop folder, after its contract was mended."""
+def quarantine_release(
+    keys: Keys = None, everything: All = False, source: Source = None, matching: Matching = None
+) -> None:
+    """Put refused files back into their drop folders, after the contract was mended.
+
+    Exit code: 0 all are back, 1 some could not be, 2 usage.
+    """
     configured = settings.load()
-    path = quarantine.release(configured.quarantine, key, configured.incoming)
-    console.print(f"{escape(str(path))} waits to be judged again: `etl drain`, or let the sensor find it.")
+    stuck = 0
+    for one in _chosen(keys, everything, source, matching):
+        try:
+            path = quarantine.release(configured.quarantine, one.reason.key, configured.incoming)
+            console.print(f"{escape(str(path))} waits to be judged again", highlight=False, soft_wrap=True)
+        except quarantine.NotReleased as error:
+            stuck += 1
+            console.print(f"[red]not released[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    console.print("Next: `etl drain`, or let the sensor find them.")
+    raise typer.Exit(1 if stuck else 0)
+
+
+@app.command("discard")
+def quarantine_discard(
+    keys: Keys = None, everything: All = False, source: Source = None, matching: Matching = None
+) -> None:
+    """Remove refused files for good: their days keep what was accepted, and are open no longer."""
+    root = settings.load().quarantine
+    for one in _chosen(keys, everything, source, matching):
+        quarantine.discard(root, one)
+        console.print(f"{one.reason.key} {escape(one.reason.name)} is gone", highlight=False, soft_wrap=True)
+
+
+def _chosen(
+    keys: list[str] | None, everything: bool, source: str | None, matching: str | None
+) -> list[quarantine.Quarantined]:
+    """What the arguments name; nothing is chosen by naming nothing."""
+    narrowed = bool(keys) or source is not None or matching is not None
+    if everything == narrowed:
+        raise typer.BadParameter("Name keys, or --source and --matching, or --all alone.")
+    found = quarantine.chosen(settings.load().quarantine, keys or (), source, matching)
+    if not found:
+        console.print("No refused file fits.")
+    return found
 
 
 def described(file: quarantine.Quarantined) -> dict[str, str]:

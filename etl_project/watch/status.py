@@ -51,7 +51,8 @@ class AssetStatus:
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """One source's files: those that wait (unsettled ones included), those in quarantine, the days, in ISO form, whose
+    """One source's files: those that wait (unsettled ones included), those in quarantine that nothing accepted since
+    replaces, the days, in ISO form, whose
     file has not come by its deadline, and what keeps files from being taken in, in words."""
 
     source: str
@@ -200,7 +201,7 @@ def _source(project: Project, snapshot: Snapshot, spec: SourceSpec) -> SourceSta
     return SourceStatus(
         spec.name,
         waiting=len(found.waiting) + len(found.early) + len(found.undated) + found.unsettled,
-        quarantined=len(quarantine.listing(project.settings.quarantine, spec.name)),
+        quarantined=len(quarantine.still_open(project.settings.quarantine, project.settings.archive, spec)),
         overdue=tuple(day.isoformat() for day in snapshot.overdue(spec)),
         notices=tuple(snapshot.notices(spec.name)),
     )

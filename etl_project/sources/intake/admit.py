@@ -143,6 +143,7 @@ class Receiver:
             quarantine.put(self._quarantine, reason, name, copy.path)
             return Received(name, day, kind, sha256=copy.sha256, reason=str(refusal))
         self._others.note(archived.accept(name, copy.path, copy.sha256), day)
+        quarantine.settle(self._quarantine, spec, day, name)
         return Received(name, day, "accepted", judged.rows, judged.rejected, copy.sha256)
 
     def put_into_quarantine(self, unplaced: Unplaced) -> Received:

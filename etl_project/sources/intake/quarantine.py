@@ -15,10 +15,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, date, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,7 +48,7 @@ class Reason:
     """Why a file is in quarantine. `name` is text fit to be shown; the file itself carries its exact name.
 
     `archive_sequence` is the highest of the day when the file was refused: a version accepted later is higher.
-    `settled` says that the day's accepted version was sent once more since, so that nothing is open any longer.
+    `settled` says that a version was accepted since, or sent once more, so that nothing is open any longer.
     """
 
     source: str
@@ -128,10 +129,44 @@ def open_days(root: Path, archive_root: Path, spec: SourceSpec) -> set[date]:
 
 
 def settle(root: Path, spec: SourceSpec, day: date, name: str) -> None:
-    """Note that the accepted version of this file was sent again: what was refused of it is no longer open."""
+    """Note that a version of this file is accepted, or was sent again: what was refused of it is no longer open."""
     for one in _of_day(root / spec.name / day.isoformat()):
         if not one.reason.settled and (one.name == name or spec.files_per_day == "latest"):
             _write(_folder(root, one.reason) / f"{one.reason.key}.json", replace(one.reason, settled=True))
+
+
+def chosen(
+    root: Path, keys: Sequence[str] = (), source: str | None = None, matching: str | None = None
+) -> list[Quarantined]:
+    """The entries with these keys, or all of a source, of a name like `matching` (as in a shell), or of both; of all
+    without any. The newest refusal comes first.
+
+    Raises NotReleased naming every key that is unknown.
+    """
+    found = listing(root, source)
+    unknown = sorted(set(keys) - {one.reason.key for one in found})
+    if unknown:
+        shown = ", ".join(map(repr, unknown))
+        raise NotReleased(f"nothing in {root} has the key {shown}; list the quarantine to see what there is.")
+    fitting = (
+        one
+        for one in found
+        if (not keys or one.reason.key in keys) and (matching is None or fnmatchcase(one.reason.name, matching))
+    )
+    return sorted(fitting, key=lambda one: one.reason.refused_at, reverse=True)
+
+
+def still_open(root: Path, archive_root: Path, spec: SourceSpec) -> list[Quarantined]:
+    """What is left to be looked at, by day and name: entries that no version accepted since replaces."""
+    found = listing(root, spec.name)
+    return [one for one in found if one.reason.day is None or not _replaced(one, archive_root, spec)]
+
+
+def discard(root: Path, one: Quarantined) -> None:
+    """Remove a refused file for good, with its reason; its day is open no longer. A kill leaves both, or no entry."""
+    folder = _folder(root, one.reason)
+    shutil.rmtree(folder / one.reason.key)
+    (folder / f"{one.reason.key}.json").unlink(missing_ok=True)
 
 
 def release(root: Path, key: str, incoming_root: Path) -> Path:
@@ -155,9 +190,7 @@ def release(root: Path, key: str, incoming_root: Path) -> Path:
         staged.unlink(missing_ok=True)
     atomic.sync_folder(target.parent)
     faults.reach("quarantine.release.back")
-    folder = _folder(root, one.reason)
-    shutil.rmtree(folder / key)
-    (folder / f"{key}.json").unlink()
+    discard(root, one)
     return target
 
 
