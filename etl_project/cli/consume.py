@@ -15,6 +15,7 @@ from etl_project.failures import Permanent
 from etl_project.kafka import extra
 from etl_project.kafka import settings as kafka_settings
 from etl_project.kafka.subscription import Subscription
+from etl_project.sources.asset_names import Names
 
 if TYPE_CHECKING:
     from etl_project.kafka.landing import LandingTally
@@ -39,7 +40,9 @@ def consume(
     extra.require()
     # Dagster and the client library take a second to import: the help does not wait for them.
     from etl_project.definitions import subscriptions  # noqa: PLC0415
+    from etl_project.instance import home  # noqa: PLC0415
     from etl_project.kafka.landing import Bounds, Watch, land  # noqa: PLC0415
+    from etl_project.kafka.notes import Notes  # noqa: PLC0415
 
     broker = kafka_settings.load()
     subscription = chosen(subscriptions(), source)
@@ -47,8 +50,19 @@ def consume(
         f"landing topic {subscription.topic} at {broker.bootstrap} as group {subscription.group} …", highlight=False
     )
     lines = Lines()
-    watch = Watch(stop=Stop().asked, tell=lines.tell, warn=lines.warn)
-    tally = land(subscription, broker, settings.load(), Bounds(max_messages, max_seconds, until_end), watch)
+    stop, bounds = Stop(), Bounds(max_messages, max_seconds, until_end)
+    with home.opened() as instance:
+        notes = Notes(instance, Names.of(subscription.source.name).files, lines.warn)
+
+        def tell(tally: LandingTally) -> None:
+            lines.tell(tally)
+            notes.tell(tally)
+
+        try:
+            tally = land(subscription, broker, settings.load(), bounds, Watch(stop.asked, tell, lines.warn))
+            notes.tell(tally)
+        finally:
+            notes.write()
     lines.line(tally)
     raise typer.Exit(1 if tally.dead or tally.lost else 0)
 

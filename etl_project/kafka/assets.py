@@ -9,7 +9,6 @@ brings becomes days only where files are taken in. Its numbers are noted on the 
 
 from datetime import UTC, datetime
 from itertools import takewhile
-from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
@@ -22,9 +21,6 @@ from etl_project.kafka import settings as kafka_settings
 from etl_project.kafka.subscription import Subscription
 from etl_project.sources.asset_names import Names
 from etl_project.storage.dagster.reporting import reported
-
-if TYPE_CHECKING:
-    from etl_project.kafka.landing import LandingTally
 
 MOST_MESSAGES, MOST_SECONDS = 1_000_000, 50.0
 """Bounds of one scheduled run: it comes to its end before the next one is asked for."""
@@ -53,43 +49,20 @@ def consume_job(subscription: Subscription) -> dg.JobDefinition:
             extra.require()
             broker = kafka_settings.load()
             # Only a process that talks to a broker needs the client library.
-            from etl_project.kafka import landing  # noqa: PLC0415
+            from etl_project.kafka import landing, notes  # noqa: PLC0415
 
             bounds = landing.Bounds(MOST_MESSAGES, MOST_SECONDS, until_end=True)
             watch = landing.Watch(warn=context.log.warning)
             tally = landing.land(subscription, broker, settings.load(), bounds, watch)
         context.add_output_metadata(tally.metadata())
-        note(context, Names.of(source).files, tally)
+        where = f"the log of run {context.run_id} says which"
+        notes.note(context.instance, Names.of(source).files, tally, context.log_event, where)
 
     @dg.job(name=f"consume_{source}", description=consume_job.__doc__, tags=attempts.WITHOUT_DAYS)
     def job() -> None:
         land_messages()
 
     return job
-
-
-def note(context: dg.OpExecutionContext, files: str, tally: "LandingTally") -> None:
-    """Note a landing on the files asset: its numbers where they are news, and lost offsets at once.
-
-    A quiet topic would else fill the event log with the same zeros, one entry a minute.
-    """
-    metadata = tally.metadata()
-    if tally.landed or tally.dead or tally.lost or metadata["lag"] != _last_lag(context.instance, files):
-        context.log_event(dg.AssetObservation(files, metadata=metadata))
-    if tally.lost:
-        lost = (
-            f"{tally.lost} offsets were gone before they could be landed; the log of run {context.run_id} says which."
-        )
-        context.instance.report_runless_asset_event(
-            dg.AssetCheckEvaluation(asset_key=dg.AssetKey(files), check_name=NO_HOLES, passed=False, description=lost)
-        )
-
-
-def _last_lag(instance: dg.DagsterInstance, files: str) -> object:
-    """The lag as last noted; None where none ever was."""
-    newest = instance.fetch_observations(dg.AssetKey(files), limit=1).records
-    observed = newest[0].event_log_entry.asset_observation if newest else None
-    return observed.metadata["lag"].value if observed is not None and "lag" in observed.metadata else None
 
 
 def _every_minute(job: dg.JobDefinition) -> dg.ScheduleDefinition:

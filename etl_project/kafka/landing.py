@@ -57,6 +57,14 @@ class LandingTally:
     last_offset: dict[int, int] = field(default_factory=dict)
     lag: dict[int, int] = field(default_factory=dict)
 
+    def since(self, earlier: LandingTally) -> LandingTally:
+        """What has been done since an earlier moment; lag and last offsets are those of now."""
+        counts = {
+            name: getattr(self, name) - getattr(earlier, name)
+            for name in ("landed", "dead", "lost", "dropped", "files", "batches")
+        }
+        return LandingTally(**counts, last_offset=dict(self.last_offset), lag=dict(self.lag))
+
     def metadata(self) -> dict[str, Any]:
         """The same for a person to look at."""
         return {
