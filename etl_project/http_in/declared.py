@@ -28,11 +28,15 @@ _TEMPLATE = "{{"
 
 @dataclass(frozen=True)
 class Declared:
-    """A source of some pipeline. `patterns` is None where they cannot be known here; `topic` names a Kafka source's."""
+    """A source of some pipeline. `patterns` is None where they cannot be known here; `topic` names a Kafka source's.
+
+    `newest_only`: of the files of a day the newest one is the day.
+    """
 
     name: str
     patterns: tuple[str, ...] | None
     topic: str | None = None
+    newest_only: bool = False
 
     def day(self, name: str, first: date, today: date) -> date | str | None:
         """The day that the source reads in this file name, why it reads none, or None where that cannot be known."""
@@ -83,6 +87,11 @@ def refuse_unknown(clients: Sequence[Sender], declared: Mapping[str, Declared]) 
                     f"{variable} names {name!r}, which is fed by the Kafka topic {declared[name].topic!r}: "
                     "what is uploaded would never become a row; leave it out."
                 )
+            if client.signature is not None and declared[name].newest_only:
+                raise SettingsError(
+                    f"{variable} names {name!r}, of whose files only the newest counts (files_per_day: latest): each "
+                    "webhook would replace the day; name a source with files_per_day: many."
+                )
 
 
 def _sources_in(path: Path) -> Iterator[Declared]:
@@ -107,6 +116,7 @@ def _declared(attributes: Mapping[str, Any]) -> Declared:
         attributes["name"],
         tuple(patterns) if known and patterns else None,
         str(topic) if topic is not None else None,
+        attributes.get("files_per_day") == "latest",
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from etl_project.http_in.declared import Declared, declared_sources, refuse_unknown
 from etl_project.http_in.settings import Sender
+from etl_project.http_in.signatures import Signature
 from etl_project.settings import SettingsError
 
 FIRST, TODAY = date(2020, 1, 1), date(2026, 1, 6)
@@ -53,6 +54,16 @@ def test_a_source_that_no_pipeline_declares_is_refused_with_those_that_exist() -
 def test_a_source_that_a_topic_feeds_is_refused() -> None:
     with pytest.raises(SettingsError, match="ETL_RECEIVER_SOURCES_ACME names 'payments', which is fed by the Kafka"):
         refuse_unknown([sender("payments")], declared_sources("etl_project.pipelines"))
+
+
+def test_webhooks_are_no_files_of_a_source_of_whose_files_only_the_newest_counts(package: Path) -> None:
+    declare(package, "a", "attributes: {name: a, patterns: ['{date}.jsonl'], files_per_day: latest}")
+    declare(package, "b", "attributes: {name: b, patterns: ['{date}.jsonl'], files_per_day: many}")
+    found = declared_sources(package.name)
+    refuse_unknown([sender("a", "b")], found)
+    signing = Sender("shop", b"", frozenset("ab"), signature=Signature("hex", "x-y", b"s"))
+    with pytest.raises(SettingsError, match="ETL_RECEIVER_SOURCES_SHOP names 'a', of whose files only the newest"):
+        refuse_unknown([signing], found)
 
 
 def test_a_package_that_is_not_there_is_one_line() -> None:
