@@ -26,7 +26,7 @@ from etl_project.due.sensor import closed_day_schedule, pending_sensor
 from etl_project.due.snapshot import Project, nodes
 from etl_project.due.undated import refuse_job
 from etl_project.exclusion.run_lock import RunLock
-from etl_project.http_in import settings as delivery_settings
+from etl_project.http_out import settings as delivery_settings
 from etl_project.http_out.assets import delivery_definitions
 from etl_project.http_out.resource import Delivery
 from etl_project.instance import json_logs

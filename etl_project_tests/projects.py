@@ -19,7 +19,7 @@ from etl_project.definitions import wire
 from etl_project.due.attempts import DAYS_JOB, REFUSE_JOB
 from etl_project.due.drain import Deployment, Drained, drain
 from etl_project.due.snapshot import Project, nodes
-from etl_project.http_in import settings as delivery_settings
+from etl_project.http_out import settings as delivery_settings
 from etl_project.http_out.resource import Delivery
 from etl_project.sources import assets as incoming_assets
 from etl_project.sources.component import FileSource

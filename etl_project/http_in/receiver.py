@@ -16,12 +16,10 @@ import copy
 import hashlib
 import hmac
 import logging
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from io import FileIO
 from pathlib import Path
 
 import uvicorn
@@ -35,16 +33,15 @@ from uvicorn.config import LOGGING_CONFIG
 from etl_project import atomic, faults, utc
 from etl_project.http_in import bodies, openapi, problems, requests, webhooks
 from etl_project.http_in.claims import Answered, ClaimLost, InProgress, Upload
-from etl_project.http_in.database import LEAST_BYTES, free_bytes
 from etl_project.http_in.declared import Declared, declared_sources, refuse_unknown
 from etl_project.http_in.keeper import Keeper
 from etl_project.http_in.problems import Problem
 from etl_project.http_in.protocol import GuardedProtocol
 from etl_project.http_in.settings import Receiver, Sender
+from etl_project.http_in.sink import Sink, refuse_without_room
 from etl_project.settings import Settings, pipelines
 
 _LOG = logging.getLogger("etl.receiver")
-_BUFFER_BYTES = 1 << 20
 
 
 def serve(settings: Settings, receiving: Receiver) -> None:
@@ -227,7 +224,7 @@ class _Receiver:
     ) -> Response:
         """Stream the body beside its target, then land it; any failure before that gives the key up again."""
         faults.reach("receiver.claimed")
-        sink = _Sink(upload.temporary)
+        sink = Sink(upload.temporary)
         try:
             async for chunk in body:
                 checks.feed(chunk)
@@ -247,7 +244,7 @@ class _Receiver:
         _LOG.info("%s: %s/%s, %d bytes, %s", client, source, upload.target.name, checks.size_bytes, body_sha256)
         return Response(answer, 201, media_type="application/json")
 
-    def _land(self, sink: _Sink, upload: Upload, body_sha256: str, answer: str) -> None:
+    def _land(self, sink: Sink, upload: Upload, body_sha256: str, answer: str) -> None:
         sink.finish()
         self._keeper.claims().land(upload, body_sha256, 201, answer)
 
@@ -280,47 +277,3 @@ async def _whole(body: bytes) -> AsyncIterator[bytes]:
 def _refuse_folder(target: Path) -> None:
     if target.is_dir():
         raise Problem(400, "name", f"{target.name!r} is the name of a folder here; a file needs another one.")
-
-
-def refuse_without_room(folder: Path, size_bytes: int) -> None:
-    """507 unless that much and the records fit on the disk: what is refused before it is written fills no disk."""
-    free = free_bytes(folder)
-    if free < size_bytes + LEAST_BYTES:
-        _LOG.error("%s: %d bytes are free, %d more are needed", folder, free, size_bytes + LEAST_BYTES)
-        raise problems.disk_full()
-
-
-class _Sink:
-    """The temporary file of one upload. It comes into being with the first write, in a thread, not before."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._buffer = bytearray()
-        self._file: FileIO | None = None
-
-    def add(self, chunk: bytes) -> bool:
-        """Take a piece; True when there is enough to be written."""
-        self._buffer += chunk
-        return len(self._buffer) >= _BUFFER_BYTES
-
-    def write(self) -> None:
-        """Write what has been gathered."""
-        if self._file is None:
-            self._file = FileIO(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb")
-        refuse_without_room(self._path.parent, len(self._buffer))
-        view = memoryview(self._buffer)
-        while view:
-            view = view[self._file.write(view) :]
-        self._buffer = bytearray()
-
-    def finish(self) -> None:
-        """The whole content is on the disk; to land it makes its name durable too."""
-        self.write()
-        assert self._file is not None
-        os.fsync(self._file.fileno())
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; what was not written is dropped."""
-        if self._file is not None:
-            self._file.close()

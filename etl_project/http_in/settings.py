@@ -1,4 +1,4 @@
-"""Settings of HTTP out and in: every environment variable they read, validated when loaded.
+"""Settings of HTTP in: every environment variable of the receiver, validated when loaded; and how such are read.
 
 Belongs here: reading and checking the environment. Does not belong here: any request or file. Secrets are kept out of
 `repr`, and of a receiver's tokens only the digests are kept at all.
@@ -10,11 +10,10 @@ import hashlib
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import timedelta
 from difflib import get_close_matches
-from urllib.parse import urlsplit
 
 from etl_project.http_in.signatures import (
     HEADER_PATTERN,
@@ -47,22 +46,6 @@ _OF_ALL = tuple(
     for name in ("HOST", "PORT", "MAX_BYTES", "IDLE_SECONDS", "UPLOAD_SECONDS", "MAX_UPLOADS", "KEY_DAYS")
 )
 _SHORTEST_TOKEN = 16
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """Where results are posted, from which day on, and how patient the client is. Times are seconds."""
-
-    url: str = field(repr=False)
-    token: str | None = field(default=None, repr=False)
-    since: date | None = None
-    connect_seconds: float = 5.0
-    read_seconds: float = 30.0
-    attempt_seconds: float = 60.0
-    total_seconds: float = 300.0
-    attempts: int = 6
-    first_wait_seconds: float = 0.5
-    longest_wait_seconds: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -105,44 +88,23 @@ class Receiver:
     lease_seconds: float = 30.0
 
 
-def outgoing(environ: Mapping[str, str] | None = None) -> Outgoing | None:
-    """Settings of the outgoing side, or None while ETL_DELIVERY_URL is not set: then nothing is delivered.
-
-    Raises SettingsError (retrying does not help) with one line that names the variable and what would do.
-    """
-    env = os.environ if environ is None else environ
-    url = env.get("ETL_DELIVERY_URL")
-    if not url:
-        return None
-    return Outgoing(
-        url=_url("ETL_DELIVERY_URL", url),
-        token=_header_safe("ETL_DELIVERY_TOKEN", env.get("ETL_DELIVERY_TOKEN")),
-        since=_day(env, "ETL_DELIVERY_SINCE"),
-        connect_seconds=_number(env, "ETL_DELIVERY_CONNECT_SECONDS", 5.0),
-        read_seconds=_number(env, "ETL_DELIVERY_READ_SECONDS", 30.0),
-        attempt_seconds=_number(env, "ETL_DELIVERY_ATTEMPT_SECONDS", 60.0),
-        total_seconds=_number(env, "ETL_DELIVERY_TOTAL_SECONDS", 300.0),
-        attempts=_whole(env, "ETL_DELIVERY_ATTEMPTS", 6),
-    )
-
-
 def receiver(environ: Mapping[str, str] | None = None) -> Receiver:
     """Settings of the receiver. At least one client has to be named: nothing is ever accepted without a token.
 
     Raises SettingsError (retrying does not help) with one line that names the variable and what would do.
     """
     env = os.environ if environ is None else environ
-    _refuse_unknown(env)
+    refuse_misspelt(env, "ETL_RECEIVER_", _known(env))
     return Receiver(
         clients=_clients(env),
         host=env.get("ETL_RECEIVER_HOST") or "127.0.0.1",
-        port=_whole(env, "ETL_RECEIVER_PORT", 8085, most=65535),
+        port=whole(env, "ETL_RECEIVER_PORT", 8085, most=65535),
         tls=_tls(env),
-        max_bytes=_whole(env, "ETL_RECEIVER_MAX_BYTES", 1 << 30),
-        idle_seconds=_number(env, "ETL_RECEIVER_IDLE_SECONDS", 30.0),
-        upload_seconds=_number(env, "ETL_RECEIVER_UPLOAD_SECONDS", 900.0),
-        max_uploads=_whole(env, "ETL_RECEIVER_MAX_UPLOADS", 512),
-        keys_kept=timedelta(days=_whole(env, "ETL_RECEIVER_KEY_DAYS", 7, most=3650)),
+        max_bytes=whole(env, "ETL_RECEIVER_MAX_BYTES", 1 << 30),
+        idle_seconds=number(env, "ETL_RECEIVER_IDLE_SECONDS", 30.0),
+        upload_seconds=number(env, "ETL_RECEIVER_UPLOAD_SECONDS", 900.0),
+        max_uploads=whole(env, "ETL_RECEIVER_MAX_UPLOADS", 512),
+        keys_kept=timedelta(days=whole(env, "ETL_RECEIVER_KEY_DAYS", 7, most=3650)),
     )
 
 
@@ -151,22 +113,28 @@ def token_digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def _refuse_unknown(env: Mapping[str, str]) -> None:
-    """A misspelt variable would be passed over in silence: sources without a client, a limit that is none."""
-    clients = {
+def refuse_misspelt(env: Mapping[str, str], prefix: str, known: Collection[str]) -> None:
+    """Raise SettingsError for a variable with this prefix that is none of those known: it would be passed over."""
+    for name in sorted(set(env) - set(known)):
+        if name.startswith(prefix):
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "see docs/http.md for those that are."
+            raise SettingsError(f"{name} is no setting, or its client has no token and no secret; {hint}")
+
+
+def _known(env: Mapping[str, str]) -> set[str]:
+    clients = _names_of_clients(env)
+    return {variable + client for variable in _OF_A_CLIENT for client in clients} | {*_OF_ALL, *_TLS_VARIABLES}
+
+
+def _names_of_clients(env: Mapping[str, str]) -> list[str]:
+    found = {
         name.removeprefix(variable)
         for name in env
         for variable in (_TOKEN_VARIABLE, SECRET_VARIABLE)
         if name.startswith(variable)
     }
-    known = {variable + client for variable in _OF_A_CLIENT for client in clients} | {*_OF_ALL, *_TLS_VARIABLES}
-    for name in sorted(set(env) - known):
-        if name.startswith("ETL_RECEIVER_"):
-            near = get_close_matches(name, known, 1)
-            raise SettingsError(
-                f"{name} is no setting of the receiver, or its client has no token; "
-                + (f"did you mean {near[0]}?" if near else f"a client begins with {_TOKEN_VARIABLE}<CLIENT>.")
-            )
+    return sorted(found)
 
 
 def _tls(env: Mapping[str, str]) -> Tls | None:
@@ -192,14 +160,7 @@ def _no_password() -> str:
 
 
 def _clients(env: Mapping[str, str]) -> tuple[Sender, ...]:
-    names = sorted(
-        {
-            name.removeprefix(variable)
-            for name in env
-            for variable in (_TOKEN_VARIABLE, SECRET_VARIABLE)
-            if name.startswith(variable)
-        }
-    )
+    names = _names_of_clients(env)
     if not names:
         raise SettingsError(
             f"no client is set up; set {_TOKEN_VARIABLE}<CLIENT> to its token and {_SOURCES_VARIABLE}<CLIENT> "
@@ -221,7 +182,7 @@ def _client(env: Mapping[str, str], name: str) -> Sender:
             f"{_TOKEN_VARIABLE}{name} and {SECRET_VARIABLE}{name} are both set; a client has a token or signs, "
             "give the webhooks a client of their own."
         )
-    token = _header_safe(_TOKEN_VARIABLE + name, env.get(_TOKEN_VARIABLE + name)) or ""
+    token = header_safe(_TOKEN_VARIABLE + name, env.get(_TOKEN_VARIABLE + name)) or ""
     if not name or (signature is None and len(token) < _SHORTEST_TOKEN):
         raise SettingsError(
             f"{_TOKEN_VARIABLE}{name or '<CLIENT>'} needs a client's name and a token of at least {_SHORTEST_TOKEN} "
@@ -255,36 +216,15 @@ def _place_of_key(env: Mapping[str, str], name: str, signature: Signature | None
     return (header or KEY_HEADER).lower(), fields
 
 
-def _url(name: str, text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and text.isascii()
-    except ValueError:
-        usable = False
-    if not usable or any(character.isspace() for character in text):
-        # The value may hold a secret: it is described, not shown.
-        raise SettingsError(f"{name} is not a usable address; write it in full, like https://example.org/reports.")
-    if parts.username or parts.password:
-        raise SettingsError(f"{name} holds a user or password; put the secret into ETL_DELIVERY_TOKEN instead.")
-    return text
-
-
-def _header_safe(name: str, text: str | None) -> str | None:
-    """A token travels in a header: visible ASCII only, and never shown in a message."""
+def header_safe(name: str, text: str | None) -> str | None:
+    """The token, if there is one. It travels in a header: visible ASCII only, and never shown in a message."""
     if text and not re.fullmatch(r"[\x21-\x7e]+", text):
         raise SettingsError(f"{name} has characters that cannot travel in a header; use visible ASCII without spaces.")
     return text or None
 
 
-def _day(env: Mapping[str, str], name: str) -> date | None:
-    text = env.get(name)
-    try:
-        return date.fromisoformat(text) if text else None
-    except ValueError:
-        raise SettingsError(f"{name}={text!r} is not a date; write it as YYYY-MM-DD, or leave it out.") from None
-
-
-def _number(env: Mapping[str, str], name: str, default: float) -> float:
+def number(env: Mapping[str, str], name: str, default: float) -> float:
+    """The seconds that a variable holds, more than 0."""
     text = env.get(name) or str(default)
     try:
         number = float(text)
@@ -295,7 +235,8 @@ def _number(env: Mapping[str, str], name: str, default: float) -> float:
     return number
 
 
-def _whole(env: Mapping[str, str], name: str, default: int, most: int = 1 << 50) -> int:
+def whole(env: Mapping[str, str], name: str, default: int, most: int = 1 << 50) -> int:
+    """The whole number that a variable holds, from 1 to `most`."""
     text = env.get(name) or str(default)
     if not re.fullmatch(r"[0-9]{1,16}", text) or not 1 <= int(text) <= most:
         raise SettingsError(f"{name}={text!r} is not a whole number from 1 to {most}; write one, like {default}.")

@@ -29,9 +29,9 @@ import stamina
 
 from etl_project import faults, utc
 from etl_project.failures import Permanent, Transient
-from etl_project.http_in.settings import Outgoing
 from etl_project.http_out import patience
 from etl_project.http_out.records import Deliveries, DeliveryRecord, State
+from etl_project.http_out.settings import Outgoing
 
 _LARGEST_ANSWER = 1 << 20
 _SHOWN_OF_ANSWER = 300

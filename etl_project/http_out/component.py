@@ -8,7 +8,7 @@ from __future__ import annotations
 import dagster as dg
 from pydantic import Field
 
-from etl_project.http_in import settings
+from etl_project.http_out import settings
 from etl_project.http_out.assets import delivery_asset
 
 _NAME = "^[A-Za-z][A-Za-z0-9_]*$"

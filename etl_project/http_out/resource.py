@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from etl_project.http_in.database import Database
-from etl_project.http_in.settings import Outgoing
 from etl_project.http_out.client import DeliveryClient
 from etl_project.http_out.records import Deliveries
+from etl_project.http_out.settings import Outgoing
 from etl_project.settings import SettingsError
 
 _TICK_SECONDS = 20.0

@@ -21,7 +21,7 @@ from etl_project.due.execution import Deployment
 from etl_project.due.following import nodes
 from etl_project.due.snapshot import Project, look, outlook
 from etl_project.exclusion.locks import TaskLock
-from etl_project.http_in import settings as delivery_settings
+from etl_project.http_out import settings as delivery_settings
 from etl_project.http_out.resource import Delivery
 from etl_project.storage import DuckDBStore
 from etl_project.watch.alerts import alerts

@@ -23,9 +23,9 @@ from etl_project import settings
 from etl_project.http_in import receiver
 from etl_project.http_in import settings as delivery_settings
 from etl_project.http_in.database import Database
-from etl_project.http_in.settings import Outgoing
 from etl_project.http_out.client import DeliveryClient
 from etl_project.http_out.records import Deliveries
+from etl_project.http_out.settings import Outgoing
 
 TOKEN = "correct-horse-battery"
 OTHER_TOKEN = "another-horse-battery"

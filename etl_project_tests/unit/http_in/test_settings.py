@@ -1,4 +1,4 @@
-"""Settings of HTTP out and in are refused at load, in one line, and never show a secret."""
+"""Settings of HTTP in are refused at load, in one line, and never show a secret."""
 
 from __future__ import annotations
 
@@ -16,53 +16,6 @@ SHOP = {
 CLIENT = {"ETL_RECEIVER_TOKEN_ACME": TOKEN, "ETL_RECEIVER_SOURCES_ACME": "orders, payments"}
 
 
-def test_without_an_address_nothing_is_delivered() -> None:
-    assert settings.outgoing({}) is None
-    assert settings.outgoing({"ETL_DELIVERY_TOKEN": TOKEN}) is None
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "plain.test",
-        "ftp://files.test",
-        "https:///path",
-        "https://a b",
-        "http://[::1",
-        "http://h:99999",
-        "https://user:s3cr3t@h/",
-    ],
-)
-def test_an_unusable_address_is_refused_without_showing_it(url: str) -> None:
-    with pytest.raises(SettingsError, match="ETL_DELIVERY_URL") as refused:
-        settings.outgoing({"ETL_DELIVERY_URL": url})
-    assert url not in str(refused.value)
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize("token", ["two words", "line\nbreak", "gr\u00fcn"])
-def test_a_token_that_cannot_travel_is_refused_without_showing_it(token: str) -> None:
-    with pytest.raises(SettingsError, match="ETL_DELIVERY_TOKEN") as refused:
-        settings.outgoing({"ETL_DELIVERY_URL": "https://example.org", "ETL_DELIVERY_TOKEN": token})
-    assert token not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("ETL_DELIVERY_TOTAL_SECONDS", "soon"),
-        ("ETL_DELIVERY_TOTAL_SECONDS", "0"),
-        ("ETL_DELIVERY_CONNECT_SECONDS", "nan"),
-        ("ETL_DELIVERY_READ_SECONDS", "inf"),
-        ("ETL_DELIVERY_ATTEMPTS", "0"),
-        ("ETL_DELIVERY_ATTEMPTS", "2.5"),
-    ],
-)
-def test_an_odd_number_is_refused_by_name(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=f"{name}='{value}'"):
-        settings.outgoing({"ETL_DELIVERY_URL": "https://example.org", name: value})
-
-
 def test_clients_are_read_with_their_sources() -> None:
     loaded = settings.receiver(CLIENT)
     assert [(client.name, client.sources) for client in loaded.clients] == [("acme", {"orders", "payments"})]
@@ -70,10 +23,7 @@ def test_clients_are_read_with_their_sources() -> None:
 
 
 def test_no_secret_shows_in_a_repr() -> None:
-    sending = settings.outgoing({"ETL_DELIVERY_URL": "https://example.org/hook/s3cr3t", "ETL_DELIVERY_TOKEN": TOKEN})
     assert TOKEN not in repr(settings.receiver(CLIENT))
-    assert TOKEN not in repr(sending)
-    assert "s3cr3t" not in repr(sending)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +55,7 @@ def test_no_secret_shows_in_a_repr() -> None:
         ),
         (
             {"ETL_RECEIVER_SOURCES_ACNE": "x"},
-            "ETL_RECEIVER_SOURCES_ACNE is no setting of the receiver, or its client has",
+            "ETL_RECEIVER_SOURCES_ACNE is no setting, or its client has no token",
         ),
         ({"ETL_RECEIVER_MAX_BYTE": "1"}, "did you mean ETL_RECEIVER_MAX_BYTES?"),
         ({"ETL_RECEIVER_TLS_CERT": "1"}, "ETL_RECEIVER_TLS_CERT is no setting"),

@@ -15,11 +15,11 @@ import pytest
 
 from etl_project.declare.daily_table import WAREHOUSE, daily_partitions, single_run
 from etl_project.failures import FAILURE_TAG
-from etl_project.http_in.settings import Outgoing
 from etl_project.http_out.assets import deliver_days, delivery_asset, delivery_definitions, run_failure_alert
 from etl_project.http_out.client import DeliveryFailed, DeliveryRejected
 from etl_project.http_out.component import DeliveredTable
 from etl_project.http_out.resource import Delivery
+from etl_project.http_out.settings import Outgoing
 from etl_project.settings import SettingsError
 from etl_project.storage import DuckDBPartitionIOManager
 from etl_project_tests.unit.http_in.servers import Script, answer, client, free_port, outgoing
