@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test long properties crash lint bench screenshots clean
+.PHONY: help setup demo dev test long properties crash matrix lint bench screenshots clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ properties: $(SETUP)  ## every property on new examples, from SEED
 
 crash: $(SETUP)  ## hundreds of SIGKILLs at random moments (minutes)
 	@$(BIN)/python -m pytest -q -m stress
+
+matrix: $(SETUP)  ## the IO managers with the oldest to the newest versions of what they need (network)
+	@$(BIN)/python -m etl_project_tests.matrix
 
 lint: $(SETUP)  ## format, lint, types, YAML, definitions
 	@$(BIN)/ruff format --check .

@@ -78,11 +78,20 @@ class Scope:
 
 
 @dataclass(frozen=True)
+class Dimension:
+    """One dimension of a partition, and the column that holds its part of the key: a UTC day, or a static value."""
+
+    column: str
+    is_day: bool
+
+
+@dataclass(frozen=True)
 class Table:
     """Where an asset's rows live and what its contract says. Names are data here: backends quote them.
 
     `schema_from_prefix`: nobody named the schema, it is the key's prefix. `renamed_from`: the asset that this one was
-    called before; its table goes over to this one.
+    called before; its table goes over to this one. `dimensions`, in the order of the parts of a key, take the place of
+    the partition column where partitions have several.
     """
 
     asset: str
@@ -95,6 +104,14 @@ class Table:
     max_removed_ratio: float | None = None
     schema_from_prefix: bool = False
     renamed_from: str | None = None
+    dimensions: tuple[Dimension, ...] = ()
+
+    @property
+    def partition_columns(self) -> tuple[str, ...]:
+        """The columns that say which partition a row belongs to."""
+        if self.dimensions:
+            return tuple(dimension.column for dimension in self.dimensions)
+        return () if self.partition_column is None else (self.partition_column,)
 
 
 @dataclass(frozen=True)

@@ -114,11 +114,59 @@ def test_an_unpartitioned_asset_is_replaced_as_a_whole(bench: Bench) -> None:
     assert bench.rows(whole) == []
 
 
-def test_several_dimensions_are_refused_with_their_reason() -> None:
-    days = dg.DailyPartitionsDefinition("2024-01-01")
-    both = dg.MultiPartitionsDefinition({"day": days, "region": dg.StaticPartitionsDefinition(["eu"])})
-    with pytest.raises(UnsupportedAsset, match="several dimensions"):
-        scope_of(KEY, both, ["2024-01-01|eu"])
+DAYS = dg.DailyPartitionsDefinition("2024-01-01")
+REGIONS = dg.StaticPartitionsDefinition(["eu", "us"])
+BY_REGION = dg.MultiPartitionsDefinition({"date": DAYS, "region": REGIONS})
+
+
+def cells(*rows: tuple[Any, str | None, int], kind: pa.DataType) -> pa.Table:
+    days = pa.array([row[0] for row in rows], kind)
+    regions = pa.array([row[1] for row in rows], pa.string())
+    return pa.table({"batch_date": days, "region": regions, "n": pa.array([row[2] for row in rows], pa.int64())})
+
+
+@pytest.mark.parametrize("kind", [pa.date32(), pa.string(), pa.timestamp("us", "UTC")], ids=str)
+def test_a_cell_of_several_dimensions_owns_the_rows_that_have_them_all(bench: Bench, kind: pa.DataType) -> None:
+    table = table_of(dg.AssetKey("orders"), {}, None, BY_REGION)
+    day: Any = {pa.date32(): date(2024, 3, 5), pa.string(): "2024-03-05"}.get(
+        kind, datetime(2024, 3, 5, 23, tzinfo=UTC)
+    )
+    both = scope_of(KEY, BY_REGION, ["2024-03-05|us", "2024-03-05|eu"])
+    eu, us = (Scope((partition,)) for partition in both.partitions)
+    bench.replace(cells((day, "eu", 1), (day, "us", 2), kind=kind), both, table)
+    bench.replace(cells((day, "eu", 3), kind=kind), eu, table)
+    assert [row[1:] for row in bench.rows(both, table)] == [("eu", 3), ("us", 2)]
+    assert [row[1:] for row in bench.rows(us, table)] == [("us", 2)]
+    bench.replace(cells(kind=kind), us, table)
+    assert [row[1:] for row in bench.rows(both, table)] == [("eu", 3)]
+    for stray in ((day, "us", 9), (None, "eu", 9), (day, None, 9)):
+        with pytest.raises(WriteRefused, match=r"rows (lie outside|have NULL)"):
+            bench.replace(cells(stray, kind=kind), eu, table)
+    with pytest.raises(WriteRefused, match="partition column 'region' is missing"):
+        bench.replace(cells((day, "eu", 9), kind=kind).drop_columns(["region"]), eu, table)
+    assert [row[1:] for row in bench.rows(both, table)] == [("eu", 3)]
+
+
+def test_the_columns_of_dimensions_can_be_named() -> None:
+    named = {"partition_columns": {"date": "day", "region": "country"}}
+    assert table_of(KEY, named, None, BY_REGION).partition_columns == ("day", "country")
+    assert table_of(KEY, {"partition_column": "day"}, None, BY_REGION).partition_columns == ("day", "region")
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "metadata", "complaint"),
+    [
+        ({"hour": dg.HourlyPartitionsDefinition("2024-01-01-00:00"), "region": REGIONS}, {}, "other than a UTC day"),
+        ({"date": DAYS, "region": REGIONS}, {"partition_columns": {"zone": "x"}}, "'zone', which is no dimension"),
+        ({"date": DAYS, "region": REGIONS}, {"partition_columns": {"region": "Batch_Date"}}, "have one column"),
+        ({"date": DAYS, "region": REGIONS}, {"partition_columns": "day"}, "not a column for each dimension"),
+    ],
+)
+def test_dimensions_that_cannot_be_stored_are_refused_with_their_reason(
+    dimensions: dict[str, Any], metadata: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(UnsupportedAsset, match=complaint):
+        table_of(KEY, metadata, None, dg.MultiPartitionsDefinition(dimensions))
 
 
 @pytest.mark.parametrize(

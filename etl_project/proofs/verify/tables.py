@@ -14,10 +14,11 @@ import duckdb
 
 from etl_project.proofs.verify.findings import DaySpan, Finding, Looked, differs, said
 from etl_project.proofs.verify.targets import Stored
-from etl_project.storage.contract import Commit, Scope, StoreBusy, StoreUnavailable, WriteRefused
+from etl_project.storage.contract import Commit, Partition, Scope, StoreBusy, StoreUnavailable, WriteRefused
 from etl_project.storage.judging import commits, judgement, row_tally
 from etl_project.storage.judging.drift import Column
 from etl_project.storage.judging.fingerprint import Typed
+from etl_project.storage.judging.placement import placing
 from etl_project.storage.judging.row_tally import EMPTY, Rows, Tally
 from etl_project.storage.sql import Binds, quote
 from etl_project.storage.tables.store import DuckDBStore
@@ -110,8 +111,8 @@ class _Table(NamedTuple):
         if not table.exists():
             return None
         columns = table.columns()
-        wanted = str(target.table.partition_column).lower()
-        if target.partitions is not None and wanted not in {column.name.lower() for column in columns}:
+        wanted = {name.lower() for name in target.table.partition_columns}
+        if target.partitions is not None and not wanted <= {column.name.lower() for column in columns}:
             return None
         return cls(connection, target, table.name, columns)
 
@@ -147,8 +148,8 @@ class _Table(NamedTuple):
         A write leaves a column with a default out of the fingerprint when its data does not bring it, and no record
         says which it brought. So a partition is right when it is in one of these readings.
         """
-        wanted = str(self.target.table.partition_column).lower()
-        filled = [c.name for c in self.columns if c.filled and c.name.lower() != wanted]
+        wanted = {name.lower() for name in self.target.table.partition_columns}
+        filled = [c.name for c in self.columns if c.filled and c.name.lower() not in wanted]
         every = chain.from_iterable(combinations(filled, n) for n in range(1, len(filled) + 1))
         return islice(every, _READINGS)
 
@@ -176,10 +177,12 @@ def _strays(store: DuckDBStore, target: Stored, window: DaySpan) -> list[Finding
 
 def _outside(table: _Table, records: dict[str | None, Commit]) -> list[tuple[str | None, int]]:
     """Days, or keys, of rows outside of the recorded partitions, with their number. NULL is a day like any other."""
-    wanted = str(table.target.table.partition_column).lower()
-    column = next(c for c in table.columns if c.name.lower() == wanted)
-    value, binds = quote(column.name), Binds()
-    shown = f"left(({value})::VARCHAR, 10)" if str(column.type.id) not in ("varchar", "enum") else f"({value})::VARCHAR"
+    wanted, binds = table.target.table.partition_columns, Binds()
+    column = next(c for c in table.columns if c.name.lower() == wanted[0].lower())
+    columns = ((c.name, quote(c.name), c.type) for c in table.columns)
+    value, _ = placing(table.target.table, Scope((Partition("-", "-"),)), columns)
+    is_text = len(wanted) > 1 or str(column.type.id) in ("varchar", "enum")
+    shown = f"({value})::VARCHAR" if is_text else f"left(({value})::VARCHAR, 10)"
     within = "false"
     if records:
         within = table.rows(table.target.scope(records)).placement.within(value, binds)

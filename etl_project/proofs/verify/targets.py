@@ -77,5 +77,5 @@ def _stored(definitions: dg.Definitions, stores: dict[str, tuple[Store, str | No
     for spec, manager in stored_specs(definitions):
         if manager in stores:
             store, schema = stores[manager]
-            table = table_of(spec.key, spec.metadata, schema)
+            table = table_of(spec.key, spec.metadata, schema, spec.partitions_def)
             yield Stored(spec.key.to_user_string(), table, spec.partitions_def, store)

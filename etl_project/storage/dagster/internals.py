@@ -70,7 +70,7 @@ def materializations(
         set_data_version(context, version)
         known: dict[str, Any] = {
             "asset_key": asset_key,
-            "asset_partitions": [partition],
+            "asset_partitions": [_as_key(partitions_of(context), partition)],
             "output": output,
             "output_def": step.op_def.output_def_named(context.name),
             "io_manager_metadata": normalize_metadata(dict(metadata[partition])),
@@ -78,6 +78,11 @@ def materializations(
             "execution_type": _materialization(),
         }
         yield from _made(known) or [_plain(asset_key, partition, version, output, metadata[partition])]
+
+
+def _as_key(partitions: Any, key: str) -> str:
+    """The key with its dimensions, of which Dagster makes tags."""
+    return partitions.get_partition_key_from_str(key) if isinstance(partitions, dg.MultiPartitionsDefinition) else key
 
 
 def returned_output() -> dg.Output[Any] | None:

@@ -208,13 +208,13 @@ class PartitionIOManager(dg.ConfigurableIOManager):
 
     def _target(self, context: dg.OutputContext) -> tuple[Table, Scope]:
         _warn_of_places(context)
-        table = table_of(context.asset_key, context.definition_metadata, self.default_schema())
+        table = table_of(context.asset_key, context.definition_metadata, self.default_schema(), partitions_of(context))
         return table, self._scope(context) or Scope.whole()
 
     def _source(self, context: dg.InputContext) -> tuple[Table, Scope]:
         upstream = context.upstream_output
         metadata = upstream.definition_metadata if upstream is not None else {}
-        table = table_of(context.asset_key, metadata, self.default_schema())
+        table = table_of(context.asset_key, metadata, self.default_schema(), partitions_of(context))
         scope, partitions = self._scope(context), partitions_of(context)
         if scope is None and partitions is not None:
             committed = sorted(str(key) for _, key in self.store().last_commits([table.asset]))

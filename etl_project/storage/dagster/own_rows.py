@@ -47,7 +47,7 @@ def starts_here(context: dg.InputContext, store: Store, table: Table) -> bool:
 
 def no_rows(table: Table) -> Slice:
     """The rows of a table that is not there yet: none, with the columns of its contract, else the one it always has."""
-    columns = [(table.partition_column or "batch_date", "DATE")]
+    columns = [(name, "DATE") for name in table.partition_columns or ("batch_date",)]
     if table.contract_sql:
         with duckdb.connect(":memory:") as connection:
             connection.execute(table.contract_sql)

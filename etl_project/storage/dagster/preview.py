@@ -14,11 +14,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from etl_project.storage.contract import Partition, Scope, Slice, Store, Table
-from etl_project.storage.judging.placement import Placement
+from etl_project.storage.judging.placement import Placement, placing
 from etl_project.storage.sql import Binds, quote, unique
 
 SHOWN_LETTERS = 40
@@ -93,13 +94,25 @@ def _named(position: int, partition: Partition) -> str:
 def _naming(store: Store, table: Table, scope: Scope, binds: Binds) -> str:
     """SQL for that text. Keys and days are casts, whatever type the column has; spans of time have to be searched."""
     first, column = scope.partitions[0], str(table.partition_column)
+    if table.dimensions:
+        return placing(table, scope, _typed(store, table, first))[0]
     if first.upper is None:
         return f"{quote(column)}::VARCHAR"
     if not isinstance(first.lower, datetime):
         return f"{quote(column)}::DATE"
-    piece = store.read(table, Scope((first,)), [column])
+    (_, value, kind) = next(c for c in _typed(store, table, first) if c[0].lower() == column.lower())
+    return Placement(scope, column, kind.id).position(value, binds)
+
+
+class _Type(NamedTuple):
+    id: str
+
+
+def _typed(store: Store, table: Table, partition: Partition) -> list[tuple[str, str, _Type]]:
+    """The partition columns as `placing` takes columns."""
+    piece = store.read(table, Scope((partition,)), table.partition_columns)
     empty = store.arrow(replace(piece, sql=f"SELECT * FROM ({piece.sql}) LIMIT 0", reads=()))
-    return Placement(scope, column, _kind(empty.schema.field(0).type)).position(quote(column), binds)
+    return [(field.name, quote(field.name), _Type(_kind(field.type))) for field in empty.schema]
 
 
 def _kind(column: pa.DataType) -> str:

@@ -132,8 +132,7 @@ def _without_columns(store: Store, table: Table, scope: Scope) -> pa.Table:
     except ReadRefused:
         if table.contract_sql is not None:
             return _by_contract(table, scope)
-        partitioned = scope.partitions[0].key is not None and table.partition_column is not None
-        names = [str(table.partition_column)] if partitioned else []
+        names = list(table.partition_columns) if scope.partitions[0].key is not None else []
     if not names:
         problem = "the frame has no columns, and there is no table yet that would say which"
         raise WriteRefused(refused(table, scope, [problem], "Give the frame its columns, also where it has no rows."))

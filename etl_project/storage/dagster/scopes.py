@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from etl_project.failures import Permanent
-from etl_project.storage.contract import Partition, Scope, Table
+from etl_project.storage.contract import Dimension, Partition, Scope, Table
 from etl_project.utc import ONE_DAY, day_of
 
 DEFAULT_PARTITION_COLUMN = "batch_date"
@@ -28,14 +28,12 @@ def scope_of(asset_key: dg.AssetKey, partitions: dg.PartitionsDefinition[Any] | 
 
     A daily partition of UTC owns its calendar day; any other time window owns the instants from its start to its end
     in the definition's own time zone, over clock changes too; a static key owns its own value.
-    Raises UnsupportedAsset for several dimensions.
+    A key of several dimensions is one value, made of theirs.
     """
     if partitions is None:
         return Scope.whole()
-    if isinstance(partitions, dg.MultiPartitionsDefinition):
-        raise _several_dimensions(asset_key)
     if not isinstance(partitions, dg.TimeWindowPartitionsDefinition):
-        return Scope.keys(sorted(keys))
+        return Scope.keys(sorted(map(str, keys)))
     to_partition = _calendar_day if _is_daily_utc(partitions) else _window_of(partitions)
     return Scope(tuple(sorted((to_partition(key) for key in keys), key=_start)))
 
@@ -48,9 +46,14 @@ def scope_named(key: str) -> Scope:
         return Scope.keys([key])
 
 
-def table_of(asset_key: dg.AssetKey, metadata: Mapping[str, Any], schema: str | None) -> Table:
+def table_of(
+    asset_key: dg.AssetKey,
+    metadata: Mapping[str, Any],
+    schema: str | None,
+    partitions: dg.PartitionsDefinition[Any] | None = None,
+) -> Table:
     """The table of an asset, by its metadata: `partition_column`, `contract_sql`, `drift`, `partition_expression`,
-    `max_removed_ratio`, `schema`, `table`, `renamed_from`.
+    `partition_columns`, `max_removed_ratio`, `schema`, `table`, `renamed_from`.
 
     Its schema is the metadata's, else `schema` (the IO manager's), else the last part of the key's prefix, as in
     Dagster's own IO managers. Raises UnsupportedAsset when a value cannot be used, naming all of them.
@@ -59,33 +62,53 @@ def table_of(asset_key: dg.AssetKey, metadata: Mapping[str, Any], schema: str | 
     _refuse_unusable(asset_key, values)
     ratio = values.get("max_removed_ratio")
     named = values.get("schema") or schema
+    several = isinstance(partitions, dg.MultiPartitionsDefinition)
+    dimensions = _dimensions(asset_key, partitions, values) if several else ()  # type: ignore[arg-type]
     prefix = asset_key.path[-2] if len(asset_key.path) > 1 else None
     return Table(
         asset=asset_key.to_user_string(),
         name=values.get("table") or asset_key.path[-1],
         schema=named or prefix,
-        partition_column=values.get("partition_column") or DEFAULT_PARTITION_COLUMN,
+        partition_column="|".join(d.column for d in dimensions)
+        or values.get("partition_column")
+        or DEFAULT_PARTITION_COLUMN,
         contract_sql=values.get("contract_sql"),
         drift=values.get("drift") or "evolve",
         partition_expression=values.get("partition_expression"),
         max_removed_ratio=None if ratio is None else float(ratio),
         schema_from_prefix=not named and prefix is not None,
         renamed_from=values.get("renamed_from"),
+        dimensions=dimensions,
     )
 
 
-def refuse_unstorable(asset_key: dg.AssetKey, partitions: dg.PartitionsDefinition[Any] | None, table: Table) -> None:
-    """Refuse partitions that no write could store. Raises UnsupportedAsset (retrying does not help)."""
-    if isinstance(partitions, dg.MultiPartitionsDefinition):
-        raise _several_dimensions(asset_key)
+def _dimensions(
+    asset_key: dg.AssetKey, partitions: dg.MultiPartitionsDefinition, values: Mapping[str, Any]
+) -> tuple[Dimension, ...]:
+    """The column of each dimension, in the order of a key's parts: metadata `partition_columns`, by dimension, says it.
 
-
-def _several_dimensions(asset_key: dg.AssetKey) -> UnsupportedAsset:
-    return UnsupportedAsset(
-        f"Asset {asset_key.to_user_string()!r} has partitions of several dimensions, which these IO managers do "
-        "not store: a partition has to be one value or one span of one column. Retrying does not help. Give it one "
-        "dimension, or write it with your own IO manager."
-    )
+    Else a day's is the partition column, and every other one is called like its dimension. Raises UnsupportedAsset.
+    """
+    named = values.get("partition_columns") or {}
+    found, problems = [], []
+    for dimension in partitions.partitions_defs:
+        inner = dimension.partitions_def
+        is_time = isinstance(inner, dg.TimeWindowPartitionsDefinition)
+        if isinstance(inner, dg.TimeWindowPartitionsDefinition) and not _is_daily_utc(inner):
+            problems.append(f"dimension {dimension.name!r} is a span of time other than a UTC day")
+        default = values.get("partition_column") or DEFAULT_PARTITION_COLUMN if is_time else dimension.name
+        found.append(Dimension(str(named.get(dimension.name) or default), is_time))
+    unknown = set(named) - {dimension.name for dimension in partitions.partitions_defs}
+    problems += [f"partition_columns names {name!r}, which is no dimension" for name in sorted(unknown)]
+    if len({dimension.column.lower() for dimension in found}) < len(found):
+        problems.append("two dimensions have one column")
+    if problems:
+        raise UnsupportedAsset(
+            f"The partitions of asset {asset_key.to_user_string()!r} cannot be stored: {'; '.join(problems)}. Retrying "
+            "does not help. Give it dimensions of days in UTC and of fixed keys, each with its column in the metadata "
+            "'partition_columns', like {'date': 'batch_date', 'region': 'region'}."
+        )
+    return tuple(found)
 
 
 def _refuse_unusable(asset_key: dg.AssetKey, values: Mapping[str, Any]) -> None:
@@ -96,6 +119,8 @@ def _refuse_unusable(asset_key: dg.AssetKey, values: Mapping[str, Any]) -> None:
     ]
     if values.get("drift") not in (None, "evolve", "freeze"):
         problems.append(f"drift is {values['drift']!r}, not 'evolve' or 'freeze'")
+    if not isinstance(values.get("partition_columns") or {}, Mapping):
+        problems.append(f"partition_columns is {values['partition_columns']!r}, not a column for each dimension")
     ratio = values.get("max_removed_ratio")
     if ratio is not None and not (isinstance(ratio, int | float) and 0 <= ratio <= 1):
         problems.append(f"max_removed_ratio is {ratio!r}, not a number from 0 to 1")

@@ -73,13 +73,13 @@ class Plan:
     problems: tuple[str, ...] = field(default=())
 
 
-def plan(table: Sequence[Column], incoming: Sequence[Column], policy: Drift, partition_column: str | None) -> Plan:
+def plan(table: Sequence[Column], incoming: Sequence[Column], policy: Drift, partition_columns: Sequence[str]) -> Plan:
     """Pair the columns by name and list every difference that the policy refuses, all at once."""
     problems = _twice(column.name for column in incoming)
     here = {column.name.lower(): column for column in table}
     there = {column.name.lower(): column for column in incoming}
-    if partition_column is not None and partition_column.lower() not in there:
-        problems.append(f"the partition column {partition_column!r} is missing")
+    needed = {name.lower(): name for name in partition_columns}
+    problems += [f"the partition column {name!r} is missing" for low, name in needed.items() if low not in there]
     pairs, added = [], []
     for column in there.values():
         target = here.get(column.name.lower())
@@ -90,7 +90,7 @@ def plan(table: Sequence[Column], incoming: Sequence[Column], policy: Drift, par
         else:
             source_type = None if column.untyped else column.type
             pairs.append(Pair(column.name, target, source_type, not _always_fits(column, target.type)))
-    absent = [c for c in table if c.name.lower() not in there and c.name.lower() != (partition_column or "").lower()]
+    absent = [c for c in table if c.name.lower() not in there and c.name.lower() not in needed]
     problems += [f"column {c.name!r} is missing and may not be NULL" for c in absent if c.required and not c.filled]
     if policy == "freeze":
         problems += [f"column {c.name!r} ({c.type}) is not in the table, which is frozen" for c in added]

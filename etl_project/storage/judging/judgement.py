@@ -14,7 +14,7 @@ from typing import NamedTuple
 from etl_project.storage.contract import UNKNOWN, Commit, Deviation, Partition, Request, Scope, Table
 from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.judging.messages import DataFault, refused
-from etl_project.storage.judging.placement import Placement
+from etl_project.storage.judging.placement import Placement, placing
 from etl_project.storage.judging.row_tally import Difference, Rows, Tally
 
 COMPARED_ROWS = 250_000
@@ -30,9 +30,8 @@ def placed(relation: str, columns: Sequence[Typed], table: Table, scope: Scope) 
     """Rows of a relation together with the rule that places each in a partition of the scope."""
     if scope.partitions[0].key is None:
         return Rows(relation, columns, "0", Placement(scope, "", "integer"))
-    wanted = str(table.partition_column).lower()
-    column = next(c for c in columns if c.name.lower() == wanted)
-    return Rows(relation, columns, column.value, Placement(scope, column.name, str(column.type.id)))
+    value, placement = placing(table, scope, ((c.name, c.value, c.type) for c in columns))
+    return Rows(relation, columns, value, placement)
 
 
 def refuse_shrinking(

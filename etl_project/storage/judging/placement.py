@@ -7,11 +7,11 @@ Instants are compared as typed UTC values: a text literal would be read in the p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, date, datetime, time
 from typing import Any
 
-from etl_project.storage.contract import Partition, Scope, WriteRefused
+from etl_project.storage.contract import Dimension, Partition, Scope, Table, WriteRefused
 from etl_project.storage.sql import Binds
 
 _MANY_RANGES = 64
@@ -67,12 +67,48 @@ class Placement:
         return f"CASE WHEN {value} < {binds.add(bounds[middle][0])} THEN {left} ELSE {right} END"
 
 
+class NoPartitionColumn(KeyError):
+    """There is no column of that name, so nothing says which partition a row belongs to."""
+
+
+def placing(table: Table, scope: Scope, columns: Iterable[tuple[str, str, Any]]) -> tuple[str, Placement]:
+    """The value that places a row, as SQL, and the rule that places it. `columns`: name, SQL and type of each.
+
+    Where partitions have several dimensions it is the key itself, made of a column a dimension.
+    Raises NoPartitionColumn.
+    """
+    there = {name.lower(): (name, value, kind) for name, value, kind in columns}
+    missing = [name for name in table.partition_columns if name.lower() not in there]
+    if missing:
+        raise NoPartitionColumn(", ".join(map(repr, missing)))
+    if not table.dimensions:
+        name, value, kind = there[table.partition_columns[0].lower()]
+        return value, Placement(scope, name, str(kind.id))
+    parts = [_part(dimension, *there[dimension.column.lower()][1:]) for dimension in table.dimensions]
+    return " || '|' || ".join(parts), Placement(scope, str(table.partition_column), "varchar")
+
+
+def _part(dimension: Dimension, value: str, kind: Any) -> str:
+    """The part of the key that a column holds; NULL, and so outside of every partition, where it has none."""
+    if not dimension.is_day or str(kind.id) in ("varchar", "enum"):
+        return f"({value})::VARCHAR"
+    return f"strftime(({value})::DATE, '%Y-%m-%d')"
+
+
 def column_type_for(scope: Scope) -> str:
     """The type of a partition column that has to be made up: its data has no rows that would tell."""
     lower = scope.partitions[0].lower
     if isinstance(lower, datetime):
         return "TIMESTAMP WITH TIME ZONE"
     return "DATE" if isinstance(lower, date) else "VARCHAR"
+
+
+def column_type_of(table: Table, scope: Scope, column: str) -> str:
+    """The type of one of the partition columns that has to be made up."""
+    for dimension in table.dimensions:
+        if dimension.column.lower() == column.lower():
+            return "DATE" if dimension.is_day else "VARCHAR"
+    return column_type_for(scope)
 
 
 def _is_static(scope: Scope, kind: str) -> bool:

@@ -26,7 +26,7 @@ from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.judging.judgement import Change
 from etl_project.storage.judging.messages import DataFault, partly, refused, what
 from etl_project.storage.judging.payload import Payload
-from etl_project.storage.judging.placement import column_type_for
+from etl_project.storage.judging.placement import column_type_of
 from etl_project.storage.judging.receipts import refuse_changed
 from etl_project.storage.judging.row_tally import EMPTY, Difference, Rows, Tally
 from etl_project.storage.lake import draft, layout
@@ -64,7 +64,7 @@ class ParquetWrite:
         self._scope = scope
         self._request = request
         self._payload = rows
-        self._column = None if scope.partitions[0].key is None else table.partition_column
+        self._partition_columns = () if scope.partitions[0].key is None else table.partition_columns
         self._schema_changes: tuple[str, ...] = ()
         self._deviating = 0
 
@@ -100,14 +100,14 @@ class ParquetWrite:
         """All columns of the new files, and which of them come in; every refused difference at once."""
         reference = self._reference()
         known = reference if reference is not None else self._from_data()
-        plan = drift.plan(known, self._payload.columns, self._table.drift, self._column)
+        plan = drift.plan(known, self._payload.columns, self._table.drift, self._partition_columns)
         if plan.problems:
             raise WriteRefused(refused(self._table, self._scope, plan.problems, "Deliver what the files hold."))
         if reference is None:
             self._schema_changes = ("files created",)
         targets = [*known, *as_stored(plan.added, self._lake.root)]
         self._schema_changes += tuple(f"column {c.name!r} added as {c.type}" for c in targets[len(known) :])
-        return targets, list(drift.plan(targets, self._payload.columns, "evolve", self._column).pairs)
+        return targets, list(drift.plan(targets, self._payload.columns, "evolve", self._partition_columns).pairs)
 
     def _reference(self) -> list[Column] | None:
         """The columns that all files have so far, or that the contract wants."""
@@ -126,8 +126,10 @@ class ParquetWrite:
         for column in self._payload.columns:
             if not column.hollow:
                 columns.append(column)
-            elif self._column is not None and column.name.lower() == self._column.lower():
-                columns.append(Column(column.name, duckdb.sqltype(column_type_for(self._scope))))
+            elif column.name.lower() in map(str.lower, self._partition_columns):
+                columns.append(
+                    Column(column.name, duckdb.sqltype(column_type_of(self._table, self._scope, column.name)))
+                )
         if not columns:
             problem = "the data has no column with a type"
             raise WriteRefused(refused(self._table, self._scope, [problem], "Give the columns their types."))
@@ -165,7 +167,7 @@ class ParquetWrite:
             raise DataFault(refused(self._table, Scope((self._scope.partitions[n],)), problems, advice))
 
     def _refuse_outside(self, rows: Rows) -> NoReturn:
-        problems = row_tally.outside(self._connection, rows, str(self._column))
+        problems = row_tally.outside(self._connection, rows, str(self._table.partition_column))
         raise WriteRefused(refused(self._table, self._scope, problems, "Deliver only rows of these partitions."))
 
     def _replace_one(self, n: int, new: Tally, incoming: Rows, rows: Callable[[], pa.RecordBatchReader]) -> Commit:

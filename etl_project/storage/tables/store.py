@@ -32,7 +32,7 @@ from etl_project.storage.engines.duckdb_file import DuckDBFile, pauses, unavaila
 from etl_project.storage.judging import commits, payload
 from etl_project.storage.judging.messages import DataFault, partly, refused, what
 from etl_project.storage.judging.payload import Payload
-from etl_project.storage.judging.placement import Placement
+from etl_project.storage.judging.placement import NoPartitionColumn, placing
 from etl_project.storage.judging.receipts import Lookup, refuse_changed
 from etl_project.storage.places import local_path
 from etl_project.storage.sql import Binds, quote
@@ -334,7 +334,7 @@ def check(table: Table, scope: Scope) -> None:
     keys = [partition.key for partition in scope.partitions]
     if not keys or "" in keys or (None in keys and len(keys) > 1) or len(set(keys)) < len(keys):
         raise WriteRefused(f"Asset {table.asset!r}: {keys[:5]!r} is no set of partitions. Retrying does not help.")
-    if keys != [None] and table.partition_column is None:
+    if keys != [None] and not table.partition_columns:
         raise WriteRefused(
             f"{what(table, scope)}: a partitioned asset needs a partition column. Retrying does not help. "
             "Set its metadata 'partition_column'."
@@ -360,15 +360,14 @@ def _where(kinds: Mapping[str, Any], table: Table, scope: Scope, binds: Binds) -
         return " WHERE false"
     if scope.partitions[0].key is None:
         return ""
-    wanted = str(table.partition_column).lower()
-    found = [(name, kind) for name, kind in kinds.items() if name.lower() == wanted]
-    if not found:
+    try:
+        value, placement = placing(table, scope, ((name, quote(name), kind) for name, kind in kinds.items()))
+    except NoPartitionColumn as error:
         raise ReadRefused(
-            f"{what(table, scope)}: the table has no partition column {table.partition_column!r}; its columns are "
+            f"{what(table, scope)}: the table has no partition column {error.args[0]}; its columns are "
             f"{', '.join(map(repr, kinds))}. Retrying does not help."
-        )
-    name, kind = found[0]
-    return f" WHERE {Placement(scope, name, str(kind.id)).within(quote(name), binds)}"
+        ) from error
+    return f" WHERE {placement.within(value, binds)}"
 
 
 def _may_be_anothers_fault(connection: duckdb.DuckDBPyConnection, fault: DataFault) -> bool:

@@ -16,7 +16,7 @@ import duckdb
 from etl_project.storage.contract import Scope, Table, WriteRefused
 from etl_project.storage.judging.drift import Column
 from etl_project.storage.judging.messages import refused
-from etl_project.storage.judging.placement import column_type_for
+from etl_project.storage.judging.placement import column_type_for, column_type_of
 from etl_project.storage.sql import quote
 from etl_project.storage.tables import contract_sql, owners
 
@@ -82,6 +82,8 @@ class DuckDBTable:
             else:
                 self._create_by_contract(scope, self.table.contract_sql)
             return ["table created"]
+        if self.table.dimensions:
+            return self._refuse_without_dimensions(scope)
         if self.table.partition_column is None or scope.partitions[0].key is None:
             return []
         if any(c.name.lower() == self.table.partition_column.lower() for c in self.columns()):
@@ -113,8 +115,8 @@ class DuckDBTable:
         """Columns without type and values are left out: a later write that has values adds them."""
         definitions = []
         for column in incoming:
-            if column.name.lower() == (self.table.partition_column or "").lower() and column.hollow:
-                definitions.append(f"{quote(column.name)} {column_type_for(scope)}")
+            if column.name.lower() in map(str.lower, self.table.partition_columns) and column.hollow:
+                definitions.append(f"{quote(column.name)} {column_type_of(self.table, scope, column.name)}")
             elif not column.hollow:
                 definitions.append(f"{quote(column.name)} {_storable(column)}")
         if not definitions:
@@ -149,6 +151,15 @@ class DuckDBTable:
     def _tables(self) -> set[str]:
         query = "SELECT lower(table_name) FROM duckdb_tables() WHERE lower(schema_name) = lower(?)"
         return {row[0] for row in self._connection.execute(query, [self.schema]).fetchall()}
+
+    def _refuse_without_dimensions(self, scope: Scope) -> list[str]:
+        """Old rows have to say which partition they belong to: nobody else can say it for several dimensions."""
+        there = {column.name.lower() for column in self.columns()}
+        missing = [name for name in self.table.partition_columns if name.lower() not in there]
+        if missing and self._scalar(f"SELECT count(*) FROM {self.name}"):
+            problem = f"the table has rows and no columns {', '.join(map(repr, missing))}: nothing says whose they are"
+            raise WriteRefused(refused(self.table, scope, [problem], "Add and fill these columns by hand first."))
+        return []
 
     def _add_partition_column(self, scope: Scope, name: str, incoming: Sequence[Column]) -> str:
         """Old rows need an expression that gives their partition: rows without one would double on every rerun."""

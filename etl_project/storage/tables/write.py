@@ -86,15 +86,13 @@ class DuckDBWrite:
 
     def _matched(self) -> tuple[Pair, ...]:
         """Pair the columns, adding those that the policy allows; every refused difference at once."""
-        plan = drift.plan(
-            self._target.columns(), self._payload.columns, self._table.drift, self._partition_column_name()
-        )
+        plan = drift.plan(self._target.columns(), self._payload.columns, self._table.drift, self._partition_columns())
         if plan.problems:
             raise WriteRefused(refused(self._table, self._scope, plan.problems, "Deliver what the table wants."))
         if not plan.added:
             return plan.pairs
         self._schema_changes += self._target.add(plan.added)
-        again = drift.plan(self._target.columns(), self._payload.columns, "evolve", self._partition_column_name())
+        again = drift.plan(self._target.columns(), self._payload.columns, "evolve", self._partition_columns())
         return again.pairs
 
     def _fitted(self, pairs: tuple[Pair, ...]) -> tuple[tuple[Pair, ...], Rows]:
@@ -248,5 +246,5 @@ class DuckDBWrite:
                 refused(self._table, self._scope, [str(error)], "Deliver what the table wants.")
             ) from error
 
-    def _partition_column_name(self) -> str | None:
-        return None if self._scope.partitions[0].key is None else self._table.partition_column
+    def _partition_columns(self) -> tuple[str, ...]:
+        return () if self._scope.partitions[0].key is None else self._table.partition_columns

@@ -1,0 +1,19 @@
+"""Entry: the `etl` command where only the IO managers are installed.
+
+Belongs here: one line that says what is missing. Everything else is `main`'s, which needs the whole project.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run `etl`, or say in one line how to install what it needs."""
+    try:
+        from etl_project.cli.main import main as run  # noqa: PLC0415  # It may be what is missing.
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("etl_project"):
+            raise
+        sys.exit(f"etl needs {error.name}, which is not installed: pip install 'etl-project[project]'")
+    run()
