@@ -22,6 +22,8 @@ from etl_project.instance import json_lines
 COMMANDS = (
     "demo",
     "drain",
+    "rebuild",
+    "retry",
     "status",
     "new-source",
     "verify",

@@ -38,6 +38,7 @@ __all__ = [
     "in_dependency_order",
     "outlook",
     "pending",
+    "runs_for",
 ]
 
 
@@ -158,13 +159,23 @@ def outlook(
         found = _found_now(island, sources, heads, now, settings, red)
         looks.append(found)
         for group in _sets(island):
-            runs += _runs_of(group, found, now)
+            runs += _runs_of(group, found.due, now)
     return Outlook(
-        sorted(runs, key=lambda run: (str(run.first), str(run.last), run.assets)),
+        _in_order(runs),
         {asset: held for look in looks for asset, held in look.held.items() if held},
         {asset: sorted(keys, key=str) for look in looks for asset, keys in look.stale.items() if keys},
         {asset: lacking for look in looks for asset, lacking in look.lacking.items() if lacking},
     )
+
+
+def runs_for(nodes: Iterable[Node], due: Mapping[str, Mapping[Key, str]], now: datetime) -> list[Due]:
+    """The runs that build these partitions of these assets, each for the reason given; upstream before downstream."""
+    found = islands(in_dependency_order(nodes))
+    return _in_order([run for island in found for group in _sets(island) for run in _runs_of(group, due, now)])
+
+
+def _in_order(runs: Iterable[Due]) -> list[Due]:
+    return sorted(runs, key=lambda run: (str(run.first), str(run.last), run.assets))
 
 
 def _sets(island: Sequence[Node]) -> list[list[Node]]:
@@ -175,11 +186,11 @@ def _sets(island: Sequence[Node]) -> list[list[Node]]:
     return list(sets.values())
 
 
-def _runs_of(nodes: list[Node], found: Found, now: datetime) -> Iterator[Due]:
+def _runs_of(nodes: list[Node], due: Mapping[str, Mapping[Key, str]], now: datetime) -> Iterator[Due]:
     """The runs of assets that have the same partitions."""
     reasons: dict[Key, dict[str, str]] = {}
     for node in nodes:
-        for key, reason in found.due[node.asset].items():
+        for key, reason in due.get(node.asset, {}).items():
             reasons.setdefault(key, {})[node.asset] = reason
     by_group: dict[frozenset[str], list[Key]] = {}
     for key, due_then in reasons.items():

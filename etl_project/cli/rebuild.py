@@ -1,0 +1,61 @@
+"""`etl rebuild`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from etl_project import utc
+from etl_project.cli.common import deployment, show_run
+from etl_project.cli.console import console
+from etl_project.cli.drain import show_drained
+from etl_project.due import rebuild as rebuilding
+from etl_project.due.drain import Wish, ahead
+from etl_project.due.snapshot import look
+
+_DAY = ["%Y-%m-%d"]
+From = Annotated[datetime | None, typer.Option("--from", formats=_DAY, help="The first day; the first there is.")]
+To = Annotated[datetime | None, typer.Option("--to", formats=_DAY, help="The last day, included; the last there is.")]
+
+
+def rebuild(
+    assets: Annotated[list[str] | None, typer.Argument(metavar="[ASSET]...", help="What to build again.")] = None,
+    first: From = None,
+    last: To = None,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="What was committed by other code, or under another contract, than now.")
+    ] = False,
+    allow_shrink: Annotated[
+        bool, typer.Option("--allow-shrink", help="Let days lose more rows than max_removed_ratio allows.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and run nothing.")] = False,
+) -> None:
+    """Build days of assets again, whether anything is due or not. What reads them follows with the next `etl drain`.
+
+    Days without an input are left out and named. Exit code: 0 all well, 1 a day failed or a check is red, 2 usage.
+    """
+    named = tuple(assets or ())
+    if not named and not stale:
+        raise rebuilding.NothingAskedFor(
+            "`etl rebuild` builds what it is told: name an asset, as in `etl rebuild orders --from 2025-03-01 "
+            "--to 2025-03-07`, or ask for `--stale`. Retrying does not help."
+        )
+    span = rebuilding.Span(first.date() if first else None, last.date() if last else None)
+    with deployment() as opened:
+        snapshot = look(opened.project, utc.now())
+        if stale:
+            plan = rebuilding.stale(opened.project, snapshot, named, span)
+        else:
+            plan = rebuilding.plan(opened.project, snapshot, ahead(opened, snapshot, Wish()), named, span)
+        for line in plan.left_out:
+            console.print(escape(line), soft_wrap=True, highlight=False)
+        if dry_run or not plan.runs:
+            for line in rebuilding.in_words(plan):
+                console.print(f"would build {escape(line)}", soft_wrap=True, highlight=False)
+            console.print(f"{len(plan.runs)} runs; nothing was run")
+            return
+        done = rebuilding.rebuild(opened, plan.runs, show_run, allow_shrink=allow_shrink)
+    raise typer.Exit(0 if show_drained(done, newly_refused=0) else 1)
