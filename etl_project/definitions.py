@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Mapping
 from datetime import date
 from importlib import import_module
@@ -39,9 +40,14 @@ from etl_project.sources.component import FileSource, folders_with_defs
 from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager, checked
 from etl_project.watch.alerts_sensor import alerts_sensor, left_failed_checks
 
+_BETA = ("owners` of initializer `SensorDefinition.__init__", "execution_type` of function `AssetsDefinition.__init__")
+"""Dagster gives these itself when it copies sensors and checks, and warns of its own doing at every start."""
+
 
 def build_defs(*, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """Everything in `pipelines/`, wired up. `resources` replace or add to the default ones, by key."""
+    for parameter in _BETA:
+        warnings.filterwarnings("ignore", f"Parameter `{parameter}`", dg.BetaWarning)
     return wire(*load_project(), resources=resources)
 
 

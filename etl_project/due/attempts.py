@@ -7,7 +7,6 @@ here: that decision, run tags, and clearing up after processes that died in the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -182,7 +181,7 @@ def in_flight(instance: dg.DagsterInstance) -> list[Flight]:
 def cancel_unfinished_of(instance: dg.DagsterInstance, owner: processes.Owner) -> None:
     """Mark the runs of this one process as cancelled: it was interrupted, and will not go on with them."""
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED)):
-        if run.tags.get(run_lock.OWNER_TAG) == json.dumps([owner.to_json()]):
+        if run_lock.owners_of(run.tags) == [owner]:
             instance.report_run_canceled(run, message="Interrupted. What it had committed stays committed.")
 
 
@@ -200,7 +199,7 @@ def bury_the_dead(instance: dg.DagsterInstance) -> list[str]:
     """
     buried = []
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED)):
-        owners = [processes.Owner.from_json(owner) for owner in json.loads(run.tags.get(run_lock.OWNER_TAG, "[]"))]
+        owners = run_lock.owners_of(run.tags)
         if owners and not any(processes.may_be_alive(owner) for owner in owners):
             instance.report_run_failed(run, "The process of this run died. What it had committed stays committed.")
             buried.append(run.run_id)

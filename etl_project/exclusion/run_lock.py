@@ -8,7 +8,7 @@ that is killed frees them by dying.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -22,7 +22,9 @@ from etl_project.storage.dagster.reporting import reported
 
 WAIT_TAG = "etl/wait_seconds"
 """Run tag: how long this run waits for others at the most, in seconds; a drain waits once, not in each of its runs."""
-OWNER_TAG = "etl/owner"
+OWNER_TAG = ".dagster/etl_owner"
+"""Hidden from the UI's lists of runs, where days are of more use."""
+FORMER_OWNER_TAG = "etl/owner"
 """Run tag: the processes that execute the run, so that a dead one can be told from a busy one."""
 
 
@@ -84,6 +86,12 @@ def planned_assets(instance: dg.DagsterInstance, run: dg.DagsterRun) -> frozense
         for output in step.outputs
         if output.properties is not None and output.properties.asset_key is not None
     )
+
+
+def owners_of(tags: Mapping[str, str]) -> list[processes.Owner]:
+    """The processes that a run's tags name; none where nobody has noted any."""
+    noted = tags.get(OWNER_TAG) or tags.get(FORMER_OWNER_TAG, "[]")
+    return [processes.Owner.from_json(owner) for owner in json.loads(noted)]
 
 
 def owner_tag(*owners: processes.Owner) -> dict[str, str]:

@@ -127,8 +127,19 @@ def test_a_dropped_file_is_materialized_and_a_restart_keeps_the_history(tmp_path
     with dagster_dev(place, log, ETL_START_DATE="") as server:
         assert server.materialized("daily_report") == {str(DAY)}
         assert server.materialized("orders_files") == {str(DAY)}
+        second = subprocess.run(
+            [sys.executable, "-m", "dagster", "dev"],
+            cwd=ROOT,
+            env=place.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        lines = [line for line in second.stderr.splitlines() if line.startswith("Error: ")]
+        assert second.returncode == 1 and len(lines) == 1 and "is at work on" in lines[0], second.stderr
         assert server.first_partition("orders") == str(DAY), "the days begin where the data begins"
         place.drop(f"orders-{EARLIER}.csv", order_file(EARLIER))
         eventually(lambda: str(EARLIER) in server.materialized("daily_report"), log)
         assert str(DAY) in server.materialized("daily_report"), "an earlier day costs no history"
     assert not (ROOT / ".tmp_dagster_home").exists()
+    assert "BetaWarning" not in log.read_text()

@@ -6,7 +6,6 @@ a kill between commit and event left out. Rows and records are never touched.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 
 import dagster as dg
@@ -106,5 +105,5 @@ def _at_work(instance: dg.DagsterInstance, run_id: str) -> bool:
     run = instance.get_run_by_id(run_id)
     if run is None or run.is_finished:
         return False
-    owners = [processes.Owner.from_json(owner) for owner in json.loads(run.tags.get(run_lock.OWNER_TAG, "[]"))]
+    owners = run_lock.owners_of(run.tags)
     return not owners or any(processes.may_be_alive(owner) for owner in owners)
