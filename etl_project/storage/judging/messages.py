@@ -64,3 +64,14 @@ def what(table: Table, scope: Scope) -> str:
     if len(keys) == 1:
         return f"Asset {table.asset!r}, partition {keys[0]!r}"
     return f"Asset {table.asset!r}, {len(keys)} partitions from {keys[0]!r} to {keys[-1]!r}"
+
+
+def correct_the_data(error: str) -> str:
+    """What to do about rows that break a constraint; about a key, the one rule that no single row can keep, more."""
+    if "duplicate key" not in error.lower():
+        return "Correct the data."
+    return (
+        "Deliver each key once. A declared source can make rejects of such rows (on_duplicate_key in its defs.yaml), "
+        "keep the first of rows that a sender repeats (deduplicate_on), or tell the two times of a repeated hour apart "
+        "(repeated_hour)."
+    )

@@ -22,7 +22,7 @@ from etl_project.storage.judging import commits, deviation, drift, judgement, ro
 from etl_project.storage.judging.drift import Pair
 from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.judging.judgement import Change
-from etl_project.storage.judging.messages import DataFault, refused
+from etl_project.storage.judging.messages import DataFault, correct_the_data, refused
 from etl_project.storage.judging.payload import Payload
 from etl_project.storage.judging.row_tally import EMPTY, Difference, Rows, Tally
 from etl_project.storage.sql import Binds, quote
@@ -240,7 +240,7 @@ class DuckDBWrite:
         try:
             self._connection.execute(f"INSERT INTO {self._target.name} ({names}) {rows}", binds.values)
         except (duckdb.IntegrityError, duckdb.DataError) as error:
-            raise DataFault(refused(self._table, self._scope, [str(error)], "Correct the data.")) from error
+            raise DataFault(refused(self._table, self._scope, [str(error)], correct_the_data(str(error)))) from error
         except duckdb.ProgrammingError as error:
             raise WriteRefused(
                 refused(self._table, self._scope, [str(error)], "Deliver what the table wants.")

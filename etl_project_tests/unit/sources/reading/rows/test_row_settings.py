@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from etl_project.sources.component import FileSource
@@ -282,6 +283,22 @@ def test_rows_that_share_a_key_are_rejects_as_the_source_says_and_never_cost_the
         assert found[0][3] == content.splitlines()[rejected[0] - 1]
         day = date(2025, 10, 26)
         assert project.checks(day, day, CHECK) == {CHECK: True}
+
+
+def test_without_the_setting_the_day_is_refused_and_the_error_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with source_project(tmp_path, PRICES_DEFS, PRICES, monkeypatch) as project:
+        project.drop("prices_2025-10-26.csv", OCTOBER)
+        assert project.drain().failed
+        instance = project.deployment.instance
+        failures = [
+            str(event.dagster_event.step_failure_data.user_failure_data or event.dagster_event.step_failure_data.error)
+            for run in instance.get_runs()
+            for event in instance.all_logs(run.run_id, dg.DagsterEventType.STEP_FAILURE)
+            if event.dagster_event is not None
+        ]
+        assert any("on_duplicate_key" in text and "repeated_hour" in text for text in failures), failures
 
 
 def test_twins_in_two_files_of_a_day_are_found_too_and_the_day_says_which(
