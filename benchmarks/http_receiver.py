@@ -141,7 +141,7 @@ async def one_round(port: int, prefix: str, seconds: float, connections: int, si
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         count = 0
         while time.perf_counter() < until:
-            name = f"{prefix}-{number}-{count}.csv"
+            name = f"{prefix}-{number}-{count}-2026-01-05.csv"
             count += 1
             body = name.encode().ljust(size, b".")
             start = time.perf_counter()
