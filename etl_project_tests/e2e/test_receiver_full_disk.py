@@ -19,22 +19,31 @@ DISK = 12 << 20
 NAME = "a-2026-01-05.csv"
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A mounted file system of 12 MiB."""
-    place = tmp_path / "data"
+@pytest.fixture(params=["tmpfs", "ext4"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A mounted file system of about 12 MiB: one in memory, and a real one with blocks, journal and all."""
+    place, image = tmp_path / "data", tmp_path / "image"
     place.mkdir()
-    if shutil.which("mount") is None:
-        pytest.skip("there is no mount command here")
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(place)], check=False, capture_output=True, text=True
-    )
-    if made.returncode != 0:
-        pytest.skip(f"a small file system may not be mounted here: {made.stderr.strip()}")
+    if request.param == "ext4":
+        image.touch()
+        os.truncate(image, DISK + (4 << 20))
+        allowed("mkfs.ext4", "-q", "-m", "0", str(image))
+        allowed("mount", "-o", "loop", str(image), str(place))
+    else:
+        allowed("mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(place))
     try:
         yield place
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def allowed(*command: str) -> None:
+    """Run the command; where that is not possible here, the test is skipped with the reason."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"there is no {command[0]} here")
+    made = subprocess.run(command, check=False, capture_output=True, text=True)
+    if made.returncode != 0:
+        pytest.skip(f"a small file system may not be mounted here: {made.stderr.strip()}")
 
 
 @pytest.fixture
@@ -98,7 +107,7 @@ def test_an_upload_that_is_larger_than_the_disk_is_507_and_leaves_the_disk_as_it
     receiver.start()
     before = free(disk)
     for _ in range(2):
-        refused_for_room(put(receiver, "big", b"x" * (DISK + 1) if announced else pieces(2 * DISK)))
+        refused_for_room(put(receiver, "big", b"x" * (2 * DISK) if announced else pieces(2 * DISK)))
         assert receiver.temporaries() == []
         assert httpx2.get(f"{receiver.url}/healthz").status_code == 200
     assert free(disk) > before - (1 << 20)
