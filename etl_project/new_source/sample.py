@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from etl_project.failures import Permanent
 from etl_project.new_source.encoding import encoding_of
 from etl_project.sources.intake.plausible import has_its_end
-from etl_project.sources.reading import stream
+from etl_project.sources.reading import compression, stream
 from etl_project.sources.reading.csv.grammar import BrokenRecord, Grammar, bare, lines_of
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
@@ -124,7 +124,7 @@ def _parquet(path: Path, pattern: str, day: date, notes: tuple[str, ...]) -> Sam
 
 
 def _text(path: Path, pattern: str, day: date, notes: tuple[str, ...]) -> Sample:
-    encoding = encoding_of(stream.expanded(SourceFile(path, path.name), _spec()))
+    encoding = encoding_of(compression.pieces(SourceFile(path, path.name), _spec()))
     if encoding == "cp1252":
         notes = (*notes, "encoding: the file is no UTF-8 and is read as cp1252; look at its accented letters")
     blocks = stream.text_blocks(SourceFile(path, path.name), _spec(encoding=encoding))

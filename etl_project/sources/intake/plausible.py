@@ -19,7 +19,7 @@ from etl_project.sources import names
 from etl_project.sources.intake import archive
 from etl_project.sources.intake.archive import Accepted
 from etl_project.sources.intake.scan import Waiting
-from etl_project.sources.reading import judge, stream
+from etl_project.sources.reading import compression, judge
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
 from etl_project.sources.spec import SourceSpec
@@ -36,8 +36,7 @@ _OF_LINES = ("csv", "tsv", "jsonl", "fixed")
 _FEW_ROWS = 1
 """A file of one row, or none, is easily the same on two days."""
 
-_PACKED = (".gz", ".zst")
-_NO_TEXT = (".zip", ".xlsx")
+_PACKED = (".gz", ".zst", ".zip")
 
 
 class Others:
@@ -137,23 +136,27 @@ def _folders(root: Path) -> list[os.DirEntry[str]]:
 
 def has_its_end(path: Path, name: str, spec: SourceSpec) -> bool:
     """Whether the last line of the file has its end; files that have no lines, or no bytes, have."""
-    if spec.format not in _OF_LINES or name.endswith(_NO_TEXT):
+    if spec.format not in _OF_LINES:
         return True
     # In UTF-16 and UTF-32 the zero bytes of a line end may come after it.
     try:
         tail = _tail(path, name, spec)
-    except OSError:
+    except (OSError, FileRefused):
         return True  # It waits with others, and cannot be read or has gone: nothing is known of its end.
     return not tail or tail.rstrip(b"\0").endswith((b"\n", b"\r"))
 
 
 def _tail(path: Path, name: str, spec: SourceSpec) -> bytes:
-    if name.endswith(_PACKED):
+    file = SourceFile(path, name, accepted=True)
+    kind = compression.kind_of(file, spec)
+    if kind == "zip":
+        return b""
+    if kind != "none":
         tail = b""
-        for piece in stream.expanded(SourceFile(path, name), spec):
+        for piece in compression.pieces(file, spec):
             tail = (tail + piece)[-_TAIL_BYTES:]
         return tail
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _TAIL_BYTES))
-        return file.read()
+    with path.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(0, size - _TAIL_BYTES))
+        return opened.read()

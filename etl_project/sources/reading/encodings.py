@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from etl_project.sources.reading import stream
+from etl_project.sources.reading import compression, stream
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
-from etl_project.sources.spec import SourceSpec
+
+if TYPE_CHECKING:
+    from etl_project.sources.spec import SourceSpec
 
 ValidUtf8 = Literal["refuse", "as_utf8", "as_declared"]
 
@@ -46,7 +48,7 @@ def _strictly(spec: SourceSpec) -> ValidUtf8:
 def _fits(file: SourceFile, spec: SourceSpec) -> bool:
     decoder = codecs.getincrementaldecoder(spec.encoding)("strict")
     try:
-        for piece in stream.watched(stream.expanded(file, spec), spec):
+        for piece in stream.watched(compression.pieces(file, spec), spec):
             decoder.decode(piece)
         decoder.decode(b"", final=True)
     except UnicodeError:

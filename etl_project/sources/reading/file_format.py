@@ -17,14 +17,27 @@ if TYPE_CHECKING:
     from etl_project.sources.spec import SourceSpec
 
 
+_PACKING = frozenset({"compression", "zip_members"})
+
+
+@dataclass
+class Passed:
+    """The lines of the members of an archive that were read to their end."""
+
+    lines: int = 0
+
+
 class SourceFile(NamedTuple):
     """A file to be read: `path` is where its bytes are now, `name` what its sender called it (it says how the file is
-    compressed), `day` its batch date where that matters. `accepted`: it lies in the archive, so it fitted once."""
+    compressed), `day` its batch date where that matters. `accepted`: it lies in the archive, so it fitted once.
+    `member`: the part of a ZIP archive that is meant; `passed` counts the lines of the members that were read."""
 
     path: Path
     name: str
     day: date | None = None
     accepted: bool = False
+    member: str = ""
+    passed: Passed | None = None
 
 
 @dataclass(frozen=True)
@@ -33,10 +46,17 @@ class FileFormat:
 
     It raises Refused (retrying does not help) for a file that cannot be used, and never needs more memory than a few
     blocks. `separator` is the delimiter of a format that has one of its own. `empty_is_null`: an empty text is
-    no value. `settings`: the words that not every format knows (`layout.OF_SOME_FORMATS`).
+    no value. `settings`: the words that not every format knows (`layout.OF_SOME_FORMATS`). `is_packed`: files come
+    compressed from outside too.
     """
 
     chunks: Callable[[SourceFile, SourceSpec], Iterator[Load]]
     separator: str = ","
     empty_is_null: bool = True
     settings: frozenset[str] = frozenset()
+    is_packed: bool = True
+
+    @property
+    def words(self) -> frozenset[str]:
+        """All words that it knows of those that not every format does."""
+        return self.settings | _PACKING if self.is_packed else self.settings

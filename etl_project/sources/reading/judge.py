@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from etl_project.sources import lateness, names
 from etl_project.sources.intake.archive import Accepted
-from etl_project.sources.reading import encodings
+from etl_project.sources.reading import members
 from etl_project.sources.reading.chunk import Chunk, Load
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
@@ -150,7 +150,7 @@ def count_rows(spec: SourceSpec, version: Accepted) -> Counted:
 
 def chunks(sent: SourceFile, spec: SourceSpec) -> Iterator[Load]:
     """The records of a file as text. Raises FileRefused as `read` does, but for the rejects."""
-    return FORMATS[spec.format].chunks(sent, encodings.settled(sent, spec))
+    return members.chunks(sent, spec)
 
 
 def typed(sent: Chunk, spec: SourceSpec, file: str, day: date) -> Batch:

@@ -34,6 +34,8 @@ class Layout:
     fields; without one, `field_names` does, or `columns` in their order. `comment`: lines that start so are none.
     `quote`, `escape`: one character, or empty for none. `trailing_delimiter`: a record may end with one more.
     `other_delimiters`: tried after the first one. `line_ends`: `lf` (CRLF too) or `any` (a CR alone too).
+    `compression`: what the `name` of a file says, `auto` (its first bytes), or one for all. `zip_members`: a pattern of
+    the names that are read in a ZIP archive. `max_expanded_ratio`: a file may unpack to so many times its size.
     `positions`: of fixed width, the name of a field: its first and last character, from 1.
     `nested_values`: objects and lists in a VARCHAR column `refuse` the record, or are kept as JSON `text`.
     """
@@ -54,6 +56,9 @@ class Layout:
     other_delimiters: tuple[str, ...] = ()
     line_ends: str = "lf"
     positions: Mapping[str, str] | tuple[()] = ()
+    compression: str = "name"
+    zip_members: str = "*"
+    max_expanded_ratio: int = 200
 
     def __repr__(self) -> str:
         """The settings that are in use: one that is not must not show in any version of the source."""
@@ -82,6 +87,8 @@ OF_SOME_FORMATS = {
     "other_delimiters": "[';', ',']",
     "line_ends": "any",
     "positions": "{id: 1-6}",
+    "compression": "auto",
+    "zip_members": "'*.csv'",
 }
 """The settings that not every format knows, and a right example of each."""
 
@@ -93,6 +100,7 @@ def problems(spec: SourceSpec) -> Iterator[str]:
         ("header_matching", ("exact", "relaxed")),
         ("nested_values", ("refuse", "text")),
         ("line_ends", ("lf", "any")),
+        ("compression", ("name", "auto", "none", "gzip", "zstd", "zip")),
     ):
         if getattr(spec.layout, setting) not in allowed:
             yield f"{setting} is {getattr(spec.layout, setting)!r}; it can be {', '.join(allowed)}"
@@ -107,12 +115,16 @@ def _problems_of_text(spec: SourceSpec) -> Iterator[str]:
     for setting, example in OF_SOME_FORMATS.items():
         if (
             known is not None
-            and setting not in known.settings
+            and setting not in known.words
             and getattr(spec.layout, setting) != getattr(PLAIN, setting)
         ):
             word = "delimiter" if setting == "other_delimiters" else setting
-            others = ", ".join(name for name, one in formats.FORMATS.items() if setting in one.settings)
+            others = ", ".join(name for name, one in formats.FORMATS.items() if setting in one.words)
             yield f"{word} is no setting of the format {spec.format}; like {word}: {example} it is one of {others}"
+    if spec.layout.max_expanded_ratio < 1:
+        yield f"max_expanded_ratio is {spec.layout.max_expanded_ratio}; it is a number, like max_expanded_ratio: 1000"
+    if not spec.layout.zip_members:
+        yield "zip_members is empty; it is a pattern of names, like zip_members: '*.csv'"
     if spec.layout.skip_lines < 0:
         yield f"skip_lines is {spec.layout.skip_lines}; it is a number of lines, like skip_lines: 3"
     for setting, one in (("quote", spec.layout.quote), ("escape", spec.layout.escape)):

@@ -49,6 +49,12 @@ class LayoutWords(dg.Model):
         default={}, description="Format `fixed`: name of a field: its first and last character, like 7-26."
     )
 
+    compression: str = Field(
+        default="name", description="`auto`: by the bytes of the file, not its name; or none, gzip, zstd, zip for all."
+    )
+    zip_members: str = Field(default="*", description="The members of a ZIP archive that are read, as a pattern.")
+    max_expanded_ratio: int = Field(default=200, description="A file that unpacks to more times its size is refused.")
+
     def layout(self, other_delimiters: Sequence[str] = ()) -> Layout:
         """The settings as the incoming layer takes them."""
         return Layout(
@@ -68,4 +74,7 @@ class LayoutWords(dg.Model):
             other_delimiters=tuple(other_delimiters),
             line_ends=self.line_ends,
             positions=dict(self.positions) or (),
+            compression=self.compression,
+            zip_members=self.zip_members,
+            max_expanded_ratio=self.max_expanded_ratio,
         )

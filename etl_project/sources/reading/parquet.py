@@ -161,4 +161,4 @@ def _written_out(text: str) -> str:
     return format(Decimal(text), "f") if "e" in text.lower() else text
 
 
-PARQUET = FileFormat(chunks, empty_is_null=False)
+PARQUET = FileFormat(chunks, empty_is_null=False, is_packed=False)

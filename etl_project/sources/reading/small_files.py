@@ -77,7 +77,7 @@ def read(files: Iterable[SourceFile], spec: SourceSpec, day: date) -> Iterator[J
 def _is_small(file: SourceFile, spec: SourceSpec) -> bool:
     if spec.format not in _TEXT_FORMATS or file.name.endswith(_COMPRESSED):
         return False
-    return os.stat(file.path).st_size <= SMALL_BYTES
+    return os.stat(file.path).st_size <= SMALL_BYTES and spec.layout.compression == "name"
 
 
 def _losers(files: Sequence[SourceFile], spec: SourceSpec, day: date) -> Sequence[pa.Table | None]:

@@ -1,30 +1,25 @@
 """Stream: the bytes of a file as blocks of complete lines of valid UTF-8, within limits.
 
-Belongs here: decompression, character encoding, and the limits that keep a hostile file from filling memory or disk.
-Does not belong here: what a line means (`csv_records`, `jsonl_records`).
+Belongs here: character encoding, and the limit that keeps a hostile line from filling memory. Does not belong here: how
+the bytes are packed (`compression`), what a line means (the formats).
 """
 
 from __future__ import annotations
 
 import codecs
-import gzip
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
+from etl_project.sources.reading import compression
 from etl_project.sources.reading.file_refused import FileRefused
 
 if TYPE_CHECKING:
     from etl_project.sources.reading.file_format import SourceFile
     from etl_project.sources.spec import SourceSpec
 
-BLOCK_BYTES = 4 * 2**20
 _BOM = codecs.BOM_UTF8
 HIDDEN_UTF8 = "UTF-8 under another name"
 
@@ -39,7 +34,7 @@ def text_blocks(file: SourceFile, spec: SourceSpec) -> Iterator[bytes]:
     rest = b""
     line = 1
     first = True
-    for decoded in _lines_ended(_utf8(expanded(file, spec), spec), spec):
+    for decoded in _lines_ended(_utf8(compression.pieces(file, spec), spec), spec):
         piece = decoded.removeprefix(_BOM) if first else decoded
         first = False
         cut = piece.rfind(b"\n") + 1
@@ -52,6 +47,8 @@ def text_blocks(file: SourceFile, spec: SourceSpec) -> Iterator[bytes]:
         _refuse_unreadable(block, line, spec)
         yield block
         line += _lines(block)
+    if file.passed is not None:
+        file.passed.lines += line - 1 + bool(rest)
     if rest:
         _refuse_unreadable(rest, line, spec)
         yield rest
@@ -77,7 +74,7 @@ def texts(file: SourceFile, spec: SourceSpec) -> Iterator[str]:
     """The text in pieces cut anywhere, without byte order mark. Raises as `text_blocks`, but not for long lines."""
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     line, first = 1, True
-    for piece in chain(_utf8(expanded(file, spec), spec), (b"",)):
+    for piece in chain(_utf8(compression.pieces(file, spec), spec), (b"",)):
         held, _ = decoder.getstate()
         whole = held + piece
         try:
@@ -88,43 +85,8 @@ def texts(file: SourceFile, spec: SourceSpec) -> Iterator[str]:
         line += text.count("\n")
         yield text.removeprefix("\ufeff") if first else text
         first = first and not text
-
-
-def expanded(file: SourceFile, spec: SourceSpec) -> Iterator[bytes]:
-    """The decompressed bytes, in pieces. Raises FileRefused for a broken or an oversized archive."""
-    name = file.name
-    total = 0
-    with opened(file.path, name) as source:
-        while True:
-            try:
-                piece = source.read(BLOCK_BYTES)
-            except (EOFError, zlib.error, pa.ArrowException, OSError) as error:
-                if isinstance(error, OSError) and error.errno is not None:
-                    raise
-                raise FileRefused(
-                    "broken compressed file", str(error), f"a complete {name.rpartition('.')[2]} file"
-                ) from None
-            if not piece:
-                return
-            total += len(piece)
-            if total > spec.max_expanded_bytes:
-                expected = f"at most {spec.max_expanded_bytes} bytes (max_expanded_bytes)"
-                raise FileRefused("too large once decompressed", f"more than {spec.max_expanded_bytes} bytes", expected)
-            yield piece
-
-
-@contextmanager
-def opened(path: Path, name: str) -> Iterator[IO[bytes] | Any]:
-    """The file, decompressed as its name says."""
-    with path.open("rb", buffering=0 if name.endswith((".gz", ".zst")) else -1) as raw:
-        if name.endswith(".gz"):
-            with gzip.GzipFile(fileobj=raw) as file:
-                yield file
-        elif name.endswith(".zst"):
-            with pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd") as file:
-                yield file
-        else:
-            yield raw
+    if file.passed is not None:
+        file.passed.lines += line
 
 
 def _utf8(pieces: Iterator[bytes], spec: SourceSpec) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl_project.sources.intake.archive import Accepted
-from etl_project.sources.reading import judge, stream
+from etl_project.sources.reading import compression, judge
 from etl_project.sources.reading.judge import FileRefused
 from etl_project.sources.spec import SpecError
 from etl_project_tests.unit.sources.world import DAY, all_rows, lines, read, spec
@@ -50,7 +50,7 @@ def test_of_several_encodings_the_first_that_fits_all_bytes_counts(tmp_path: Pat
 
 
 def test_a_letter_at_the_very_end_of_a_large_packed_file_decides_too(tmp_path: Path) -> None:
-    head = lines(*(["1,1,,plain ascii text"] * (stream.BLOCK_BYTES // 20)))
+    head = lines(*(["1,1,,plain ascii text"] * (compression.PIECE_BYTES // 20)))
     both = spec(encoding="utf-8", other_encodings=("cp1252",))
     for written in ("utf-8", "cp1252"):
         content = gzip.compress(head + (CITY + "\n").encode(written), compresslevel=1)
@@ -58,7 +58,9 @@ def test_a_letter_at_the_very_end_of_a_large_packed_file_decides_too(tmp_path: P
         path.write_bytes(content)
         last = list(judge.read(path, both, "a.csv.gz", DAY))[-1]
         assert last.rows["note"][-1].as_py() == "München"
-        assert judge.count_rows(both, Accepted("a.csv.gz", 1, "", str(path))).records == stream.BLOCK_BYTES // 20 + 1
+        assert (
+            judge.count_rows(both, Accepted("a.csv.gz", 1, "", str(path))).records == compression.PIECE_BYTES // 20 + 1
+        )
 
 
 @given(st.text(st.characters(min_codepoint=32, exclude_characters='",\x7f', exclude_categories=("C",)), min_size=1))

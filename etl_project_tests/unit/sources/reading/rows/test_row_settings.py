@@ -70,7 +70,7 @@ def test_a_trailer_of_another_width_is_known_by_its_text(tmp_path: Path) -> None
 def test_the_last_records_are_left_out_wherever_the_file_is_cut_into_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr("etl_project.sources.reading.stream.BLOCK_BYTES", 11)
+    monkeypatch.setattr("etl_project.sources.reading.compression.PIECE_BYTES", 11)
     source = spec(rows=RowSettings(footer_lines=3), max_rejected_ratio=1.0)
     content = lines(*(f'{number},1,,"a\nb"' for number in range(count)), "", "broken", "8,1,,x", "9,9", "")
     batches = read(content, tmp_path, source)
@@ -241,7 +241,7 @@ def test_the_second_of_a_repeated_hour_in_file_order_is_the_later_one_in_each_se
 def test_a_third_time_of_a_repeated_hour_is_a_reject_wherever_the_chunks_are_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl_project.sources.reading.stream.BLOCK_BYTES", 11)
+    monkeypatch.setattr("etl_project.sources.reading.compression.PIECE_BYTES", 11)
     source = SourceSpec(
         "prices",
         ("{date}",),
