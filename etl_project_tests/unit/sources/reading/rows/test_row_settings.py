@@ -14,7 +14,7 @@ import pytest
 from etl_project.sources.component import FileSource
 from etl_project.sources.intake import quarantine
 from etl_project.sources.intake.archive import Accepted
-from etl_project.sources.reading import judge
+from etl_project.sources.reading import judge, members
 from etl_project.sources.reading.file_format import FileFormat
 from etl_project.sources.reading.formats import FORMATS
 from etl_project.sources.reading.judge import FileRefused
@@ -383,6 +383,6 @@ def test_settings_that_are_not_used_cost_no_database_and_no_second_reading(
         opened.append(1)
         return FORMATS["csv"].chunks(*given)
 
-    monkeypatch.setattr(judge, "FORMATS", {"csv": FileFormat(chunks)})
+    monkeypatch.setattr(members, "FORMATS", {"csv": FileFormat(chunks)})
     assert len(all_rows(read(lines("1,1,,x"), tmp_path))) == 1
     assert len(opened) == 1
