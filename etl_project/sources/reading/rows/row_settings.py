@@ -75,6 +75,9 @@ def problems(spec: SourceSpec) -> Iterator[str]:
     yield from _problems_of_totals(spec)
     if rows.on_duplicate_key is not None:
         yield from _problems_of_keys(spec)
+    event = rows.computed_column(spec.event_column) if spec.event_column is not None else None
+    if event is not None and re.search(r"\bbatch_date\b", event.sql, re.IGNORECASE):
+        yield f"event_column {event.name} is computed from batch_date, which is the day that it decides"
     for name in rows.repeated_hour_by or ():
         if name not in spec.filled:
             yield f"repeated_hour_by names {name!r}, which is not one of the columns that the file fills"

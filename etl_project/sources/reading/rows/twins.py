@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 
 from etl_project.sources.reading.rows.row_rules import Fault
 from etl_project.sources.spec import SourceSpec
-from etl_project.storage.sql import quote
+from etl_project.storage.sql import quote, unique
 
 _MEMORY = "400MB"
 _FATES = {
@@ -54,9 +55,11 @@ def losers(files: Sequence[tuple[str, Iterable[pa.Table]]], spec: SourceSpec) ->
 
 def faults(rows: pa.Table, losers: pa.Table) -> Iterator[Fault]:
     """The rows of a file that are among its losers."""
-    for at in pc.indices_nonzero(pc.is_in(rows["source_line"], losers["source_line"])).to_pylist():
-        [why] = losers.filter(pc.equal(losers["source_line"], rows["source_line"][at])).to_pylist()
-        yield Fault(at, why["column_name"], why["reason"])
+    found = pc.index_in(rows["source_line"], losers["source_line"])
+    places = pc.indices_nonzero(found.is_valid())
+    why = losers.take(found.drop_null())
+    columns = (places.to_pylist(), why["column_name"].to_pylist(), why["reason"].to_pylist())
+    yield from (Fault(*one) for one in zip(*columns, strict=True))
 
 
 def _losers_of(connection: duckdb.DuckDBPyConnection, key: Sequence[str], spec: SourceSpec) -> pa.Table:
@@ -103,7 +106,8 @@ def _of_file(found: Sequence[pa.Table], number: int) -> pa.Table:
 
 @contextmanager
 def _database() -> Iterator[duckdb.DuckDBPyConnection]:
-    folder = tempfile.mkdtemp(prefix="etl-keys-")
+    # DuckDB makes the folder once it has to spill, and not before; a kill while it does leaves it in the system's own.
+    folder = str(Path(tempfile.gettempdir(), unique("etl-keys")))
     try:
         config: dict[str, Any] = {"threads": 1, "memory_limit": _MEMORY, "temp_directory": folder}
         with duckdb.connect(":memory:", config=config) as connection:

@@ -45,6 +45,7 @@ _LOCAL = pa.timestamp("us")
 _FIRST = pa.scalar(datetime.min.replace(tzinfo=UTC), _INSTANT)
 _LAST = pa.scalar(datetime.max.replace(tzinfo=UTC), _INSTANT)
 _FEW = 16
+_REMEMBERED = 10_000
 
 
 class Converter:
@@ -54,6 +55,7 @@ class Converter:
         self._zone = zone
         self._settings = settings
         self._forms: dict[str, Plain | None] = {}
+        self._reasons: dict[tuple[str, str], str] = {}
         self._local_times = {repeated: LocalTimes(zone, repeated) for repeated in ("first", "last", "reject")}
 
     def column(self, texts: pa.Array, target: SourceColumn) -> pa.Array:
@@ -72,6 +74,14 @@ class Converter:
 
     def why_not(self, text: str, target: SourceColumn) -> str:
         """In words: why this text is no value of the target, and which setting would make it one."""
+        known = self._reasons.get((target.name, text))
+        if known is None:
+            if len(self._reasons) >= _REMEMBERED:
+                self._reasons.clear()
+            known = self._reasons[target.name, text] = self._why_not(text, target)
+        return known
+
+    def _why_not(self, text: str, target: SourceColumn) -> str:
         kind, settings = target.arrow, self._settings_of(target)
         shown = f"{target.name}: {text if len(text) <= 80 else text[:77] + '...'!r}"
         form = self._form(target)

@@ -164,8 +164,10 @@ def accounted_for(folder: Path, source: SourceSpec, name: str, content: bytes) -
     if source.rows.skip_rows_where is None:
         assert skipped == min(source.rows.footer_lines, len(starts))
     if source.rows.on_duplicate_key:
-        keys = [row["id"] for batch in batches for row in batch.rows.to_pylist()]
-        assert len(set(keys)) == len(keys)
+        rows = [row for batch in batches for row in batch.rows.to_pylist()]
+        for key in ("id", "sold_at"):
+            values = [row[key] for row in rows if row[key] is not None]
+            assert len(set(values)) == len(values)
 
 
 def the_day_is_read_the_same_twice(folder: Path, source: SourceSpec, contents: list[bytes]) -> None:

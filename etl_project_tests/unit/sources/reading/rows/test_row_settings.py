@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -359,6 +360,28 @@ def test_a_column_computed_from_other_rows_is_none_of_a_single_rows_business(tmp
     assert source.rows.checks == ()
     with pytest.raises(SpecError, match="deduplicate_on names 'line_no'"):
         FileSource(**{**words, "deduplicate_on": ["line_no"]}).spec(tmp_path)
+
+
+def test_the_day_of_a_row_cannot_be_computed_from_the_day_that_it_decides(tmp_path: Path) -> None:
+    (tmp_path / "contract.sql").write_text(BOOKINGS)
+    computed = {**BOOKINGS_DEFS["computed"], "booked_on": "batch_date - 1"}  # type: ignore[dict-item]
+    with pytest.raises(SpecError, match="event_column booked_on is computed from batch_date"):
+        FileSource(**{**BOOKINGS_DEFS, "computed": computed, "event_column": "booked_on"}).spec(tmp_path)
+
+
+def test_times_are_utc_to_the_sql_of_a_source_whatever_the_machine_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    try:
+        computed = (Computed("day", "VARCHAR", True, "strftime(sold_at, '%Y-%m-%d %H')"),)
+        checks = ("(day = '2024-03-05 23')",)
+        source = spec(rows=RowSettings(computed=computed, checks=checks), time_zone="UTC")
+        assert len(all_rows(read(lines("1,1,2024-03-05 23:30:00,x"), tmp_path, source))) == 1
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_row_with_two_faults_is_one_reject_with_both_reasons(tmp_path: Path) -> None:
