@@ -88,10 +88,10 @@ def test_values_and_types_survive_a_round_trip(bench: Bench) -> None:
     assert same(bench.arrow(day(DAY)), TYPED)
 
 
-def test_values_and_types_survive_pandas(bench: Bench) -> None:
+def test_values_and_types_survive_arrow_backed_pandas(bench: Bench) -> None:
     bench.replace(TYPED, day(DAY))
     store = bench.store()
-    frame_out = as_annotated(store, store.read(ORDERS, day(DAY)), pd.DataFrame)
+    frame_out = as_annotated(store, store.read(ORDERS, day(DAY)), pd.DataFrame, "pyarrow")
     bench.replace(frame_out, day(DAY))
     assert same(bench.arrow(day(DAY)), TYPED)
 

@@ -29,6 +29,24 @@ def step_of(context: dg.InputContext | dg.OutputContext) -> Any | None:
         return None
 
 
+def is_only_a_check(step: Any) -> bool:
+    """Whether the step checks assets and writes none."""
+    outputs = [output.properties for output in step.step.step_outputs]
+    return bool(outputs) and all(one.asset_check_key is not None and one.asset_key is None for one in outputs)
+
+
+def keys_of_run(step: Any, partitions: dg.PartitionsDefinition[Any]) -> list[str]:
+    """The partitions of this definition that the run is over; none where it is over none, or over those of others."""
+    tags = step.dagster_run.tags
+    one = tags.get("dagster/partition")
+    first, last = (tags.get(f"dagster/asset_partition_range_{end}", one) for end in ("start", "end"))
+    if first is None or last is None:
+        return []
+    with partitions_of_instance(step.instance):
+        known = partitions.has_partition_key(first) and partitions.has_partition_key(last)
+        return list(partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))) if known else []
+
+
 def partitions_of(context: dg.InputContext | dg.OutputContext) -> dg.PartitionsDefinition[Any] | None:
     """The partitions that the asset is defined with, whether the run has one or not; None where nobody knows of any."""
     try:

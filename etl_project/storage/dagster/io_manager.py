@@ -215,7 +215,12 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         upstream = context.upstream_output
         metadata = upstream.definition_metadata if upstream is not None else {}
         table = table_of(context.asset_key, metadata, self.default_schema(), partitions_of(context))
-        scope, partitions = self._scope(context), partitions_of(context)
+        scope, partitions, step = self._scope(context), partitions_of(context), step_of(context)
+        if scope is not None and len(scope.partitions) > 1 and step is not None and internals.is_only_a_check(step):
+            # A check without partitions of its own maps to all there will ever be: it looks at those of its run, else
+            # at those that are committed.
+            keys = internals.keys_of_run(step, partitions) if partitions is not None else []
+            scope = scope_of(context.asset_key, partitions, keys) if keys else None
         if scope is None and partitions is not None:
             committed = sorted(str(key) for _, key in self.store().last_commits([table.asset]))
             scope = scope_of(context.asset_key, partitions, committed)
