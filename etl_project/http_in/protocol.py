@@ -184,7 +184,8 @@ class _PoliteTransport(asyncio.Transport):
         return self._ending() or self._real.is_closing()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._real.write(data)
+        if not self.is_closing():  # As any transport that was closed: what comes late is dropped.
+            self._real.write(data)
 
     def pause_reading(self) -> None:
         self._real.pause_reading()

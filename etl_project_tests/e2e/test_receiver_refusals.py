@@ -257,6 +257,13 @@ def test_bytes_that_are_not_http_are_400(receiver: ReceiverProcess) -> None:
     assert b"application/problem+json" in answer
 
 
+def test_nonsense_behind_a_good_request_is_400_and_no_fault_of_the_one_before(receiver: ReceiverProcess) -> None:
+    for good in (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", head("behind", 1, "/v2") + b"x"):
+        for _ in range(10):
+            assert b"HTTP/1.1 400 " in raw(receiver, good + b"\x00 nonsense\r\n\r\n", close=True)
+    assert "Traceback" not in receiver.log()
+
+
 def test_a_head_of_more_than_64_kib_is_431_whether_it_ends_or_not(receiver: ReceiverProcess) -> None:
     endless = b"".join(f"X-{number}: {'x' * 1000}\r\n".encode() for number in range(10_000))
     for head in (
