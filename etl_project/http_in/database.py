@@ -66,6 +66,12 @@ create index if not exists claims_by_state on claims (state, updated_at);
 _ADDED = {"failures": "integer not null default 0", "failed_at": "text", "failure": "text", "problem": "text"}
 """Columns of `deliveries` that files from before do not have."""
 
+_INDEXES = """
+create index if not exists deliveries_unconfirmed on deliveries (endpoint, failed_at) where failure = 'unconfirmed';
+create index if not exists deliveries_by_state on deliveries (endpoint, state, updated_at);
+"""
+"""They need those columns. Every day that is posted asks both: without them a range would cost its length squared."""
+
 
 class RecordsBusy(Transient):
     """Somebody else holds the records. Nothing was changed; retrying helps."""
@@ -106,6 +112,7 @@ class Database:
                 self._connection.execute("pragma journal_mode = wal")
                 self._connection.executescript(_SCHEMA)
                 self._add_columns()
+                self._connection.executescript(_INDEXES)
             except BaseException:
                 self._connection.close()
                 raise
