@@ -18,6 +18,7 @@ import yaml
 
 from etl_project.http_in.settings import Sender
 from etl_project.settings import SettingsError
+from etl_project.sources import name_pattern
 from etl_project.sources.day_of_name import DaysOfNames
 
 _LOG = logging.getLogger("etl.receiver")
@@ -124,4 +125,4 @@ def _filled(pattern: str, day: date, unique: str) -> str:
     """A name that fits the pattern, with what makes it unique where the first `*` is."""
     before, star, after = pattern.partition("*")
     text = before + (unique if star else "") + after.replace("*", "")
-    return text.replace("?", "x").replace("{date}", day.isoformat())
+    return name_pattern.filled(text.replace("?", "x"), day)

@@ -22,7 +22,7 @@ type: etl_project.sources.component.FileSource
 
 attributes:
   name: {name}  # files arrive in incoming/{name}/
-  patterns:  # {{date}} is the UTC batch date of the file, YYYY-MM-DD; * is anything
+  patterns:  # {{date}} is the batch date of the file, YYYY-MM-DD, {{date:%Y%m%d}} one of that form; * is anything
 {patterns}{reading}  time_zone: UTC  # of local times in the files, like Europe/London
   files_per_day: many  # several files for a day add up; latest: the newest one is the day
   empty_days: missing  # a day without a file is missing; allowed: it is an empty day

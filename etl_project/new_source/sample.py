@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl_project.failures import Permanent
+from etl_project.new_source.date_in_name import placed
 from etl_project.new_source.encoding import encoding_of
 from etl_project.sources.intake.plausible import has_its_end
 from etl_project.sources.reading import compression, stream
@@ -30,7 +31,6 @@ from etl_project.sources.spec import SourceColumn, SourceSpec
 DELIMITERS = (",", ";", "\t", "|")
 RECORDS_LOOKED_AT = 200
 LONGEST_HEADER = 200
-_DATE = re.compile(r"(?<![0-9])[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")
 _VALUE = re.compile(r"[+-]?[0-9]*[.,]?[0-9]+|[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?")
 _PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
@@ -68,7 +68,12 @@ class Sample:
 
 def look(path: Path) -> Sample:
     """What this file says about itself. Raises CannotUse naming the one thing that is in the way."""
-    pattern, day, notes = placed(path.name)
+    if not path.name.isprintable():
+        raise CannotUse(f"the name {path.name!r} holds characters that cannot be written down in a pattern")
+    where = placed(path)
+    if isinstance(where, str):
+        raise CannotUse(where)
+    pattern, day, notes = where
     first = _first_bytes(path)
     try:
         found = _parquet(path, pattern, day, notes) if first.startswith(_PARQUET) else _text(path, pattern, day, notes)
@@ -76,26 +81,6 @@ def look(path: Path) -> Sample:
         raise CannotUse(str(refused)) from None
     _refuse_bad_header(found)
     return replace(found, ends=has_its_end(path, path.name, _spec(format=found.format)))
-
-
-def placed(name: str) -> tuple[str, date, tuple[str, ...]]:
-    """The pattern of the name, its date, and what to review. The last of several dates counts."""
-    if not name.isprintable():
-        raise CannotUse(f"the name {name!r} holds characters that cannot be written down; rename the file")
-    dates = list(_DATE.finditer(name))
-    if not dates:
-        raise CannotUse("its name holds no date as YYYY-MM-DD, and that date is the day of its rows; rename the file")
-    last = dates[-1]
-    try:
-        day = date.fromisoformat(last[0])
-    except ValueError:
-        raise CannotUse(f"the date {last[0]} in its name does not exist; rename the file") from None
-    before = _DATE.sub("*", name[: last.start()])
-    notes = [f"file name: {last[0]} is taken for the day, of several dates"] if len(dates) > 1 else []
-    after = name[last.end() :]
-    if not after.startswith("."):
-        notes.append(f"file name: later files have to end in {after!r} too; put * for what varies")
-    return f"{before}{{date}}{after}", day, tuple(notes)
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -110,7 +95,7 @@ def _first_bytes(path: Path) -> bytes:
         raise CannotUse("it is empty; take a file with a header and rows")
     for magic, suffix in ((_GZIP, ".gz"), (_ZSTD, ".zst")):
         if first.startswith(magic) and not path.name.endswith(suffix):
-            raise CannotUse(f"it is compressed, and its name does not end in {suffix}; rename the file")
+            raise CannotUse(f"it is compressed, and its name does not end in {suffix}, by which compression is known")
     return first
 
 

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pyarrow as pa
 
 from etl_project.failures import Permanent
+from etl_project.sources.name_pattern import NamePattern
 from etl_project.sources.reading import formats, layout
 from etl_project.sources.reading.layout import PLAIN as PLAIN_LAYOUT
 from etl_project.sources.reading.layout import UNKNOWN_COLUMNS, Layout
@@ -102,7 +103,7 @@ class SourceColumn:
 class SourceSpec:
     """One source of daily files. Raises SpecError (retrying does not help) naming everything wrong at once.
 
-    `patterns`: names as in a shell (`*`, `?`), with `{date}` for the day as YYYY-MM-DD; `*` also spans folders.
+    `patterns`: names as in a shell (`*`, `?`), with the day as `name_pattern` has it; `*` also spans folders.
     `quiet_seconds`: so long a file stays where it is after it was taken in, and longer while it changes (0: it goes).
     `columns`: name in the file's header -> column of the contract; the file has exactly these, in any order. Names
     for the same column are names that it has in different files. `layout`: how files may differ from this.
@@ -152,6 +153,7 @@ class SourceSpec:
     column_values: Mapping[str, ValueSettings] = field(default_factory=dict)
     layout: Layout = PLAIN_LAYOUT
     rows: RowSettings = NO_RULES
+    _timed: tuple[NamePattern, ...] = field(init=False, repr=False, compare=False, default=())
     _by_name: Mapping[str, SourceColumn] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -169,6 +171,8 @@ class SourceSpec:
         if problems:
             raise SpecError(f"source {self.name!r}: " + "; ".join(problems))
         object.__setattr__(self, "_by_name", {column.name: column for column in self.types})
+        timed = (NamePattern(pattern) for pattern in self.patterns if "{time}" in pattern)
+        object.__setattr__(self, "_timed", tuple(timed))
 
     @property
     def separator(self) -> str:
@@ -186,6 +190,14 @@ class SourceSpec:
         """The encodings that a file may be in, in the order in which they are tried."""
         declared = (self.encoding, *self.other_encodings)
         return ("utf-8", *declared) if self.valid_utf8 == "as_utf8" and "utf-8" not in declared else declared
+
+    def version_of(self, name: str) -> tuple[str, str]:
+        """What the versions of the file share, and what orders them before their sequence: a time in the names."""
+        for pattern in self._timed:
+            read = pattern.last(name)
+            if read is not None:
+                return read.group, read.time
+        return name, ""
 
     def column(self, name: str) -> SourceColumn:
         """The contract column of this name."""
@@ -221,8 +233,10 @@ def _problems_of_names(spec: SourceSpec) -> Iterator[str]:
     if not spec.patterns:
         yield "patterns is empty"
     for pattern in spec.patterns:
-        if pattern.count("{date}") != 1:
-            yield f"pattern {pattern!r} must hold {{date}} exactly once"
+        try:
+            NamePattern(pattern)
+        except ValueError as error:
+            yield str(error)
 
 
 def _problems_of_columns(spec: SourceSpec) -> Iterator[str]:

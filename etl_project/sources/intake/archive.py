@@ -5,7 +5,8 @@ day's input. Does not belong here: judging files or moving them out of the drop 
 
 A sequence is one more than the highest of its day over all names, so that the versions of a day are in the order in
 which they were accepted. The highest sequence of a name counts; where a source has one file a day (`latest`), only
-the highest of the day does. Nothing here is ever overwritten or removed. A nested name is a nested folder.
+the highest of the day does; where its names hold a time, the latest time comes first. Nothing here is ever overwritten
+or removed. A nested name is a nested folder.
 """
 
 from __future__ import annotations
@@ -69,10 +70,10 @@ class Day:
 
     def __init__(self, root: Path, spec: SourceSpec, day: date) -> None:
         self._folder = day_folder(root, spec, day)
-        self._one_file = spec.files_per_day == "latest"
+        self._spec = spec
         versions = list(_versions(os.fspath(self._folder), ""))
         self.highest = max((version.sequence for version in versions), default=0)
-        self._current = {version.name: version for version in _counting(versions, spec)}
+        self._current = {_counts_with(version.name, spec): version for version in _counting(versions, spec)}
         self._by_content = {version.sha256: version for version in self._current.values()}
 
     def holding(self, sha256: str) -> Accepted | None:
@@ -80,8 +81,9 @@ class Day:
         return self._by_content.get(sha256)
 
     def current(self, name: str) -> Accepted | None:
-        """The version of this name that counts, if there is one."""
-        return self._current.get(name)
+        """The version of this very name, if it counts."""
+        version = self._current.get(_counts_with(name, self._spec))
+        return version if version is not None and version.name == name else None
 
     def accept(self, name: str, copy: Path, sha256: str) -> Accepted:
         """Make `copy` (complete, flushed to disk, on the archive's file system) the newest version, in one rename.
@@ -101,12 +103,13 @@ class Day:
 
     def _count(self, version: Accepted) -> None:
         self.highest = version.sequence
-        superseded = [*self._current.values()] if self._one_file else [self._current.get(version.name)]
-        for old in superseded:
-            if old is not None:
-                del self._current[old.name]
-                self._by_content.pop(old.sha256, None)
-        self._current[version.name] = self._by_content[version.sha256] = version
+        which = _counts_with(version.name, self._spec)
+        old = self._current.get(which)
+        if old is not None and _order(old, self._spec) > _order(version, self._spec):
+            return  # By the time in its name it is older than what is there.
+        if old is not None:
+            self._by_content.pop(old.sha256, None)
+        self._current[which] = self._by_content[version.sha256] = version
 
 
 def day_folder(root: Path, spec: SourceSpec, day: date) -> Path:
@@ -115,14 +118,21 @@ def day_folder(root: Path, spec: SourceSpec, day: date) -> Path:
 
 
 def _counting(versions: Iterable[Accepted], spec: SourceSpec) -> tuple[Accepted, ...]:
-    if spec.files_per_day == "latest":
-        newest = max(versions, key=lambda version: version.sequence, default=None)
-        return () if newest is None else (newest,)
-    highest: dict[str, Accepted] = {}
+    newest: dict[str, Accepted] = {}
     for version in versions:
-        if version.name not in highest or highest[version.name].sequence < version.sequence:
-            highest[version.name] = version
-    return tuple(sorted(highest.values(), key=lambda version: names.order(version.name)))
+        which = _counts_with(version.name, spec)
+        if which not in newest or _order(newest[which], spec) < _order(version, spec):
+            newest[which] = version
+    return tuple(sorted(newest.values(), key=lambda version: names.order(version.name)))
+
+
+def _counts_with(name: str, spec: SourceSpec) -> str:
+    """What the files have in common of which one counts: nothing but the day, where one file is the day."""
+    return "" if spec.files_per_day == "latest" else spec.version_of(name)[0]
+
+
+def _order(version: Accepted, spec: SourceSpec) -> tuple[str, int]:
+    return spec.version_of(version.name)[1], version.sequence
 
 
 def _versions(folder: str, name: str) -> Iterator[Accepted]:

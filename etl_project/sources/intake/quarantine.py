@@ -131,7 +131,7 @@ def open_days(root: Path, archive_root: Path, spec: SourceSpec) -> set[date]:
 def settle(root: Path, spec: SourceSpec, day: date, name: str) -> None:
     """Note that a version of this file is accepted, or was sent again: what was refused of it is no longer open."""
     for one in _of_day(root / spec.name / day.isoformat()):
-        if not one.reason.settled and (one.name == name or spec.files_per_day == "latest"):
+        if not one.reason.settled and _is_of(name, one.name, spec):
             _write(_folder(root, one.reason) / f"{one.reason.key}.json", replace(one.reason, settled=True))
 
 
@@ -235,9 +235,14 @@ def _replaced(one: Quarantined, archive_root: Path, spec: SourceSpec) -> bool:
     if one.reason.settled or one.reason.day is None:
         return True
     return any(
-        version.sequence > one.reason.archive_sequence and (version.name == one.name or spec.files_per_day == "latest")
+        version.sequence > one.reason.archive_sequence and _is_of(version.name, one.name, spec)
         for version in archive.accepted(archive_root, spec, one.reason.day)
     )
+
+
+def _is_of(name: str, other: str, spec: SourceSpec) -> bool:
+    """Whether a version of the one is a version of the other."""
+    return spec.files_per_day == "latest" or spec.version_of(name)[0] == spec.version_of(other)[0]
 
 
 def _of_source(root: Path, source: str, since: datetime | None = None) -> Iterator[Quarantined]:
