@@ -22,7 +22,7 @@ from storage_speed import DAY, TABLE, fill, rows, scope
 
 from etl_project.declare.daily_table import daily
 from etl_project.storage.contract import Commit, Request
-from etl_project.storage.tables.store import DuckDBStore
+from etl_project.storage.engines.duckdb_file import DuckDBStore
 from etl_project.storage.tables.write import DuckDBWrite
 
 TRIES = 25

@@ -27,10 +27,9 @@ import numpy as np
 import pyarrow as pa
 
 from etl_project.storage.contract import Request, Scope, Table
-from etl_project.storage.engines.duckdb_file import CONFIG
+from etl_project.storage.engines.duckdb_file import CONFIG, DuckDBStore
 from etl_project.storage.judging import judgement
 from etl_project.storage.lake.store import ParquetStore
-from etl_project.storage.tables.store import DuckDBStore
 
 DAY = date(2024, 1, 1)
 TABLE = Table("events", "events")

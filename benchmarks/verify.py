@@ -25,8 +25,8 @@ from etl_project.declare.daily_table import daily
 from etl_project.proofs.verify import events, whole
 from etl_project.proofs.verify.targets import Stored
 from etl_project.storage.contract import Request, Scope, Table
+from etl_project.storage.engines.duckdb_file import DuckDBStore
 from etl_project.storage.lake.store import ParquetStore
-from etl_project.storage.tables.store import DuckDBStore
 
 DAYS, ROWS_A_DAY = 365, 10_000
 SCOPE = Scope.days(date(2024, 1, 1), date(2024, 12, 30))

@@ -80,17 +80,18 @@ print(json.dumps(found))
 MATERIALIZE = """
 import json, sys, dagster as dg
 from datetime import date
-from etl_project import drain, instance, partitions
+from etl_project import instance, utc
+from etl_project.due import execution
 from etl_project.definitions import build_defs
 first, last = map(date.fromisoformat, sys.argv[2:])
 with instance.opened() as opened:
     job = build_defs().resolve_job_def("build_days")
-    tags = partitions.run_tags(first, last)
+    tags = utc.run_tags(first, last)
     done = job.execute_in_process(
         instance=opened, tags=tags, asset_selection=[dg.AssetKey(sys.argv[1])],
-        raise_on_error=False, run_config=drain.QUIET,
+        raise_on_error=False, run_config=execution.QUIET,
     )
-print(json.dumps([drain._complaint(event.step_failure_data) for event in done.get_step_failure_events()]))
+print(json.dumps([execution._complaint(event.step_failure_data) for event in done.get_step_failure_events()]))
 """
 
 FAILED_PARTITIONS = """

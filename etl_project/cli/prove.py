@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
@@ -15,7 +16,8 @@ from etl_project.cli.console import Json, console
 from etl_project.proofs.prove.proof import Proof, Rebuild
 from etl_project.proofs.prove.proof import prove as rebuild_and_compare
 from etl_project.proofs.prove.subject import subject
-from etl_project.proofs.verify.targets import stored_assets
+from etl_project.proofs.verify.targets import Stored, stored_assets
+from etl_project.settings import Settings
 from etl_project.storage.judging.deviation import in_words
 
 Asset = Annotated[str, typer.Argument(help="The stored asset, as `etl status` names it.")]
@@ -33,11 +35,13 @@ def prove(asset: Asset, day: Day, times: Times = 3, as_json: Json = False) -> No
 
     with disable_dagster_warnings():
         project, assets = load_project()
-        targets = stored_assets(assets, default_resources(project.settings))
-        chosen = subject(assets, targets, asset, day.date())
-        proof = rebuild_and_compare(
-            chosen, targets, project.settings, times, (lambda _: None) if as_json else show_rebuild
-        )
+
+        def targets_in(configured: Settings) -> Sequence[Stored]:
+            return stored_assets(assets, default_resources(configured))
+
+        chosen = subject(assets, targets_in(project.settings), asset, day.date())
+        told = (lambda _: None) if as_json else show_rebuild
+        proof = rebuild_and_compare(chosen, targets_in, project.settings, times, told)
     if as_json:
         print(json.dumps(asdict(proof), indent=2, default=str))  # noqa: T201
     else:

@@ -17,8 +17,7 @@ from etl_project.cli.common import opened
 from etl_project.cli.console import Json, console
 from etl_project.due.check_verdicts import red_checks
 from etl_project.due.snapshot import look
-from etl_project.proofs.verify.findings import Unverifiable
-from etl_project.proofs.verify.targets import chosen, stored_assets
+from etl_project.proofs.verify.targets import Unverifiable, chosen, stored_assets
 from etl_project.storage.contract import UNKNOWN, Commit
 from etl_project.storage.judging import deviation
 from etl_project.storage.judging.commits import to_fields

@@ -14,7 +14,8 @@ from etl_project import utc
 from etl_project.cli.common import Opened, opened
 from etl_project.cli.console import Json, console
 from etl_project.proofs.verify import targets, whole
-from etl_project.proofs.verify.findings import ADVICE, DaySpan, Finding
+from etl_project.proofs.verify.findings import ADVICE, DaySpan
+from etl_project.storage.judging.findings import Finding
 
 _SHOWN = 10
 
@@ -62,8 +63,6 @@ def show(done: whole.Verified) -> None:
             _say(f"    {escape(line)}")
     for kind in sorted({finding.kind for finding in done.findings}):
         _say(f"[bold]{kind}[/]: {escape(ADVICE[kind])}")
-    if done.unchecked:
-        _say(f"[yellow]not checked[/], because nothing here looks into their stores: {', '.join(done.unchecked)}")
     if done.counted:
         _say(
             f"[yellow]counted only[/]: {done.counted:,} partitions were committed with an earlier kind of fingerprint; "

@@ -15,7 +15,7 @@ from etl_project.due.pending import Due
 from etl_project.due.snapshot import Project, look
 from etl_project.settings import Settings
 from etl_project.sources.intake import quarantine
-from etl_project.storage.heads import Head
+from etl_project.storage.contract import Head
 
 Say = Callable[[str], None]
 Commits = Mapping[tuple[str, date], Head]

@@ -24,7 +24,8 @@ from etl_project.sources import completeness
 from etl_project.sources.intake import admit, archive, notices, quarantine, scan
 from etl_project.sources.spec import SourceSpec
 from etl_project.storage import DuckDBStore, ParquetStore
-from etl_project.storage.heads import Head, names_of_tables, of_files, of_tables
+from etl_project.storage.contract import Head
+from etl_project.storage.heads import of_files, of_tables
 
 __all__ = ["FOLLOWS_METADATA", "Project", "Snapshot", "due", "look", "nodes", "outlook", "selected"]
 
@@ -144,7 +145,7 @@ def _of_tables(
     nodes = {node.asset: node for node in project.nodes if node.source is None}
     found = list(of_tables(warehouse, nodes))
     recorded = Counter(asset for asset, _, _ in found)
-    there = names_of_tables(warehouse) if recorded else frozenset()
+    there = warehouse.table_names() if recorded else frozenset()
     gone = {
         asset: (nodes[asset].table, count)
         for asset, count in recorded.items()

@@ -10,6 +10,7 @@ from etl_project.sources import completeness, row_counts
 from etl_project.sources.asset_names import Names
 from etl_project.sources.intake import archive, quarantine, scan
 from etl_project.sources.spec import SourceSpec
+from etl_project.storage import DuckDBStore
 from etl_project.utc import days_between
 
 
@@ -31,7 +32,7 @@ def checks(spec: SourceSpec) -> list[dg.AssetChecksDefinition]:
         with duckdb.get_connection() as connection:
             counted = row_counts.of_files(spec, configured, connection, raw, days)
             kept = row_counts.of_rows(spec, connection, raw, None)
-            behind = row_counts.behind(spec, configured, connection)
+            behind = row_counts.behind(spec, configured, DuckDBStore(configured.warehouse))
         own = kept if days is None else {day: kept[day] for day in days_between(*days) if day in kept}
         settled = {day: rows for day, rows in kept.items() if day in own or day not in behind}
         differences = [*row_counts.differences_of_files(counted), *row_counts.differences_of_rows(settled)]

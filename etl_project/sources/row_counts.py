@@ -8,7 +8,7 @@ the archived files are read again, and no commit record is believed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any, NamedTuple
 
 import duckdb
@@ -21,9 +21,8 @@ from etl_project.sources.reading import judge
 from etl_project.sources.spec import SourceSpec
 from etl_project.sources.typed import row_key
 from etl_project.storage import ParquetStore, Slice
-from etl_project.storage.contract import Scope, Table
-from etl_project.storage.judging import commits
-from etl_project.storage.sql import quote
+from etl_project.storage.contract import Scope, Store, Table
+from etl_project.storage.sql import has_table, quote
 from etl_project.utc import ONE_DAY, day_of, days_between
 
 NOTHING = judge.Counted(0, 0)
@@ -100,18 +99,13 @@ def of_rows(
     }
 
 
-def behind(spec: SourceSpec, configured: Settings, connection: duckdb.DuckDBPyConnection) -> set[date]:
-    """The days of the table for which raw rows were committed after it was: due to be built, and so without account.
-
-    `connection` is one to the warehouse.
-    """
-    raw, last = Names.of(spec.name).raw, f"SELECT partition_key, max(committed_at) FROM {commits.TABLE} WHERE asset = ?"
-    built: dict[str, datetime] = {}
-    if commits.exists(connection):
-        built = dict(connection.execute(f"{last} GROUP BY partition_key", [Names.of(spec.name).typed]).fetchall())
+def behind(spec: SourceSpec, configured: Settings, warehouse: Store) -> set[date]:
+    """The days of the table for which raw rows were committed after it was: due to be built, and so without account."""
+    own, lake = Names.of(spec.name), ParquetStore(configured.lake)
+    built = {key: commit.committed_at for (_, key), commit in warehouse.last_commits([own.typed]).items()}
     return {
         day
-        for (_, key), commit in ParquetStore(configured.lake).last_commits([raw]).items()
+        for (_, key), commit in lake.last_commits([own.raw]).items()
         for day in days_between(day_of(str(key)) - spec.lateness_days * ONE_DAY, day_of(str(key)))
         if str(day) not in built or built[str(day)] < commit.committed_at
     }
@@ -142,7 +136,7 @@ def _within(day: date, days: Days) -> bool:
 
 def _of_table(connection: duckdb.DuckDBPyConnection, table: str, days: Days) -> dict[date, int]:
     """How many rows each day of a table has; a table that was never built has none."""
-    if not connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [table]).fetchall():
+    if not has_table(connection, table):
         return {}
     rows = f"SELECT batch_date FROM {quote(table)}"
     if days is None:

@@ -7,9 +7,9 @@ asset run a query inside the writing transaction; `receipts_of` notes what an as
 from etl_project.storage.contract import Commit, Partial, Slice, Sql, StoreBusy
 from etl_project.storage.dagster.declared import checked
 from etl_project.storage.dagster.io_manager import DuckDBPartitionIOManager, ParquetPartitionIOManager
+from etl_project.storage.engines.duckdb_file import DuckDBStore
 from etl_project.storage.judging.receipts import receipts_of
 from etl_project.storage.lake.store import ParquetStore
-from etl_project.storage.tables.store import DuckDBStore
 
 __all__ = [
     "Commit",

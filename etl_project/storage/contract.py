@@ -22,21 +22,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from etl_project.failures import Busy, Permanent, Transient
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from etl_project.storage.judging.findings import Finding, Looked
+
 UNKNOWN = "unknown"
 """The input hash of a write one of whose inputs has no fingerprint: never equal to anything, shown as not checked."""
 
 Drift = Literal["evolve", "freeze"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, order=True)
@@ -201,6 +205,20 @@ class Commit:
     deviation: Deviation | None = None
 
 
+class Head(NamedTuple):
+    """What the newest commit of a partition says. `committed_us`: microseconds since 1970 (UTC)."""
+
+    input_hash: str
+    fingerprint: str
+    rows: int
+    committed_us: int
+
+    @property
+    def committed_at(self) -> datetime:
+        """When it was committed (UTC)."""
+        return EPOCH + timedelta(microseconds=self.committed_us)
+
+
 @dataclass(frozen=True)
 class Slice:
     """A lazy read: the rows of some partitions of one table, as SQL over named parameters.
@@ -273,8 +291,29 @@ class InputChanged(Transient):
     """An input was rewritten between being read and the commit. Nothing was changed; retrying helps."""
 
 
+class Partitions(Protocol):
+    """Which partitions an asset has, and which of them are asked for."""
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether the asset has partitions at all."""
+        ...
+
+    def scope(self, keys: Iterable[str | None]) -> Scope:
+        """The partitions with these keys."""
+        ...
+
+    def holds(self, key: str | None) -> bool:
+        """Whether the partition is asked for. None also stands for rows that no partition can have."""
+        ...
+
+    def owns(self, key: str | None) -> bool:
+        """Whether the asset, as it is defined now, has partitions of this kind: it may once have had others."""
+        ...
+
+
 class Store(Protocol):
-    """A backend. `replace` and `read` are the whole of it; the rest reads commit records back."""
+    """A backend. `replace` and `read` are the whole of it for an asset; the rest looks, and serves proofs."""
 
     def replace(self, table: Table, scope: Scope, data: Any, request: Request) -> list[Commit]:
         """Make the scope hold exactly `data`, or change nothing.
@@ -307,6 +346,39 @@ class Store(Protocol):
 
     def history(self, asset: str, partition: str | None) -> list[Commit]:
         """All commit records of one partition, oldest first."""
+        ...
+
+    def heads(self, assets: Iterable[str]) -> Iterator[tuple[str, str | None, Head]]:
+        """Asset, partition and head of every committed partition: cheap enough for every tick.
+
+        Raises StoreBusy as `last_commits` does.
+        """
+        ...
+
+    def examine(self, table: Table, partitions: Partitions) -> Looked:
+        """Rows against commit records: every partition that is edited, missing or corrupt, and rows without a record.
+
+        Reads everything that is asked for, writes nothing. Raises StoreBusy (retrying helps).
+        """
+        ...
+
+    def unrecorded(self, table: Table, key: str | None) -> Finding:
+        """What is to be said of a partition that somebody knows to have been made, and that has no commit record."""
+        ...
+
+    def key(self, table: Table) -> list[str]:
+        """The columns by which a row of the table is known; none where rows have no key."""
+        ...
+
+    def adopt(self, other: Store, table: Table, scope: Scope | None, *, records: bool = True) -> None:
+        """Take partitions of another store of this kind over, with their commit records or without.
+
+        For a store on the side that is thrown away: `scope` None takes the table's columns and no row.
+        """
+        ...
+
+    def shuffle(self, turn: int) -> None:
+        """Bring all rows into another order: reversed in turn 1, shuffled in later ones; for a store on the side."""
         ...
 
 

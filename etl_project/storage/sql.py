@@ -9,6 +9,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+import duckdb
+
 
 def quote(name: str) -> str:
     """The name as an SQL identifier, whatever characters it holds."""
@@ -20,6 +22,15 @@ def quote(name: str) -> str:
 def text(value: str) -> str:
     """The value as an SQL text literal: for column names inside expressions; data is bound, not written."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def has_table(connection: duckdb.DuckDBPyConnection, name: str, schema: str = "main") -> bool:
+    """Whether the current database has a table of this name, upper and lower case alike. A view is no table."""
+    query = (
+        "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() "
+        "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)"
+    )
+    return bool(connection.execute(query, [schema, name]).fetchall())
 
 
 def unique(prefix: str) -> str:

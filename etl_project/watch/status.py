@@ -19,7 +19,7 @@ from etl_project.due.pending import Outlook, in_dependency_order
 from etl_project.due.snapshot import Project, Snapshot, outlook
 from etl_project.sources.intake import quarantine
 from etl_project.sources.spec import SourceSpec
-from etl_project.storage.heads import Head
+from etl_project.storage.contract import Head
 from etl_project.utc import ONE_DAY, days_between
 
 CALENDAR_DAYS = 60

@@ -11,22 +11,25 @@ from pathlib import Path
 import duckdb
 
 from etl_project.storage.contract import Store
+from etl_project.storage.engines.duckdb_file import DuckDBFile, DuckDBStore
 from etl_project.storage.lake.store import ParquetStore
-from etl_project.storage.tables.store import DuckDBStore
+from etl_project.storage.tables.store import TableStore
 
 
-class LostAnswers(DuckDBStore):
+class LostAnswers(DuckDBFile):
     """Every COMMIT happens, and its answer never arrives: degraded on purpose."""
 
-    def _commit(self, connection: duckdb.DuckDBPyConnection) -> None:
-        super()._commit(connection)
+    def commit(self, connection: duckdb.DuckDBPyConnection) -> None:
+        super().commit(connection)
         raise duckdb.IOException("Connection lost while waiting for the answer to COMMIT")
 
 
 BACKENDS: dict[str, Callable[[Path], Store]] = {
     "duckdb": lambda folder: DuckDBStore(folder / "warehouse.duckdb", wait_seconds=20),
     "parquet": lambda folder: ParquetStore(folder / "lake", wait_seconds=20),
-    "duckdb-lost-commit-answer": lambda folder: LostAnswers(folder / "warehouse.duckdb", wait_seconds=20),
+    "duckdb-lost-commit-answer": lambda folder: TableStore(
+        LostAnswers(folder / "warehouse.duckdb", {}), wait_seconds=20
+    ),
 }
 
 

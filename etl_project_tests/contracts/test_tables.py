@@ -17,7 +17,7 @@ import pytest
 from dagster_duckdb import DuckDBResource
 
 from etl_project.storage.contract import Request, Scope, StoreBusy, WriteRefused
-from etl_project.storage.tables.store import DuckDBStore
+from etl_project.storage.engines.duckdb_file import DuckDBStore
 from etl_project_tests.contracts.conftest import DAY, NEXT, ORDERS, day, frame
 
 CONTRACT = """

@@ -24,16 +24,17 @@ LAST = DAYS[-1]
 LOOKS = """
 import json, sys, duckdb, dagster as dg
 from datetime import date
-from etl_project import drain, instance, partitions, settings
+from etl_project import instance, settings, utc
+from etl_project.due import execution
 from etl_project.definitions import build_defs
 weekly = build_defs().resolve_job_def("verify_weekly")
 by_hand = build_defs().get_repository_def().get_implicit_global_asset_job_def()
 
 def look(opened, asset=None, day=None):
-    tags = partitions.run_tags(date.fromisoformat(day), date.fromisoformat(day)) if day else {}
+    tags = utc.run_tags(date.fromisoformat(day), date.fromisoformat(day)) if day else {}
     options = {"asset_selection": [dg.AssetKey(asset)]} if asset else {}
     job = by_hand if asset else weekly
-    done = job.execute_in_process(instance=opened, run_config=drain.QUIET, tags=tags, **options)
+    done = job.execute_in_process(instance=opened, run_config=execution.QUIET, tags=tags, **options)
     evaluations = [e for e in done.get_asset_check_evaluations() if e.check_name == "matches_its_commits"]
     return {e.asset_key.to_user_string(): e.passed for e in evaluations}
 

@@ -3,6 +3,8 @@
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from etl_project.storage.sql import has_table
+
 DIFFERENT_REVENUE = """
 select coalesce(o.batch_date, s.batch_date) as day, coalesce(o.revenue, 0) as orders, coalesce(s.revenue, 0) as sales
 from (select batch_date, sum(quantity * unit_price) as revenue from orders group by batch_date) o
@@ -16,7 +18,7 @@ order by day
 def revenue_is_that_of_the_orders(duckdb: DuckDBResource) -> dg.AssetCheckResult:
     """Compare both sums over all days, whatever the run built: a check has one result, which the next run replaces."""
     with duckdb.get_connection() as connection:
-        built = connection.execute("select 1 from duckdb_tables() where table_name = 'daily_sales'").fetchall()
+        built = has_table(connection, "daily_sales")
         differing = connection.execute(DIFFERENT_REVENUE).fetchall() if built else []
     return dg.AssetCheckResult(
         passed=not differing,

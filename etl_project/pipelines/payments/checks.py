@@ -3,6 +3,8 @@
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from etl_project.storage.sql import has_table
+
 DIFFERENT_SUMS = """
 select batch_date,
        r.revenue, coalesce(o.revenue, 0) as orders, r.paid, coalesce(p.paid, 0) as received,
@@ -28,7 +30,7 @@ order by batch_date
 def sums_are_those_of_orders_and_payments(duckdb: DuckDBResource) -> dg.AssetCheckResult:
     """Compare the sums over all days, whatever the run built: a check has one result, which the next run replaces."""
     with duckdb.get_connection() as connection:
-        built = connection.execute("select 1 from duckdb_tables() where table_name = 'daily_reconciliation'").fetchall()
+        built = has_table(connection, "daily_reconciliation")
         differing = connection.execute(DIFFERENT_SUMS).fetchall() if built else []
     return dg.AssetCheckResult(
         passed=not differing,

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +19,8 @@ from typing import NamedTuple
 from etl_project import settings
 from etl_project.proofs.prove import compare, scratch
 from etl_project.proofs.prove.subject import Subject
-from etl_project.proofs.verify.targets import Stored
 from etl_project.settings import Settings
-from etl_project.storage import DuckDBStore, ParquetStore
-from etl_project.storage.contract import Commit, Deviation
+from etl_project.storage.contract import Commit, Deviation, Store
 
 _ZONES = ("UTC", "Asia/Shanghai", "America/New_York", "Pacific/Apia", "Asia/Kathmandu")
 _THREADS = (1, 4, 2, 8)
@@ -76,7 +74,7 @@ class Proof:
 
 def prove(
     subject: Subject,
-    targets: Sequence[Stored],
+    targets_in: scratch.TargetsIn,
     real: Settings,
     times: int,
     on_rebuild: Callable[[Rebuild], None] = lambda _: None,
@@ -88,26 +86,27 @@ def prove(
     """
     with tempfile.TemporaryDirectory(prefix="etl-prove-") as folder:
         base = Path(folder) / "base"
-        scratch.lay_out(real, _settings(base), subject, targets)
+        scratch.lay_out(real, _settings(base), subject, targets_in)
         committed = subject.target.store.last_commits([subject.target.asset], [subject.key])
         last = committed.get((subject.target.asset, subject.key))
+        kept = _settings(Path(folder) / "committed")
         if last is not None:
-            scratch.keep_committed(real, Path(folder) / "committed", subject)
+            scratch.keep_committed(kept, subject, targets_in)
         built: list[compare.Built] = []
         rebuilds: list[Rebuild] = []
         for turn in range(times):
             place = _settings(Path(folder) / str(turn))
             shutil.copytree(base, place.data_dir, dirs_exist_ok=True)
-            rebuild, commit = _rebuilt(subject, place, turn)
+            rebuild, commit = _rebuilt(subject, place, turn, targets_in)
             on_rebuild(rebuild)
             rebuilds.append(rebuild)
-            built += [(place, commit)] if commit is not None else []
+            built += [(_store(subject, place, targets_in), commit)] if commit is not None else []
         return Proof(
             subject.target.asset,
             subject.key,
             tuple(rebuilds),
             compare.among_themselves(subject, built),
-            *compare.with_the_commit(subject, last, Path(folder) / "committed", built),
+            *compare.with_the_commit(subject, last, _store(subject, kept, targets_in), built),
         )
 
 
@@ -115,11 +114,13 @@ def _settings(folder: Path) -> Settings:
     return settings.load({**os.environ, "ETL_DATA_DIR": str(folder)})
 
 
-def _rebuilt(subject: Subject, place: Settings, turn: int) -> tuple[Rebuild, Commit | None]:
+def _rebuilt(
+    subject: Subject, place: Settings, turn: int, targets_in: scratch.TargetsIn
+) -> tuple[Rebuild, Commit | None]:
     """One rebuild in a process of its own, and the record of what it committed on the side."""
     circumstances = Circumstances.of(turn)
     if turn:
-        scratch.mix(place, turn)
+        scratch.mix(place, turn, targets_in)
     result = place.data_dir / "result.json"
     command = [sys.executable, "-W", "ignore", "-m", "etl_project.proofs.prove.rebuild", subject.key]
     command += [str(circumstances.threads), str(result), *(target.asset for target in subject.outputs)]
@@ -130,7 +131,7 @@ def _rebuilt(subject: Subject, place: Settings, turn: int) -> tuple[Rebuild, Com
     complaints = json.loads(result.read_text())
     if complaints:
         return Rebuild(circumstances, complaint="\n".join(complaints)), None
-    commit = _store(subject, place.lake, place.warehouse).last_commits([subject.target.asset], [subject.key])
+    commit = _store(subject, place, targets_in).last_commits([subject.target.asset], [subject.key])
     found = commit[subject.target.asset, subject.key]
     return Rebuild(circumstances, found.fingerprint, found.rows), found
 
@@ -149,6 +150,6 @@ def _environment(place: Settings, circumstances: Circumstances) -> dict[str, str
     }
 
 
-def _store(subject: Subject, lake: Path, warehouse: Path) -> DuckDBStore | ParquetStore:
-    """The store of the subject, on other files."""
-    return ParquetStore(lake) if isinstance(subject.target.store, ParquetStore) else DuckDBStore(warehouse)
+def _store(subject: Subject, place: Settings, targets_in: scratch.TargetsIn) -> Store:
+    """The store of the subject in another data folder."""
+    return scratch.stores(targets_in(place))[subject.target.asset]

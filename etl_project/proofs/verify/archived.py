@@ -11,9 +11,10 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from etl_project.proofs.verify.findings import DaySpan, Finding
+from etl_project.proofs.verify.findings import DaySpan
 from etl_project.sources.day_of_name import VERSION
 from etl_project.sources.names import shown
+from etl_project.storage.judging.findings import Finding
 
 
 def look(root: Path, sources: Iterable[str], window: DaySpan) -> Iterator[Finding]:

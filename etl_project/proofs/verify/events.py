@@ -12,12 +12,11 @@ import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from etl_project.exclusion import processes, run_lock
-from etl_project.proofs.verify import files
-from etl_project.proofs.verify.findings import DaySpan, Finding, Looked, said
+from etl_project.proofs.verify.findings import DaySpan
 from etl_project.proofs.verify.targets import Stored
 from etl_project.storage.contract import Commit
 from etl_project.storage.dagster.events import metadata_of
-from etl_project.storage.lake.store import ParquetStore
+from etl_project.storage.judging.findings import Finding, Looked, said
 
 Known = Mapping[str | None, str | None]
 """The partitions that Dagster has as materialized, each with its data version where its newest event has one."""
@@ -65,7 +64,7 @@ def findings(
     )
     for key in sorted(before.keys() - looked.commits.keys() - told_already, key=str):
         if window.holds(key) and not unreadable:
-            yield _gone(target, key)
+            yield target.store.unrecorded(target.table, key)
 
 
 def repair(instance: dg.DagsterInstance, target: Stored, commits: Iterable[Commit]) -> None:
@@ -84,15 +83,6 @@ def repair(instance: dg.DagsterInstance, target: Stored, commits: Iterable[Commi
                 tags={DATA_VERSION_TAG: commit.fingerprint},
             )
         )
-
-
-def _gone(target: Stored, key: str | None) -> Finding:
-    """Dagster says that this partition was made, and there is no commit. A file takes its record along when it goes."""
-    if isinstance(target.store, ParquetStore):
-        told = "no file; Dagster has the partition as materialized"
-        return Finding("missing", target.asset, key, files.where_of(target.store, target, key), told)
-    told = "neither a commit record nor rows; Dagster has the partition as materialized"
-    return Finding("not committed", target.asset, key, f"table {target.table.name}", told)
 
 
 def _version(event: dg.EventLogEntry) -> str | None:

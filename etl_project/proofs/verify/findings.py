@@ -1,21 +1,19 @@
-"""Findings: what can be wrong with a partition, and what to do about it.
+"""What is asked for when a store is examined, and what to do about what is found.
 
-Belongs here: the words shared by everything that looks. Does not belong here: looking.
+Belongs here: which partitions count, and the advice for each kind of finding. Does not belong here: looking (the stores
+do), and the findings themselves (`storage.judging.findings`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import NamedTuple
 
-from etl_project.failures import Permanent
-from etl_project.storage.contract import Commit
-from etl_project.storage.judging import fingerprint
-from etl_project.storage.judging.row_tally import Tally
-
-Kind = Literal["edited", "missing", "corrupt", "uncommitted", "unknown to Dagster", "not committed", "corrupt archive"]
+from etl_project.proofs.verify.targets import Stored, Unverifiable
+from etl_project.storage.contract import Scope
+from etl_project.storage.judging.findings import Kind
 
 _REBUILD = "build these days again (`dagster asset materialize --select ASSET --partition-range FIRST...LAST`)"
 
@@ -29,22 +27,6 @@ ADVICE: Mapping[Kind, str] = {
     "not committed": "`etl drain` builds the days again that have an input.",
     "corrupt archive": "send the file again under its old name, or put its content back from a copy.",
 }
-
-
-class Unverifiable(Permanent):
-    """What is asked for does not exist. Retrying does not help."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong. `where` is the file or table; `found` says what is there and what was expected."""
-
-    kind: Kind
-    asset: str
-    partition: str | None
-    where: str
-    found: str
-    repaired: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,29 +56,25 @@ class DaySpan:
         return (self.first is None or self.first <= day) and (self.last is None or day <= self.last)
 
 
-@dataclass
-class Looked:
-    """What a look at one asset's store brought: its last commits, the rows that were hashed, and what is wrong."""
+class Asked(NamedTuple):
+    """The partitions of an asset that are to be examined; see `storage.contract.Partitions`."""
 
-    commits: dict[str | None, Commit] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-    rows: int = 0
+    target: Stored
+    window: DaySpan
 
+    @property
+    def partitioned(self) -> bool:
+        """Whether the asset has partitions at all."""
+        return self.target.partitions is not None
 
-def is_comparable(commit: Commit) -> bool:
-    """Whether the record's fingerprint is of the version that is taken now."""
-    return commit.fingerprint.partition(":")[0] == fingerprint.VERSION
+    def scope(self, keys: Iterable[str | None]) -> Scope:
+        """The partitions with these keys."""
+        return self.target.scope(keys)
 
+    def holds(self, key: str | None) -> bool:
+        """Whether the partition is asked for."""
+        return self.window.holds(key)
 
-def differs(commit: Commit, there: Tally) -> bool:
-    """Whether what is there is not what was committed; of a record of an earlier version, the rows are all to go by."""
-    if is_comparable(commit):
-        return there.fingerprint != commit.fingerprint
-    return there.rows != commit.rows
-
-
-def said(commit: Commit) -> str:
-    """What a commit record claims, for a message."""
-    return (
-        f"{commit.rows} rows, {commit.fingerprint} (run {commit.run_id[:8]}, {commit.committed_at:%Y-%m-%d %H:%M} UTC)"
-    )
+    def owns(self, key: str | None) -> bool:
+        """Whether the asset has such a partition as it is defined now."""
+        return self.target.owns(key)

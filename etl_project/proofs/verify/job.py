@@ -16,9 +16,10 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from etl_project import utc
 from etl_project.due.attempts import WITHOUT_DAYS
 from etl_project.proofs.verify import whole
-from etl_project.proofs.verify.findings import ADVICE, DaySpan, Finding
+from etl_project.proofs.verify.findings import ADVICE, DaySpan
 from etl_project.proofs.verify.targets import Stored
 from etl_project.storage.dagster.reporting import reported
+from etl_project.storage.judging.findings import Finding
 
 CHECK = "matches_its_commits"
 JOB = "verify_weekly"
@@ -28,7 +29,6 @@ _OPEN = f"The look before this one found something wrong. Only the days of this 
 
 def checks(targets: Sequence[Stored]) -> list[dg.AssetChecksDefinition]:
     """One check an asset; they are computed by one step, so that they can be run for all assets or for some."""
-    targets = [target for target in targets if whole.can_look(target)]
     if not targets:
         return []
     description = "Rows and files have the fingerprints of their commits, and Dagster knows every commit."

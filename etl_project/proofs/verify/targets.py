@@ -11,11 +11,15 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
-from etl_project.proofs.verify.findings import Unverifiable
+from etl_project.failures import Permanent
 from etl_project.storage.contract import Scope, Store, Table
 from etl_project.storage.dagster.declared import stored_specs
 from etl_project.storage.dagster.io_manager import PartitionIOManager
 from etl_project.storage.dagster.scopes import scope_of, table_of
+
+
+class Unverifiable(Permanent):
+    """What is asked for does not exist. Retrying does not help."""
 
 
 class Stored(NamedTuple):

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import dagster as dg
 
-from etl_project.proofs.verify import archived, events, files, tables
-from etl_project.proofs.verify.findings import DaySpan, Finding, Looked, is_comparable
+from etl_project.proofs.verify import archived, events
+from etl_project.proofs.verify.findings import Asked, DaySpan
 from etl_project.proofs.verify.targets import Stored
-from etl_project.storage.lake.store import ParquetStore
-from etl_project.storage.tables.store import DuckDBStore
+from etl_project.storage.judging.findings import Finding, Looked, is_comparable
 
 
 @dataclass(frozen=True)
@@ -26,14 +25,12 @@ class Deep:
 
 @dataclass
 class Verified:
-    """What was looked at, everything that is wrong, and what could not be compared.
+    """What was looked at, everything that is wrong, and what could only be counted.
 
-    `unchecked` are assets whose stores nobody here can look into, `counted` partitions of which only the rows were
-    counted: their fingerprints are of an earlier version.
+    `counted` are partitions of which only the rows were counted: their fingerprints are of an earlier version.
     """
 
     assets: list[str] = field(default_factory=list)
-    unchecked: list[str] = field(default_factory=list)
     partitions: int = 0
     counted: int = 0
     rows: int = 0
@@ -65,9 +62,6 @@ def verify(
     window = window or DaySpan()
     done = Verified()
     for target in targets:
-        if not can_look(target):
-            done.unchecked.append(target.asset)
-            continue
         looked, found = _one(instance, target, window, repair)
         done.assets.append(target.asset)
         done.partitions += len(looked.commits)
@@ -79,18 +73,10 @@ def verify(
     return done
 
 
-def can_look(target: Stored) -> bool:
-    """Whether there is code here that looks into the asset's store. ADD A BACKEND HERE, and in `_one`."""
-    return isinstance(target.store, DuckDBStore | ParquetStore)
-
-
 def _one(instance: dg.DagsterInstance, target: Stored, window: DaySpan, repair: bool) -> tuple[Looked, list[Finding]]:
     """One asset. Dagster is asked first: whatever it knows then was committed before."""
     known = events.known(instance, target)
-    if isinstance(target.store, ParquetStore):
-        looked = files.look(target.store, target, window)
-    else:
-        looked = tables.look(cast(DuckDBStore, target.store), target, window)
+    looked = target.store.examine(target.table, Asked(target, window))
     found = looked.findings + list(events.findings(instance, target, looked, known, window))
     if not repair:
         return looked, found

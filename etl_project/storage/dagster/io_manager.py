@@ -42,12 +42,12 @@ from etl_project.storage.dagster.lineage import reads_all
 from etl_project.storage.dagster.partition_lock import PartitionLock
 from etl_project.storage.dagster.reporting import as_failure, tag_run
 from etl_project.storage.dagster.scopes import scope_named, scope_of, table_of
+from etl_project.storage.engines.duckdb_file import DuckDBStore
 from etl_project.storage.judging.messages import missing_partitions
 from etl_project.storage.judging.receipts import receipts_of, refuse_missing
 from etl_project.storage.lake.store import ParquetStore
 from etl_project.storage.places import UnknownPlace, local_path
 from etl_project.storage.recorded import Dtypes
-from etl_project.storage.tables.store import DuckDBStore
 
 ABSENT_PARTITIONS = "absent_partitions"
 """Input metadata: `allowed` lets some of the partitions that an input maps to not exist (yet): they may still come.

@@ -20,7 +20,7 @@ from etl_project.storage import recorded
 from etl_project.storage.contract import ReadRefused, Scope, Slice, Sql, Store, Table, WriteRefused
 from etl_project.storage.judging.messages import refused
 from etl_project.storage.judging.payload import as_arrow, from_pandas, without_guesses
-from etl_project.storage.tables.table import DuckDBTable
+from etl_project.storage.tables.table import SqlTable
 
 
 def rows_of(  # noqa: PLR0911  # One line a form.
@@ -142,7 +142,7 @@ def _without_columns(store: Store, table: Table, scope: Scope) -> pa.Table:
 def _by_contract(table: Table, scope: Scope) -> pa.Table:
     """No rows, with the columns of a table that its contract is about to make."""
     with closing(duckdb.connect()) as connection:
-        made = DuckDBTable(connection, table)
+        made = SqlTable(connection, table)
         made.prepare(scope, ())
         return pa.table({column.name: pa.nulls(0) for column in made.columns()})
 

@@ -1,7 +1,7 @@
 """The DuckDB file: opening it, waiting for whoever holds it, closing it on every path.
 
-Belongs here: connections, and nothing about tables. They are opened per operation: DuckDB gives the file to one process
-at a time, and a connection that leaks shuts everybody else out.
+Belongs here: connections, what DuckDB's errors mean, and the store on such a file; nothing about tables. A file is
+opened per operation: DuckDB gives the file to one process at a time, and one that leaks shuts everybody else out.
 """
 
 from __future__ import annotations
@@ -16,26 +16,35 @@ from pathlib import Path
 import duckdb
 
 from etl_project import atomic, faults
-from etl_project.storage.contract import StoreBusy, StoreUnavailable, WriteRefused
+from etl_project.storage.contract import StoreBusy, WriteRefused
+from etl_project.storage.judging.messages import DataFault
+from etl_project.storage.places import local_path
 from etl_project.storage.sql import quote
+from etl_project.storage.tables.engine import Conflict, Engine
+from etl_project.storage.tables.store import TableStore, pauses, unavailable
 
 CONFIG = {"custom_user_agent": "dagster"}
 """The configuration of dagster-duckdb's resource: one process may open a file only with one configuration."""
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
-_FIRST_PAUSE_SECONDS = 0.02
-_LONGEST_PAUSE_SECONDS = 1.0
 _LONGEST_MAKING_SECONDS = 60.0
 """Nobody takes longer to make an empty database: a file that was begun before that is left from a kill."""
 
 
-class DuckDBFile:
+class DuckDBFile(Engine):
     """One database file, opened for as long as a block lasts."""
+
+    name = "duckdb"
 
     def __init__(self, path: Path, settings: Mapping[str, str | int]) -> None:
         """`settings` are DuckDB's, set on every connection."""
         self._path = path
         self._settings = dict(settings)
+
+    @property
+    def identity(self) -> str:
+        """The path."""
+        return str(self._path)
 
     @contextmanager
     def writing(self, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -53,6 +62,32 @@ class DuckDBFile:
             return
         with self._opened(read_only=True, wait_seconds=wait_seconds) as connection:
             yield connection
+
+    def meaning(self, error: Exception) -> Exception:
+        """Conflicts between connections of this process; what the data or the SQL did; else the machine's fault."""
+        text = str(error)
+        claimed = isinstance(error, duckdb.ConstraintException) and "sequence:" in text
+        if isinstance(error, duckdb.TransactionException) or claimed:
+            return Conflict(text)
+        if isinstance(error, duckdb.ConstraintException) and "still referenced by a foreign key" in text:
+            return WriteRefused(
+                f"{self._path}: {text}. Nothing was changed; retrying does not help: DuckDB does not replace rows that "
+                "others refer to. Make the other table anew without its FOREIGN KEY, also in its contract."
+            )
+        if isinstance(
+            error, duckdb.ProgrammingError | duckdb.DataError | duckdb.NotSupportedError | duckdb.IntegrityError
+        ):
+            return WriteRefused(f"{self._path}: {text}. Nothing was changed; retrying does not help.")
+        return unavailable(self.identity, error)
+
+    def may_be_anothers(self, connection: duckdb.DuckDBPyConnection, fault: DataFault) -> bool:
+        """Whether the rows that broke a key may be those of a commit that is under way in this process.
+
+        They are in the index a moment before anybody can see them. Other processes are shut out of the file.
+        """
+        if not isinstance(fault.__cause__, duckdb.IntegrityError):
+            return False
+        return bool(connection.execute("SELECT count > 1 FROM duckdb_connection_count()").fetchall()[0][0])
 
     @contextmanager
     def _opened(self, read_only: bool, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -85,7 +120,7 @@ class DuckDBFile:
             finally:
                 temporary.unlink(missing_ok=True)
         except (duckdb.Error, OSError) as error:
-            raise unavailable(self._path, error) from error
+            raise unavailable(self.identity, error) from error
 
     def _open(self, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
         """Open the file, waiting with growing pauses for whoever holds it."""
@@ -106,7 +141,7 @@ class DuckDBFile:
                         f"{self._path} is no DuckDB database: {error}. Retrying does not help."
                     ) from error
                 if holder is None and "lock" not in str(error):
-                    raise unavailable(self._path, error) from error
+                    raise unavailable(self.identity, error) from error
                 busy = error
                 held = f"held by {holder['program']} (PID {holder['pid']})" if holder else "held by another process"
             if time.monotonic() + pause > deadline:
@@ -127,14 +162,19 @@ def _remove_left_over(made: Path) -> None:
                 path.unlink()
 
 
-def unavailable(path: Path, error: Exception) -> StoreUnavailable:
-    """What to say when the machine, not the data, is at fault."""
-    return StoreUnavailable(f"{path}: {error}. Nothing was changed; retrying helps once the cause is gone.")
+class DuckDBStore(TableStore):
+    """Tables and their commit records in one DuckDB file; see the contract in `storage.contract`.
 
+    A kill at any instruction leaves what the last COMMIT left: DuckDB replays or drops its log when the file is
+    opened next. Raises StoreBusy after `wait_seconds` when another process holds the file (retrying helps).
+    """
 
-def pauses() -> Iterator[float]:
-    """Seconds to wait between tries, growing, without end."""
-    pause = _FIRST_PAUSE_SECONDS
-    while True:
-        yield pause
-        pause = min(pause * 1.6, _LONGEST_PAUSE_SECONDS)
+    def __init__(
+        self, url: str | Path, wait_seconds: float = 60.0, settings: Mapping[str, str | int] | None = None
+    ) -> None:
+        """`url` is a path, with or without `duckdb:///` before it; `settings` are DuckDB's, set on every connection.
+
+        Raises UnknownPlace for what is no path.
+        """
+        self.path = local_path(url, "url", "data/warehouse.duckdb")
+        super().__init__(DuckDBFile(self.path, settings or {}), wait_seconds)

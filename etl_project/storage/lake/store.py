@@ -11,35 +11,45 @@ follow the newest file of the asset (`evolve` adds and widens, every file holds 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from etl_project import atomic
 from etl_project.storage.contract import (
+    EPOCH,
     Commit,
+    Head,
+    Partitions,
     ReadRefused,
     Receipt,
     Request,
     Scope,
     Slice,
+    Store,
     StoreUnavailable,
     Table,
     WriteRefused,
 )
 from etl_project.storage.judging import payload
+from etl_project.storage.judging.findings import Finding, Looked
 from etl_project.storage.judging.messages import what
 from etl_project.storage.judging.receipts import refuse_changed
 from etl_project.storage.lake import layout
+from etl_project.storage.lake.examine import examine
 from etl_project.storage.lake.parquet import file_columns, in_memory, parquet
-from etl_project.storage.lake.write import ParquetWrite
+from etl_project.storage.lake.write import ParquetWrite, contract_key
 from etl_project.storage.places import local_path
 from etl_project.storage.sql import Binds, quote
-from etl_project.storage.tables.store import DuckDBStore, check, chosen
+from etl_project.storage.tables.store import TableStore, check, chosen
 
 _MORE_MEMORY = " Give it more memory (memory_limit_mb; ETL_MEMORY_LIMIT_MB in the project's environment)."
 
@@ -65,6 +75,9 @@ class ParquetStore:
         self.wait_seconds = wait_seconds
         self._memory_limit_mb = memory_limit_mb
         self._lake = layout.Lake(self.root, cache)
+
+    def __str__(self) -> str:
+        return str(self.root)
 
     def replace(self, table: Table, scope: Scope, data: Any, request: Request) -> list[Commit]:
         """Make each partition's file hold exactly its rows of `data`; a partition changes in one rename or not at all.
@@ -138,10 +151,44 @@ class ParquetStore:
         """The newest commit record of every (asset, partition), or of the given ones, from the files' footers."""
         return {(commit.asset, commit.partition): commit for commit in self._lake.records(assets, partitions)}
 
+    def heads(self, assets: Iterable[str]) -> Iterator[tuple[str, str | None, Head]]:
+        """The newest commit of every partition of these assets, in short."""
+        for commit in self.last_commits(assets).values():
+            elapsed_us = (commit.committed_at - EPOCH) // timedelta(microseconds=1)
+            yield commit.asset, commit.partition, Head(commit.input_hash, commit.fingerprint, commit.rows, elapsed_us)
+
     def history(self, asset: str, partition: str | None) -> list[Commit]:
         """The commit records that the partition's file carries, oldest first: the last one and up to 20 before it."""
         path = self._lake.file_of(asset, partition)
         return [] if path is None else layout.history(path)
+
+    def examine(self, table: Table, partitions: Partitions) -> Looked:
+        """Files against the records in their footers; see `Store.examine`. Nobody waits."""
+        return examine(self._lake, table.asset, partitions)
+
+    def unrecorded(self, table: Table, key: str | None) -> Finding:
+        """A partition that was made and has no record: a file takes its record along when it goes."""
+        told = "no file; Dagster has the partition as materialized"
+        return Finding("missing", table.asset, key, str(self._lake.path(table, key)), told)
+
+    def key(self, table: Table) -> list[str]:
+        """The key that the contract gives a row; a file has none of its own."""
+        return contract_key(table, self.root)
+
+    def adopt(self, other: Store, table: Table, scope: Scope | None, *, records: bool = True) -> None:
+        """Copy the files of partitions; their records are inside. Without a scope there is nothing to copy."""
+        if not isinstance(other, ParquetStore):
+            raise TypeError(f"{table.asset}: a store of files takes over from one of its kind, not from {other!r}")
+        for partition in scope.partitions if scope is not None else ():
+            file, copy = (store._lake.path(table, partition.key) for store in (other, self))
+            if file.is_file():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+
+    def shuffle(self, turn: int) -> None:
+        """Write every file anew with its rows in another order; what its footer says stays."""
+        for file in sorted(self.root.rglob(layout.FILE)):
+            _shuffle(file, turn)
 
     def files(self, asset: str) -> Iterator[tuple[str | None, Path]]:
         """Every partition of the asset that has a file, with the file."""
@@ -150,12 +197,21 @@ class ParquetStore:
     @contextmanager
     def _scratch(self, data: Any) -> Iterator[duckdb.DuckDBPyConnection]:
         """A DuckDB to work in; the database itself when the query reads from one. It spills to a scratch folder."""
-        databases = sorted({piece.database for piece in payload.slices_of(data) if piece.database is not None})
+        slices = [piece for piece in payload.slices_of(data) if piece.database is not None]
+        databases = sorted({str(piece.database) for piece in slices})
         if len(databases) > 1:
             raise WriteRefused(f"A query reads from one database, this one from {databases}. Retrying does not help.")
-        if databases:
-            with DuckDBStore(databases[0], self.wait_seconds).connect() as connection:
+        stores = [read.store for piece in slices for read in piece.reads if isinstance(read.store, TableStore)]
+        if stores:
+            with stores[0].connect() as connection:
                 yield connection
         else:
             with in_memory(self.root, self._memory_limit_mb) as connection:
                 yield connection
+
+
+def _shuffle(file: Path, turn: int) -> None:
+    kept = {name: value for name, value in (pq.read_metadata(file).metadata or {}).items() if name != b"ARROW:schema"}
+    rows = pq.read_table(file, partitioning=None)
+    order = np.arange(len(rows))[::-1] if turn == 1 else np.random.default_rng(turn).permutation(len(rows))
+    pq.write_table(rows.take(order).replace_schema_metadata(kept), file)

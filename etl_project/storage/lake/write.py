@@ -33,7 +33,7 @@ from etl_project.storage.lake import draft, layout
 from etl_project.storage.lake.draft import Fill
 from etl_project.storage.lake.parquet import as_stored, escaped, file_columns, in_memory
 from etl_project.storage.sql import Binds, quote, text
-from etl_project.storage.tables.table import DuckDBTable
+from etl_project.storage.tables.table import SqlTable
 from etl_project.utc import now
 
 _CUT_ROWS = 500_000
@@ -117,7 +117,7 @@ class ParquetWrite:
         if self._table.contract_sql is None:
             return None
         with in_memory(self._lake.root) as scratch:
-            made = DuckDBTable(scratch, self._table)
+            made = SqlTable(scratch, self._table)
             made.prepare(self._scope, self._payload.columns)
             return as_stored(made.columns(), self._lake.root)
 
@@ -256,16 +256,8 @@ class ParquetWrite:
         self._deviating += 1
         if self._deviating > deviation.LOOKED_INTO:
             return deviation.unexplained(former, deviation.TOO_MANY)
-        return deviation.explain(self._connection, former, there, incoming._replace(only=(n,)), self._key())
-
-    def _key(self) -> list[str]:
-        """The key that the contract gives a row; a file has none of its own."""
-        if self._table.contract_sql is None:
-            return []
-        with in_memory(self._lake.root) as scratch:
-            made = DuckDBTable(scratch, self._table)
-            made.prepare(self._scope, self._payload.columns)
-            return made.key()
+        key = contract_key(self._table, self._lake.root)
+        return deviation.explain(self._connection, former, there, incoming._replace(only=(n,)), key)
 
     def _difference(self, there: Rows, incoming: Rows, n: int) -> Difference | None:
         old = there._replace(placement=incoming.placement, only=(n,))
@@ -325,6 +317,16 @@ def _refuse_another(table: Table, scope: Scope, path: Path, previous: Commit | N
     if previous is not None and previous.asset not in (table.asset, table.renamed_from):
         problem = f"{path} holds rows that the asset {previous.asset!r} has committed"
         raise WriteRefused(refused(table, scope, [problem], "Give the two assets names that differ by more than case."))
+
+
+def contract_key(table: Table, beside: Path) -> list[str]:
+    """The key that the table's contract gives a row; none where nothing says so."""
+    if table.contract_sql is None:
+        return []
+    with in_memory(beside) as scratch:
+        made = SqlTable(scratch, table)
+        made.prepare(Scope.whole(), ())
+        return made.key()
 
 
 def _sum(one: Tally, other: Tally) -> Tally:

@@ -15,12 +15,12 @@ from typing import Any
 import duckdb
 
 from etl_project.storage.contract import ReadRefused, Table, WriteRefused
-from etl_project.storage.sql import quote
+from etl_project.storage.sql import has_table, quote
+from etl_project.storage.tables.records import NAME as COMMITS
 
 TABLE = "etl_tables"
 
-_CREATE = f"""
-CREATE TABLE IF NOT EXISTS main.{TABLE} (
+_COLUMNS = """(
     schema_name VARCHAR NOT NULL,
     table_name VARCHAR NOT NULL,
     asset VARCHAR NOT NULL,
@@ -29,23 +29,21 @@ CREATE TABLE IF NOT EXISTS main.{TABLE} (
 )
 """
 
-_DEFAULT_SCHEMA = "main"
 
-
-def schema_of(connection: duckdb.DuckDBPyConnection, table: Table, database: str | None = None) -> str:
-    """The schema that holds the table of an asset, of the current database or of one that is attached.
+def schema_of(connection: duckdb.DuckDBPyConnection, table: Table, home: str = "main") -> str:
+    """The schema that holds the table of an asset. `home` is that of all whose asset names none.
 
     It is the one that was named. Where the key's prefix gave it, a table that the asset has committed elsewhere counts
     first: before version 0.2 every table of an asset without a schema of its own lay in `main`.
     """
     if not table.schema_from_prefix or table.schema is None:
-        return table.schema or _DEFAULT_SCHEMA
-    catalog = _Catalog(connection, database)
+        return table.schema or home
+    catalog = _Catalog(connection, home)
     owned = catalog.schema_owned(table)
     if owned is not None:
         return owned
-    committed_in_main = catalog.has_table(_DEFAULT_SCHEMA, table.name) and catalog.has_commits(table.asset)
-    return _DEFAULT_SCHEMA if committed_in_main else table.schema
+    committed_at_home = has_table(connection, table.name, home) and catalog.has_commits(table.asset)
+    return home if committed_at_home else table.schema
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,12 @@ class Held:
 
 
 def claim(
-    connection: duckdb.DuckDBPyConnection, table: Table, schema: str, made: bool, held: Callable[[], Sequence[Held]]
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    schema: str,
+    made: bool,
+    held: Callable[[], Sequence[Held]],
+    home: str = "main",
 ) -> None:
     """Note in the open transaction that the table is this asset's.
 
@@ -66,8 +69,8 @@ def claim(
     is asked only about tables that were written before owners were noted.
     Raises WriteRefused (retrying does not help) when the table belongs to another asset.
     """
-    connection.execute(_CREATE)
-    catalog = _Catalog(connection)
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {quote(home)}.{TABLE} {_COLUMNS}")
+    catalog = _Catalog(connection, home)
     owner = catalog.owner(schema, table.name)
     if owner == table.asset:
         return
@@ -78,27 +81,27 @@ def claim(
     catalog.note(schema, table.name, table.asset, known=owner is not None)
 
 
-def note_frame(connection: duckdb.DuckDBPyConnection, schema: str, name: str, frame: bytes | None) -> None:
+def note_frame(
+    connection: duckdb.DuckDBPyConnection, schema: str, name: str, frame: bytes | None, home: str = "main"
+) -> None:
     """Keep the types of a frame with the table that it was written to; without any, those from before stay."""
     if frame is None:
         return
     connection.execute(
-        f"UPDATE main.{TABLE} SET frame = $frame WHERE schema_name = lower($schema) AND table_name = lower($name) "
-        "AND frame IS DISTINCT FROM $frame",
+        f"UPDATE {quote(home)}.{TABLE} SET frame = $frame "
+        "WHERE schema_name = lower($schema) AND table_name = lower($name) AND frame IS DISTINCT FROM $frame",
         {"frame": frame, "schema": schema, "name": name},
     )
 
 
-def frame_of(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bytes | None:
+def frame_of(connection: duckdb.DuckDBPyConnection, schema: str, name: str, home: str = "main") -> bytes | None:
     """The types with which the table was written last, where somebody said so."""
-    catalog = _Catalog(connection)
-    return catalog.frame(schema, name) if catalog.has_table(_DEFAULT_SCHEMA, TABLE) else None
+    return _Catalog(connection, home).frame(schema, name) if has_table(connection, TABLE, home) else None
 
 
-def refuse_another(connection: duckdb.DuckDBPyConnection, table: Table, schema: str) -> None:
+def refuse_another(connection: duckdb.DuckDBPyConnection, table: Table, schema: str, home: str = "main") -> None:
     """Refuse to read a table that belongs to another asset. Raises ReadRefused (retrying does not help)."""
-    catalog = _Catalog(connection)
-    owner = catalog.owner(schema, table.name) if catalog.has_table(_DEFAULT_SCHEMA, TABLE) else None
+    owner = _Catalog(connection, home).owner(schema, table.name) if has_table(connection, TABLE, home) else None
     if owner not in (None, table.asset, table.renamed_from):
         raise ReadRefused(
             f"Asset {table.asset!r}: the table {schema}.{table.name} belongs to the asset {owner!r}, so its rows are "
@@ -136,11 +139,11 @@ def _refusal(table: Table, schema: str, found: str, other: str) -> str:
 class _Catalog:
     """What a database says about owners and commits; it need not have either."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, database: str | None = None) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, home: str) -> None:
         self._connection = connection
-        self._database = database or connection.execute("SELECT current_database()").fetchall()[0][0]
-        self._owners = f"{quote(self._database)}.main.{TABLE}"
-        self._commits = f"{quote(self._database)}.main.etl_commits"
+        self._home = home
+        self._owners = f"{quote(home)}.{TABLE}"
+        self._commits = f"{quote(home)}.{COMMITS}"
 
     def owner(self, schema: str, name: str) -> str | None:
         """The asset that has noted the table as its own."""
@@ -162,7 +165,7 @@ class _Catalog:
 
     def schema_owned(self, table: Table) -> str | None:
         """The schema in which the asset, or the one it was renamed from, has noted the table as its own."""
-        if not self.has_table(_DEFAULT_SCHEMA, TABLE):
+        if not has_table(self._connection, TABLE, self._home):
             return None
         found = self._all(
             f"SELECT schema_name FROM {self._owners} WHERE table_name = lower($name) "
@@ -185,17 +188,9 @@ class _Catalog:
         except duckdb.ConstraintException as error:
             raise duckdb.TransactionException(str(error)) from error
 
-    def has_table(self, schema: str, name: str) -> bool:
-        """Whether there is such a table."""
-        query = (
-            "SELECT 1 FROM duckdb_tables() WHERE database_name = $database AND lower(schema_name) = lower($schema) "
-            "AND lower(table_name) = lower($name)"
-        )
-        return bool(self._all(query, database=self._database, schema=schema, name=name))
-
     def has_commits(self, asset: str) -> bool:
         """Whether there is a commit record of the asset."""
-        if not self.has_table(_DEFAULT_SCHEMA, "etl_commits"):
+        if not has_table(self._connection, COMMITS, self._home):
             return False
         return bool(self._all(f"SELECT 1 FROM {self._commits} WHERE asset = $asset LIMIT 1", asset=asset))
 

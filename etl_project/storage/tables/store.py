@@ -1,7 +1,7 @@
-"""The DuckDB backend: tables and their commit records in one database file.
+"""Tables and their commit records in one database, whichever engine opens it.
 
 Belongs here: the transaction around a write, retries of conflicts, settling an unknown outcome, and reading. What goes
-on inside the transaction is `duckdb_write`'s, opening the file is `duckdb_file`'s.
+on inside the transaction is `write`'s; opening the database, and what its errors mean, is the engine's.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -18,35 +17,37 @@ import pyarrow as pa
 from etl_project import faults
 from etl_project.storage.contract import (
     Commit,
+    Head,
+    Partitions,
     PartlyCommitted,
     ReadRefused,
     Receipt,
     Request,
     Scope,
     Slice,
+    Store,
     StoreBusy,
+    StoreUnavailable,
     Table,
     WriteRefused,
 )
-from etl_project.storage.engines.duckdb_file import DuckDBFile, pauses, unavailable
-from etl_project.storage.judging import commits, payload
+from etl_project.storage.judging import payload
+from etl_project.storage.judging.findings import Finding, Looked
 from etl_project.storage.judging.messages import DataFault, partly, refused, what
 from etl_project.storage.judging.payload import Payload
 from etl_project.storage.judging.placement import NoPartitionColumn, placing
 from etl_project.storage.judging.receipts import Lookup, refuse_changed
-from etl_project.storage.places import local_path
 from etl_project.storage.sql import Binds, quote
-from etl_project.storage.tables import owners
-from etl_project.storage.tables.table import DuckDBTable
-from etl_project.storage.tables.write import DuckDBWrite
+from etl_project.storage.tables import aside, owners
+from etl_project.storage.tables.engine import Conflict, Engine
+from etl_project.storage.tables.examine import Examination
+from etl_project.storage.tables.write import TableWrite
 from etl_project.utc import now
 
+_FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 1.0
 _DOUBTS = 8
 """How often a broken key is tried again while another connection is open: 1.3 seconds in all."""
-
-
-class _Conflict(Exception):
-    """Another connection touched what this transaction touches: it was rolled back, and may be tried again."""
 
 
 class _Doubtful(Exception):
@@ -57,23 +58,24 @@ class _Doubtful(Exception):
         self.fault = fault
 
 
-class DuckDBStore:
-    """Tables in a DuckDB file; see the contract in `base`.
+class TableStore:
+    """Tables and their commit records in the database of an engine; see the contract in `storage.contract`.
 
-    A kill at any instruction leaves what the last COMMIT left: DuckDB replays or drops its log when the file is
-    opened next. Raises StoreBusy after `wait_seconds` when another process holds the file (retrying helps).
+    A kill at any instruction leaves what the last COMMIT left. Raises StoreBusy (retrying helps) when somebody else is
+    in the way for longer than `wait_seconds`.
     """
 
-    def __init__(
-        self, url: str | Path, wait_seconds: float = 60.0, settings: Mapping[str, str | int] | None = None
-    ) -> None:
-        """`url` is a path, with or without `duckdb:///` before it; `settings` are DuckDB's, set on every connection.
-
-        Raises UnknownPlace for what is no path.
-        """
-        self.path = local_path(url, "url", "data/warehouse.duckdb")
+    def __init__(self, engine: Engine, wait_seconds: float = 60.0) -> None:
+        self.engine = engine
         self.wait_seconds = wait_seconds
-        self._file = DuckDBFile(self.path, settings or {})
+
+    @property
+    def identity(self) -> str:
+        """Which database this is."""
+        return self.engine.identity
+
+    def __str__(self) -> str:
+        return self.identity
 
     def replace(self, table: Table, scope: Scope, data: Any, request: Request) -> list[Commit]:
         """Make the scope hold exactly `data`, or change nothing.
@@ -97,21 +99,21 @@ class DuckDBStore:
 
         Raises ReadRefused when the table or a column does not exist (retrying does not help).
         """
-        with self._file.looking(self.wait_seconds) as connection:
-            there = DuckDBTable(connection, table) if connection is not None else None
+        with self.engine.looking(self.wait_seconds) as connection:
+            there = self.engine.table(connection, table) if connection is not None else None
             if connection is None or there is None or not there.exists():
                 raise ReadRefused(
-                    f"{what(table, scope)}: there is no table {table.name!r} in {self.path}. Retrying does not help. "
-                    "Materialize the asset first."
+                    f"{what(table, scope)}: there is no table {table.name!r} in {self.identity}. "
+                    "Retrying does not help. Materialize the asset first."
                 )
-            owners.refuse_another(connection, table, there.schema)
+            owners.refuse_another(connection, table, there.schema, self.engine.schema)
             kinds = {column.name: column.type for column in there.columns()}
             names = chosen(kinds, columns, table, scope)
             binds = Binds()
             where = _where(kinds, table, scope, binds)
             select = f"SELECT {', '.join(map(quote, names))} FROM {there.name}{where}"
-            frame = owners.frame_of(connection, there.schema, table.name)
-            return Slice(select, binds.values, str(self.path), self._receipts(connection, table, scope), frame)
+            frame = owners.frame_of(connection, there.schema, table.name, self.engine.schema)
+            return Slice(select, binds.values, self.identity, self._receipts(connection, table, scope), frame)
 
     def arrow(self, piece: Slice) -> pa.Table:
         """The rows of a slice, in memory. Raises InputChanged when they were rewritten since (retrying helps)."""
@@ -136,17 +138,53 @@ class DuckDBStore:
         One short read-only open. Raises StoreBusy when another process holds the file for longer than the store's
         `wait_seconds` (retrying helps); a store made with 0 says so at once.
         """
-        with self._file.looking(self.wait_seconds) as connection:
-            if connection is None or not commits.exists(connection):
-                return {}
-            return commits.last(connection, assets, partitions)
+        with self.engine.looking(self.wait_seconds) as connection:
+            return {} if connection is None else self.engine.records(connection).last(assets, partitions)
+
+    def table_names(self) -> frozenset[str]:
+        """The tables and views of the database, in any schema, in lower case. Raises StoreBusy as `heads` does."""
+        query = (
+            "SELECT lower(table_name) FROM duckdb_tables() WHERE database_name = current_database() "
+            "UNION SELECT lower(view_name) FROM duckdb_views() WHERE database_name = current_database()"
+        )
+        with self.look() as connection:
+            return frozenset(name for (name,) in connection.execute(query).fetchall()) if connection else frozenset()
 
     def history(self, asset: str, partition: str | None) -> list[Commit]:
         """All commit records of one partition, oldest first."""
-        with self._file.looking(self.wait_seconds) as connection:
-            if connection is None or not commits.exists(connection):
-                return []
-            return commits.history(connection, asset, partition)
+        with self.engine.looking(self.wait_seconds) as connection:
+            return [] if connection is None else self.engine.records(connection).history(asset, partition)
+
+    def heads(self, assets: Iterable[str]) -> Iterator[tuple[str, str | None, Head]]:
+        """The newest commit of every partition of these assets, in short. Raises StoreBusy as `last_commits` does."""
+        with self.look() as connection:
+            if connection is not None:
+                yield from list(self.engine.records(connection).heads(assets))
+
+    def examine(self, table: Table, partitions: Partitions) -> Looked:
+        """Rows against commit records; see `Store.examine`."""
+        return Examination(self.engine, self.wait_seconds, table, partitions).run()
+
+    def unrecorded(self, table: Table, key: str | None) -> Finding:
+        """A partition that was made and has no record: a table's records outlive its rows, so neither is there."""
+        told = "neither a commit record nor rows; Dagster has the partition as materialized"
+        return Finding("not committed", table.asset, key, f"table {table.name}", told)
+
+    def key(self, table: Table) -> list[str]:
+        """The primary key, else a unique constraint."""
+        with self.engine.looking(self.wait_seconds) as connection:
+            return [] if connection is None else self.engine.table(connection, table).key()
+
+    def adopt(self, other: Store, table: Table, scope: Scope | None, *, records: bool = True) -> None:
+        """Copy partitions of another database, in their order; see `Store.adopt`."""
+        if not isinstance(other, TableStore):
+            raise TypeError(f"{table.asset}: a store of tables takes over from one of its kind, not from {other!r}")
+        aside.adopt(self, other, table, scope, records=records)
+
+    def shuffle(self, turn: int) -> None:
+        """Bring the rows of every table into another order; see `Store.shuffle`."""
+        with self.connect() as connection:
+            aside.shuffle(connection, turn)
 
     @contextmanager
     def look(self) -> Iterator[duckdb.DuckDBPyConnection | None]:
@@ -154,7 +192,7 @@ class DuckDBStore:
 
         Raises StoreBusy (retrying helps) when another process holds the file for longer than `wait_seconds`.
         """
-        with self._file.looking(self.wait_seconds) as connection:
+        with self.engine.looking(self.wait_seconds) as connection:
             if connection is not None:
                 connection.begin()
             yield connection
@@ -162,7 +200,7 @@ class DuckDBStore:
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection that may write, closed when the block ends, however it ends. Sessions are in UTC."""
-        with self._file.writing(self.wait_seconds) as connection:
+        with self.engine.writing(self.wait_seconds) as connection:
             yield connection
 
     def _patiently(
@@ -179,18 +217,17 @@ class DuckDBStore:
         deadline, doubts = time.monotonic() + self.wait_seconds, _DOUBTS
         for pause in pauses():
             try:
-                return self._once(
-                    connection, DuckDBWrite(connection, table, scope, request, rows, restricted), request, reads
-                )
+                write = TableWrite(self.engine, connection, table, scope, request, rows, restricted)
+                return self._once(connection, write, request, reads)
             except _Doubtful as doubt:
                 doubts -= 1
                 if doubts < 0:
                     raise doubt.fault from doubt.fault.__cause__
                 time.sleep(pause)
-            except _Conflict as conflict:
+            except Conflict as conflict:
                 if time.monotonic() + pause > deadline:
                     raise StoreBusy(
-                        f"{what(table, scope)}: other writers of {self.path} were in the way for "
+                        f"{what(table, scope)}: other writers of {self.identity} were in the way for "
                         f"{self.wait_seconds:g} s ({conflict}). Nothing was changed; retrying helps."
                     ) from conflict
                 time.sleep(pause)
@@ -199,58 +236,52 @@ class DuckDBStore:
     def _once(
         self,
         connection: duckdb.DuckDBPyConnection,
-        write: DuckDBWrite,
+        write: TableWrite,
         request: Request,
         reads: Sequence[Receipt],
     ) -> list[Commit]:
         """One transaction. Whatever goes wrong before COMMIT rolls it back."""
         try:
             connection.begin()
-            commits.prepare(connection)
+            self.engine.fence(connection, write.table, write.scope)
+            self.engine.records(connection).prepare()
             records = write.run(now())
             self._refuse_changed(connection, reads)
             request.still_owner()
-            faults.reach("duckdb.before_commit")
+            faults.reach(f"{self.engine.name}.before_commit")
         except DataFault as fault:
             _roll_back(connection)
-            doubtful = _may_be_anothers_fault(connection, fault)  # Asked first: whoever is gone by now can be seen.
+            # Asked first: who is gone by now has committed, and can be seen.
+            doubtful = self.engine.may_be_anothers(connection, fault)
             if write.was_overtaken():
-                raise _Conflict(str(fault)) from fault
+                raise Conflict(str(fault)) from fault
             if doubtful:
                 raise _Doubtful(fault) from fault
             raise
         except duckdb.Error as error:
             _roll_back(connection)
-            raise self._explained(error) from error
+            raise self.engine.meaning(error) from error
         except OSError as error:
             _roll_back(connection)
-            raise unavailable(self.path, error) from error
+            raise unavailable(self.identity, error) from error
         except BaseException:
             _roll_back(connection)
             raise
         try:
-            self._commit(connection)
-            faults.reach("duckdb.after_commit")
+            self.engine.commit(connection)
+            faults.reach(f"{self.engine.name}.after_commit")
         except (duckdb.Error, OSError) as error:
             _roll_back(connection)
             return self._settled(records, error)
         return records
 
-    def _commit(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Send COMMIT. Its answer may be lost; the records say what became of it."""
-        connection.commit()
-
     def _settled(self, records: list[Commit], error: Exception) -> list[Commit]:
         """An error came with COMMIT: the commit records say whether it happened; nothing is repeated blindly."""
         with self.connect() as connection:
-            found = (
-                commits.history(connection, records[0].asset, records[0].partition)
-                if commits.exists(connection)
-                else []
-            )
+            found = self.engine.records(connection).history(records[0].asset, records[0].partition)
         if records[0] in found:
             return records
-        raise self._explained(error) from error
+        raise self.engine.meaning(error) from error
 
     def _one_by_one(
         self,
@@ -277,32 +308,32 @@ class DuckDBStore:
     @contextmanager
     def _snapshot(self, piece: Slice) -> Iterator[duckdb.DuckDBPyConnection]:
         """A transaction in which what the slice stands for is still what it was."""
-        with self._file.looking(self.wait_seconds) as connection:
+        with self.engine.looking(self.wait_seconds) as connection:
             if connection is None:
-                raise ReadRefused(f"{self.path} does not exist. Retrying does not help. Materialize the asset first.")
+                raise ReadRefused(
+                    f"{self.identity} does not exist. Retrying does not help. Materialize the asset first."
+                )
             connection.begin()
             self._refuse_changed(connection, piece.reads)
             yield connection
 
     def _receipts(self, connection: duckdb.DuckDBPyConnection, table: Table, scope: Scope) -> tuple[Receipt, ...]:
         keys = [partition.key for partition in scope.partitions]
-        found = commits.last(connection, [table.asset], keys) if commits.exists(connection) else {}
+        found = self.engine.records(connection).last([table.asset], keys)
         prints = {key: found[table.asset, key].fingerprint for key in keys if (table.asset, key) in found}
         return tuple(Receipt(table.asset, key, prints.get(key), self) for key in keys)
 
     def _refuse_changed(self, connection: duckdb.DuckDBPyConnection, reads: Sequence[Receipt]) -> None:
         """What was read from here is looked up in this very transaction, what was read elsewhere is asked for there."""
 
-        def here(assets: Iterable[str], keys: Collection[str | None]) -> Mapping[tuple[str, str | None], Commit]:
-            return commits.last(connection, assets, keys) if commits.exists(connection) else {}
-
         def lookup(read: Receipt) -> Lookup | None:
-            return here if isinstance(read.store, DuckDBStore) and read.store.path == self.path else None
+            here = isinstance(read.store, TableStore) and read.store.identity == self.identity
+            return self.engine.records(connection).last if here else None
 
         refuse_changed(reads, lookup)
 
     def _refuse_foreign(self, table: Table, scope: Scope, data: Any) -> None:
-        foreign = {p.database for p in payload.slices_of(data)} - {None, str(self.path)}
+        foreign = {p.database for p in payload.slices_of(data)} - {None, self.identity}
         if foreign:
             problem = f"the query reads {', '.join(sorted(map(str, foreign)))}, which is another database"
             raise WriteRefused(
@@ -310,23 +341,6 @@ class DuckDBStore:
                     table, scope, [problem], "Take that input as a pyarrow table or batch reader instead of a Slice."
                 )
             )
-
-    def _explained(self, error: Exception) -> Exception:
-        """What a database error means to the caller."""
-        text = str(error)
-        claimed = isinstance(error, duckdb.ConstraintException) and "sequence:" in text
-        if isinstance(error, duckdb.TransactionException) or claimed:
-            return _Conflict(text)
-        if isinstance(error, duckdb.ConstraintException) and "still referenced by a foreign key" in text:
-            return WriteRefused(
-                f"{self.path}: {text}. Nothing was changed; retrying does not help: DuckDB does not replace rows that "
-                "others refer to. Make the other table anew without its FOREIGN KEY, also in its contract."
-            )
-        if isinstance(
-            error, duckdb.ProgrammingError | duckdb.DataError | duckdb.NotSupportedError | duckdb.IntegrityError
-        ):
-            return WriteRefused(f"{self.path}: {text}. Nothing was changed; retrying does not help.")
-        return unavailable(self.path, error)
 
 
 def check(table: Table, scope: Scope) -> None:
@@ -370,17 +384,20 @@ def _where(kinds: Mapping[str, Any], table: Table, scope: Scope, binds: Binds) -
     return f" WHERE {placement.within(value, binds)}"
 
 
-def _may_be_anothers_fault(connection: duckdb.DuckDBPyConnection, fault: DataFault) -> bool:
-    """Whether the rows that broke a key may be those of a commit that is under way in this process.
-
-    They are in the index a moment before anybody can see them. Other processes are shut out of the file.
-    """
-    if not isinstance(fault.__cause__, duckdb.IntegrityError):
-        return False
-    return bool(connection.execute("SELECT count > 1 FROM duckdb_connection_count()").fetchall()[0][0])
-
-
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
     """After a failed COMMIT there is no transaction left to roll back."""
     with suppress(duckdb.Error):
         connection.rollback()
+
+
+def unavailable(place: str, error: Exception) -> StoreUnavailable:
+    """What to say when the machine, not the data, is at fault."""
+    return StoreUnavailable(f"{place}: {error}. Nothing was changed; retrying helps once the cause is gone.")
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait between tries, growing, without end."""
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * 1.6, _LONGEST_PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""The DuckDB table of an asset: how it comes into being and how it grows.
+"""The table of an asset: how it comes into being and how it grows, in SQL that any catalog of DuckDB takes.
 
 Belongs here: creating the table (from its contract, else from the data), adding the partition column to a table that
 has none, adding and widening columns, and reading the columns back. Everything runs inside the caller's transaction.
@@ -17,7 +17,7 @@ from etl_project.storage.contract import Scope, Table, WriteRefused
 from etl_project.storage.judging.drift import Column
 from etl_project.storage.judging.messages import refused
 from etl_project.storage.judging.placement import column_type_for, column_type_of
-from etl_project.storage.sql import quote
+from etl_project.storage.sql import has_table, quote
 from etl_project.storage.tables import contract_sql, owners
 
 _COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/)+", re.DOTALL)
@@ -28,23 +28,20 @@ _NAME = re.compile(r"(?:\"(?:[^\"]|\"\")*\"|[\w.])+")
 _COMMENT_ON = re.compile(r"\ACOMMENT\s+ON\s+(?P<kind>TABLE|COLUMN)\s+(?P<name>(?:\"(?:[^\"]|\"\")*\"|[\w.])+)", re.I)
 
 
-class DuckDBTable:
+class SqlTable:
     """One asset's table, seen from inside a transaction."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, table: Table, schema: str = "main") -> None:
+        """`schema` is where a table lies whose asset names none."""
         self._connection = connection
         self.table = table
-        self.schema = owners.schema_of(connection, table)
+        self.schema = owners.schema_of(connection, table, schema)
         self.name = f"{quote(self.schema)}.{quote(table.name)}"
         self._columns: list[Column] | None = None
 
     def exists(self) -> bool:
         """Whether the table is there. A view of that name is no table."""
-        query = (
-            "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() "
-            "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)"
-        )
-        return bool(self._connection.execute(query, [self.schema, self.table.name]).fetchall())
+        return has_table(self._connection, self.table.name, self.schema)
 
     def columns(self) -> list[Column]:
         """The table's columns in order, with what happens to those that get no value. Looked up once per change."""

@@ -1,4 +1,4 @@
-"""One attempt to replace partitions of a DuckDB table, inside one transaction.
+"""One attempt to replace partitions of a table, inside one transaction.
 
 Belongs here: the order of the steps between BEGIN and COMMIT. What can be decided without a database lives in `drift`
 and `placement`, what only looks at rows in `survey`, the table itself in `duckdb_table`. The caller owns the
@@ -18,7 +18,7 @@ import duckdb
 
 from etl_project import faults
 from etl_project.storage.contract import Commit, Request, Scope, Table, WriteRefused
-from etl_project.storage.judging import commits, deviation, drift, judgement, row_tally
+from etl_project.storage.judging import deviation, drift, judgement, row_tally
 from etl_project.storage.judging.drift import Pair
 from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.judging.judgement import Change
@@ -27,14 +27,15 @@ from etl_project.storage.judging.payload import Payload
 from etl_project.storage.judging.row_tally import EMPTY, Difference, Rows, Tally
 from etl_project.storage.sql import Binds, quote
 from etl_project.storage.tables import owners
-from etl_project.storage.tables.table import DuckDBTable
+from etl_project.storage.tables.engine import Engine
 
 
-class DuckDBWrite:
+class TableWrite:
     """Replaces the scope by the payload in the transaction that is open on the connection."""
 
     def __init__(
         self,
+        engine: Engine,
         connection: duckdb.DuckDBPyConnection,
         table: Table,
         scope: Scope,
@@ -43,20 +44,22 @@ class DuckDBWrite:
         restricted: bool = False,
     ) -> None:
         """`restricted`: rows of other partitions belong to somebody else's scope and are passed over."""
+        self._engine = engine
         self._connection = connection
-        self._table = table
-        self._scope = scope
+        self.table = table
+        self.scope = scope
         self._request = request
         self._payload = payload
         self._restricted = restricted
-        self._target = DuckDBTable(connection, table)
+        self._target = engine.table(connection, table)
+        self._records_there = engine.records(connection)
         self._everything = tuple(range(len(scope.partitions)))
         self._schema_changes: list[str] = []
         self._seen: dict[int, Commit] | None = None
 
     def run(self, at: datetime) -> list[Commit]:
         """Do everything but COMMIT; gives the records as they are claimed. `at` is the instant they carry."""
-        self._schema_changes += self._target.prepare(self._scope, self._payload.columns)
+        self._schema_changes += self._target.prepare(self.scope, self._payload.columns)
         pairs, incoming = self._fitted(self._matched())
         new = self._guarded(incoming)
         here = self._here()
@@ -65,15 +68,15 @@ class DuckDBWrite:
         before = row_tally.count(self._connection, here._replace(only=self._everything))
         unchanged = self._unchanged(new, before, previous, here)
         changed = [n for n in self._everything if n not in unchanged]
-        judgement.refuse_shrinking(self._table, self._scope, self._request, before, {n: new[n] for n in changed})
+        judgement.refuse_shrinking(self.table, self.scope, self._request, before, {n: new[n] for n in changed})
         differences = self._differences(before, new, changed, here, incoming)
         records = self._records(previous, before, new, differences, at)
         records = self._explained(records, previous, here, incoming)
-        commits.claim(self._connection, records)
-        faults.reach("duckdb.after_claim")
+        self._records_there.claim(records)
+        faults.reach(f"{self._engine.name}.after_claim")
         if changed:
             self._delete(here, changed)
-            faults.reach("duckdb.between_delete_and_insert")
+            faults.reach(f"{self._engine.name}.between_delete_and_insert")
             self._insert(pairs, incoming, changed)
         return records
 
@@ -82,13 +85,13 @@ class DuckDBWrite:
 
         Then its rows may be what broke a key: that is nobody's data at fault. Asked after the transaction is over.
         """
-        return self._seen is not None and commits.exists(self._connection) and self._previous() != self._seen
+        return self._seen is not None and self._records_there.exist() and self._previous() != self._seen
 
     def _matched(self) -> tuple[Pair, ...]:
         """Pair the columns, adding those that the policy allows; every refused difference at once."""
-        plan = drift.plan(self._target.columns(), self._payload.columns, self._table.drift, self._partition_columns())
+        plan = drift.plan(self._target.columns(), self._payload.columns, self.table.drift, self._partition_columns())
         if plan.problems:
-            raise WriteRefused(refused(self._table, self._scope, plan.problems, "Deliver what the table wants."))
+            raise WriteRefused(refused(self.table, self.scope, plan.problems, "Deliver what the table wants."))
         if not plan.added:
             return plan.pairs
         self._schema_changes += self._target.add(plan.added)
@@ -107,17 +110,17 @@ class DuckDBWrite:
         ]
         if not lost:
             return pairs, incoming
-        too_wide = [pair for pair in lost if pair.wider is None or self._table.drift == "freeze"]
+        too_wide = [pair for pair in lost if pair.wider is None or self.table.drift == "freeze"]
         if too_wide:
             problems = [row_tally.lost_values(self._connection, incoming, pair) for pair in too_wide]
-            raise DataFault(refused(self._table, self._scope, problems, "Deliver values that the column can hold."))
+            raise DataFault(refused(self.table, self.scope, problems, "Deliver values that the column can hold."))
         self._schema_changes += [self._target.widen(pair.target, str(pair.wider)) for pair in lost]
         return self._fitted(self._matched())
 
     def _incoming(self, pairs: Sequence[Pair]) -> Rows:
         columns = [row_tally.stored_as(pair) for pair in pairs]
         relation = quote(self._payload.name)
-        rows = judgement.placed(relation, columns, self._table, self._scope)
+        rows = judgement.placed(relation, columns, self.table, self.scope)
         return rows._replace(only=self._everything) if self._restricted else rows
 
     def _here(self) -> Rows:
@@ -128,13 +131,13 @@ class DuckDBWrite:
             for c in self._target.columns()
             if not c.filled or c.name.lower() in given
         ]
-        return judgement.placed(self._target.name, columns, self._table, self._scope)
+        return judgement.placed(self._target.name, columns, self.table, self.scope)
 
     def _guarded(self, incoming: Rows) -> dict[int, Tally]:
         """What comes in, per partition; refused when any row belongs to none."""
         if None in self._found:
-            problems = row_tally.outside(self._connection, incoming, str(self._table.partition_column))
-            raise WriteRefused(refused(self._table, self._scope, problems, "Deliver only rows of these partitions."))
+            problems = row_tally.outside(self._connection, incoming, str(self.table.partition_column))
+            raise WriteRefused(refused(self.table, self.scope, problems, "Deliver only rows of these partitions."))
         return {n: self._found.get(n, EMPTY) for n in self._everything}
 
     def _claim_table(self, here: Rows) -> None:
@@ -144,17 +147,18 @@ class DuckDBWrite:
             there = row_tally.tally(self._connection, here._replace(only=self._everything))
             return [
                 owners.Held(partition.key, there.get(n, EMPTY).rows, there.get(n, EMPTY).fingerprint)
-                for n, partition in enumerate(self._scope.partitions)
+                for n, partition in enumerate(self.scope.partitions)
             ]
 
         made = "table created" in self._schema_changes
-        owners.claim(self._connection, self._table, self._target.schema, made, held)
-        owners.note_frame(self._connection, self._target.schema, self._table.name, self._request.frame)
+        home, schema = self._engine.schema, self._target.schema
+        owners.claim(self._connection, self.table, schema, made, held, home)
+        owners.note_frame(self._connection, schema, self.table.name, self._request.frame, home)
 
     def _previous(self) -> dict[int, Commit]:
-        keys = [partition.key for partition in self._scope.partitions]
-        found = commits.last(self._connection, [self._table.asset], keys)
-        return {n: found[self._table.asset, key] for n, key in enumerate(keys) if (self._table.asset, key) in found}
+        keys = [partition.key for partition in self.scope.partitions]
+        found = self._records_there.last([self.table.asset], keys)
+        return {n: found[self.table.asset, key] for n, key in enumerate(keys) if (self.table.asset, key) in found}
 
     def _unchanged(
         self, new: dict[int, Tally], before: dict[int, int], previous: dict[int, Commit], here: Rows
@@ -196,8 +200,8 @@ class DuckDBWrite:
     ) -> list[Commit]:
         found = (Change(previous.get(n), before.get(n, 0), new[n], differences[n]) for n in self._everything)
         return [
-            judgement.record(self._table, partition, self._request, finding, at, self._schema_changes)
-            for partition, finding in zip(self._scope.partitions, found, strict=True)
+            judgement.record(self.table, partition, self._request, finding, at, self._schema_changes)
+            for partition, finding in zip(self.scope.partitions, found, strict=True)
         ]
 
     def _explained(
@@ -220,7 +224,7 @@ class DuckDBWrite:
         former = {n: last for n, last in previous.items() if judgement.made_alike(last, records[n])}
         others = {n: records[n] for n in previous if n not in former and judgement.is_known(records[n])}
         if others:
-            alike = commits.last_alike(self._connection, others.values())
+            alike = self._records_there.last_alike(others.values())
             keys = {n: (record.asset, record.partition) for n, record in others.items()}
             former |= {n: alike[key] for n, key in keys.items() if key in alike}
         return former
@@ -240,11 +244,11 @@ class DuckDBWrite:
         try:
             self._connection.execute(f"INSERT INTO {self._target.name} ({names}) {rows}", binds.values)
         except (duckdb.IntegrityError, duckdb.DataError) as error:
-            raise DataFault(refused(self._table, self._scope, [str(error)], correct_the_data(str(error)))) from error
+            raise DataFault(refused(self.table, self.scope, [str(error)], correct_the_data(str(error)))) from error
         except duckdb.ProgrammingError as error:
             raise WriteRefused(
-                refused(self._table, self._scope, [str(error)], "Deliver what the table wants.")
+                refused(self.table, self.scope, [str(error)], "Deliver what the table wants.")
             ) from error
 
     def _partition_columns(self) -> tuple[str, ...]:
-        return () if self._scope.partitions[0].key is None else self._table.partition_columns
+        return () if self.scope.partitions[0].key is None else self.table.partition_columns

@@ -14,9 +14,8 @@ from etl_project.due.following import by_hand, nodes
 from etl_project.due.graph import Days, Key, Node, Window, text_of
 from etl_project.due.pending import Due, Outlook, Settings, Verdict, outlook, pending
 from etl_project.due.readings import key_set
-from etl_project.storage.contract import input_hash
+from etl_project.storage.contract import Head, input_hash
 from etl_project.storage.dagster.lineage import through
-from etl_project.storage.heads import Head
 
 NOW = datetime(2025, 3, 20, 12, tzinfo=UTC)
 FIRST = date(2025, 2, 24)

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl_project.due.pending import Due, Node, SourceState, Window, in_dependency_order, pending
-from etl_project.storage.contract import UNKNOWN, input_hash
-from etl_project.storage.heads import Head
+from etl_project.storage.contract import UNKNOWN, Head, input_hash
 
 NOW = datetime(2025, 3, 20, 12, 0, tzinfo=UTC)
 TODAY = NOW.date()

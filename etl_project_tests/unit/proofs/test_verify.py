@@ -17,13 +17,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from etl_project.declare.daily_table import daily
-from etl_project.proofs.verify import archived, files, job, tables, whole
-from etl_project.proofs.verify.findings import DaySpan, Finding, Looked, Unverifiable
-from etl_project.proofs.verify.targets import Stored, chosen, stored_assets
+from etl_project.proofs.verify import archived, job, whole
+from etl_project.proofs.verify.findings import Asked, DaySpan
+from etl_project.proofs.verify.targets import Stored, Unverifiable, chosen, stored_assets
 from etl_project.storage.contract import Partition, Request, Scope, StoreBusy, Table
 from etl_project.storage.dagster.io_manager import DuckDBPartitionIOManager
+from etl_project.storage.engines.duckdb_file import DuckDBStore
+from etl_project.storage.judging.findings import Finding, Looked
+from etl_project.storage.lake import examine as lake_examine
 from etl_project.storage.lake.store import ParquetStore
-from etl_project.storage.tables.store import DuckDBStore
+from etl_project.storage.tables import examine
 from etl_project_tests.contracts import world
 
 DAYS = world.days(5)
@@ -31,6 +34,11 @@ KEYS = [partition.key for partition in DAYS.partitions]
 DAILY = daily(world.FIRST)
 EVERYTHING = DaySpan()
 Edit = Callable[..., None]
+
+
+def examined(target: Stored, window: DaySpan = EVERYTHING) -> Looked:
+    """What the asset's own store says of it."""
+    return target.store.examine(target.table, Asked(target, window))
 
 
 class Place:
@@ -54,10 +62,10 @@ class Place:
         return dict(self.lake.files("orders"))[key]
 
     def in_tables(self, table: Table = world.TABLE, definition: Any = DAILY, window: DaySpan = EVERYTHING) -> Looked:
-        return tables.look(self.warehouse, Stored(table.asset, table, definition, self.warehouse), window)
+        return examined(Stored(table.asset, table, definition, self.warehouse), window)
 
     def in_files(self, window: DaySpan = EVERYTHING) -> Looked:
-        return files.look(self.lake, Stored("orders", world.TABLE, DAILY, self.lake), window)
+        return examined(Stored("orders", world.TABLE, DAILY, self.lake), window)
 
 
 @pytest.fixture
@@ -129,9 +137,9 @@ def test_a_table_or_partition_column_that_is_gone_leaves_every_day_missing(place
 
 def test_nothing_there_yet_is_nothing_wrong(tmp_path: Path) -> None:
     nothing = DuckDBStore(tmp_path / "none.duckdb")
-    assert tables.look(nothing, Stored("orders", world.TABLE, DAILY, nothing), EVERYTHING) == Looked()
+    assert examined(Stored("orders", world.TABLE, DAILY, nothing)) == Looked()
     empty = ParquetStore(tmp_path / "none")
-    assert files.look(empty, Stored("orders", world.TABLE, DAILY, empty), EVERYTHING) == Looked()
+    assert examined(Stored("orders", world.TABLE, DAILY, empty)) == Looked()
 
 
 def test_columns_added_later_and_widened_later_raise_no_alarm(place: Place) -> None:
@@ -193,7 +201,7 @@ def test_partitions_of_other_kinds_are_verified_alike(place: Place, kind: str) -
 def test_a_long_table_is_looked_at_in_portions_between_which_writers_get_in(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, last = tables._compared, Scope(DAYS.partitions[-1:])
+    real, last = examine.Examination._compared, Scope(DAYS.partitions[-1:])
     written = []
 
     def then_write(*arguments: Any) -> Any:
@@ -202,8 +210,8 @@ def test_a_long_table_is_looked_at_in_portions_between_which_writers_get_in(
         written.append(arguments[-1])
         return found
 
-    monkeypatch.setattr(tables, "_compared", then_write)
-    monkeypatch.setattr(tables, "ROWS_A_LOOK", world.ROWS * 2)
+    monkeypatch.setattr(examine.Examination, "_compared", then_write)
+    monkeypatch.setattr(examine, "ROWS_A_LOOK", world.ROWS * 2)
     place.edit("update orders set version = 7 where n = 3 and batch_date = ?", KEYS[3])
     looked = place.in_tables()
     assert (kinds(looked), sorted(looked.commits, key=str)) == ([("edited", KEYS[3])], KEYS)
@@ -319,7 +327,7 @@ def test_a_file_that_is_replaced_while_it_is_looked_at_is_no_finding(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twice: between its record and the look at all files, and between its record and the look at it alone."""
-    real, versions = files._tallies, iter([8, 9])
+    real, versions = lake_examine._tallies, iter([8, 9])
 
     def overtaken(paths: Any) -> Any:
         version = next(versions, None)
@@ -328,7 +336,7 @@ def test_a_file_that_is_replaced_while_it_is_looked_at_is_no_finding(
         return real(paths)
 
     first = Scope(DAYS.partitions[:1])
-    monkeypatch.setattr(files, "_tallies", overtaken)
+    monkeypatch.setattr(lake_examine, "_tallies", overtaken)
     assert place.in_files().findings == []
     assert next(versions, None) is None
 
@@ -376,11 +384,17 @@ def test_an_event_of_an_older_commit_is_not_the_event_of_the_newest(told: Told) 
     assert told.verify() == []
 
 
-def test_an_asset_in_a_store_of_another_kind_is_said_to_be_unchecked_not_right(told: Told) -> None:
-    elsewhere = Stored("elsewhere", world.TABLE, DAILY, object())  # type: ignore[arg-type]
+def test_a_store_of_another_kind_speaks_for_itself(told: Told) -> None:
+    class Elsewhere(ParquetStore):
+        """Nobody here knows what it holds but itself."""
+
+        def examine(self, table: Table, partitions: Any) -> Looked:
+            return Looked(findings=[Finding("missing", table.asset, KEYS[0], "elsewhere", "nothing")])
+
+    elsewhere = Stored("elsewhere", world.TABLE, DAILY, Elsewhere(told.place.lake.root))
     done = whole.verify(told.instance, [elsewhere])
-    assert (done.assets, done.unchecked, done.sound) == ([], ["elsewhere"], True)
-    assert job.checks([elsewhere]) == []
+    assert (done.assets, [finding.where for finding in done.findings]) == (["elsewhere"], ["elsewhere"])
+    assert len(job.checks([elsewhere])) == 1
 
 
 def test_what_dagster_has_and_nobody_committed_is_named(told: Told) -> None:

@@ -263,17 +263,17 @@ def test_records_of_an_earlier_version_are_read_and_their_table_gets_the_new_col
     request = Request("a run", "code", {KEY: "inputs"})
     store.replace(PLAIN, Scope.days(DAY, DAY), data, request)
     with duckdb.connect(str(tmp_path / "warehouse.duckdb")) as connection:
-        connection.execute(f"CREATE TABLE kept AS SELECT * EXCLUDE (deviation) FROM {commits.TABLE}")
-        connection.execute(f"DROP TABLE {commits.TABLE}")
+        connection.execute("CREATE TABLE kept AS SELECT * EXCLUDE (deviation) FROM etl_commits")
+        connection.execute("DROP TABLE etl_commits")
         connection.execute(
-            f"CREATE TABLE {commits.TABLE} (asset VARCHAR NOT NULL, partition_key VARCHAR NOT NULL, "
+            "CREATE TABLE etl_commits (asset VARCHAR NOT NULL, partition_key VARCHAR NOT NULL, "
             "sequence BIGINT NOT NULL, run_id VARCHAR NOT NULL, code_version VARCHAR, input_hash VARCHAR NOT NULL, "
             "fingerprint VARCHAR NOT NULL, rows_before BIGINT NOT NULL, rows BIGINT NOT NULL, rows_added BIGINT, "
             "rows_removed BIGINT, rows_kept BIGINT, changed BOOLEAN NOT NULL, "
             "committed_at TIMESTAMP WITH TIME ZONE NOT NULL, schema_changes VARCHAR[] NOT NULL, "
             "PRIMARY KEY (asset, partition_key, sequence))"
         )
-        connection.execute(f"INSERT INTO {commits.TABLE} BY NAME FROM kept")
+        connection.execute("INSERT INTO etl_commits BY NAME FROM kept")
     assert store.last_commits()["t", KEY].deviation is None
     for value in (2, 3):
         data = data.set_column(1, "v", [[value]])

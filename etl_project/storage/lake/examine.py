@@ -1,4 +1,4 @@
-"""Parquet files of the lake against the commit records in their footers.
+"""Examining files: their content against the commit records in their footers.
 
 Belongs here: looking, with the writer's own fingerprint code. Every file is read in full, its footer too: what is
 remembered of footers elsewhere would hide a file that has rotted. Nothing is written and nobody waits: a file that is
@@ -14,15 +14,13 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from etl_project.proofs.verify.findings import DaySpan, Finding, Looked, differs, said
-from etl_project.proofs.verify.targets import Stored
-from etl_project.storage.contract import Commit
+from etl_project.storage.contract import Commit, Partitions
 from etl_project.storage.judging import fingerprint
+from etl_project.storage.judging.findings import Finding, Looked, differs, said
 from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.judging.row_tally import EMPTY, Tally
 from etl_project.storage.lake import layout
 from etl_project.storage.lake.parquet import in_memory, parquet
-from etl_project.storage.lake.store import ParquetStore
 from etl_project.storage.sql import Binds, quote, text, unique
 
 FILES_A_QUERY = 500
@@ -31,38 +29,33 @@ _UNREADABLE = (duckdb.Error, pa.ArrowException, OSError, ValueError, KeyError, T
 """What reading a damaged file, or the JSON in its footer, may raise."""
 
 
-def look(store: ParquetStore, target: Stored, window: DaySpan) -> Looked:
-    """Every file of the window: whether it can be read, and its content against the record it carries."""
+def examine(lake: layout.Lake, asset: str, partitions: Partitions) -> Looked:
+    """Every file that is asked for: whether it can be read, and its content against the record it carries."""
     looked = Looked()
-    files = {key: path for key, path in store.files(target.asset) if window.holds(key) and target.owns(key)}
-    records = {key: record for key, path in files.items() if (record := _record(looked, target, key, path))}
+    files = {key: path for key, path in lake.files(asset) if partitions.holds(key) and partitions.owns(key)}
+    records = {key: record for key, path in files.items() if (record := _record(looked, asset, key, path))}
     keys = sorted(records, key=str)
     for first in range(0, len(keys), FILES_A_QUERY):
         portion = {key: files[key] for key in keys[first : first + FILES_A_QUERY]}
-        there = _together(list(portion.values()), store.root)
+        there = _together(list(portion.values()), lake.root)
         for key, path in portion.items():
             if there is None or differs(records[key], there.get(str(path), EMPTY)):
-                looked.findings += _alone(target, key, path, store.root)
+                looked.findings += _alone(asset, key, path, lake.root)
     looked.commits |= records
     looked.rows = sum(record.rows for record in records.values())
     return looked
 
 
-def where_of(store: ParquetStore, target: Stored, key: str | None) -> str:
-    """Where the file of a partition has to be."""
-    return str(layout.Lake(store.root).path(target.table, key))
-
-
-def _record(looked: Looked, target: Stored, key: str | None, path: Path) -> Commit | None:
+def _record(looked: Looked, asset: str, key: str | None, path: Path) -> Commit | None:
     """The record in the footer; a file without one, or with a broken one, is noted."""
     try:
         record = layout.last_record(str(path))
     except _UNREADABLE as error:
-        looked.findings.append(Finding("corrupt", target.asset, key, str(path), f"cannot be read: {_line(error)}"))
+        looked.findings.append(Finding("corrupt", asset, key, str(path), f"cannot be read: {_line(error)}"))
         return None
     if record is None and path.exists():
         told = "a file without a commit record"
-        looked.findings.append(Finding("uncommitted", target.asset, key, str(path), told))
+        looked.findings.append(Finding("uncommitted", asset, key, str(path), told))
     return record
 
 
@@ -85,7 +78,7 @@ def _tallies(files: Sequence[Path], root: Path) -> Mapping[str, Tally]:
     return {file: Tally(count, fingerprint.render(count, total)) for file, count, total in found}
 
 
-def _alone(target: Stored, key: str | None, path: Path, root: Path) -> list[Finding]:
+def _alone(asset: str, key: str | None, path: Path, root: Path) -> list[Finding]:
     """One file that did not come out right among others: what is wrong with it, if anything is."""
     try:
         for _ in range(_TRIES):
@@ -96,11 +89,11 @@ def _alone(target: Stored, key: str | None, path: Path, root: Path) -> list[Find
     except FileNotFoundError:
         return []
     except _UNREADABLE as error:
-        return [Finding("corrupt", target.asset, key, str(path), f"cannot be read: {_line(error)}")]
+        return [Finding("corrupt", asset, key, str(path), f"cannot be read: {_line(error)}")]
     if record is None or not differs(record, there):
         return []
     told = f"{there.rows} rows, {there.fingerprint}; the record in its footer says {said(record)}"
-    return [Finding("corrupt", target.asset, key, str(path), told)]
+    return [Finding("corrupt", asset, key, str(path), told)]
 
 
 def _line(error: BaseException) -> str:

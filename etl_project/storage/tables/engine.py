@@ -1,0 +1,81 @@
+"""Engine: what one kind of database gives, so that partitions can be replaced in its tables.
+
+Belongs here: the questions that `tables` asks of whatever database it works in, with the answers that most give. A new
+engine is one module in `engines`: a subclass that opens its database, names it, and says what its errors mean. Does not
+belong here: what is done inside the transaction (`write`), or around it (`store`).
+
+Every engine is reached through DuckDB: its own file, or a catalog that DuckDB attaches. The connections that it opens
+have that catalog as their current database, and their sessions are in UTC.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+
+import duckdb
+
+from etl_project.storage.contract import Scope, Table
+from etl_project.storage.judging.messages import DataFault
+from etl_project.storage.tables.records import Records
+from etl_project.storage.tables.table import SqlTable
+
+
+class Conflict(Exception):
+    """Another connection touched what this transaction touches: it was rolled back, and may be tried again."""
+
+
+class Engine(ABC):
+    """One database. The methods that are not abstract are right for every catalog with keys and DuckDB's own SQL."""
+
+    name: str
+    """The word before the steps at which a test can stop a write: `<name>.before_commit`."""
+
+    schema: str = "main"
+    """Where the commit records lie, and the tables of assets that name no schema."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """Which database this is, for messages; two engines with the same one look at the same rows."""
+
+    @abstractmethod
+    def writing(self, wait_seconds: float) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A connection that may write, closed when the block ends, however it ends; the database is made if need be.
+
+        Raises StoreBusy (retrying helps) when somebody else keeps it for longer than `wait_seconds`.
+        """
+
+    @abstractmethod
+    def looking(self, wait_seconds: float) -> AbstractContextManager[duckdb.DuckDBPyConnection | None]:
+        """A connection for a look; None when there is no database yet. Raises StoreBusy (retrying helps)."""
+
+    @abstractmethod
+    def meaning(self, error: Exception) -> Exception:
+        """What an error of a transaction means to the caller.
+
+        A Conflict is tried again, on the same connection; WriteRefused and StoreUnavailable are raised.
+        """
+
+    def table(self, connection: duckdb.DuckDBPyConnection, table: Table) -> SqlTable:
+        """The asset's table: its qualified name, whether it is there, its columns and key, and making it."""
+        return SqlTable(connection, table, self.schema)
+
+    def records(self, connection: duckdb.DuckDBPyConnection) -> Records:
+        """The commit records of this database."""
+        return Records(connection, self.schema)
+
+    def fence(self, connection: duckdb.DuckDBPyConnection, table: Table, scope: Scope) -> None:
+        """Make two writers of one partition collide, an empty one included; first thing in the transaction.
+
+        Nothing to do where the primary key of the commit records does it: the second to claim a record fails.
+        """
+        return
+
+    def commit(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Send COMMIT. Its answer may be lost: the records say then what became of it."""
+        connection.commit()
+
+    def may_be_anothers(self, connection: duckdb.DuckDBPyConnection, fault: DataFault) -> bool:
+        """Whether what broke a key may be rows of a commit that is still under way, and not the data's fault."""
+        return False

@@ -1,0 +1,178 @@
+"""Commit records as rows: one per (asset, partition) and commit, in the same transaction as the rows themselves.
+
+Belongs here: the table `etl_commits`, claiming the next record of a partition, and reading records back, in whatever
+catalog an engine has opened. The primary key (asset, partition, sequence) is what makes two writers of one partition
+collide, an empty one included: snapshots alone would let both win. An engine without keys needs a fence of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from etl_project.storage.contract import Commit, Head
+from etl_project.storage.judging.commits import deviation_of
+from etl_project.storage.sql import Binds, has_table, quote, unique
+
+NAME = "etl_commits"
+
+_COLUMNS = """(
+    asset VARCHAR NOT NULL,
+    partition_key VARCHAR NOT NULL,
+    sequence BIGINT NOT NULL,
+    run_id VARCHAR NOT NULL,
+    code_version VARCHAR,
+    input_hash VARCHAR NOT NULL,
+    fingerprint VARCHAR NOT NULL,
+    rows_before BIGINT NOT NULL,
+    rows BIGINT NOT NULL,
+    rows_added BIGINT,
+    rows_removed BIGINT,
+    rows_kept BIGINT,
+    changed BOOLEAN NOT NULL,
+    committed_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    schema_changes VARCHAR[] NOT NULL,
+    deviation VARCHAR,
+    PRIMARY KEY (asset, partition_key, sequence)
+)
+"""
+
+_ARROW = pa.schema(
+    [
+        ("asset", pa.string()),
+        ("partition", pa.string()),
+        ("sequence", pa.int64()),
+        ("run_id", pa.string()),
+        ("code_version", pa.string()),
+        ("input_hash", pa.string()),
+        ("fingerprint", pa.string()),
+        ("rows_before", pa.int64()),
+        ("rows", pa.int64()),
+        ("rows_added", pa.int64()),
+        ("rows_removed", pa.int64()),
+        ("rows_kept", pa.int64()),
+        ("changed", pa.bool_()),
+        ("committed_at", pa.timestamp("us", tz="UTC")),
+        ("schema_changes", pa.list_(pa.string())),
+        ("deviation", pa.string()),
+    ]
+)
+
+_NEWEST = "QUALIFY row_number() OVER (PARTITION BY asset, partition_key ORDER BY sequence DESC) = 1"
+_SELECT = ", ".join("partition_key" if name == "partition" else name for name in _ARROW.names)
+
+
+class Records:
+    """The commit records of the database that the connection looks at, in one of its schemas."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, schema: str = "main") -> None:
+        self._connection = connection
+        self._schema = schema
+        self.name = f"{quote(schema)}.{NAME}"
+
+    def prepare(self) -> None:
+        """Make sure that the table is there and has all its columns, inside the caller's transaction.
+
+        What a table of an earlier version lacks is added; readers do without it.
+        """
+        self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self.name} {_COLUMNS}")
+        self._connection.execute(f"ALTER TABLE {self.name} ADD COLUMN IF NOT EXISTS deviation VARCHAR")
+
+    def exist(self) -> bool:
+        """Whether this database has commit records at all."""
+        return has_table(self._connection, NAME, self._schema)
+
+    def claim(self, commits: Sequence[Commit]) -> None:
+        """Write the records; a second writer of one of the partitions fails here or when it commits."""
+        name = unique("etl_claims")
+        rows = [_row(commit) for commit in commits]
+        self._connection.register(name, pa.Table.from_pylist(rows, schema=_ARROW))
+        try:
+            self._connection.execute(f"INSERT INTO {self.name} ({_SELECT}) SELECT * FROM {name}")
+        finally:
+            self._connection.unregister(name)
+
+    def last(
+        self, assets: Iterable[str] | None = None, partitions: Collection[str | None] | None = None
+    ) -> dict[tuple[str, str | None], Commit]:
+        """The newest record of every (asset, partition), or of the given ones; none where there are no records."""
+        if not self.exist():
+            return {}
+        binds = Binds()
+        where = []
+        if assets is not None:
+            where.append(f"asset IN (SELECT unnest({binds.add(list(assets))}::VARCHAR[]))")
+        if partitions is not None:
+            keys = [_stored(key) for key in partitions]
+            where.append(f"partition_key IN (SELECT unnest({binds.add(keys)}::VARCHAR[]))")
+        query = f"SELECT * FROM {self.name} {'WHERE ' + ' AND '.join(where) if where else ''} {_NEWEST}"
+        return {(commit.asset, commit.partition): commit for commit in self._commits(query, binds.values)}
+
+    def last_alike(self, records: Collection[Commit]) -> dict[tuple[str, str | None], Commit]:
+        """For each of these, the newest record there with the same input hash and code version, where there is one."""
+        binds = Binds()
+        columns = (
+            [record.asset for record in records],
+            [_stored(record.partition) for record in records],
+            [record.input_hash for record in records],
+            [record.code_version for record in records],
+        )
+        wanted = ", ".join(f"unnest({binds.add(values)}::VARCHAR[])" for values in columns)
+        where = f"WHERE (asset, partition_key, input_hash, code_version) IN (SELECT {wanted})"
+        found = self._commits(f"SELECT * FROM {self.name} {where} {_NEWEST}", binds.values)
+        return {(commit.asset, commit.partition): commit for commit in found}
+
+    def history(self, asset: str, partition: str | None) -> list[Commit]:
+        """All records of one partition, oldest first; none where there are no records."""
+        if not self.exist():
+            return []
+        query = f"SELECT * FROM {self.name} WHERE asset = $asset AND partition_key = $key ORDER BY sequence"
+        return self._commits(query, {"asset": asset, "key": _stored(partition)})
+
+    def heads(self, assets: Iterable[str]) -> Iterator[tuple[str, str | None, Head]]:
+        """The newest record of every partition of these assets, in short: tens of thousands of them in every tick."""
+        if not self.exist():
+            return
+        query = (
+            "SELECT asset, partition_key, input_hash, fingerprint, rows, epoch_us(committed_at) "
+            f"FROM {self.name} WHERE asset IN (SELECT unnest(?::VARCHAR[])) {_NEWEST}"
+        )
+        for asset, key, *head in self._connection.execute(query, [list(assets)]).fetchall():
+            yield asset, key or None, Head(*head)
+
+    def _commits(self, query: str, values: Mapping[str, Any]) -> list[Commit]:
+        """The records that a query over all columns gives, whatever columns the table has so far."""
+        self._connection.execute(query, dict(values) or None)
+        names = [column[0] for column in self._connection.description]
+        return [_commit(dict(zip(names, row, strict=True))) for row in self._connection.fetchall()]
+
+
+def _stored(partition: str | None) -> str:
+    """A primary key has no NULLs: the one partition of an unpartitioned table is stored as ''."""
+    return partition or ""
+
+
+def _row(commit: Commit) -> dict[str, Any]:
+    deviation = None if commit.deviation is None else json.dumps(asdict(commit.deviation), ensure_ascii=False)
+    return {
+        **vars(commit),
+        "partition": _stored(commit.partition),
+        "schema_changes": list(commit.schema_changes),
+        "deviation": deviation,
+    }
+
+
+def _commit(row: Mapping[str, Any]) -> Commit:
+    values = {name: value for name, value in row.items() if name in Commit.__dataclass_fields__}
+    values["partition"] = row["partition_key"] or None
+    values["committed_at"] = values["committed_at"].astimezone(UTC)
+    values["schema_changes"] = tuple(values["schema_changes"])
+    found = values.get("deviation")
+    values["deviation"] = None if found is None else deviation_of(json.loads(found))
+    return Commit(**values)
