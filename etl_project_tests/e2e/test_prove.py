@@ -121,7 +121,7 @@ def test_zone_hash_seed_order_and_hidden_inputs_are_found_out_by_column(project:
 def test_a_warehouse_that_a_run_holds_is_waited_for_and_said_so(project: Project) -> None:
     with duckdb.connect(str(project.place.data / "warehouse.duckdb")):
         done = project.etl("prove", "daily_sales", "--day", str(DAY), ETL_WAIT_SECONDS="0.1")
-    assert done.returncode == 2 and "is held by" in done.stderr and "Retrying helps" in done.stderr, done.stderr
+    assert done.returncode == 2 and "is held by" in done.stderr and "retrying helps" in done.stderr, done.stderr
     assert not list((project.root / "tmp").iterdir())
 
 
