@@ -67,7 +67,7 @@ def stored_specs(definitions: dg.Definitions) -> Iterator[tuple[dg.AssetSpec, st
 
 def _flat(assets: Any) -> Iterator[Any]:
     for asset in assets:
-        if isinstance(asset, list | tuple):
+        if isinstance(asset, list | tuple) and not isinstance(asset, dg.AssetSpec):  # A spec is a tuple, too.
             yield from _flat(asset)
         else:
             yield asset

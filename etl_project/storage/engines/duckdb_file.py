@@ -27,6 +27,8 @@ CONFIG = {"custom_user_agent": "dagster"}
 """The configuration of dagster-duckdb's resource: one process may open a file only with one configuration."""
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+_LOCKED = re.compile(r"\block\b")
+"""Not the block of a damaged file."""
 _LONGEST_MAKING_SECONDS = 60.0
 """Nobody takes longer to make an empty database: a file that was begun before that is left from a kill."""
 
@@ -140,7 +142,7 @@ class DuckDBFile(Engine):
                     raise WriteRefused(
                         f"{self._path} is no DuckDB database: {error}. Retrying does not help."
                     ) from error
-                if holder is None and "lock" not in str(error):
+                if holder is None and not _LOCKED.search(str(error)):
                     raise unavailable(self.identity, error) from error
                 busy = error
                 held = f"held by {holder['program']} (PID {holder['pid']})" if holder else "held by another process"

@@ -330,11 +330,11 @@ def test_a_file_that_is_replaced_while_it_is_looked_at_is_no_finding(
     """Twice: between its record and the look at all files, and between its record and the look at it alone."""
     real, versions = lake_examine._tallies, iter([8, 9])
 
-    def overtaken(paths: Any) -> Any:
+    def overtaken(paths: Any, *more: Any) -> Any:
         version = next(versions, None)
         if version is not None:
             place.lake.replace(world.TABLE, first, world.rows(first, version), Request("overtaking"))
-        return real(paths)
+        return real(paths, *more)
 
     first = Scope(DAYS.partitions[:1])
     monkeypatch.setattr(lake_examine, "_tallies", overtaken)
