@@ -68,11 +68,10 @@ def red_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey]) -
     found = []
     for key in sorted(latest):
         last: dict[str | None, AssetCheckExecutionRecord] = {}
-        several = latest[key].partition is not None or latest[key].evaluation is None
-        limit = _PAGE if several else 1
-        for record in storage.get_asset_check_execution_history(key, limit=limit, status={*_EVALUATED}):
-            if None not in last:  # A result for everything says more than those of partitions before it.
-                last.setdefault(record.partition, record)
+        for record in storage.get_asset_check_execution_history(key, limit=_PAGE, status={*_EVALUATED}):
+            last.setdefault(record.partition, record)
+        if len(last) > 1:
+            last.pop(None, None)  # The sum of what a run said of each partition.
         found += [each.evaluation for each in last.values() if each.evaluation is not None and is_red(each.evaluation)]
     return [red_check(evaluation) for evaluation in found]
 
@@ -126,7 +125,11 @@ class _Check:
         storage, cursor = self._instance.event_log_storage, None
         while True:
             page = storage.get_asset_check_execution_history(self._key, limit=_PAGE, cursor=cursor, status=status)
+            evaluated = [record for record in page if record.status is not AssetCheckExecutionRecordStatus.PLANNED]
+            by_partition = {record.run_id for record in evaluated if record.partition is not None}
             for record in page:
+                if record.partition is None and record.run_id in by_partition:
+                    continue  # The sum of what the same run said of each partition.
                 verdict = self._verdict(record)
                 if verdict is not None:
                     yield _Result(record.id, self._at_us(record), self._keys(record), verdict)
@@ -140,6 +143,8 @@ class _Check:
             run = self._run(record.run_id)
             if run is None or run.status not in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
                 return None
+            if self._was_evaluated(record.run_id, record.partition):
+                return None  # Dagster plans every check by partition, and leaves the plan of one without them.
             said = f"its blocking check {self._name} did not finish in run {record.run_id[:8]}"
             return Verdict(said, finished=False)
         evaluation = record.evaluation
@@ -149,6 +154,12 @@ class _Check:
             return None
         why = f": {evaluation.description}" if evaluation.description else ""
         return Verdict(f"its blocking check {self._name} failed{why}")
+
+    def _was_evaluated(self, run_id: str, partition: str | None) -> bool:
+        """Whether the check came to a result in that run, for the partition or for all of them."""
+        events = self._instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
+        results: list[Any] = [record.event_log_entry.get_dagster_event().event_specific_data for record in events]
+        return any(each.asset_check_key == self._key and each.partition in (None, partition) for each in results)
 
     def _keys(self, record: AssetCheckExecutionRecord) -> frozenset[Key]:
         """The committed partitions that a result speaks for."""

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from etl_project import settings, utc
+from etl_project.declare.checks import by_partition
 from etl_project.definitions import wire
 from etl_project.due import check_verdicts, sensor
 from etl_project.due.attempts import DAYS_JOB, REFUSE_JOB
@@ -240,6 +241,26 @@ def test_a_check_that_broke_off_is_run_again_with_its_asset_before_anything_is_b
         assert found.drain().runs == 0
 
 
+def test_a_check_that_passed_in_a_run_that_failed_elsewhere_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, World] = {}
+
+    @dg.asset_check(asset=dg.AssetKey("moves"), blocking=True)
+    def positive() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=True)
+
+    @dg.asset_check(asset=dg.AssetKey("moves"))
+    def breaks() -> dg.AssetCheckResult:
+        raise RuntimeError("broken")
+
+    with world(tmp_path, monkeypatch, [amounts_of(made), copy("report")], [positive, breaks]) as found:
+        made["world"] = found
+        assert not found.build("moves", MARCH[0])
+        assert [one.assets for one in found.drain().succeeded] == [("report",)]
+        assert found.drain().runs == 0
+
+
 def balance() -> dg.AssetsDefinition:
     before = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
 
@@ -405,3 +426,43 @@ def test_a_drain_beside_a_run_that_holds_an_asset_waits_once_names_it_and_builds
         assert waited < 60
         lease.release()
         assert found.drain().all_well and found.query("select count(*) from held") == [(8,)]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_check_by_partition_holds_the_bad_day_of_a_range_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    policy = dg.BackfillPolicy.single_run() if at_once else None
+    amounts = {MARCH[0]: 1, MARCH[1]: -1, MARCH[2]: 3}
+
+    @dg.asset(partitions_def=DAYS, backfill_policy=policy)
+    def clean(context: dg.AssetExecutionContext, moves: pd.DataFrame) -> pd.DataFrame:
+        days = context.partition_keys
+        return pd.DataFrame({"batch_date": [pd.Timestamp(d).date() for d in days], "n": [amounts[d] for d in days]})
+
+    @dg.asset_check(asset=clean, blocking=True, partitions_def=DAYS)
+    def positive(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        found = {key: dg.AssetCheckResult(passed=amounts[key] > 0) for key in context.partition_keys}
+        return by_partition(context, found)
+
+    @dg.asset(partitions_def=DAYS)
+    def report(clean: pd.DataFrame) -> pd.DataFrame:
+        return clean
+
+    made: dict[str, World] = {}
+    with world(tmp_path, monkeypatch, [amounts_of(made), clean, report], [positive]) as found:
+        made["world"] = found
+        found.build("moves", *MARCH[:3])
+        done = found.drain()
+        assert found.query("select n from report order by all") == [(1,), (3,)]
+        assert {(check.name, check.partition) for check in done.red.values() if check.partition} == {
+            ("positive", MARCH[1])
+        }
+        checks = check_verdicts.red_checks(
+            found.deployment.instance, found.definitions.resolve_asset_graph().asset_check_keys
+        )
+        assert [(check.name, check.partition) for check in checks] == [("positive", MARCH[1])]
+        amounts[MARCH[1]] = 2
+        assert found.build("clean", MARCH[1]) and found.drain().all_well
+        assert found.query("select n from report order by all") == [(1,), (2,), (3,)]
+        assert (found.drain().runs, found.waits()) == (0, [])
