@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl_project.sources.intake.archive import Accepted
-from etl_project.sources.reading import judge, small_files, stream
+from etl_project.sources.reading import compression, judge, small_files
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.rows.row_settings import Computed, RowSettings
 from etl_project.sources.reading.values.value_settings import ValueSettings
@@ -124,7 +124,7 @@ _files = st.tuples(st.lists(_record, max_size=12), st.sampled_from(["utf-8", "cp
 
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
-@given(_sources, st.lists(_files, min_size=1, max_size=3), st.sampled_from([11, 64, stream.BLOCK_BYTES]))
+@given(_sources, st.lists(_files, min_size=1, max_size=3), st.sampled_from([11, 64, compression.PIECE_BYTES]))
 def test_any_settings_account_for_every_record_and_leave_old_rows_alone(
     source: SourceSpec, contents: list[bytes], block: int
 ) -> None:
@@ -135,7 +135,7 @@ def test_any_settings_account_for_every_record_and_leave_old_rows_alone(
         old = world.accepted()
         assert list(old) == ["old-2024-03-05.csv"]
         world.spec = source
-        patch.setattr(stream, "BLOCK_BYTES", block)
+        patch.setattr(compression, "PIECE_BYTES", block)
         for number, content in enumerate(contents):
             world.drop(f"new{number}-2024-03-05.csv", content)
         outcomes = world.outcomes()
