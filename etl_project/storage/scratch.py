@@ -17,6 +17,9 @@ from pathlib import Path
 
 FOLDER = ".etl-scratch"
 
+_TRIES = 3
+"""The last one to leave takes `.etl-scratch` along, perhaps while another one is about to make its folder in it."""
+
 
 @contextmanager
 def scratch_folder(beside: Path) -> Iterator[Path]:
@@ -25,7 +28,7 @@ def scratch_folder(beside: Path) -> Iterator[Path]:
     A kill leaves it behind; the next call sweeps it. Where there is no such folder, or nothing may be written in it, it
     lies in the system's temporary folder.
     """
-    made = _made(beside / FOLDER)
+    made = next(filter(None, (_made(beside / FOLDER) for _ in range(_TRIES))), None)
     if made is None:
         with tempfile.TemporaryDirectory(prefix="etl-duckdb-") as temporary:
             yield Path(temporary)
@@ -36,6 +39,8 @@ def scratch_folder(beside: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+        with suppress(OSError):  # Somebody else has a folder in it.
+            folder.parent.rmdir()
 
 
 def _made(parent: Path) -> tuple[Path, int] | None:

@@ -27,7 +27,7 @@ def test_a_scratch_folder_is_gone_with_its_block(tmp_path: Path) -> None:
     with scratch_folder(tmp_path) as one, scratch_folder(tmp_path) as other:
         assert one != other and one.parent == other.parent == tmp_path / FOLDER
         (one / "spilled").write_text("rows")
-    assert list((tmp_path / FOLDER).iterdir()) == []
+    assert not (tmp_path / FOLDER).exists()
 
 
 def test_what_a_killed_process_left_is_swept_by_the_next_and_what_a_living_one_uses_is_not(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_what_a_killed_process_left_is_swept_by_the_next_and_what_a_living_one_u
         with scratch_folder(tmp_path) as folder:
             assert not left.exists() and (used / "spilled").exists() and folder.is_dir()
         living.communicate("")
-        assert list((tmp_path / FOLDER).iterdir()) == []
+        assert not (tmp_path / FOLDER).exists()
     finally:
         for holder in holders:
             holder.kill()
@@ -61,5 +61,4 @@ def test_a_lake_keeps_nothing_in_the_systems_temporary_folder(tmp_path: Path) ->
     for _ in range(2):
         store.replace(Table("orders", "orders"), Scope.whole(), pa.table({"n": [1]}), Request("a run"))
     assert store.arrow(store.read(Table("orders", "orders"), Scope.whole())).num_rows == 1
-    assert list((tmp_path / "lake" / FOLDER).iterdir()) == []
-    assert [path.name for path in (tmp_path / "lake").iterdir() if not path.name.startswith(".")] == ["orders"]
+    assert [path.name for path in (tmp_path / "lake").iterdir()] == ["orders"]
