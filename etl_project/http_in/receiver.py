@@ -157,7 +157,10 @@ class _Receiver:
         with self._slot(client):
             line, document = await webhooks.read(request, client, self._receiving)
             key = webhooks.key(request.headers, document, client)
-            name = self._name_of_lines(source, utc.now().date(), _unique(client, key))
+            unique = _unique(client, key)
+            name = self._name_of_lines(source, utc.now().date(), unique)
+            if not client.key_field:
+                line = webhooks.told_apart(line, unique)
             wanted = _Wanted(client, source, name, f"webhook {source}", key)
             return await self._answer(request, wanted, len(line), _whole(line), bodies.Checks({}, None))
 

@@ -63,6 +63,13 @@ def webhook(url: str, number: int) -> httpx2.Response:
     return httpx2.post(f"{url}/v1/webhooks/shop/events", content=body, headers={"X-Shop": signature})
 
 
+def same_again(url: str, delivery: str) -> httpx2.Response:
+    body = b'{"id": "ping", "amount": 0}'
+    signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+    sent = {"X-Hub": signature, "X-Hub-Delivery": delivery}
+    return httpx2.post(f"{url}/v1/webhooks/hub/events", content=body, headers=sent)
+
+
 def test_webhooks_and_lines_become_rows_once_and_their_day_is_delivered_once(tmp_path: Path) -> None:
     environ = {
         "ETL_PIPELINES": package(tmp_path),
@@ -74,6 +81,10 @@ def test_webhooks_and_lines_become_rows_once_and_their_day_is_delivered_once(tmp
         "ETL_RECEIVER_SIGNATURE_SHOP": "X-Shop=hex",
         "ETL_RECEIVER_KEY_FIELD_SHOP": "id",
         "ETL_RECEIVER_SOURCES_SHOP": "events",
+        "ETL_RECEIVER_SECRET_HUB": SECRET,
+        "ETL_RECEIVER_SIGNATURE_HUB": "X-Hub=hex",
+        "ETL_RECEIVER_KEY_HEADER_HUB": "X-Hub-Delivery",
+        "ETL_RECEIVER_SOURCES_HUB": "events",
     }
     data_dir = tmp_path / "data"
     command = [sys.executable, "-m", "etl_project.cli", "drain"]
@@ -91,6 +102,8 @@ def test_webhooks_and_lines_become_rows_once_and_their_day_is_delivered_once(tmp
             for _ in range(2):
                 for number in (1, 2, 3):
                     assert webhook(receiver.url, number).status_code == 201
+                for delivery in ("d-1", "d-2"):
+                    assert same_again(receiver.url, delivery).status_code == 201
                 posted = httpx2.post(
                     f"{receiver.url}/v1/incoming/events", content=b'{"id": "l1", "amount": 10}\n', headers=lines
                 )
@@ -101,8 +114,9 @@ def test_webhooks_and_lines_become_rows_once_and_their_day_is_delivered_once(tmp
         sys.path.remove(str(tmp_path))
     with duckdb.connect(str(data_dir / "warehouse.duckdb"), read_only=True) as connection:
         assert connection.execute("select id, amount from events order by 1").fetchall() == [
-            *[("l1", 10)],
+            ("l1", 10),
+            *[("ping", 0)] * 2,
             *[(f"w{number}", number) for number in (1, 2, 3)],
         ]
         assert connection.execute("select count(*), min(status) from events_sent").fetchone() == (1, 201)
-    assert [(json.loads(body)["events"], json.loads(body)["amount"]) for _, body in script.requests] == [(4, 16)]
+    assert [(json.loads(body)["events"], json.loads(body)["amount"]) for _, body in script.requests] == [(6, 16)]

@@ -116,4 +116,12 @@ def test_a_message_that_is_sent_again_much_later_is_401_and_an_own_key_is_taken_
         assert response.status_code == 201, response.text
         assert ("idempotency-replayed" in response.headers) is replayed
     assert bank(receiver, b'{"a": 1}', "m-2", now - 600).status_code == 401
-    assert receiver.take() == [b'{"a": 1}\n']
+    assert [json.loads(line) for line in receiver.take()] == [{"a": 1}]
+
+
+def test_two_messages_that_say_the_same_are_two_files_with_contents_of_their_own(receiver: ReceiverProcess) -> None:
+    for message in ("same-1", "same-2", "same-1", "same-2"):
+        assert bank(receiver, b'{"a": 1}', message, time.time()).status_code == 201
+    lines = receiver.take()
+    assert len(lines) == len(set(lines)) == 2
+    assert [json.loads(line) for line in lines] == [{"a": 1}] * 2
