@@ -35,6 +35,7 @@ from etl_project.sources.spec import SourceSpec
 FEW_ROWS = 100
 SHOWN_SAMPLES = 10
 LONGEST_NAME = 60
+_TOTAL = re.compile(r"\W*((grand|sub|page) ?)?(total|totals|sum|summe|gesamt|trailer|eof)\b.{0,20}", re.IGNORECASE)
 _IDENTIFIER = re.compile(r"(.*_)?(id|uuid|key|no|number)")
 
 
@@ -67,7 +68,7 @@ def make(name: str, paths: Path | Sequence[Path], folder: Path, taken: Collectio
 
 def _make(name: str, samples: Samples, target: Path, ask: Ask) -> Made:
     columns = columns_of(samples.header)
-    seen, key = _read(samples, columns)
+    seen, key, totals = _read(samples, columns)
     guesses = {column: _guess(samples, header, seen[column], column, ask) for header, column in columns.items()}
     guesses |= {columns[one]: replace(guesses[columns[one]], nullable=True) for one in samples.optional}
     key = None if key is None or guesses[key].nullable else key
@@ -84,6 +85,7 @@ def _make(name: str, samples: Samples, target: Path, ask: Ask) -> Made:
         *_review_rows(accepted, reasons, len(samples.each)),
         *dict.fromkeys(note for sample in samples.each for note in _review_day(spec, sample)),
         *_review_absent(samples, columns),
+        *_review_totals(totals),
         *(f"{column}: {_shown(guess)}" for column, guess in guesses.items() if guess.settings),
         *(f"{column}: {note}" for column, guess in guesses.items() for note in guess.notes),
         f"primary key: {key}, unique in the sample" if key else "primary key: none is evident; add one if there is one",
@@ -116,25 +118,41 @@ def _refuse_name(name: str, target: Path, taken: Collection[str]) -> None:
         raise CannotUse(f"{', '.join(clashes)}: there are assets of that name already; choose another one.")
 
 
-def _read(samples: Samples, columns: Mapping[str, str]) -> tuple[dict[str, Evidence], str | None]:
-    """What is in every column, from all rows of the samples, and the one column that is evidently a key."""
+def _review_totals(totals: Sequence[str]) -> Iterator[str]:
+    for line in totals[:1]:
+        yield (
+            f"last line: {line!r} looks like a total, and would be stored as a row; say skip_rows_where (SQL) or "
+            "footer_lines: 1, and let `expect` compare it"
+        )
+
+
+def _read(samples: Samples, columns: Mapping[str, str]) -> tuple[dict[str, Evidence], str | None, list[str]]:
+    """What is in every column, from all rows of the samples, the one column that is evidently a key, and last rows
+    that look like totals."""
     seen = {column: Evidence() for column in columns.values()}
     keys: dict[str, dict[date, list[pa.ChunkedArray]]] = {
         name: {} for name in columns.values() if _IDENTIFIER.fullmatch(name)
     }
     broken = ""
+    totals: list[str] = []
     for sample in samples.each:
+        last: list[str] = []
         for batch in judge.read(sample.path, sample.as_text(), sample.path.name, sample.day):
             if batch.rejects.num_rows and not broken:
                 broken = f"line {batch.rejects['source_line'][0]}: {batch.rejects['reason'][0]}"
+            if batch.rows.num_rows:
+                last = [
+                    value.as_py() or "" for column in batch.rows.columns[: len(sample.header)] for value in column[-1:]
+                ]
             for number, header in enumerate(sample.header):
                 texts = batch.rows.column(number)
                 seen[columns[header]].see(texts.combine_chunks())
                 if columns[header] in keys:
                     keys[columns[header]].setdefault(sample.day, []).append(texts)
+        totals += [",".join(last)[:80]] if any(_TOTAL.fullmatch(value) for value in last) else []
     if not any(evidence.rows for evidence in seen.values()):
         raise CannotUse(f"none of its rows can be read; {broken}" if broken else "it has no rows to guess types from")
-    return seen, next((key for key, days in keys.items() if _is_key(days, seen[key])), None)
+    return seen, next((key for key, days in keys.items() if _is_key(days, seen[key])), None), totals
 
 
 def _is_key(days: Mapping[date, list[pa.ChunkedArray]], evidence: Evidence) -> bool:

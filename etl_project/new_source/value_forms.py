@@ -106,7 +106,7 @@ def _boolean(column: str, values: Sequence[str], plain_type: PlainType, ask: Ask
     """Both words have to be there: a column of nothing but N may be a code."""
     words = {value.lower(): value for value in values}
     true, false = [w for w in words if w in advice.YES], [w for w in words if w in advice.NO]
-    if not true or not false or set(words) - {"true", "false", *true, *false}:
+    if not true or not false or set(words) - {"true", "false", "t", "f", "1", "0", *true, *false}:
         return None
     return Found("BOOLEAN", {"true_values": [words[w] for w in true], "false_values": [words[w] for w in false]})
 

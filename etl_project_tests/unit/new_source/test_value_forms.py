@@ -39,6 +39,7 @@ def guess(*values: str | None, column: str = "value", ask: Any = nobody) -> Gues
         (["12.50-", "7.00"], "DECIMAL(18, 4)", {"negatives": ["trailing_minus"]}),
         (["50%", "12.5%"], "DECIMAL(18, 4)", {"percent": "fraction"}),
         (["Y", "N", "Y"], "BOOLEAN", {"true_values": ["Y"], "false_values": ["N"]}),
+        (["Y", "N", "1", "TRUE"], "BOOLEAN", {"true_values": ["Y"], "false_values": ["N"]}),
         (["ja", "nein"], "BOOLEAN", {"true_values": ["ja"], "false_values": ["nein"]}),
         (["21.03.2025", "1.4.2025"], "DATE", {"date_format": ["%d.%m.%Y"]}),
         (["03.04.2025", "04.05.2025"], "DATE", {"date_format": ["%d.%m.%Y"]}),
@@ -152,6 +153,16 @@ def test_null_markers_that_only_a_later_sample_has_are_written(tmp_path: Path) -
         "null_values": ["NA"]
     }
     assert (made.accepted, made.rejected) == (3, 0)
+
+
+def test_a_last_line_that_looks_like_a_total_is_to_be_reviewed(tmp_path: Path) -> None:
+    path = tmp_path / "sales_2025-03-21.csv"
+    rows = "shop,article,amount\nNorth,A1,10.00\nTotal Eclipse,A1,1.00\nSouth,B2,5.50\n"
+    path.write_text(rows)
+    assert not [point for point in make("a", path, tmp_path / "pipelines").review if "total" in point]
+    path.write_text(rows + "Grand Total,,16.50\n")
+    said = [point for point in make("b", path, tmp_path / "pipelines").review if "total" in point]
+    assert len(said) == 1 and "'Grand Total,,16.50'" in said[0] and "skip_rows_where" in said[0]
 
 
 def test_rejects_of_all_samples_are_shown(tmp_path: Path) -> None:
