@@ -280,7 +280,8 @@ def _read_again(spec: SourceSpec, accepted: Sequence[archive.Accepted], day: dat
     """The batches of accepted files. They were judged good once: now the contract has changed, or a file has."""
     files = (SourceFile(version.path, version.name, day, accepted=True) for version in accepted)
     for batch, verdicts in small_files.read(files, spec, day):
-        for file, *_, refused in verdicts:
+        for verdict in verdicts:
+            file, refused = verdict.file, verdict.refused
             if refused is not None:
                 raise NoLongerAccepted(
                     f"{shown(file.name)} of {day} was accepted once, and no longer is: {refused}. Nothing was changed. "

@@ -16,8 +16,9 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import date, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -27,13 +28,15 @@ import pyarrow as pa
 from etl_project import faults, utc
 from etl_project.failures import EtlError, Transient
 from etl_project.sources import names
-from etl_project.sources.intake import archive, kept, private_copy, quarantine, removal
+from etl_project.sources.intake import archive, kept, lots, private_copy, quarantine, removal
 from etl_project.sources.intake.plausible import Others
 from etl_project.sources.intake.private_copy import Copy
 from etl_project.sources.intake.scan import Entry, Scan, Unplaced, Waiting
 from etl_project.sources.intake.writers import Writers
-from etl_project.sources.reading import judge
+from etl_project.sources.reading import judge, small_files
+from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
+from etl_project.sources.reading.small_files import Verdict
 from etl_project.sources.spec import SourceSpec
 
 Outcome = Literal["accepted", "identical", "duplicate", "refused", "vanished", "unsettled"]
@@ -41,7 +44,6 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 _ABANDONED_SECONDS = 60.0
 _PIECE_BYTES = 2**20
-_PROBED_BYTES = 4096
 
 MOST_REMOVED = 10_000
 """So many files leave a drop folder in one go: a sensor's tick has to end within a minute."""
@@ -122,10 +124,74 @@ class Receiver:
             self._leave(waiting, copy, taken_as)
             return result
 
-    def _decide(self, copy: Copy, waiting: Waiting, archived: archive.Day) -> Received:
-        """Put the copy where it belongs: nowhere (the archive has it), into the archive, or into quarantine."""
+    def receive_lot(self, lot: Sequence[Waiting], archived: archive.Day) -> tuple[list[Received], Failed | None]:
+        """As `receive`, for files of one day, in the order given; what was in the way of one of them ends it there.
+
+        The copies are made side by side, the small files judged together, and all folders flushed before the first file
+        leaves. A kill leaves some of the files in the archive and all of them where they were: they are found to be
+        what the archive has.
+        """
+        done: list[tuple[Waiting, Copy, str]] = []
+        results: list[Received] = []
+        failed: Failed | None = None
+        with ExitStack() as stack:
+            copies = lots.entered(stack, [partial(self._copied, one) for one in lot])
+            verdicts = self._judged_together(lot, copies)
+            unsynced: set[Path] = set()
+            for one, copy in zip(lot, copies, strict=True):
+                try:
+                    with _receiving(one):
+                        if isinstance(copy, Exception):
+                            raise copy
+                        if not isinstance(copy, Copy):
+                            results.append(Received(one.name, one.day, copy))
+                            continue
+                        taken_as = self._taken_as(one, copy, archived)
+                        verdict = verdicts.get(one) if taken_as == one.name else None
+                        named = one._replace(name=taken_as)
+                        results.append(self._decide(copy, named, archived, verdict, unsynced))
+                        done.append((one, copy, taken_as))
+                except EtlError as error:
+                    failed = Failed(one, error)
+                    break
+            with _receiving(lot[0]):
+                lots.sync_folders(unsynced)
+            lots.together(self._let_go, done)
+        return results, failed
+
+    def _copied(self, one: Waiting) -> AbstractContextManager[Copy | Literal["vanished", "unsettled"]]:
+        return private_copy.made(one, self._copies, self._writers)
+
+    def _let_go(self, one: tuple[Waiting, Copy, str]) -> None:
+        with _receiving(one[0]):
+            faults.reach("incoming.after_archive")
+            self._leave(*one)
+
+    def _judged_together(self, lot: Sequence[Waiting], copies: Sequence[object]) -> dict[Waiting, Verdict]:
+        """The verdicts on the copies of a lot; none where there is one file, or files have to be judged alone."""
+        found = {copy.path: one for one, copy in zip(lot, copies, strict=True) if isinstance(copy, Copy)}
+        if len(found) < 2 or judge.needs_whole_files(self._spec):
+            return {}
+        files = (SourceFile(path, one.name, one.day) for path, one in found.items())
+        judged = small_files.read(files, self._spec, lot[0].day)
+        return {found[verdict.file.path]: verdict for _, verdicts in judged for verdict in verdicts}
+
+    def _decide(
+        self,
+        copy: Copy,
+        waiting: Waiting,
+        archived: archive.Day,
+        verdict: Verdict | None = None,
+        unsynced: set[Path] | None = None,
+    ) -> Received:
+        """Put the copy where it belongs: nowhere (the archive has it), into the archive, or into quarantine.
+
+        `verdict`: on a copy that was judged already. `unsynced`: see `archive.Day.accept`.
+        """
         name, day, spec = waiting.name, waiting.day, self._spec
         twin = archived.holding(copy.sha256)
+        if twin is not None and unsynced is not None:
+            unsynced.update(archived.folders_of(twin.name))  # A kill may have come before they were flushed.
         if twin is not None and (twin.name == name or spec.repeats_itself):
             quarantine.settle(self._quarantine, spec, day, twin.name)
             return Received(name, day, "identical", sha256=copy.sha256)
@@ -134,7 +200,7 @@ class Receiver:
             if twin is not None:
                 other = names.shown(twin.name)
                 raise FileRefused("duplicate", f"the same content as {other}", f"content that {day} does not have yet")
-            judged = _judged(copy.path, spec, name, day)
+            judged = _judged(copy.path, spec, name, day) if verdict is None else _of_verdict(verdict)
             self._others.refuse_cut(copy.path, waiting, judged.ends_in_a_reject)
             kind = "duplicate"
             self._others.refuse_content_of_another_day(copy.sha256, day, judged.rows)
@@ -142,7 +208,7 @@ class Receiver:
             reason = _reason(copy, waiting, spec, day, kind, refusal, archived.highest)
             quarantine.put(self._quarantine, reason, name, copy.path)
             return Received(name, day, kind, sha256=copy.sha256, reason=str(refusal))
-        self._others.note(archived.accept(name, copy.path, copy.sha256), day)
+        self._others.note(archived.accept(name, copy.path, copy.sha256, unsynced), day)
         quarantine.settle(self._quarantine, spec, day, name)
         return Received(name, day, "accepted", judged.rows, judged.rejected, copy.sha256)
 
@@ -253,62 +319,27 @@ def receive_all(
         done: list[tuple[Waiting, Received]] = []
         failed: dict[date, Failed] = {}
         archived: dict[date, archive.Day] = {}
-        for one in files:
-            if one.day in failed:
+        for lot in lots.lots(files):
+            day = lot[0].day
+            if day in failed:
                 continue
             try:
-                with _receiving(one):
-                    if one.day not in archived:
-                        archived[one.day] = archive.Day(archive_root, spec, one.day)
-                done.append((one, receiver.receive(one, archived[one.day])))
+                with _receiving(lot[0]):
+                    if day not in archived:
+                        archived[day] = archive.Day(archive_root, spec, day)
+                results, fault = receiver.receive_lot(lot, archived[day])
             except EtlError as error:
-                failed[one.day] = Failed(one, error)
+                results, fault = [], Failed(lot[0], error)
+            done += zip(lot, results, strict=False)
+            if fault is not None:
+                failed[day] = fault
         return done, [*failed.values()]
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        outcomes = list(pool.map(receive_some, _side_by_side(waiting)))
+        outcomes = list(pool.map(receive_some, lots.side_by_side(waiting)))
     received = {one: result for done, _ in outcomes for one, result in done}
     failed = [failure for _, failures in outcomes for failure in failures]
     return Results(tuple(received[one] for one in waiting if one in received), tuple(failed))
-
-
-def _side_by_side(waiting: Sequence[Waiting]) -> list[list[Waiting]]:
-    """The files in groups that do not depend on each other, each in the order given.
-
-    The files of a day are one group. So are days of which two files may be equal: of these the earlier is taken, and
-    the later refused, in any number of threads.
-    """
-    leader = {one.day: one.day for one in waiting}
-
-    def leader_of(day: date) -> date:
-        while leader[day] != day:
-            day = leader[day]
-        return day
-
-    by_size: dict[int, list[Waiting]] = {}
-    for one in waiting:
-        by_size.setdefault(one.size, []).append(one)
-    for alike in by_size.values():
-        if len({one.day for one in alike}) > 1:
-            first: dict[bytes, date] = {}
-            for one in alike:
-                day = leader_of(first.setdefault(_ends_of(one), one.day))
-                leader[leader_of(one.day)] = day
-    groups: dict[date, list[Waiting]] = {}
-    for one in waiting:
-        groups.setdefault(leader_of(one.day), []).append(one)
-    return list(groups.values())
-
-
-def _ends_of(one: Waiting) -> bytes:
-    """The first and last bytes of the file: equal files have equal ones. Nothing for a file that cannot be read."""
-    try:
-        with Path(one.path).open("rb") as file:
-            first = file.read(_PROBED_BYTES)
-            file.seek(max(0, one.size - _PROBED_BYTES))
-            return first + file.read(_PROBED_BYTES)
-    except OSError:
-        return b""
 
 
 class _Judged(NamedTuple):
@@ -326,6 +357,12 @@ def _judged(path: Path, spec: SourceSpec, name: str, day: date) -> _Judged:
         if batch.rows.num_rows or batch.rejects.num_rows:
             ends_in_a_reject = _last_line(batch.rejects) > _last_line(batch.rows)
     return _Judged(rows, rejected, ends_in_a_reject)
+
+
+def _of_verdict(verdict: Verdict) -> _Judged:
+    if verdict.refused is not None:
+        raise verdict.refused
+    return _Judged(verdict.rows, verdict.rejected, verdict.ends_in_a_reject)
 
 
 def _last_line(records: pa.Table) -> int:

@@ -85,21 +85,34 @@ class Day:
         version = self._current.get(_counts_with(name, self._spec))
         return version if version is not None and version.name == name else None
 
-    def accept(self, name: str, copy: Path, sha256: str) -> Accepted:
+    def accept(self, name: str, copy: Path, sha256: str, unsynced: set[Path] | None = None) -> Accepted:
         """Make `copy` (complete, flushed to disk, on the archive's file system) the newest version, in one rename.
 
         The content must not be `holding` already. A kill leaves the copy where it was or the new version in place.
+        `unsynced`: gets the folders that the caller flushes to the disk, many at once, before the file goes.
         """
         folder = self._folder / name
-        atomic.make_folder(folder)
+        if unsynced is None:
+            atomic.make_folder(folder)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.highest + 1:06d}-{sha256}"
         version = Accepted(name, self.highest + 1, sha256, os.fspath(path))
         faults.reach("archive.before_rename")
         os.rename(copy, path)
         faults.reach("archive.after_rename")
-        atomic.sync_folder(folder)
+        if unsynced is None:
+            atomic.sync_folder(folder)
+        else:
+            unsynced.update(self.folders_of(name))
         self._count(version)
         return version
+
+    def folders_of(self, name: str) -> list[Path]:
+        """The folders in whose entries the versions of this name are, from that of all days down."""
+        folder = self._folder / name
+        above = folder.parents[: len(folder.relative_to(self._folder.parent).parts)]
+        return [folder, *above]
 
     def _count(self, version: Accepted) -> None:
         self.highest = version.sequence

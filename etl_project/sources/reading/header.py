@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,6 +48,12 @@ class Names:
     def target(self, name: str) -> int | None:
         """The number of the source's column that this name stands for; None for a name that it does not have."""
         return self._targets.get(self._key(name))
+
+    def plain(self, targets: AbstractSet[int]) -> dict[str, int]:
+        """The names that stand for these columns of the source as they are; none where names are compared relaxed."""
+        if self._spec.layout.header_matching == "relaxed":
+            return {}
+        return {name: at for name, at in self._targets.items() if at in targets}
 
     def leads_on(self, name: str) -> bool:
         """Whether columns of the source are looked for below this name, as paths."""

@@ -32,12 +32,14 @@ _COMPRESSED = (".gz", ".zst", ".zip")
 
 
 class Verdict(NamedTuple):
-    """What came of a file: its rows and rejects counted, or why it cannot be used."""
+    """What came of a file: its rows and rejects counted, or why it cannot be used. `ends_in_a_reject`: its last record
+    is one, as far as it was judged together with others."""
 
     file: SourceFile
     rows: int = 0
     rejected: int = 0
     refused: FileRefused | None = None
+    ends_in_a_reject: bool = False
 
 
 class Judged(NamedTuple):
@@ -154,14 +156,21 @@ class _Group:
             return Judged(_empty(self._spec), tuple(self._verdict(at, 0, 0, None) for at in range(len(self._files))))
         batch = judge.typed(self._joined(), self._spec, "", self._day)
         file_of, line_of = np.concatenate(self._file_of), np.concatenate(self._line_of)
-        rows, of_rows = self._placed(batch.rows, file_of, line_of)
-        rejects, of_rejects = self._placed(batch.rejects, file_of, line_of)
+        rows, numbers_of_rows = self._placed(batch.rows, file_of, line_of)
+        rejects, numbers_of_rejects = self._placed(batch.rejects, file_of, line_of)
+        of_rows, of_rejects = file_of[numbers_of_rows], file_of[numbers_of_rejects]
+        last_row, last_reject = (
+            dict(zip(of.tolist(), numbers.tolist(), strict=True))
+            for of, numbers in ((of_rows, numbers_of_rows), (of_rejects, numbers_of_rejects))
+        )
         counts = [np.bincount(of, minlength=len(self._files)).tolist() for of in (of_rows, of_rejects)]
         firsts = dict(zip(of_rejects[::-1].tolist(), range(len(of_rejects) - 1, -1, -1), strict=True))
         return Judged(
             judge.Batch(rows, rejects, batch.skipped),
             tuple(
-                self._verdict(at, counts[0][at], counts[1][at], rejects.slice(firsts[at], 1) if at in firsts else None)
+                self._verdict(
+                    at, counts[0][at], counts[1][at], rejects.slice(firsts[at], 1) if at in firsts else None
+                )._replace(ends_in_a_reject=last_reject.get(at, -1) > last_row.get(at, -1))
                 for at in range(len(self._files))
             ),
         )
@@ -178,13 +187,13 @@ class _Group:
         return Chunk(texts, pa.array(np.concatenate(self._numbers)), raw, self._broken)
 
     def _placed(self, table: pa.Table, file_of: np.ndarray, line_of: np.ndarray) -> tuple[pa.Table, np.ndarray]:
-        """The table with its own files and lines instead of numbers, and the position of each record's file."""
+        """The table with its own files and lines instead of numbers, and these numbers."""
         numbers = table["source_line"].to_numpy()
         files = pa.array([names.shown(file.name) for file in self._files], pa.string()).take(pa.array(file_of[numbers]))
         for name, values in (("source_file", files), ("source_line", pa.array(line_of[numbers], pa.int64()))):
             at = table.schema.get_field_index(name)
             table = table.set_column(at, table.schema.field(at), values)
-        return table, file_of[numbers]
+        return table, numbers
 
     def _verdict(self, at: int, rows: int, rejected: int, first: pa.Table | None) -> Verdict:
         file, refused = self._files[at], self._refused.get(at)

@@ -1,0 +1,119 @@
+"""Many small files on their way together: each ends where it ends alone, and none leaves before it is durable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl_project import atomic
+from etl_project.sources.intake import admit, lots
+from etl_project_tests.unit.sources.world import World, rows
+
+
+def dropped(root: Path) -> World:
+    """Good files, repeated ones, refused ones and a large one among each other, in an order that matters."""
+    world = World(root)
+    for at in range(40):
+        world.drop(f"a{at:03}-2024-03-05.csv", rows(1 + at))
+    world.drop("b-2024-03-05.csv", rows(3))  # the content of a002: a duplicate
+    world.drop("c-2024-03-05.csv", b"no header\n")
+    world.drop("d-2024-03-05.csv", rows(30_000))
+    world.drop("e-2024-03-04.csv", rows(50))
+    world.drop("f-2024-03-05.csv", rows(60))
+    return world
+
+
+def outcomes(world: World) -> list[tuple[Any, ...]]:
+    return [(one.name, one.outcome, one.rows, one.rejected, one.sha256, one.reason) for one in world.receive()]
+
+
+def archived(world: World) -> list[str]:
+    root = world.roots[1]
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("most", [1, 7, 256])
+def test_files_that_go_together_end_where_each_ends_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(lots, "MOST_FILES", 1)
+    alone = dropped(tmp_path / "alone")
+    expected = outcomes(alone)
+    assert {one[1] for one in expected} == {"accepted", "duplicate", "refused"}
+    monkeypatch.setattr(lots, "MOST_FILES", most)
+    together = dropped(tmp_path / "together")
+    assert outcomes(together) == expected
+    assert archived(together) == archived(alone)
+
+
+def test_neighbours_of_a_day_go_together_and_a_large_file_goes_alone(tmp_path: Path) -> None:
+    world = dropped(tmp_path)
+    cut = [[one.name[0] for one in lot] for lot in lots.lots(world.scan().waiting)]
+    assert [(lot[0], lot[-1], len(lot)) for lot in cut] == [
+        ("a", "c", 42),
+        ("d", "d", 1),
+        ("e", "e", 1),
+        ("f", "f", 1),
+    ]
+
+
+def test_no_file_leaves_before_the_folders_of_its_lot_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = dropped(tmp_path)
+    events: list[str] = []
+    sync, leave = atomic.sync_folder, admit.Receiver._leave
+
+    def synced(folder: Path) -> None:
+        sync(folder)
+        events.append(os.fspath(folder))
+
+    def left(self: admit.Receiver, entry: Any, *rest: Any) -> None:
+        events.append(f"left {entry.name}")
+        leave(self, entry, *rest)
+
+    monkeypatch.setattr(atomic, "sync_folder", synced)
+    monkeypatch.setattr(admit.Receiver, "_leave", left)
+    world.receive()
+    source = world.roots[1] / world.spec.name
+    for at in range(40):
+        name, day = f"a{at:03}-2024-03-05.csv", source / "2024-03-05"
+        before = events[: events.index(f"left {name}")]
+        assert {os.fspath(day / name), os.fspath(day), os.fspath(source)} <= set(before)
+
+
+def test_a_file_that_a_killed_run_had_archived_is_flushed_before_it_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    world.drop("a-2024-03-05.csv", rows(3))
+    world.receive()
+    world.drop("a-2024-03-05.csv", rows(3))
+    synced: list[Path] = []
+    monkeypatch.setattr(lots, "sync_folders", synced.extend)
+    (result,) = world.receive()
+    assert result.outcome == "identical"
+    assert world.roots[1] / world.spec.name / "2024-03-05" / "a-2024-03-05.csv" in synced
+
+
+def test_what_is_in_the_way_of_one_file_ends_its_lot_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path)
+    for at in range(5):
+        world.drop(f"a{at}-2024-03-05.csv", rows(1 + at))
+    made = admit.private_copy.made
+
+    def failing(entry: Any, *rest: Any) -> Any:
+        if entry.name.startswith("a2"):
+            raise OSError(28, "No space left on device", entry.path)
+        return made(entry, *rest)
+
+    monkeypatch.setattr(admit.private_copy, "made", failing)
+    results = admit.receive_all(world.scan().waiting, world.spec, *world.roots)
+    assert [(one.name[:2], one.outcome) for one in results.received] == [("a0", "accepted"), ("a1", "accepted")]
+    assert [(one.waiting.name[:2], "No space" in str(one.error)) for one in results.failed] == [("a2", True)]
+    monkeypatch.undo()
+    assert [one.name[:2] for one in world.receive()] == ["a2", "a3", "a4"]
+    assert not list(world.roots[1].rglob(f"{atomic.TEMPORARY_PREFIX}*"))
