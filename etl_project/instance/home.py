@@ -21,7 +21,7 @@ from dagster._serdes import ConfigurableClassData
 
 from etl_project import settings
 from etl_project.instance import history_files, one_daemon
-from etl_project.instance.event_log import KeptOpenEventLogStorage
+from etl_project.instance.event_log import BATCH_SIZE, KeptOpenEventLogStorage
 
 PACKAGE = Path(__file__).parent.parent
 """Its `dagster.yaml` is that of the project (a link in the sources, a file once installed)."""
@@ -43,6 +43,7 @@ class DataDirStorage(DagsterSqliteStorage):
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Any:
         """The storage at `<data>/dagster/storage`. Raises as `history_files.prepare` and `one_daemon`."""
         configured = settings.load()
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH_SIZE))  # Dagster reads it with every event.
         one_daemon.refuse_a_second(configured.dagster_home)
         folder = configured.dagster_home / "storage"
         history_files.prepare(folder, configured.wait_seconds)

@@ -41,8 +41,7 @@ def materialized(context: dg.OutputContext, commits: Iterable[Commit], previews:
     commits = list(commits)
     versions = {str(commit.partition): commit.fingerprint for commit in commits}
     metadata = {str(commit.partition): metadata_of(commit, previews.get(commit.partition)) for commit in commits}
-    for event in internals.materializations(context, versions, metadata):
-        context.log_event(event)
+    internals.log_together(context, list(internals.materializations(context, versions, metadata)))
 
 
 def metadata_of(commit: Commit, preview: str | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,6 +18,7 @@ from dagster._core.definitions.metadata import normalize_metadata
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.definitions.partitions.utils import infer_partition_mapping
 from dagster._core.errors import DagsterInvariantViolationError
+from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, generate_event_batch_id
 from dagster._core.execution.plan import execute_step
 
 
@@ -146,3 +147,16 @@ def _plain(
         DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
     }
     return dg.AssetMaterialization(asset_key, metadata={**output.metadata, **metadata}, partition=partition, tags=tags)
+
+
+def log_together(context: dg.OutputContext, events: Sequence[dg.AssetMaterialization]) -> None:
+    """As `context.log_event` of each, marked as one batch: a storage that takes batches writes them at once."""
+    step = step_of(context)
+    batch = generate_event_batch_id()  # type: ignore[no-untyped-call]
+    for event in events:
+        if step is None:
+            context.log_event(event)
+            continue
+        last = DagsterEventBatchMetadata(batch, is_end=event is events[-1])
+        context._events.append(DagsterEvent.asset_materialization(step, event, last))
+        context._user_events.append(event)

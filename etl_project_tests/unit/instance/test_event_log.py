@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
+from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
@@ -95,3 +100,58 @@ def test_a_day_that_fails_at_the_top_is_not_failed_in_tables_that_the_run_never_
             assert failed("top") == {"2025-03-02", "2025-03-03"}
             assert failed("beside") == {"2025-03-01", "2025-03-02", "2025-03-03"}
             assert failed("below") == set()
+
+
+def events_of_a_run(count: int) -> list[EventLogEntry]:
+    """What a range run stores: planned days of two assets, then their materializations with a data version each."""
+    made = []
+    for n in range(count):
+        for asset in ("a", "b"):
+            key, day = dg.AssetKey(asset), f"2025-03-{n + 1:02}"
+            planned = AssetMaterializationPlannedData(asset_key=key, partition=day)
+            tags = {DATA_VERSION_TAG: f"{asset}{n}"}
+            done = StepMaterializationData(dg.AssetMaterialization(asset, partition=day, tags=tags), [])
+            kinds = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, dg.DagsterEventType.ASSET_MATERIALIZATION
+            for kind, data in zip(kinds, (planned, done), strict=True):
+                event = dg.DagsterEvent(kind.value, "job", step_key=asset, event_specific_data=data)
+                made.append(EventLogEntry(None, 10, "", "run", 1e9 + len(made), asset, "job", event))
+    return made
+
+
+def everything(folder: Path) -> dict[str, list[tuple[object, ...]]]:
+    """All rows of all tables that events are stored in, without the moments of their storing."""
+    found = {}
+    tables = ("run", "event_logs"), ("index", "event_logs"), ("index", "asset_keys"), ("index", "asset_event_tags")
+    for file, table in tables:
+        with closing(sqlite3.connect(folder / f"{file}.db")) as db:
+            rows = db.execute(f"SELECT * FROM {table} ORDER BY id").fetchall()
+            columns = [column[1] for column in db.execute(f"PRAGMA table_info({table})")]
+            keep = [n for n, name in enumerate(columns) if name not in ("create_timestamp", "cached_status_data")]
+            found[f"{file}.{table}"] = [tuple(row[n] for n in keep) for row in rows]
+    return found
+
+
+def test_a_batch_leaves_the_same_rows_as_its_events_one_by_one_in_dagsters_own_class(tmp_path: Path) -> None:
+    batch = events_of_a_run(20)
+    own, ours = SqliteEventLogStorage(str(tmp_path / "own")), KeptOpenEventLogStorage(str(tmp_path / "ours"))
+    for storage in (own, ours):
+        with dg.instance_for_test() as instance:
+            storage.register_instance(instance)
+            storage.store_event_batch(batch)
+            storage.store_event_batch(batch)  # As after a batch that could not be stored: each is there twice.
+    expected, found = everything(tmp_path / "own"), everything(tmp_path / "ours")
+    assert len(expected["index.event_logs"]) == 160 and len(expected["index.asset_event_tags"]) == 80
+    assert found == expected
+
+
+def test_events_of_other_kinds_among_them_are_stored_too_and_in_order(tmp_path: Path) -> None:
+    storage = KeptOpenEventLogStorage(str(tmp_path))
+    start = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, "job")
+    other = EventLogEntry(None, 10, "", "run", 1e9, None, "job", start)
+    mixed = [other, *events_of_a_run(1), other, *events_of_a_run(1)]
+    with dg.instance_for_test() as instance:
+        storage.register_instance(instance)
+        storage.store_event_batch(mixed)
+    assert [(e.dagster_event_type, e.step_key) for e in storage.get_logs_for_run("run")] == [
+        (e.dagster_event_type, e.step_key) for e in mixed
+    ]
