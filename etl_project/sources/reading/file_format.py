@@ -47,7 +47,7 @@ class FileFormat:
     It raises Refused (retrying does not help) for a file that cannot be used, and never needs more memory than a few
     blocks. `separator` is the delimiter of a format that has one of its own. `empty_is_null`: an empty text is
     no value. `settings`: the words that not every format knows (`layout.OF_SOME_FORMATS`). `is_packed`: files come
-    compressed from outside too.
+    compressed from outside too. `library`: what it needs that is not always there, in which `extra` of this package.
     """
 
     chunks: Callable[[SourceFile, SourceSpec], Iterator[Load]]
@@ -55,6 +55,8 @@ class FileFormat:
     empty_is_null: bool = True
     settings: frozenset[str] = frozenset()
     is_packed: bool = True
+    library: str = ""
+    extra: str = ""
 
     @property
     def words(self) -> frozenset[str]:

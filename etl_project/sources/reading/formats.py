@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from etl_project.sources.reading import fixed_width, json_records, jsonl, parquet
+from etl_project.sources.reading import fixed_width, json_records, jsonl, parquet, xlsx
 from etl_project.sources.reading.csv import records
 from etl_project.sources.reading.file_format import FileFormat
 
@@ -20,5 +20,6 @@ FORMATS: Mapping[str, FileFormat] = MappingProxyType(
         "json": json_records.JSON,
         "fixed": fixed_width.FIXED,
         "parquet": parquet.PARQUET,
+        "xlsx": xlsx.XLSX,
     }
 )

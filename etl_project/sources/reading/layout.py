@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import date
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from etl_project.sources.reading import formats
@@ -35,7 +36,8 @@ class Layout:
     `quote`, `escape`: one character, or empty for none. `trailing_delimiter`: a record may end with one more.
     `other_delimiters`: tried after the first one. `line_ends`: `lf` (CRLF too) or `any` (a CR alone too).
     `compression`: what the `name` of a file says, `auto` (its first bytes), or one for all. `zip_members`: a pattern of
-    the names that are read in a ZIP archive. `max_expanded_ratio`: a file may unpack to so many times its size.
+    the names that are read in a ZIP archive. `sheet`: the one of a workbook that has several.
+    `max_expanded_ratio`: a file may unpack to so many times its size.
     `positions`: of fixed width, the name of a field: its first and last character, from 1.
     `nested_values`: objects and lists in a VARCHAR column `refuse` the record, or are kept as JSON `text`.
     """
@@ -58,6 +60,7 @@ class Layout:
     positions: Mapping[str, str] | tuple[()] = ()
     compression: str = "name"
     zip_members: str = "*"
+    sheet: str = ""
     max_expanded_ratio: int = 200
 
     def __repr__(self) -> str:
@@ -89,6 +92,7 @@ OF_SOME_FORMATS = {
     "positions": "{id: 1-6}",
     "compression": "auto",
     "zip_members": "'*.csv'",
+    "sheet": "Orders",
 }
 """The settings that not every format knows, and a right example of each."""
 
@@ -121,10 +125,7 @@ def _problems_of_text(spec: SourceSpec) -> Iterator[str]:
             word = "delimiter" if setting == "other_delimiters" else setting
             others = ", ".join(name for name, one in formats.FORMATS.items() if setting in one.words)
             yield f"{word} is no setting of the format {spec.format}; like {word}: {example} it is one of {others}"
-    if spec.layout.max_expanded_ratio < 1:
-        yield f"max_expanded_ratio is {spec.layout.max_expanded_ratio}; it is a number, like max_expanded_ratio: 1000"
-    if not spec.layout.zip_members:
-        yield "zip_members is empty; it is a pattern of names, like zip_members: '*.csv'"
+    yield from _problems_of_packing(spec)
     if spec.layout.skip_lines < 0:
         yield f"skip_lines is {spec.layout.skip_lines}; it is a number of lines, like skip_lines: 3"
     for setting, one in (("quote", spec.layout.quote), ("escape", spec.layout.escape)):
@@ -136,6 +137,16 @@ def _problems_of_text(spec: SourceSpec) -> Iterator[str]:
     yield from _problems_of_field_names(spec)
     if known is not None and "positions" in known.settings:
         yield from _problems_of_positions(spec.layout.positions)
+
+
+def _problems_of_packing(spec: SourceSpec) -> Iterator[str]:
+    known = formats.FORMATS.get(spec.format)
+    if known is not None and known.library and find_spec(known.library) is None:
+        yield f"format {spec.format} needs {known.library}: pip install 'etl-project[{known.extra}]'"
+    if spec.layout.max_expanded_ratio < 1:
+        yield f"max_expanded_ratio is {spec.layout.max_expanded_ratio}; it is a number, like max_expanded_ratio: 1000"
+    if not spec.layout.zip_members:
+        yield "zip_members is empty; it is a pattern of names, like zip_members: '*.csv'"
 
 
 def _problems_of_field_names(spec: SourceSpec) -> Iterator[str]:

@@ -53,6 +53,7 @@ class LayoutWords(dg.Model):
         default="name", description="`auto`: by the bytes of the file, not its name; or none, gzip, zstd, zip for all."
     )
     zip_members: str = Field(default="*", description="The members of a ZIP archive that are read, as a pattern.")
+    sheet: str = Field(default="", description="Format `xlsx`: the sheet that is read; the only one if none is named.")
     max_expanded_ratio: int = Field(default=200, description="A file that unpacks to more times its size is refused.")
 
     def layout(self, other_delimiters: Sequence[str] = ()) -> Layout:
@@ -76,5 +77,6 @@ class LayoutWords(dg.Model):
             positions=dict(self.positions) or (),
             compression=self.compression,
             zip_members=self.zip_members,
+            sheet=self.sheet,
             max_expanded_ratio=self.max_expanded_ratio,
         )
