@@ -7,6 +7,7 @@ opening any of them, but for the data folder itself, which is made when it is no
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -21,6 +22,22 @@ LEAST_MEMORY_MB = 128
 
 MOST_PREVIEW_ROWS = 100
 """Previews are kept with every event for good."""
+
+
+NAMES = (
+    *("ETL_DATA_DIR", "ETL_START_DATE", "ETL_SETTLE_SECONDS", "ETL_QUIET_SECONDS", "ETL_OPEN_DAY_INTERVAL_SECONDS"),
+    *("ETL_SENSOR_INTERVAL_SECONDS", "ETL_WAIT_SECONDS", "ETL_MEMORY_LIMIT_MB", "ETL_PREVIEW_ROWS"),
+    *("ETL_LOG_FORMAT", "ETL_PIPELINES", "ETL_FAULT"),
+)
+"""Every variable of the project as a whole; a test holds them against docs/settings.md."""
+PREFIXES = ("ETL_KAFKA_", "ETL_SCHEMA_REGISTRY_", "ETL_DELIVERY_", "ETL_RECEIVER_", "ETL_TEST_")
+"""Variables whose names their own parts check."""
+_SECRET = re.compile("TOKEN|SECRET|PASSWORD|CREDENTIAL|API_KEY|DELIVERY_URL|_DSN", re.IGNORECASE)
+
+
+def is_secret(name: str) -> bool:
+    """Whether the value of a variable must not be shown, by its name."""
+    return _SECRET.search(name) is not None
 
 
 class SettingsError(Permanent):

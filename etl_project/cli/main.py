@@ -25,6 +25,7 @@ COMMANDS = (
     "rebuild",
     "retry",
     "status",
+    "doctor",
     "new-source",
     "verify",
     "prove",

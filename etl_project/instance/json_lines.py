@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -21,7 +20,6 @@ from etl_project import settings, utc
 METADATA = "dagster_meta"
 """The attribute of a record under which Dagster says what it is about; a test holds it against Dagster's own."""
 _MATERIALIZED, _CHECKED = "ASSET_MATERIALIZATION", "ASSET_CHECK_EVALUATION"
-_SECRET = re.compile("TOKEN|SECRET|PASSWORD|CREDENTIAL|API_KEY|DELIVERY_URL|_DSN", re.IGNORECASE)
 _SHORTEST_SECRET = 6
 _ROWS = ("dagster/partition_row_count", "dagster/row_count")
 _OF_A_COMMIT = ("rows_before", "rows_added", "rows_removed", "rows_kept", "changed", "fingerprint", "input_hash")
@@ -36,7 +34,7 @@ class JsonFormatter(logging.Formatter):
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         super().__init__()
         env = os.environ if environ is None else environ
-        values = (value for name, value in env.items() if _SECRET.search(name))
+        values = (value for name, value in env.items() if settings.is_secret(name))
         self._secrets = sorted({value for value in values if len(value) >= _SHORTEST_SECRET}, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:

@@ -1,0 +1,188 @@
+"""Doctor: whether this machine, folder and environment are fit to run pipelines; one answer a question.
+
+Belongs here: the questions, each answered by trying the very thing that a run would need. Does not belong here: whether
+the data is right (`verify`), and what is due (`status`). What is tried is tried in a temporary folder beside the data,
+and removed; nothing else is written. A kill leaves that folder, `.etl-doctor-*`, which may be removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from etl_project import settings
+from etl_project.failures import EtlError
+from etl_project.settings import Settings
+from etl_project.storage import DuckDBStore, StoreBusy
+
+LEAST_FREE_BYTES = 1 << 30
+MOST_CLOCK_SECONDS = 2.0
+"""Files are taken by their age: where the clock of a file server is off by more, new ones look old, or never do."""
+
+
+class Answer(NamedTuple):
+    """One line: what was asked, whether it is well, what was found, and what to do where it is not."""
+
+    question: str
+    well: bool
+    found: str
+    advice: str = ""
+
+
+def examine(environ: Mapping[str, str], load_pipelines: Callable[[], str]) -> Iterator[Answer]:
+    """Every question in turn. `load_pipelines` loads them and says how many there are, or raises.
+
+    Raises nothing: what goes wrong is the answer.
+    """
+    yield from _versions()
+    yield from _environment(environ)
+    try:
+        configured = settings.load(environ)
+    except EtlError as error:
+        yield Answer("settings", False, str(error))
+        return
+    yield Answer("data folder", True, f"{configured.data_dir} ({_origin(environ, 'ETL_DATA_DIR')})")
+    yield _disk(configured)
+    yield from _file_system(configured)
+    yield _warehouse(configured)
+    yield _pipelines(load_pipelines)
+
+
+def _versions() -> Iterator[Answer]:
+    """Python and what the package requires, each against its range."""
+    yield Answer("python", sys.version_info >= (3, 11), sys.version.split()[0], "Use Python 3.11 or newer.")
+    bad = []
+    for line in requires("etl-project") or ():
+        try:
+            wanted = Requirement(line)
+        except InvalidRequirement:
+            continue
+        if wanted.marker is not None and not any(wanted.marker.evaluate({"extra": extra}) for extra in ("", "project")):
+            continue
+        try:
+            there = version(wanted.name)
+        except PackageNotFoundError:
+            bad.append(f"{wanted} is not installed")
+            continue
+        if not wanted.specifier.contains(there, prereleases=True):
+            bad.append(f"{wanted.name} is {there}, wanted {wanted.specifier}")
+    shown = ", ".join(f"{name} {version(name)}" for name in ("etl-project", "dagster", "duckdb", "pandas", "pyarrow"))
+    yield Answer("packages", not bad, "; ".join(bad) or shown, "Run `make setup`, or install the versions named.")
+
+
+def _environment(environ: Mapping[str, str]) -> Iterator[Answer]:
+    """The variables that are set; a name that nothing reads is a misspelt one."""
+    mine = sorted(name for name in environ if name.startswith("ETL_"))
+    unknown = [name for name in mine if name not in settings.NAMES and not name.startswith(settings.PREFIXES)]
+    shown = ", ".join(f"{name}={'***' if settings.is_secret(name) else environ[name]}" for name in mine)
+    yield Answer(
+        "environment",
+        not unknown,
+        f"nothing reads {', '.join(unknown)}" if unknown else shown or "no ETL_ variable is set: all defaults",
+        "Correct the name (docs/settings.md lists them), or unset it.",
+    )
+
+
+def _origin(environ: Mapping[str, str], name: str) -> str:
+    return f"from {name}" if environ.get(name) else f"the default; {name} is not set"
+
+
+def _disk(configured: Settings) -> Answer:
+    free = shutil.disk_usage(configured.data_dir).free
+    advice = "Free space: runs fail as retryable when it is full, and go on once there is room."
+    return Answer("disk", free >= LEAST_FREE_BYTES, f"{free / (1 << 30):.1f} GiB free", advice)
+
+
+def _file_system(configured: Settings) -> Iterator[Answer]:
+    """What commits, locks and settling rest on, tried on the file system of the data folder."""
+    try:
+        with TemporaryDirectory(prefix=".etl-doctor-", dir=configured.data_dir) as name:
+            folder = Path(name)
+            yield _clock(folder)
+            yield _wal(folder)
+            yield _locks(folder)
+            yield _links(folder)
+    except OSError as error:
+        yield Answer("file system", False, f"nothing can be written: {error}", "Make the data folder writable.")
+
+
+def _clock(folder: Path) -> Answer:
+    before = time.time()
+    made = folder / "now"
+    made.touch()
+    stamp = made.stat().st_mtime
+    off = max(before - stamp, stamp - time.time(), 0.0)
+    advice = "Let both clocks follow a time server (NTP): a file counts by its age."
+    found = f"files and this machine agree within {off:.1f} s" if off else "files and this machine agree"
+    return Answer("clock", off <= MOST_CLOCK_SECONDS, found, advice)
+
+
+def _wal(folder: Path) -> Answer:
+    advice = "SQLite's WAL needs a local disk: put ETL_DATA_DIR on one, not on a network file system."
+    try:
+        with closing(sqlite3.connect(folder / "wal.sqlite")) as connection:
+            [mode] = connection.execute("pragma journal_mode = wal").fetchone()
+            connection.execute("create table t (n)")
+    except sqlite3.Error as error:
+        return Answer("SQLite WAL", False, str(error), advice)
+    return Answer("SQLite WAL", mode == "wal", f"journal mode {mode}", advice)
+
+
+def _locks(folder: Path) -> Answer:
+    """Two descriptors of one file: the second must be kept out."""
+    advice = "Two writers could both win: put ETL_DATA_DIR on a file system that has locks."
+    path = folder / "lock"
+    path.touch()
+    with path.open() as first, path.open() as second:
+        try:
+            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return Answer("locks", False, f"files cannot be locked: {error}", advice)
+        try:
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return Answer("locks", True, "a second writer is kept out")
+    return Answer("locks", False, "a second writer is not kept out", advice)
+
+
+def _links(folder: Path) -> Answer:
+    """Files go back into a drop folder by hard link, which never replaces a newer one."""
+    (folder / "linked").touch()
+    try:
+        os.link(folder / "linked", folder / "link")
+    except OSError as error:
+        return Answer("hard links", True, f"none here ({error.strerror}): files that came back wait in `.taken/`")
+    return Answer("hard links", True, "there are hard links")
+
+
+def _warehouse(configured: Settings) -> Answer:
+    """A holder is no fault: it is most likely a run."""
+    if not configured.warehouse.exists():
+        return Answer("warehouse", True, "not made yet")
+    try:
+        records = DuckDBStore(configured.warehouse, wait_seconds=0).last_commits()
+    except StoreBusy as busy:
+        return Answer("warehouse", True, str(busy))
+    except EtlError as error:
+        return Answer("warehouse", False, str(error), "`etl verify` tells more; docs/observe.md says what to do.")
+    return Answer("warehouse", True, f"free; {len(records):,} committed partitions")
+
+
+def _pipelines(load_pipelines: Callable[[], str]) -> Answer:
+    try:
+        return Answer("pipelines", True, load_pipelines())
+    except Exception as error:  # noqa: BLE001  # Anything may be wrong in a user's module: that is the answer.
+        said = " ".join(str(error).split())
+        return Answer("pipelines", False, f"{type(error).__name__}: {said[:500]}", "Correct it: nothing runs before.")

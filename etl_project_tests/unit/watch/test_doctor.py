@@ -1,0 +1,97 @@
+"""Doctor: each thing that is wrong is one line with what to do, and what is right is not."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from etl_project import settings
+from etl_project.storage import DuckDBStore
+from etl_project.watch import doctor
+from etl_project_tests.deployments import ROOT
+
+
+def answers(folder: Path, **environ: str) -> dict[str, doctor.Answer]:
+    found = doctor.examine({"ETL_DATA_DIR": str(folder), **environ}, lambda: "2 assets")
+    return {answer.question: answer for answer in found}
+
+
+def bad(folder: Path, **environ: str) -> dict[str, str]:
+    return {name: one.found for name, one in answers(folder, **environ).items() if not one.well}
+
+
+def test_a_new_folder_on_a_local_disk_is_well_and_nothing_is_left_in_it(tmp_path: Path) -> None:
+    assert bad(tmp_path) == {} and bad(tmp_path) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_nothing_reads_is_named_and_a_secret_is_not_shown(tmp_path: Path) -> None:
+    assert "ETL_WAIT_SECOND" in bad(tmp_path, ETL_WAIT_SECOND="5")["environment"]
+    shown = answers(tmp_path, ETL_DELIVERY_TOKEN="a-secret-token", ETL_WAIT_SECONDS="5")["environment"]
+    assert shown.well and "a-secret-token" not in shown.found and "ETL_WAIT_SECONDS=5" in shown.found
+
+
+def test_a_wrong_value_is_the_answer_and_ends_the_questions(tmp_path: Path) -> None:
+    found = answers(tmp_path, ETL_WAIT_SECONDS="soon")
+    assert not found["settings"].well and "soon" in found["settings"].found and "disk" not in found
+
+
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 1 << 60)
+    assert set(bad(tmp_path)) == {"disk"}
+
+
+def test_a_file_server_with_another_clock_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.time, "time", lambda: 10.0**9)
+    assert set(bad(tmp_path)) == {"clock"}
+
+
+def test_a_file_system_without_wal_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+    monkeypatch.setattr(doctor.sqlite3, "connect", lambda _path: connect(":memory:"))
+    assert "journal mode memory" in bad(tmp_path)["SQLite WAL"]
+
+
+def test_whoever_holds_the_warehouse_is_named_and_a_damaged_one_is_not_well(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    with DuckDBStore(path).connect():
+        pass
+    assert answers(tmp_path)["warehouse"].found.startswith("free")
+    script = f"import duckdb, time; c = duckdb.connect({str(path)!r}); print('open', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline()
+        held = answers(tmp_path)["warehouse"]
+        holder.kill()
+    assert held.well and str(holder.pid) in held.found
+    path.write_bytes(b"no database")
+    assert "is no DuckDB database" in bad(tmp_path)["warehouse"]
+
+
+def test_pipelines_that_cannot_be_loaded_are_one_line(tmp_path: Path) -> None:
+    def broken() -> str:
+        raise ValueError("two\nlines")
+
+    found = {answer.question: answer for answer in doctor.examine({"ETL_DATA_DIR": str(tmp_path)}, broken)}
+    assert (found["pipelines"].well, found["pipelines"].found) == (False, "ValueError: two lines")
+
+
+def test_the_command_says_all_of_it_and_its_exit_code_follows(tmp_path: Path) -> None:
+    def run(**environ: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-W", "ignore", "-m", "etl_project.cli", "doctor"]
+        environment = {"ETL_DATA_DIR": str(tmp_path / "data"), "PATH": "", **environ}
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    well = run()
+    assert well.returncode == 0 and "pipelines" in well.stdout and "NOT WELL" not in well.stdout, well.stdout
+    ill = run(ETL_WAIT_SECONDS="soon")
+    assert ill.returncode == 1 and "NOT WELL settings" in ill.stdout and "soon" in ill.stdout
+
+
+def test_the_settings_page_lists_every_variable() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert set(settings.NAMES) - {"ETL_FAULT"} <= set(re.findall(r"ETL_[A-Z_]+", page))
