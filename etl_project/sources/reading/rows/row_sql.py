@@ -7,6 +7,7 @@ fails is told from one for which it gives NULL, and no row keeps the others from
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import duckdb
 import pyarrow as pa
@@ -42,36 +43,44 @@ def guarded(expression: str) -> str:
     return f"TRY(struct_pack(v := ({expression})))"
 
 
-def why_unusable(expression: str, columns: Mapping[str, str]) -> str | None:
-    """What DuckDB says against the expression over rows with these columns (name: type); None where it is fine.
+class Trial:
+    """Tries expressions over no rows at all, for what they mean. One database for all of a source's expressions."""
 
-    A function, a macro or a table that is not known may be known to the warehouse: nothing is said against that.
-    """
-    return _says(columns, f"SELECT ({expression}) FROM {RAW}")
+    def __init__(self) -> None:
+        self._connection = duckdb.connect(":memory:", config={"threads": 1})
+        self._columns: Mapping[str, str] = {}
 
+    def __enter__(self) -> Self:
+        return self
 
-def is_of_one_row(expression: str, columns: Mapping[str, str]) -> bool:
-    """Whether the value of a row follows from that row alone: no window, no subquery, nothing drawn by chance."""
-    with _empty(columns) as connection:
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def over(self, columns: Mapping[str, str]) -> Self:
+        """The same, over rows with these columns (name: type)."""
+        if columns != self._columns:
+            listed = ", ".join(f"{quote(name)} {kind}" for name, kind in columns.items())
+            self._connection.execute(f"CREATE OR REPLACE TABLE {RAW} ({listed})")
+            self._columns = dict(columns)
+        return self
+
+    def why_unusable(self, expression: str) -> str | None:
+        """What DuckDB says against the expression; None where it is fine.
+
+        A function, a macro or a table that is not known may be known to the warehouse: nothing is said against that.
+        """
         try:
-            connection.execute(f"SELECT {guarded(expression)} FROM {RAW}")
-        except duckdb.Error:
-            return False
-    return True
-
-
-def _says(columns: Mapping[str, str], query: str) -> str | None:
-    with _empty(columns) as connection:
-        try:
-            connection.execute(query)
+            self._connection.execute(f"SELECT ({expression}) FROM {RAW}")
         except duckdb.CatalogException:
             return None
         except duckdb.Error as error:
             return str(error).splitlines()[0]
-    return None
+        return None
 
-
-def _empty(columns: Mapping[str, str]) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(":memory:", config={"threads": 1})
-    connection.execute(f"CREATE TABLE {RAW} ({', '.join(f'{quote(name)} {kind}' for name, kind in columns.items())})")
-    return connection
+    def is_of_one_row(self, expression: str) -> bool:
+        """Whether the value of a row follows from that row alone: no window, no subquery, nothing drawn by chance."""
+        try:
+            self._connection.execute(f"SELECT {guarded(expression)} FROM {RAW}")
+        except duckdb.Error:
+            return False
+        return True

@@ -12,8 +12,8 @@ import dagster as dg
 from pydantic import Field
 
 from etl_project.declare.contracts import TableContract
-from etl_project.sources.reading.rows import row_sql
 from etl_project.sources.reading.rows.row_settings import Computed, RowSettings
+from etl_project.sources.reading.rows.row_sql import Trial
 from etl_project.sources.reading.rows.skipping import LINE, TEXT
 
 
@@ -46,30 +46,15 @@ class RowWords(dg.Model):
 
         Raises UnusableSql for an expression that DuckDB does not take.
         """
-        types = {column.name: column.type for column in contract.columns}
-        raw = {name: types[name] for name in filled}
-        raw |= {"batch_date": "DATE", "source_file": "VARCHAR", LINE: "BIGINT"}
-        columns = tuple(
-            Computed(
-                column.name, column.type, column.nullable, computed[column.name], _of_one_row(column.type, sql, raw)
-            )
-            for column in contract.columns
-            if (sql := computed.get(column.name)) is not None
-        )
-        texts = {**dict.fromkeys(filled, "VARCHAR"), TEXT: "VARCHAR", LINE: "BIGINT"}
-        expressions = [(f"computed.{one.name}", one.sql, raw) for one in columns]
-        if self.skip_rows_where is not None:
-            expressions.append(("skip_rows_where", f"CAST(({self.skip_rows_where}) AS BOOLEAN)", texts))
-        expressions += [(f"expect.{total}", sql, texts) for total, sql in self.expect.items()]
-        wrong = [
-            f"{key}: {why}" for key, sql, over in expressions if (why := row_sql.why_unusable(sql, over)) is not None
-        ]
-        if wrong:
-            raise UnusableSql("; ".join(wrong))
-        known = raw | {one.name: one.type for one in columns if one.of_one_row}
+        own = {name: sql for name, sql in computed.items() if name in {column.name for column in contract.columns}}
+        columns: tuple[Computed, ...] = ()
+        checks: tuple[str, ...] = ()
+        if own or contract.checks or self.skip_rows_where is not None or self.expect:
+            with Trial() as trial:
+                columns, checks = self._tried(trial, contract, filled, own)
         return RowSettings(
             computed=columns,
-            checks=tuple(check for check in contract.checks if row_sql.is_of_one_row(check, known)),
+            checks=checks,
             keys=contract.keys,
             skip_rows_where=self.skip_rows_where,
             footer_lines=self.footer_lines,
@@ -78,6 +63,27 @@ class RowWords(dg.Model):
             repeated_hour_by=None if self.repeated_hour_by is None else tuple(self.repeated_hour_by),
         )
 
-
-def _of_one_row(kind: str, sql: str, raw: Mapping[str, str]) -> bool:
-    return row_sql.is_of_one_row(f"CAST(({sql}) AS {kind})", raw)
+    def _tried(
+        self, trial: Trial, contract: TableContract, filled: Sequence[str], computed: Mapping[str, str]
+    ) -> tuple[tuple[Computed, ...], tuple[str, ...]]:
+        """The computed columns and those checks of the contract that a single row can break."""
+        types = {column.name: column.type for column in contract.columns}
+        raw = {name: types[name] for name in filled}
+        raw |= {"batch_date": "DATE", "source_file": "VARCHAR", LINE: "BIGINT"}
+        texts = {**dict.fromkeys(filled, "VARCHAR"), TEXT: "VARCHAR", LINE: "BIGINT"}
+        expressions = [(f"computed.{name}", sql, raw) for name, sql in computed.items()]
+        if self.skip_rows_where is not None:
+            expressions.append(("skip_rows_where", f"CAST(({self.skip_rows_where}) AS BOOLEAN)", texts))
+        expressions += [(f"expect.{total}", sql, texts) for total, sql in self.expect.items()]
+        tried = ((key, trial.over(columns).why_unusable(sql)) for key, sql, columns in expressions)
+        wrong = [f"{key}: {why}" for key, why in tried if why is not None]
+        if wrong:
+            raise UnusableSql("; ".join(wrong))
+        over_raw = trial.over(raw)
+        columns = tuple(
+            Computed(one.name, one.type, one.nullable, sql, over_raw.is_of_one_row(f"CAST(({sql}) AS {one.type})"))
+            for one in contract.columns
+            if (sql := computed.get(one.name)) is not None
+        )
+        over_all = trial.over(raw | {one.name: one.type for one in columns if one.of_one_row})
+        return columns, tuple(check for check in contract.checks if over_all.is_of_one_row(check))

@@ -315,6 +315,18 @@ def test_twins_in_two_files_of_a_day_are_found_too_and_the_day_says_which(
         assert file == "prices_2025-03-20_a.csv" and "line 2 of prices_2025-03-20_b.csv too; the last is kept" in reason
 
 
+def test_a_key_may_name_computed_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contract = BOOKINGS.replace(");", ", PRIMARY KEY (batch_date, booked_on, booking_id));")
+    words = {**BOOKINGS_DEFS, "on_duplicate_key": "first", "max_rejected_ratio": 0.5}
+    with source_project(tmp_path, words, contract, monkeypatch) as project:
+        text = "Buchung;Datum;Betrag\n1;20.03.2025;1,00\n1;20.3.2025;2,00\n1;19.03.2025;3,00\n"
+        project.drop("bookings_2025-03-20.csv", text)
+        assert not project.drain().failed
+        assert [int(amount) for (amount,) in project.query("select amount from bookings order by 1")] == [1, 3]
+        [(line, reason)] = project.query("select source_line, reason from bookings_rejects")
+        assert line == 3 and "booked_on = 2025-03-20, booking_id = 1" in reason
+
+
 def test_more_twins_than_allowed_refuse_the_file_and_the_old_rows_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
