@@ -45,7 +45,7 @@ class LayoutWords(dg.Model):
     )
     trailing_delimiter: bool = Field(default=False, description="Records may end with one delimiter more.")
     line_ends: str = Field(default="lf", description="`any`: a carriage return alone ends a line too.")
-    positions: Mapping[str, str] = Field(
+    positions: Mapping[str, str | int] = Field(
         default={}, description="Format `fixed`: name of a field: its first and last character, like 7-26."
     )
 
@@ -74,7 +74,7 @@ class LayoutWords(dg.Model):
             trailing_delimiter=self.trailing_delimiter,
             other_delimiters=tuple(other_delimiters),
             line_ends=self.line_ends,
-            positions=dict(self.positions) or (),
+            positions={name: str(place) for name, place in self.positions.items()} or (),
             compression=self.compression,
             zip_members=self.zip_members,
             sheet=self.sheet,
