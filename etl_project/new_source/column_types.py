@@ -11,7 +11,7 @@ with room for more digits than the sample has; whole numbers are BIGINT.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -31,6 +31,7 @@ KEPT = 5_000
 """So many different values of a column are looked at for the way in which they are written."""
 """So many values that are not of a type are worth naming, where all others are."""
 
+_MARKERS = {"n/a", "na", "null", "\\n", "nan", "#n/a", "(null)", "<null>"}
 _PLAIN = r"^[+-]?([0-9]+(\.[0-9]+)?|\.[0-9]+)$"
 _OFFSET = r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 _CODE = r"^([+-]?0[0-9]|\+)"
@@ -124,7 +125,9 @@ class Evidence:
         else:
             found = form_of(column, list(self.kept), _plain_type, ask) if plain.type == TEXT and self.kept else None
         if found is None:
-            return plain
+            markers = [text for text in self.kept if text.strip().lower() in _MARKERS] if plain.type == TEXT else []
+            kept = f"{', '.join(map(repr, markers))} stays text; null_values would take it as missing"
+            return replace(plain, notes=(*plain.notes, kept)) if markers and len(self.kept) > len(markers) else plain
         missing = bool(found.settings.get("null_values")) or any(not value.strip() for value in self.kept)
         return Guess(found.type, plain.nullable or missing, found.notes, found.settings)
 

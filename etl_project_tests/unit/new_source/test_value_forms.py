@@ -99,6 +99,13 @@ def test_what_nothing_tells_is_asked_and_stays_text_without_an_answer() -> None:
     assert "third of April" in asked[0] and "1,299" in asked[1]
 
 
+def test_a_null_marker_among_words_is_left_and_said() -> None:
+    found = guess("North", "N/A", "South")
+    assert (found.type, dict(found.settings)) == ("VARCHAR", {})
+    assert "'N/A' stays text; null_values would take it as missing" in found.notes
+    assert guess("North", "South").notes == ()
+
+
 GERMAN = "id;Datum;Betrag\n1;21.03.2025;1.234,50\n2;22.03.2025;-\n3;;12,50\n"
 
 
