@@ -20,7 +20,7 @@ from etl_project import settings, utc
 from etl_project.declare import code_version
 from etl_project.declare.daily_table import LAKE, WAREHOUSE, days_from
 from etl_project.due import first_day
-from etl_project.due.following import asset_specs
+from etl_project.due.following import asset_specs, say_by_hand
 from etl_project.due.graph import DAYS_JOB
 from etl_project.due.jobs import jobs_of
 from etl_project.due.sensor import closed_day_schedule, pending_sensor
@@ -98,7 +98,9 @@ def load_project(earliest: date | None = None) -> tuple[Project, dg.Definitions]
     json_logs.use_json_lines()
     # Backfill policies and code references are marked beta or preview; the pinned version is the one that is tested.
     with disable_dagster_warnings():
-        return _load_project(earliest)
+        project, assets = _load_project(earliest)
+    say_by_hand(project.nodes)
+    return project, assets
 
 
 def subscriptions() -> tuple[Subscription, ...]:

@@ -6,6 +6,7 @@ an asset is built by hand only. What a mapping or a set of partitions is made of
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
@@ -28,6 +29,8 @@ MOST_KEYS_ONE_BY_ONE = 5_000
 """Such mappings cost half a millisecond a key, in every look."""
 
 CONSTANT = (dg.AllPartitionMapping, dg.LastPartitionMapping, dg.SpecificPartitionsPartitionMapping)
+
+_log = logging.getLogger(__name__)
 
 
 class NotFollowed(Exception):
@@ -100,6 +103,12 @@ def _blocking_checks(definitions: dg.Definitions) -> Mapping[dg.AssetKey, list[s
             if spec.blocking:
                 found.setdefault(spec.asset_key, []).append(spec.name)
     return found
+
+
+def say_by_hand(nodes: tuple[Node, ...]) -> None:
+    """Warn of what cannot be followed, when the project is loaded; a line each."""
+    for line in by_hand(nodes):
+        _log.warning(line)
 
 
 def by_hand(nodes: tuple[Node, ...]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.definitions.partitions.utils import infer_partition_mapping
 
-from etl_project.due.following import by_hand, nodes
+from etl_project.due.following import by_hand, nodes, say_by_hand
 from etl_project.due.graph import Days, Key, Node, Window, text_of
 from etl_project.due.pending import Due, Outlook, Settings, Verdict, outlook, pending
 from etl_project.due.readings import key_set
@@ -152,7 +152,7 @@ def test_every_other_mapping_is_followed_as_dagster_resolves_it(case: str) -> No
     is_followed_as_dagster_resolves_it(*OTHERS[case], NOW)
 
 
-def test_what_cannot_be_followed_is_said_with_the_reason() -> None:
+def test_what_cannot_be_followed_is_said_with_the_reason(caplog: pytest.LogCaptureFixture) -> None:
     dynamic, _ = two(DAYS, dg.DynamicPartitionsDefinition(name="customers"), dg.AllPartitionMapping())
     assert (dynamic.follows_inputs, "dynamic" in dynamic.by_hand) == (False, True)
     zones, _ = two(BERLIN_DAYS, DAYS)
@@ -160,6 +160,8 @@ def test_what_cannot_be_followed_is_said_with_the_reason() -> None:
     outside = made("reader", DAYS, deps=["somebody_elses"])
     [alone] = nodes(dg.Definitions(assets=[outside]))
     assert "somebody_elses alone" in alone.by_hand
+    say_by_hand((dynamic,))
+    assert "reader is built by hand only: how it reads upstream" in caplog.text
     both = made("reader", DAYS, deps=["somebody_elses", "orders"])
     graph = nodes(dg.Definitions(assets=[made("orders", DAYS), both]))
     assert [node.follows_inputs for node in graph] == [True, True]
