@@ -17,11 +17,11 @@ from pydantic import Field, field_validator
 from etl_project.kafka import assets as kafka_assets
 from etl_project.kafka import format as landed
 from etl_project.kafka.subscription import Subscription
-from etl_project.sources.component import FileSource
+from etl_project.sources import component
 from etl_project.sources.spec import SourceSpec
 
 
-class KafkaSource(FileSource):
+class KafkaSource(component.FileSource):
     """A topic whose messages are landed as files by UTC day, and from there on built like those of any other source.
 
     Beside the message's fields, the table has the columns kafka_topic, kafka_partition, kafka_offset, kafka_timestamp,

@@ -25,11 +25,13 @@ from etl_project.sources.reading.rows.row_words import RowWords, UnusableSql
 from etl_project.sources.reading.values import value_words
 from etl_project.sources.reading.values.value_settings import PLAIN
 from etl_project.sources.reading.values.value_words import ValueWords
+from etl_project.sources.scaffold import SourceScaffolder
 from etl_project.sources.spec import DEFAULT_EXPANDED_BYTES, DEFAULT_LINE_BYTES, SourceColumn, SourceSpec, SpecError
 
 PYTHON_BESIDE = ("assets.py", "checks.py")
 
 
+@dg.scaffold_with(SourceScaffolder)
 class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable):
     """A drop folder whose daily files become a raw Parquet asset, a typed table and a table of rejected rows.
 
