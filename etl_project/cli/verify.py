@@ -42,12 +42,18 @@ def verify(
     with opened() as found:
         chosen = targets.chosen(targets.stored_assets(found.definitions), asset or [])
         archive = _archive(found) if deep else None
-        done = whole.verify(found.instance, chosen, window, repair=repair, deep=archive)
+        whole_archive = None if asset else _whole_archive(found)
+        done = whole.verify(found.instance, chosen, window, repair=repair, deep=archive, archived_by=whole_archive)
     if as_json:
         print(json.dumps(done.as_json(), indent=2))  # noqa: T201
     else:
         show(done)
     raise typer.Exit(0 if done.sound else 1)
+
+
+def _whole_archive(found: Opened) -> whole.Archive:
+    project = found.project
+    return whole.Archive(project.settings.archive, project.sources, project.lake)
 
 
 def _archive(found: Opened) -> whole.Deep:

@@ -52,7 +52,7 @@ class Drained:
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Sources whose drop folder could not be read, and why."""
     passed_over: list[str] = field(default_factory=list)
-    """What is no file to take in, or cannot be removed, in words."""
+    """What is no file to take in or cannot be removed, and days whose archived files are gone, in words."""
     being_written: list[str] = field(default_factory=list)
     """Files that were not taken because a process has them open for writing, in words."""
     held: Sequence[str] = ()
@@ -112,7 +112,7 @@ def drain(
     while True:
         snapshot = _settled(deployment.project)
         done.unreadable = snapshot.unreadable
-        done.passed_over = [*snapshot.passed_over, *tidy(deployment.project, snapshot)]
+        done.passed_over = [*snapshot.lost, *snapshot.passed_over, *tidy(deployment.project, snapshot)]
         done.being_written = snapshot.being_written
         if snapshot.undated:
             done.refused_undated += refuse_undated(deployment, sum(map(len, snapshot.undated.values())))

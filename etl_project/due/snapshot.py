@@ -21,10 +21,11 @@ from etl_project.due.pending import Due, Node, Red, SourceState
 from etl_project.failures import Permanent
 from etl_project.settings import Settings
 from etl_project.sources import completeness
-from etl_project.sources.intake import admit, archive, notices, quarantine, scan
+from etl_project.sources.asset_names import Names
+from etl_project.sources.intake import admit, archive, lost, notices, quarantine, scan
 from etl_project.sources.spec import SourceSpec
 from etl_project.storage import DuckDBStore, ParquetStore
-from etl_project.storage.contract import Head
+from etl_project.storage.contract import Head, input_hash
 from etl_project.storage.heads import of_files, of_tables
 
 __all__ = ["FOLLOWS_METADATA", "Project", "Snapshot", "due", "look", "nodes", "outlook", "selected"]
@@ -64,6 +65,8 @@ class Snapshot:
     """Sources whose drop folder cannot be read, and why. Nothing new is asked of them; the others go on."""
     gone: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """Assets whose table is gone: its name, and how many partitions were committed to it."""
+    losses: Mapping[str, Mapping[date, str]] = field(default_factory=dict)
+    """By source the days of which archived versions are gone that their rows were built from, and what to do."""
 
     @property
     def gone_in_words(self) -> list[str]:
@@ -81,13 +84,28 @@ class Snapshot:
     def overdue(self, spec: SourceSpec) -> list[date]:
         """The days of a source whose file has not come by its deadline."""
         state = self.sources[spec.name]
-        return completeness.overdue(spec, {*state.accepted, *state.waiting, *state.blocked}, self.at)
+        return completeness.overdue(
+            spec, {*state.accepted, *state.waiting, *state.blocked, *self.losses.get(spec.name, ())}, self.at
+        )
 
     def notices(self, source: str) -> list[str]:
         """What lies in the drop folder of the source, or is wrong with it, and keeps files from being taken in."""
         found = self.scans[source]
         folder = [self.unreadable[source]] if source in self.unreadable else []
-        return [*folder, *notices.passed_over(source, found), *notices.being_written(source, found)]
+        return [
+            *folder,
+            *self._lost(source),
+            *notices.passed_over(source, found),
+            *notices.being_written(source, found),
+        ]
+
+    def _lost(self, source: str) -> list[str]:
+        return [f"{source}: {day} is not built again: {why}." for day, why in self.losses.get(source, {}).items()]
+
+    @property
+    def lost(self) -> list[str]:
+        """The days of all sources of which archived versions are gone, in words."""
+        return [told for source in self.losses for told in self._lost(source)]
 
     @property
     def passed_over(self) -> list[str]:
@@ -121,17 +139,21 @@ def look(project: Project, now: datetime, *, wait: bool = True, longest_wait_sec
     wait_seconds = min(project.settings.wait_seconds, longest_wait_seconds) if wait else 0
     warehouse = DuckDBStore(project.settings.warehouse, wait_seconds=wait_seconds)
     in_tables, gone = _of_tables(project, warehouse)
-    heads = chain(of_files(project.lake, assets), in_tables)
+    commits = dict(_commits(project, chain(of_files(project.lake, assets), in_tables)))
+    states = {
+        spec.name: _state(project.settings, spec, scans[spec.name], listed=spec.name not in unreadable)
+        for spec in project.sources
+    }
+    losses = {spec.name: _losses(project.settings, spec, states[spec.name], commits) for spec in project.sources}
     return Snapshot(
         at=now,
-        sources={
-            spec.name: _state(project.settings, spec, scans[spec.name], listed=spec.name not in unreadable)
-            for spec in project.sources
-        },
+        # A day that is not what it was built from counts as one whose files are gone: its rows stay.
+        sources={name: _without(state, losses[name]) for name, state in states.items()},
         scans=scans,
         unreadable=unreadable,
-        commits=dict(_commits(project, heads)),
+        commits=commits,
         gone=gone,
+        losses=losses,
     )
 
 
@@ -247,6 +269,29 @@ def _state(settings: Settings, spec: SourceSpec, found: scan.Scan, *, listed: bo
         blocked=frozenset(quarantine.open_days(settings.quarantine, settings.archive, spec)),
         empty_fingerprint=archive.fingerprint(()) if spec.empty_days == "allowed" and listed else None,
     )
+
+
+def _losses(
+    settings: Settings, spec: SourceSpec, state: SourceState, commits: Mapping[tuple[str, Key], Head]
+) -> dict[date, str]:
+    """The days that differ from what their raw rows were built from because versions are gone; others differ because
+    versions have come since."""
+    own = Names.of(spec.name)
+    found: dict[date, str] = {}
+    for day, fingerprint in state.accepted.items():
+        head = commits.get((own.raw, day))
+        if head is None or head.input_hash == input_hash([(own.files, day.isoformat(), fingerprint)]):
+            continue
+        reason = lost.why(spec, settings.archive, day, head.input_hash)
+        if reason is not None:
+            found[day] = reason
+    return found
+
+
+def _without(state: SourceState, days: Collection[date]) -> SourceState:
+    if not days:
+        return state
+    return replace(state, accepted={day: found for day, found in state.accepted.items() if day not in days})
 
 
 def _identity(files: Iterable[scan.Waiting]) -> str:

@@ -20,13 +20,14 @@ from etl_project.failures import Permanent
 from etl_project.sources import checks as incoming_checks
 from etl_project.sources import completeness, presentation, typed
 from etl_project.sources.asset_names import Names
-from etl_project.sources.intake import admit, archive, quarantine, scan
+from etl_project.sources.intake import admit, archive, lost, quarantine, scan
 from etl_project.sources.names import shown
 from etl_project.sources.reading import judge, small_files
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.spec import SourceSpec
 from etl_project.storage import ParquetStore, Partial
 from etl_project.storage.contract import input_hash
+from etl_project.storage.dagster.asked import ALLOW_SHRINK_TAG
 from etl_project.storage.dagster.reporting import reported
 from etl_project.storage.judging.receipts import receipts_of
 
@@ -221,7 +222,10 @@ def _raw_and_rejects(
         refused = quarantine.open_days(configured.quarantine, configured.archive, spec)
         for day in utc.days_of(context):
             accepted = archive.accepted(configured.archive, spec, day)
-            if reason := _why_missing(spec, accepted, day, refused) or _why_lost(spec, accepted, day, configured):
+            meant = context.run.tags.get(ALLOW_SHRINK_TAG) == "true"
+            if reason := _why_missing(spec, accepted, day, refused) or _why_lost(
+                spec, accepted, day, configured, meant=meant
+            ):
                 missing[day.isoformat()] = reason
                 continue
             days[day] = accepted
@@ -306,13 +310,16 @@ def _why_missing(
 
 
 def _why_lost(
-    spec: SourceSpec, accepted: Sequence[archive.Accepted], day: date, configured: settings.Settings
+    spec: SourceSpec, accepted: Sequence[archive.Accepted], day: date, configured: settings.Settings, *, meant: bool
 ) -> str | None:
-    """Why a day without a file is not empty: its rows came from files, so these are gone. None where they did not."""
-    if accepted:
-        return None
+    """Why a day is not built from what the archive has of it: its rows came from files that are gone. None where they
+    did not, or where it is `meant` to be built from what is left of them."""
     own, key = Names.of(spec.name), day.isoformat()
-    built = ParquetStore(configured.lake).last_commits([own.raw], [key]).get((own.raw, key))
-    if built is None or built.input_hash == input_hash([(own.files, key, archive.fingerprint(()))]):
+    if accepted and meant:
         return None
+    built = ParquetStore(configured.lake).last_commits([own.raw], [key]).get((own.raw, key))
+    if built is None or built.input_hash == input_hash([(own.files, key, archive.fingerprint(accepted))]):
+        return None
+    if accepted:
+        return lost.why(spec, configured.archive, day, built.input_hash)
     return "the files that it was built from are not in the archive any more; put the archive back, or send them again"

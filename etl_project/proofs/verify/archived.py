@@ -1,7 +1,8 @@
-"""The archive against itself: every version's content has the hash that is its name.
+"""The archive against itself and the commits: every version is there, and its content has the hash that is its name.
 
-Belongs here: hashing archived files. They are what everything is built from, and nothing else would notice a flipped
-bit before the next rebuild. It reads every byte, so it is done only where it is asked for.
+Belongs here: what is gone, which the numbers of the versions and the input hashes of the raw rows tell; and hashing
+archived files. They are what everything is built from, and nothing else would notice a flipped bit before the next
+rebuild. Hashing reads every byte, so it is done only where it is asked for.
 """
 
 from __future__ import annotations
@@ -9,11 +10,18 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from datetime import date
 from pathlib import Path
 
+from etl_project import utc
 from etl_project.proofs.verify.findings import DaySpan
+from etl_project.sources.asset_names import Names
 from etl_project.sources.day_of_name import VERSION
+from etl_project.sources.intake import archive, lost
 from etl_project.sources.names import shown
+from etl_project.sources.spec import SourceSpec
+from etl_project.storage import ParquetStore
+from etl_project.storage.contract import Commit, input_hash
 from etl_project.storage.judging.findings import Finding
 
 
@@ -32,6 +40,33 @@ def look(root: Path, sources: Iterable[str], window: DaySpan) -> Iterator[Findin
             if found != expected:
                 told = f"its content hashes to {found[:16]}…, its name says {expected[:16]}…"
                 yield Finding("corrupt archive", source, day, shown(str(path)), told)
+
+
+def losses(root: Path, specs: Iterable[SourceSpec], lake: ParquetStore, window: DaySpan) -> Iterator[Finding]:
+    """Versions that were accepted and are not in the archive any more, by day."""
+    for spec in specs:
+        raw = Names.of(spec.name).raw
+        built = {utc.day_of(str(key)): commit for (_, key), commit in lake.last_commits([raw]).items() if key}
+        days = {*built, *archive.accepted_days(root, spec)}
+        for day in sorted(day for day in days if window.holds(day.isoformat())):
+            told = _lost_of(root, spec, day, built.get(day))
+            if told is not None:
+                yield Finding("lost archive", spec.name, day.isoformat(), shown(str(root / spec.name / str(day))), told)
+
+
+def _lost_of(root: Path, spec: SourceSpec, day: date, commit: Commit | None) -> str | None:
+    versions = archive.versions(root, spec, day)
+    gaps = lost.missing_sequences(versions)
+    if gaps:
+        return f"accepted versions are gone: number {', '.join(map(str, gaps[:5]))} of {max(gaps) + 1} or more"
+    if commit is None:
+        return None
+    if versions:
+        return lost.why(spec, root, day, commit.input_hash)
+    empty = input_hash([(Names.of(spec.name).files, day.isoformat(), archive.fingerprint(()))])
+    return (
+        None if commit.input_hash == empty else f"no version is left of what its {commit.rows:,} rows were built from"
+    )
 
 
 def _versions(folder: Path, window: DaySpan) -> Iterator[Path]:

@@ -25,6 +25,7 @@ ADVICE: Mapping[Kind, str] = {
     "uncommitted": "`etl drain` builds the days again that have an input; delete the rows of days that have none.",
     "unknown to Dagster": "`etl verify --repair` writes the events; the data is right.",
     "not committed": "`etl drain` builds the days again that have an input.",
+    "lost archive": "put the archived files back from a copy, or send them again; the rows stay as they are.",
     "corrupt archive": "send the file again under its old name, or put its content back from a copy.",
 }
 

@@ -12,7 +12,9 @@ import dagster as dg
 from etl_project.proofs.verify import archived, events
 from etl_project.proofs.verify.findings import Asked, DaySpan
 from etl_project.proofs.verify.targets import Stored
+from etl_project.sources.spec import SourceSpec
 from etl_project.storage.judging.findings import Finding, Looked, is_comparable
+from etl_project.storage.lake.store import ParquetStore
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,15 @@ class Deep:
 
     archive: Path
     sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The archive in which nothing may be missing, its sources, and the store of their raw rows."""
+
+    root: Path
+    sources: tuple[SourceSpec, ...]
+    lake: ParquetStore
 
 
 @dataclass
@@ -53,6 +64,7 @@ def verify(
     *,
     repair: bool = False,
     deep: Deep | None = None,
+    archived_by: Archive | None = None,
 ) -> Verified:
     """Compare rows and files, commit records and Dagster's events, of these assets and days; everything at odds.
 
@@ -68,6 +80,8 @@ def verify(
         done.counted += sum(not is_comparable(commit) for commit in looked.commits.values())
         done.rows += looked.rows
         done.findings += found
+    if archived_by is not None:
+        done.findings += archived.losses(archived_by.root, archived_by.sources, archived_by.lake, window)
     if deep is not None:
         done.findings += archived.look(deep.archive, deep.sources, window)
     return done

@@ -44,7 +44,7 @@ class Accepted(NamedTuple):
 
 def accepted(root: Path, spec: SourceSpec, day: date) -> tuple[Accepted, ...]:
     """The versions that make up the day, in name order (bytes); empty for a day without an accepted file."""
-    return _counting(_versions(os.fspath(day_folder(root, spec, day)), ""), spec)
+    return counting(_versions(os.fspath(day_folder(root, spec, day)), ""), spec)
 
 
 def accepted_days(root: Path, spec: SourceSpec) -> dict[date, tuple[Accepted, ...]]:
@@ -52,7 +52,7 @@ def accepted_days(root: Path, spec: SourceSpec) -> dict[date, tuple[Accepted, ..
     days: dict[date, tuple[Accepted, ...]] = {}
     for entry in sorted(_listing(os.fspath(root / spec.name)), key=lambda entry: entry.name):
         if _DAY.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-            versions = _counting(_versions(entry.path, ""), spec)
+            versions = counting(_versions(entry.path, ""), spec)
             if versions:
                 days[date.fromisoformat(entry.name)] = versions
     return days
@@ -73,7 +73,7 @@ class Day:
         self._spec = spec
         versions = list(_versions(os.fspath(self._folder), ""))
         self.highest = max((version.sequence for version in versions), default=0)
-        self._current = {_counts_with(version.name, spec): version for version in _counting(versions, spec)}
+        self._current = {_counts_with(version.name, spec): version for version in counting(versions, spec)}
         self._by_content = {version.sha256: version for version in self._current.values()}
 
     def holding(self, sha256: str) -> Accepted | None:
@@ -130,7 +130,13 @@ def day_folder(root: Path, spec: SourceSpec, day: date) -> Path:
     return root / spec.name / day.isoformat()
 
 
-def _counting(versions: Iterable[Accepted], spec: SourceSpec) -> tuple[Accepted, ...]:
+def versions(root: Path, spec: SourceSpec, day: date) -> list[Accepted]:
+    """Every version of the day, superseded ones included, in no order."""
+    return list(_versions(os.fspath(day_folder(root, spec, day)), ""))
+
+
+def counting(versions: Iterable[Accepted], spec: SourceSpec) -> tuple[Accepted, ...]:
+    """Those of the versions of a day that make it up, in name order."""
     newest: dict[str, Accepted] = {}
     for version in versions:
         which = _counts_with(version.name, spec)

@@ -13,7 +13,16 @@ from etl_project.storage.contract import Commit
 from etl_project.storage.judging import fingerprint
 from etl_project.storage.judging.row_tally import Tally
 
-Kind = Literal["edited", "missing", "corrupt", "uncommitted", "unknown to Dagster", "not committed", "corrupt archive"]
+Kind = Literal[
+    "edited",
+    "missing",
+    "corrupt",
+    "uncommitted",
+    "unknown to Dagster",
+    "not committed",
+    "corrupt archive",
+    "lost archive",
+]
 
 
 @dataclass(frozen=True)
