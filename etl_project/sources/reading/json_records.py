@@ -50,7 +50,7 @@ class _Text:
         self._text = ""
         self._at = 0
         self._line = 1
-        self._more = True
+        self._counted = 0
 
     def next(self) -> str:
         """The next character that is no blank, without taking it; empty at the end."""
@@ -78,13 +78,13 @@ class _Text:
             if end == len(self._text) and self._read_on():
                 continue  # A number may go on.
             raw = self._text[self._at : end]
-            line = self._line + self._text.count("\n", 0, self._at)
+            line = self._line_here()
             self._at = end
             return line, raw, value
 
     def broken(self, why: str, at: int | None = None) -> FileRefused:
         """The refusal of the file for what is at this position."""
-        where = self._line + self._text.count("\n", 0, self._at if at is None else at)
+        where = self._line_here() + (self._text.count("\n", self._at, at) if at is not None else 0)
         return FileRefused(
             "unreadable JSON", f"{why} in line {where}", "JSON objects, one after the other or in one array"
         )
@@ -97,10 +97,16 @@ class _Text:
         piece = next(self._pieces, None)
         if piece is None:
             return False
-        self._line += self._text.count("\n", 0, self._at)
+        self._line_here()
         self._text = self._text[self._at :] + piece
-        self._at = 0
+        self._at = self._counted = 0
         return True
+
+    def _line_here(self) -> int:
+        """The line of what comes next. Counted on from where it was asked for last, so that a file is counted once."""
+        self._line += self._text.count("\n", self._counted, self._at)
+        self._counted = self._at
+        return self._line
 
 
 def _values(text: _Text) -> Iterator[tuple[int, str, Any]]:

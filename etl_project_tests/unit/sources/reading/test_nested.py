@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -131,6 +132,15 @@ def test_an_object_that_is_cut_by_a_block_is_whole(tmp_path: Path) -> None:
     records = [{"id": n, "value": "ä€" * (n % 50)} for n in range(60_000)]
     found = values(json.dumps(records, ensure_ascii=False), tmp_path, source())
     assert found == [one["value"] for one in records]
+
+
+def test_the_time_for_a_document_grows_with_its_size_and_not_faster(tmp_path: Path) -> None:
+    """Each record looks at its own text alone: lines that were counted are not counted again."""
+    text = '{"id":1,"value":"x"}\n' * 150_000
+    began = time.process_time()
+    batches = read(text.encode(), tmp_path, source())
+    assert time.process_time() - began < 30
+    assert [row["source_line"] for row in all_rows(batches)][-1] == 150_000
 
 
 @pytest.mark.parametrize("text", ['[{"id":1,"value":"a"}]', "[\n", '{\n"id":1\n}'])
