@@ -189,7 +189,8 @@ class Receiver:
         `verdict`: on a copy that was judged already. `unsynced`: see `archive.Day.accept`.
         """
         name, day, spec = waiting.name, waiting.day, self._spec
-        twin = archived.holding(copy.sha256)
+        own = archived.current(name)
+        twin = own if own is not None and own.sha256 == copy.sha256 else archived.holding(copy.sha256)
         if twin is not None and unsynced is not None:
             unsynced.update(archived.folders_of(twin.name))  # A kill may have come before they were flushed.
         if twin is not None and (twin.name == name or spec.repeats_itself):
@@ -197,7 +198,8 @@ class Receiver:
             return Received(name, day, "identical", sha256=copy.sha256)
         kind: Literal["refused", "duplicate"] = "refused" if twin is None else "duplicate"
         try:
-            if twin is not None:
+            # Parts without a row are all alike: two of them on a day say no more than one.
+            if twin is not None and not self._is_empty(copy, name, day):
                 other = names.shown(twin.name)
                 raise FileRefused("duplicate", f"the same content as {other}", f"content that {day} does not have yet")
             judged = _judged(copy.path, spec, name, day) if verdict is None else _of_verdict(verdict)
@@ -211,6 +213,13 @@ class Receiver:
         self._others.note(archived.accept(name, copy.path, copy.sha256, unsynced), day)
         quarantine.settle(self._quarantine, spec, day, name)
         return Received(name, day, "accepted", judged.rows, judged.rejected, copy.sha256)
+
+    def _is_empty(self, copy: Copy, name: str, day: date) -> bool:
+        """Whether a file that is as small as a header may be holds no record."""
+        if copy.stat.st_size > _PIECE_BYTES:
+            return False
+        judged = _judged(copy.path, self._spec, name, day)
+        return judged.rows == judged.rejected == 0
 
     def put_into_quarantine(self, unplaced: Unplaced) -> Received:
         """Take a file that belongs to no day into quarantine, with the reason. Raises and repeats like `receive`."""

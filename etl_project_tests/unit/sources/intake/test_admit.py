@@ -95,6 +95,19 @@ def test_the_same_content_under_another_name_is_a_duplicate(world: World) -> Non
     assert world.state() == {path: content for path, content in before.items() if b"incoming" not in path}
 
 
+def test_equal_parts_without_a_row_are_no_finding(world: World) -> None:
+    for name in (A, B):
+        world.drop(name, lines())
+    assert world.outcomes() == {A: "accepted", B: "accepted"}
+    before = world.state()
+    for name in (A, B):
+        world.drop(name, lines())
+        assert world.outcomes() == {name: "identical"}
+    assert world.quarantined() == [] and world.rows().num_rows == 0 and world.state() == before
+    world.drop(A, rows(2))
+    assert world.outcomes() == {A: "accepted"}
+
+
 def test_a_sender_that_repeats_itself_is_not_told_so(tmp_path: Path) -> None:
     world = World(tmp_path, spec(repeats_itself=True))
     world.drop(A, rows(3))
