@@ -60,7 +60,8 @@ def show_run(one: Due, ended: Ended | None) -> None:
     if ended is None:
         console.print(f"  building {span(one)} …")
     elif ended.success:
-        console.print("  [green]done[/]")
+        console.print(f"  [green]done[/] in {ended.seconds:.1f} s", highlight=False)
     else:
         for complaint in ended.complaints:
             console.print(f"  [yellow]{escape(complaint)}[/]", highlight=False)
+        console.print(f"  failed after {ended.seconds:.1f} s", highlight=False)

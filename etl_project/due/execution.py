@@ -6,8 +6,9 @@ by somebody else and which checks are red. Does not belong here: deciding what t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -49,6 +50,8 @@ class Ended:
     held_by_others: str | None = None
     red_checks: tuple[RedCheck, ...] = ()
     passed_checks: tuple[tuple[str, str, str | None], ...] = ()
+    seconds: float = 0.0
+    """How long the run took."""
 
     @property
     def success(self) -> bool:
@@ -63,7 +66,7 @@ class Ended:
 
 def execute(deployment: Deployment, one: Due, more_tags: Mapping[str, str] = MappingProxyType({})) -> Ended:
     """Make one due run here, as a recorded Dagster run. An interrupt leaves no run that seems to go on."""
-    owner = processes.this_process()
+    owner, began = processes.this_process(), time.monotonic()
     try:
         result = deployment.jobs[one.job].execute_in_process(
             instance=deployment.instance,
@@ -75,7 +78,7 @@ def execute(deployment: Deployment, one: Due, more_tags: Mapping[str, str] = Map
     except KeyboardInterrupt:
         attempts.cancel_unfinished_of(deployment.instance, owner)
         raise
-    return _ended(deployment, result)
+    return replace(_ended(deployment, result), seconds=time.monotonic() - began)
 
 
 def _ended(deployment: Deployment, result: dg.ExecuteInProcessResult) -> Ended:
