@@ -23,7 +23,7 @@ import pytest
 
 from etl_project import utc
 from etl_project.declare.daily_table import daily
-from etl_project.due.drain import QUIET
+from etl_project.due.execution import QUIET
 from etl_project.proofs import reproducible
 from etl_project.proofs.verify.targets import stored_assets
 from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager, Slice, Sql, receipts_of
