@@ -184,7 +184,7 @@ def create(made: Topic, partitions: int, **config: str) -> None:
     admin = made.admin
     for answer in admin.create_topics([asked], operation_timeout=30).values():
         answer.result(30)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while len(admin.list_topics(made.name, timeout=10).topics[made.name].partitions) != partitions:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -268,7 +268,7 @@ class OwnBroker:
             self._process = subprocess.Popen(
                 [str(START), str(self._port), str(self._folder / "broker"), *options], stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not self._answers():
             assert time.monotonic() < deadline, (self._folder / "broker.log").read_text()
             assert self._process.poll() is None, (self._folder / "broker.log").read_text()
@@ -287,7 +287,7 @@ class OwnBroker:
         """Stop, and wait until it has gone."""
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(60)
+            self._process.wait(240)
             self._process = None
 
 
@@ -327,13 +327,13 @@ class Running:
         self.process.join(60 if after_seconds is None else after_seconds)
         if after_seconds is not None:
             self.process.kill()
-            self.process.join(10)
+            self.process.join(60)
         assert self.process.exitcode is not None, self.printed.read_text()
         return bool(self.process.exitcode == -signal.SIGKILL)
 
     def ended(self, expected_exit: int = 0) -> str:
         """Wait for the process to end by itself; what it printed."""
-        self.process.join(60)
+        self.process.join(240)
         assert self.process.exitcode == expected_exit, self.printed.read_text()
         return self.printed.read_text()
 
@@ -363,7 +363,7 @@ def wait_for_commits(made: Topic, group: str, messages: int) -> None:
         TopicPartition(made.name, number) for number in made.admin.list_topics(made.name).topics[made.name].partitions
     ]
     consumer = Consumer({"bootstrap.servers": made.bootstrap, "group.id": group})
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     try:
         while sum(max(0, one.offset) for one in consumer.committed(partitions, timeout=10)) < messages:
             assert time.monotonic() < deadline, consumer.committed(partitions, timeout=10)
@@ -375,7 +375,7 @@ def wait_for_commits(made: Topic, group: str, messages: int) -> None:
 def wait_for_member(made: Topic, group: str) -> None:
     """Wait until a member of the group has partitions."""
     admin = made.admin
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not _has_partitions(admin, group):
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -137,7 +137,7 @@ def upload(port: int, name: str, text: str) -> int:
     """PUT a file as soon as the server answers; its status."""
     headers = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": f'"{name}"'}
     url = f"http://127.0.0.1:{port}/v1/incoming/orders/{name}"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while True:
         request = urllib.request.Request(url, text.encode(), headers, method="PUT")
         try:

@@ -29,7 +29,7 @@ from etl_project.http_out.settings import Outgoing
 
 TOKEN = "correct-horse-battery"
 OTHER_TOKEN = "another-horse-battery"
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 240
 
 Answer = tuple[int, dict[str, str], bytes]
 
