@@ -34,26 +34,33 @@ class Names:
 
     def __init__(self, spec: SourceSpec) -> None:
         self._spec = spec
-        self._key: Callable[[str], str] = relaxed if spec.layout.header_matching == "relaxed" else str
+        exact = spec.layout.header_matching != "relaxed"
+        self._key: Callable[[str], str] = str if exact else relaxed
         order = {target: at for at, target in enumerate(dict.fromkeys(spec.columns.values()))}
         self._targets = {self._key(name): order[target] for name, target in spec.columns.items()}
         self._ignored = {self._key(name) for name in spec.layout.ignored_columns}
         self.wanted = tuple(order)
+        self.target: Callable[[str], int | None] = self._targets.get if exact else self._target_of_relaxed
+        """The number of the source's column that a name stands for; None for a name that it does not have."""
         self._above = {
             self._key(".".join(parts[:length]))
             for parts in (name.split(".") for name in spec.columns)
             for length in range(1, len(parts))
         }
 
-    def target(self, name: str) -> int | None:
-        """The number of the source's column that this name stands for; None for a name that it does not have."""
-        return self._targets.get(self._key(name))
+    def _target_of_relaxed(self, name: str) -> int | None:
+        return self._targets.get(relaxed(name))
 
     def plain(self, targets: AbstractSet[int]) -> dict[str, int]:
         """The names that stand for these columns of the source as they are; none where names are compared relaxed."""
         if self._spec.layout.header_matching == "relaxed":
             return {}
         return {name: at for name, at in self._targets.items() if at in targets}
+
+    @property
+    def has_paths(self) -> bool:
+        """Whether some name may be a path."""
+        return bool(self._above)
 
     def leads_on(self, name: str) -> bool:
         """Whether columns of the source are looked for below this name, as paths."""

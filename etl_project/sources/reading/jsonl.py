@@ -17,7 +17,7 @@ from etl_project.sources.reading.chunk import Chunk, Load
 from etl_project.sources.reading.csv.grammar import bare, lines_of
 from etl_project.sources.reading.file_format import FileFormat, SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
-from etl_project.sources.reading.json_values import DECODER, Records
+from etl_project.sources.reading.json_values import Records
 
 if TYPE_CHECKING:
     from etl_project.sources.spec import SourceSpec
@@ -65,7 +65,7 @@ def _chunk(lines: Sequence[str], first_line: int, records: Records) -> Chunk:
         if not raw:
             continue
         try:
-            value = DECODER.decode(text)
+            value = records.decoder.decode(text)
         except ValueError as error:
             stretch.add_broken(line, raw, f"no JSON: {error}")
         except RecursionError:
