@@ -118,9 +118,12 @@ _fields = st.tuples(_text, _text, _time | st.just(""), _text)
 _record = _fields.map(lambda fields: ",".join(f'"{one}"' if "," in one else one for one in fields)) | st.sampled_from(
     ["Total,3,,Total", "EOF 2", "", '1,1,,"open', '2,2,,"two\nlines"', "1,2,3,4,5", "\r", "\u00fc"]
 )
-_files = st.tuples(st.lists(_record, max_size=12), st.sampled_from(["utf-8", "cp1252", "utf-16"]), st.booleans()).map(
-    lambda given: (HEADER.decode() + "\n".join(given[0]) + ("\n" if given[2] else "")).encode(given[1], "replace")
-)
+_good = st.builds("{},1,2024-03-05 1{}:00,{}".format, st.integers(1, 4), st.integers(0, 3), st.integers(1, 3))
+_files = st.tuples(
+    st.lists(_good | _record, max_size=8) | st.lists(_good, max_size=8),
+    st.sampled_from(["utf-8", "cp1252", "utf-16"]),
+    st.booleans(),
+).map(lambda given: (HEADER.decode() + "\n".join(given[0]) + ("\n" if given[2] else "")).encode(given[1], "replace"))
 
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
