@@ -1,21 +1,25 @@
-"""Verdict: what a write is judged by, once it is known what comes in and what is there.
+"""Judgement: what every write is judged by, whichever backend makes it.
 
-Belongs here: the rules that every backend shares and that need no database: which partitions would shrink too much,
-what a commit record says. What they are judged from is counted by `survey`.
+Belongs here: which partitions change and by how much, which would shrink too much, what is not reproducible, and what a
+commit record says. What it is judged from is counted by `row_tally`; finding the two sides is the backend's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
+import duckdb
+
 from etl_project.storage.contract import UNKNOWN, Commit, Deviation, Partition, Request, Scope, Table
+from etl_project.storage.judging import deviation as deviations
+from etl_project.storage.judging import row_tally
 from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.judging.messages import DataFault, refused
 from etl_project.storage.judging.placement import Placement, placing
-from etl_project.storage.judging.row_tally import Difference, Rows, Tally
+from etl_project.storage.judging.row_tally import EMPTY, Difference, Rows, Tally
 
 COMPARED_ROWS = 250_000
 """Partitions with more rows are counted but not compared row by row: that costs as much as the write itself."""
@@ -52,6 +56,108 @@ def refuse_shrinking(
     if problems:
         advice = f"At most {limit:.0%} may go; if this is right, run it again with the tag etl/allow_shrink=true."
         raise DataFault(refused(table, scope, problems, advice))
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both sides of one write. Partitions go by their position in the scope of `incoming`, and of `there`.
+
+    `incoming`: None for rows that can no longer be scanned; `there`: None where nothing can be read. `before` are
+    the rows that are there, `tallies` counts and hashes those of some partitions. `former` gives, for records that
+    could be written, the last build of each from the same inputs and code; `key` the columns by which rows are known.
+    `room`: how many partitions that are not reproducible may still be looked into.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    table: Table
+    scope: Scope
+    request: Request
+    new: Mapping[int, Tally]
+    before: Mapping[int, int]
+    previous: Mapping[int, Commit]
+    incoming: Rows | None
+    there: Rows | None
+    tallies: Callable[[Sequence[int]], Mapping[int | None, Tally]]
+    former: Callable[[Mapping[int, Commit]], Mapping[int, Commit]]
+    key: Callable[[], Sequence[str]]
+    schema_changes: Sequence[str] = ()
+    room: int = deviations.LOOKED_INTO
+
+
+class Judged(NamedTuple):
+    """What came of it: the record of every partition, and which partitions have to be written."""
+
+    records: dict[int, Commit]
+    changed: tuple[int, ...]
+
+
+def judge(sides: Sides, at: datetime) -> Judged:
+    """Judge every partition that comes in. `at` is the instant that the records carry.
+
+    Raises DataFault (retrying does not help) when a partition would shrink by more than its table allows.
+    """
+    unchanged = _unchanged(sides)
+    changed = tuple(n for n in sides.new if n not in unchanged)
+    refuse_shrinking(sides.table, sides.scope, sides.request, sides.before, {n: sides.new[n] for n in changed})
+    differences = _differences(sides, changed)
+    records = {
+        n: record(
+            sides.table,
+            sides.scope.partitions[n],
+            sides.request,
+            Change(sides.previous.get(n), sides.before.get(n, 0), sides.new[n], differences[n]),
+            at,
+            sides.schema_changes,
+        )
+        for n in sides.new
+    }
+    found = _deviations(sides, records)
+    return Judged({n: replace(one, deviation=found.get(n)) for n, one in records.items()}, changed)
+
+
+def _unchanged(sides: Sides) -> set[int]:
+    """Partitions whose record and whose rows both say so: rows edited by hand are written again."""
+    alike = [
+        n
+        for n, last in sides.previous.items()
+        if last.fingerprint == sides.new[n].fingerprint and sides.before.get(n, 0) == sides.new[n].rows
+    ]
+    if not alike:
+        return set()
+    there = sides.tallies(alike)
+    return {n for n in alike if there.get(n, EMPTY).fingerprint == sides.new[n].fingerprint}
+
+
+def _differences(sides: Sides, changed: Sequence[int]) -> dict[int, Difference | None]:
+    """By content where that is cheap; where one side is empty it is plain; None where it was not compared."""
+    result = {n: plain_difference(sides.before.get(n, 0), sides.new[n].rows, n in changed) for n in sides.new}
+    compared = tuple(
+        n
+        for n, plain in result.items()
+        if plain is None and max(sides.before.get(n, 0), sides.new[n].rows) <= COMPARED_ROWS
+    )
+    if compared and sides.there is not None and sides.incoming is not None:
+        old, new = sides.there._replace(only=compared), sides.incoming._replace(only=compared)
+        result |= row_tally.difference(sides.connection, old, new)
+    return result
+
+
+def _deviations(sides: Sides, records: Mapping[int, Commit]) -> dict[int, Deviation | None]:
+    """What is not reproducible, the first of them with what differs from the build before."""
+    former = sides.former(records)
+    found = {n: kept_deviation(former.get(n), one) for n, one in records.items()}
+    if sides.there is None:
+        return found
+    suspects = [n for n, one in records.items() if is_not_reproducible(former.get(n), one)]
+    found |= {n: deviations.unexplained(former[n], deviations.REPLACED) for n in suspects}
+    last = [n for n in suspects if former[n] is sides.previous.get(n)]
+    if sides.incoming is None:
+        return found | {n: deviations.unexplained(former[n], "they are too many") for n in last}
+    found |= {n: deviations.unexplained(former[n], deviations.TOO_MANY) for n in last[sides.room :]}
+    for n in last[: sides.room]:
+        old, new = sides.there._replace(only=(n,)), sides.incoming._replace(only=(n,))
+        found[n] = deviations.explain(sides.connection, former[n], old, new, sides.key())
+    return found
 
 
 def plain_difference(before: int, after: int, changed: bool) -> Difference | None:

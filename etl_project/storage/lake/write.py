@@ -19,16 +19,16 @@ import duckdb
 import pyarrow as pa
 
 from etl_project import atomic
-from etl_project.storage.contract import Commit, Deviation, PartlyCommitted, Request, Scope, Table, WriteRefused
+from etl_project.storage.contract import Commit, PartlyCommitted, Request, Scope, Table, WriteRefused
 from etl_project.storage.judging import deviation, drift, fingerprint, judgement, row_tally
 from etl_project.storage.judging.drift import Column, Pair
 from etl_project.storage.judging.fingerprint import Typed
-from etl_project.storage.judging.judgement import Change
+from etl_project.storage.judging.judgement import Sides
 from etl_project.storage.judging.messages import DataFault, partly, refused, what
 from etl_project.storage.judging.payload import Payload
 from etl_project.storage.judging.placement import column_type_of
 from etl_project.storage.judging.receipts import refuse_changed
-from etl_project.storage.judging.row_tally import EMPTY, Difference, Rows, Tally
+from etl_project.storage.judging.row_tally import EMPTY, Rows, Tally
 from etl_project.storage.lake import draft, layout
 from etl_project.storage.lake.draft import Fill
 from etl_project.storage.lake.parquet import as_stored, escaped, file_columns, in_memory
@@ -215,20 +215,27 @@ class ParquetWrite:
         previous = earlier[-1] if earlier else None
         _refuse_another(self._table, one, path, previous)
         there, old = self._found_there(path, one) if previous is not None else (None, EMPTY)
-        changed = previous is None or old.fingerprint != new.fingerprint
-        if changed:
-            judgement.refuse_shrinking(self._table, one, self._request, {0: old.rows}, {0: new})
-        difference = judgement.plain_difference(old.rows, new.rows, changed)
-        few = max(old.rows, new.rows) <= judgement.COMPARED_ROWS
-        if difference is None and there is not None and incoming is not None and few:
-            difference = self._difference(there, incoming, n)
-        finding = Change(previous, old.rows, new, difference)
-        record = judgement.record(self._table, one.partitions[0], self._request, finding, now(), self._schema_changes)
-        former = next((commit for commit in reversed(earlier) if judgement.made_alike(commit, record)), None)
-        found = judgement.kept_deviation(former, record)
-        if former is not None and there is not None and former.fingerprint != record.fingerprint:
-            found = self._deviation(n, former, former is previous, there, incoming)
-        record = replace(record, deviation=found)
+        if there is not None and incoming is not None:
+            there = there._replace(placement=incoming.placement)
+        sides = Sides(
+            self._connection,
+            self._table,
+            self._scope,
+            self._request,
+            {n: new},
+            {n: old.rows},
+            {n: previous} if previous is not None else {},
+            incoming,
+            there,
+            tallies=lambda _: {n: old},
+            former=lambda records: _last_alike(earlier, records),
+            key=lambda: contract_key(self._table, self._lake.root),
+            schema_changes=self._schema_changes,
+            room=max(deviation.LOOKED_INTO - self._deviating, 0),
+        )
+        judged = judgement.judge(sides, now())
+        record, changed = judged.records[n], bool(judged.changed)
+        self._deviating += record.deviation is not None and record.deviation.repeats == 0
         if previous is not None and not changed and _says_the_same(record, previous):
             self._request.still_owner()
             return replace(previous, changed=False)
@@ -248,21 +255,6 @@ class ParquetWrite:
         relation = f"read_parquet([{text(escaped(path))}], hive_partitioning=false)"
         columns = [Typed(c.name, quote(c.name), c.type) for c in file_columns(self._connection, path)]
         return judgement.placed(relation, columns, self._table, one)
-
-    def _deviation(self, n: int, former: Commit, last: bool, there: Rows, incoming: Rows | None) -> Deviation:
-        """What differs from an earlier build (the `last` one?), for the first few that are not reproducible."""
-        if incoming is None or not last:
-            return deviation.unexplained(former, "they are too many" if last else deviation.REPLACED)
-        self._deviating += 1
-        if self._deviating > deviation.LOOKED_INTO:
-            return deviation.unexplained(former, deviation.TOO_MANY)
-        key = contract_key(self._table, self._lake.root)
-        return deviation.explain(self._connection, former, there, incoming._replace(only=(n,)), key)
-
-    def _difference(self, there: Rows, incoming: Rows, n: int) -> Difference | None:
-        old = there._replace(placement=incoming.placement, only=(n,))
-        new = incoming._replace(only=(n,))
-        return row_tally.difference(self._connection, old, new).get(n)
 
     def _cut(
         self, found: Mapping[int | None, Tally], targets: Sequence[Column], pairs: Sequence[Pair], incoming: Rows
@@ -327,6 +319,16 @@ def contract_key(table: Table, beside: Path) -> list[str]:
         made = SqlTable(scratch, table)
         made.prepare(Scope.whole(), ())
         return made.key()
+
+
+def _last_alike(earlier: Sequence[Commit], records: Mapping[int, Commit]) -> dict[int, Commit]:
+    """The last build of each partition from the same inputs and code, among those that its file remembers."""
+    return {
+        n: former
+        for n, record in records.items()
+        for former in [next((one for one in reversed(earlier) if judgement.made_alike(one, record)), None)]
+        if former is not None
+    }
 
 
 def _sum(one: Tally, other: Tally) -> Tally:

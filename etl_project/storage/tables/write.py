@@ -1,8 +1,8 @@
 """One attempt to replace partitions of a table, inside one transaction.
 
-Belongs here: the order of the steps between BEGIN and COMMIT. What can be decided without a database lives in `drift`
-and `placement`, what only looks at rows in `survey`, the table itself in `duckdb_table`. The caller owns the
-transaction: whatever is raised here, it rolls back.
+Belongs here: the order of the steps between BEGIN and COMMIT. What is decided about the rows is `judgement`'s, what
+only looks at them `row_tally`'s, the table itself `table`'s. The caller owns the transaction: whatever is raised here,
+it rolls back.
 
 The order: the table exists and has its columns; one scan says what comes in; what is there is looked up; refusals;
 the commit records are claimed; DELETE; INSERT. DuckDB does not take ALTER after DELETE (up to 1.5).
@@ -11,20 +11,19 @@ the commit records are claimed; DELETE; INSERT. DuckDB does not take ALTER after
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 import duckdb
 
 from etl_project import faults
 from etl_project.storage.contract import Commit, Request, Scope, Table, WriteRefused
-from etl_project.storage.judging import deviation, drift, judgement, row_tally
+from etl_project.storage.judging import drift, judgement, row_tally
 from etl_project.storage.judging.drift import Pair
 from etl_project.storage.judging.fingerprint import Typed
-from etl_project.storage.judging.judgement import Change
+from etl_project.storage.judging.judgement import Sides
 from etl_project.storage.judging.messages import DataFault, correct_the_data, refused
 from etl_project.storage.judging.payload import Payload
-from etl_project.storage.judging.row_tally import EMPTY, Difference, Rows, Tally
+from etl_project.storage.judging.row_tally import EMPTY, Rows, Tally
 from etl_project.storage.sql import Binds, quote
 from etl_project.storage.tables import owners
 from etl_project.storage.tables.engine import Engine
@@ -66,12 +65,23 @@ class TableWrite:
         self._claim_table(here)
         previous = self._seen = self._previous()
         before = row_tally.count(self._connection, here._replace(only=self._everything))
-        unchanged = self._unchanged(new, before, previous, here)
-        changed = [n for n in self._everything if n not in unchanged]
-        judgement.refuse_shrinking(self.table, self.scope, self._request, before, {n: new[n] for n in changed})
-        differences = self._differences(before, new, changed, here, incoming)
-        records = self._records(previous, before, new, differences, at)
-        records = self._explained(records, previous, here, incoming)
+        sides = Sides(
+            self._connection,
+            self.table,
+            self.scope,
+            self._request,
+            new,
+            before,
+            previous,
+            incoming,
+            here,
+            tallies=lambda which: row_tally.tally(self._connection, here._replace(only=tuple(which))),
+            former=lambda records: self._former(records, previous),
+            key=self._target.key,
+            schema_changes=self._schema_changes,
+        )
+        judged = judgement.judge(sides, at)
+        records, changed = list(judged.records.values()), judged.changed
         self._records_there.claim(records)
         faults.reach(f"{self._engine.name}.after_claim")
         if changed:
@@ -160,66 +170,7 @@ class TableWrite:
         found = self._records_there.last([self.table.asset], keys)
         return {n: found[self.table.asset, key] for n, key in enumerate(keys) if (self.table.asset, key) in found}
 
-    def _unchanged(
-        self, new: dict[int, Tally], before: dict[int, int], previous: dict[int, Commit], here: Rows
-    ) -> set[int]:
-        """Partitions whose record and whose rows both say so: rows edited by hand are written again."""
-        alike = [
-            n
-            for n, record in previous.items()
-            if record.fingerprint == new[n].fingerprint and before.get(n, 0) == new[n].rows
-        ]
-        if not alike:
-            return set()
-        there = row_tally.tally(self._connection, here._replace(only=tuple(alike)))
-        return {n for n in alike if there.get(n, EMPTY).fingerprint == new[n].fingerprint}
-
-    def _differences(
-        self, before: dict[int, int], new: dict[int, Tally], changed: Sequence[int], here: Rows, incoming: Rows
-    ) -> dict[int, Difference | None]:
-        """By content where that is cheap; where one side is empty it is plain; None where it was not compared."""
-        result = {n: judgement.plain_difference(before.get(n, 0), new[n].rows, n in changed) for n in self._everything}
-        compared = tuple(
-            n
-            for n, plain in result.items()
-            if plain is None and max(before.get(n, 0), new[n].rows) <= judgement.COMPARED_ROWS
-        )
-        if compared:
-            result |= row_tally.difference(
-                self._connection, here._replace(only=compared), incoming._replace(only=compared)
-            )
-        return result
-
-    def _records(
-        self,
-        previous: dict[int, Commit],
-        before: dict[int, int],
-        new: dict[int, Tally],
-        differences: dict[int, Difference | None],
-        at: datetime,
-    ) -> list[Commit]:
-        found = (Change(previous.get(n), before.get(n, 0), new[n], differences[n]) for n in self._everything)
-        return [
-            judgement.record(self.table, partition, self._request, finding, at, self._schema_changes)
-            for partition, finding in zip(self.scope.partitions, found, strict=True)
-        ]
-
-    def _explained(
-        self, records: Sequence[Commit], previous: Mapping[int, Commit], here: Rows, incoming: Rows
-    ) -> list[Commit]:
-        """The records, those of partitions that are not reproducible with what differs."""
-        former = self._former(records, previous)
-        suspects = [n for n, record in enumerate(records) if judgement.is_not_reproducible(former.get(n), record)]
-        last = [n for n in suspects if former[n] is previous[n]]
-        found = {n: judgement.kept_deviation(former.get(n), record) for n, record in enumerate(records)}
-        found |= {n: deviation.unexplained(former[n], deviation.REPLACED) for n in suspects}
-        found |= {n: deviation.unexplained(former[n], deviation.TOO_MANY) for n in last[deviation.LOOKED_INTO :]}
-        for n in last[: deviation.LOOKED_INTO]:
-            old, new = here._replace(only=(n,)), incoming._replace(only=(n,))
-            found[n] = deviation.explain(self._connection, former[n], old, new, self._target.key())
-        return [replace(record, deviation=found.get(n)) for n, record in enumerate(records)]
-
-    def _former(self, records: Sequence[Commit], previous: Mapping[int, Commit]) -> dict[int, Commit]:
+    def _former(self, records: Mapping[int, Commit], previous: Mapping[int, Commit]) -> dict[int, Commit]:
         """The last build of each partition from the same inputs and code, be it the one before or an earlier one."""
         former = {n: last for n, last in previous.items() if judgement.made_alike(last, records[n])}
         others = {n: records[n] for n in previous if n not in former and judgement.is_known(records[n])}
