@@ -17,28 +17,30 @@ from dagster.components.core.component_tree import ComponentTree
 from dagster_duckdb import DuckDBResource
 
 from etl_project import settings, utc
-from etl_project.declare import code_version
-from etl_project.declare.daily_table import LAKE, WAREHOUSE, days_from
-from etl_project.due import first_day
-from etl_project.due.following import asset_specs, say_by_hand
-from etl_project.due.graph import DAYS_JOB
-from etl_project.due.jobs import jobs_of
-from etl_project.due.sensor import closed_day_schedule, pending_sensor
-from etl_project.due.snapshot import Project, nodes
-from etl_project.due.undated import refuse_job
-from etl_project.exclusion.run_lock import RunLock
+from etl_project.declare import LAKE, WAREHOUSE, code_version, days_from
+from etl_project.due import (
+    DAYS_JOB,
+    Project,
+    asset_specs,
+    closed_day_schedule,
+    first_day,
+    jobs_of,
+    nodes,
+    pending_sensor,
+    refuse_job,
+    say_by_hand,
+)
+from etl_project.exclusion import RunLock
+from etl_project.http_out import Delivery, delivery_definitions
 from etl_project.http_out import settings as delivery_settings
-from etl_project.http_out.assets import delivery_definitions
-from etl_project.http_out.resource import Delivery
 from etl_project.instance import json_logs
-from etl_project.kafka.source import KafkaSource
-from etl_project.kafka.subscription import Subscription
-from etl_project.proofs import reproducible
-from etl_project.proofs.verify import job as verify_job
-from etl_project.proofs.verify.targets import stored_assets
-from etl_project.sources.component import FileSource, folders_with_defs
+from etl_project.kafka import KafkaSource, Subscription
+from etl_project.proofs import job as verify_job
+from etl_project.proofs import reproducible, stored_assets
+from etl_project.sources import FileSource, folders_with_defs
 from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager, checked
-from etl_project.watch.alerts_sensor import alerts_sensor, left_failed_checks
+from etl_project.watch import alerts_sensor as alerts_sensor_module
+from etl_project.watch import left_failed_checks
 
 _BETA = ("owners` of initializer `SensorDefinition.__init__", "execution_type` of function `AssetsDefinition.__init__")
 """Dagster gives these itself when it copies sensors and checks, and warns of its own doing at every start."""
@@ -81,7 +83,7 @@ def wire(
         jobs=[*build.values(), refuse, weekly],
         sensors=[
             pending_sensor(project, [*build.values(), refuse]),
-            alerts_sensor(project, (assets.resources or {})["delivery"]),
+            alerts_sensor_module.alerts_sensor(project, (assets.resources or {})["delivery"]),
         ],
         schedules=[closed_day_schedule(project, days), weekly_schedule],
         # In process: the assets are one query each, and a process a step would cost more than all of them.

@@ -16,10 +16,7 @@ from rich.markup import escape
 
 from etl_project import instance as instances
 from etl_project.cli.console import console
-from etl_project.due.attempts import DAYS_JOB, REFUSE_JOB
-from etl_project.due.drain import Deployment, Ended
-from etl_project.due.pending import Due
-from etl_project.due.snapshot import Project
+from etl_project.due import DAYS_JOB, REFUSE_JOB, Deployment, Due, Ended, Project
 
 
 class Opened(NamedTuple):

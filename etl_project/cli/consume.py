@@ -12,13 +12,12 @@ from rich.markup import escape
 from etl_project import settings
 from etl_project.cli.console import console
 from etl_project.failures import Permanent
-from etl_project.kafka import extra
+from etl_project.kafka import Subscription, extra
 from etl_project.kafka import settings as kafka_settings
-from etl_project.kafka.subscription import Subscription
-from etl_project.sources.asset_names import Names
+from etl_project.sources import Names
 
 if TYPE_CHECKING:
-    from etl_project.kafka.landing import LandingTally
+    from etl_project.kafka import LandingTally
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -41,8 +40,12 @@ def consume(
     # Dagster and the client library take a second to import: the help does not wait for them.
     from etl_project.definitions import subscriptions  # noqa: PLC0415
     from etl_project.instance import home  # noqa: PLC0415
-    from etl_project.kafka.landing import Bounds, Watch, land  # noqa: PLC0415
-    from etl_project.kafka.notes import Notes  # noqa: PLC0415
+    from etl_project.kafka import (  # noqa: PLC0415
+        Bounds,
+        Notes,
+        Watch,
+        land,
+    )
 
     broker = kafka_settings.load()
     subscription = chosen(subscriptions(), source)

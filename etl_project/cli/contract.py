@@ -11,8 +11,7 @@ from rich.markup import escape
 from etl_project.cli.common import opened
 from etl_project.cli.console import Json, console
 from etl_project.failures import Permanent
-from etl_project.sources import fit
-from etl_project.sources.intake import archive
+from etl_project.sources import archive, fit
 
 app = typer.Typer(no_args_is_help=True, help="Contracts, and the files that were accepted under them.")
 

@@ -18,7 +18,7 @@ from etl_project.cli.common import deployment, show_run
 from etl_project.cli.console import console
 from etl_project.demo import run as demo_run
 from etl_project.demo import sample
-from etl_project.due.snapshot import Project
+from etl_project.due import Project
 from etl_project.failures import Permanent
 from etl_project.kafka import extra
 from etl_project.kafka import settings as kafka_settings
@@ -84,7 +84,7 @@ def delivery(project: Project, bootstrap: str | None, moved: timedelta) -> demo_
         return demo_run.AsFiles(project.settings.incoming / "payments", moved)
     # Only where the extra is installed.
     from etl_project.definitions import subscriptions  # noqa: PLC0415
-    from etl_project.demo.topic import ThroughKafka  # noqa: PLC0415
+    from etl_project.demo import ThroughKafka  # noqa: PLC0415
 
     broker = kafka_settings.load({**os.environ, kafka_settings.BOOTSTRAP: bootstrap})
     [payments] = (one for one in subscriptions() if one.source.name == "payments")

@@ -10,7 +10,7 @@ from dagster._utils.warnings import disable_dagster_warnings
 from rich.markup import escape
 
 from etl_project.cli.console import Json, console
-from etl_project.watch.doctor import examine
+from etl_project.watch import examine
 
 
 def doctor(as_json: Json = False) -> None:

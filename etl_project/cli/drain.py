@@ -11,14 +11,9 @@ from rich.markup import escape
 from etl_project import utc
 from etl_project.cli.common import deployment, show_run, span
 from etl_project.cli.console import console
-from etl_project.due import words
-from etl_project.due.drain import Drained, Wish, ahead
-from etl_project.due.drain import drain as run_what_is_pending
-from etl_project.due.execution import Deployment
-from etl_project.due.following import by_hand
-from etl_project.due.snapshot import Project, look
-from etl_project.sources import fit
-from etl_project.sources.intake import quarantine
+from etl_project.due import Deployment, Drained, Project, Wish, ahead, by_hand, look, words
+from etl_project.due import drain as drain_module
+from etl_project.sources import fit, quarantine
 
 Select = Annotated[
     list[str] | None,
@@ -51,7 +46,7 @@ def drain(
             show_ahead(opened, wish)
             return
         refused_before = refused(opened.project)
-        done = run_what_is_pending(opened, show_run, wish)
+        done = drain_module.drain(opened, show_run, wish)
         newly_refused = len(refused(opened.project) - refused_before)
     raise typer.Exit(0 if show_drained(done, newly_refused) and not unfit else 1)
 

@@ -13,12 +13,9 @@ from dagster._utils.warnings import disable_dagster_warnings
 from rich.markup import escape
 
 from etl_project.cli.console import Json, console
-from etl_project.proofs.prove.proof import Proof, Rebuild
-from etl_project.proofs.prove.proof import prove as rebuild_and_compare
-from etl_project.proofs.prove.subject import subject
-from etl_project.proofs.verify.targets import Stored, stored_assets
+from etl_project.proofs import Proof, Rebuild, Stored, proof, stored_assets, subject
 from etl_project.settings import Settings
-from etl_project.storage.judging.deviation import in_words
+from etl_project.storage import in_words
 
 Asset = Annotated[str, typer.Argument(help="The stored asset, as `etl status` names it.")]
 Day = Annotated[datetime, typer.Option("--day", formats=["%Y-%m-%d"], help="The day to rebuild (UTC).")]
@@ -41,12 +38,12 @@ def prove(asset: Asset, day: Day, times: Times = 3, as_json: Json = False) -> No
 
         chosen = subject(assets, targets_in(project.settings), asset, day.date())
         told = (lambda _: None) if as_json else show_rebuild
-        proof = rebuild_and_compare(chosen, targets_in, project.settings, times, told)
+        result = proof.prove(chosen, targets_in, project.settings, times, told)
     if as_json:
-        print(json.dumps(asdict(proof), indent=2, default=str))  # noqa: T201
+        print(json.dumps(asdict(result), indent=2, default=str))  # noqa: T201
     else:
-        show(proof)
-    raise typer.Exit(0 if proof.reproducible else 1)
+        show(result)
+    raise typer.Exit(0 if result.reproducible else 1)
 
 
 def show_rebuild(rebuild: Rebuild) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from etl_project import settings
 from etl_project.cli.console import Json, console
-from etl_project.sources.intake import quarantine
+from etl_project.sources import quarantine
 
 app = typer.Typer(no_args_is_help=True, help="Files that were refused, and why.")
 

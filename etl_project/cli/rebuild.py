@@ -12,9 +12,8 @@ from etl_project import utc
 from etl_project.cli.common import deployment, show_run
 from etl_project.cli.console import console
 from etl_project.cli.drain import show_drained
+from etl_project.due import Wish, ahead, look
 from etl_project.due import rebuild as rebuilding
-from etl_project.due.drain import Wish, ahead
-from etl_project.due.snapshot import look
 
 _DAY = ["%Y-%m-%d"]
 From = Annotated[datetime | None, typer.Option("--from", formats=_DAY, help="The first day; the first there is.")]

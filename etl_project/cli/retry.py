@@ -8,7 +8,8 @@ import typer
 
 from etl_project.cli.common import deployment, show_run
 from etl_project.cli.drain import refused, show_drained
-from etl_project.due.drain import Wish, drain
+from etl_project.due import Wish
+from etl_project.due import drain as drain_module
 
 
 def retry(
@@ -22,6 +23,6 @@ def retry(
     """
     with deployment() as opened:
         before = refused(opened.project)
-        done = drain(opened, show_run, Wish(for_good_too=True, select=tuple(assets or ())))
+        done = drain_module.drain(opened, show_run, Wish(for_good_too=True, select=tuple(assets or ())))
         newly_refused = len(refused(opened.project) - before)
     raise typer.Exit(0 if show_drained(done, newly_refused) else 1)

@@ -15,12 +15,9 @@ from rich.table import Table
 from etl_project import utc
 from etl_project.cli.common import opened
 from etl_project.cli.console import Json, console
-from etl_project.due.check_verdicts import red_checks
-from etl_project.due.snapshot import look
-from etl_project.proofs.verify.targets import Unverifiable, chosen, stored_assets
-from etl_project.storage.contract import UNKNOWN, Commit
-from etl_project.storage.judging import deviation
-from etl_project.storage.judging.commits import to_fields
+from etl_project.due import look, red_checks
+from etl_project.proofs import Unverifiable, chosen, stored_assets
+from etl_project.storage import UNKNOWN, Commit, deviation, to_fields
 from etl_project.watch import calendar, history
 from etl_project.watch import status as statuses
 

@@ -13,9 +13,8 @@ from rich.markup import escape
 from etl_project import utc
 from etl_project.cli.common import Opened, opened
 from etl_project.cli.console import Json, console
-from etl_project.proofs.verify import targets, whole
-from etl_project.proofs.verify.findings import ADVICE, DaySpan
-from etl_project.storage.judging.findings import Finding
+from etl_project.proofs import ADVICE, DaySpan, targets, whole
+from etl_project.storage import Finding
 
 _SHOWN = 10
 

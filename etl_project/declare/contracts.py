@@ -16,7 +16,7 @@ import dagster as dg
 import duckdb
 
 from etl_project.failures import Permanent
-from etl_project.storage.tables import contract_sql
+from etl_project.storage import contract_sql
 
 
 class ContractError(Permanent):

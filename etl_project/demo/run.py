@@ -10,12 +10,11 @@ from typing import Protocol
 
 from etl_project import utc
 from etl_project.demo import landed, payments, sample
-from etl_project.due.drain import Deployment, OnRun, drain, execute
-from etl_project.due.pending import Due
-from etl_project.due.snapshot import Project, look
+from etl_project.due import Deployment, Due, OnRun, Project, execute, look
+from etl_project.due import drain as drain_module
 from etl_project.settings import Settings
-from etl_project.sources.intake import quarantine
-from etl_project.storage.contract import Head
+from etl_project.sources import quarantine
+from etl_project.storage import Head
 
 Say = Callable[[str], None]
 Commits = Mapping[tuple[str, date], Head]
@@ -92,12 +91,12 @@ def demo(
     say(f"{len(files)} sample files arrive in {folder}")
     sample.drop(files, folder)
     say(delivery.first())
-    drain(deployment, on_run)
+    drain_module.drain(deployment, on_run)
     before = _commits(project, moved)
     say(f"A corrected file for {sample.CORRECTED + moved} arrives under its old name")
     sample.drop(sample.correction(moved), folder)
     say(delivery.later())
-    drain(deployment, on_run)
+    drain_module.drain(deployment, on_run)
     corrected = _commits(project, moved)
     say("The proof: every day of every asset is built a second time")
     _rebuild(deployment, corrected, on_run)

@@ -19,12 +19,9 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ign
 
 from etl_project.demo.payments import LATE, PARTITIONS, Message, messages
 from etl_project.failures import EtlError, Permanent
-from etl_project.kafka.broker import failure
-from etl_project.kafka.landing import Bounds, LandingTally, land
-from etl_project.kafka.settings import Broker
-from etl_project.kafka.subscription import Subscription
+from etl_project.kafka import Bounds, Broker, LandingTally, Subscription, failure, land
 from etl_project.settings import Settings
-from etl_project.sources.intake import archive, scan
+from etl_project.sources import archive, scan
 from etl_project.utc import now
 
 _ANSWER_SECONDS = 30.0

@@ -19,7 +19,7 @@ from dagster._core.storage.asset_check_execution_record import (
 from etl_project import utc
 from etl_project.due.graph import Key, Node
 from etl_project.due.reasons import Red, Verdict
-from etl_project.storage.contract import Head
+from etl_project.storage import Head
 
 _PAGE = 200
 _FAILED = {AssetCheckExecutionRecordStatus.FAILED, AssetCheckExecutionRecordStatus.PLANNED}

@@ -18,7 +18,7 @@ from etl_project.due.execution import Deployment, Ended, execute, refuse_undated
 from etl_project.due.pending import Due, Outlook
 from etl_project.due.snapshot import Project, Snapshot, look, outlook, selected, tidy
 from etl_project.exclusion import run_lock
-from etl_project.storage.dagster.asked import ALLOW_SHRINK_TAG
+from etl_project.storage import ALLOW_SHRINK_TAG
 
 __all__ = ["Deployment", "Drained", "Ended", "OnRun", "Wish", "ahead", "drain", "execute"]
 

@@ -19,10 +19,8 @@ import duckdb
 
 from etl_project import atomic, utc
 from etl_project.settings import Settings
-from etl_project.sources.intake import scan
-from etl_project.sources.spec import SourceSpec
-from etl_project.storage import DuckDBStore, StoreBusy
-from etl_project.storage.contract import StoreUnavailable
+from etl_project.sources import SourceSpec, scan
+from etl_project.storage import DuckDBStore, StoreBusy, StoreUnavailable
 
 _OLD_ENOUGH = timedelta(hours=1)
 """A file that is too young to be touched has settled by the time its day is asked for."""

@@ -18,9 +18,8 @@ from dagster._core.definitions.partitions.utils import infer_partition_mapping
 from etl_project.due.graph import SAME_DAY, Days, KeySet, Node, Reading, Window
 from etl_project.due.jobs import jobs_of
 from etl_project.due.readings import Constant, Definition, Dimension, OneByOne, Overlapping, key_set
-from etl_project.sources.assets import SOURCE_METADATA
-from etl_project.storage.dagster.io_manager import ABSENT_PARTITIONS
-from etl_project.storage.dagster.scopes import table_of
+from etl_project.sources import SOURCE_METADATA
+from etl_project.storage import ABSENT_PARTITIONS, table_of
 
 FOLLOWS_METADATA = "etl/follows_inputs"
 """Asset metadata: False keeps an asset out of `pending()`; it is then rebuilt by hand only."""

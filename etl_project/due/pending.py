@@ -18,7 +18,7 @@ from itertools import pairwise
 
 from etl_project.due.graph import DAYS_JOB, SAME_DAY, Key, Node, Window, in_dependency_order, islands
 from etl_project.due.reasons import Found, Heads, Held, Red, Verdict, digest
-from etl_project.storage.contract import Head, input_hash
+from etl_project.storage import Head, input_hash
 from etl_project.utc import ONE_DAY, days_between
 
 __all__ = [

@@ -16,7 +16,7 @@ import dagster as dg
 from dagster._core.definitions.partitions.context import partition_loading_context
 
 from etl_project.due.graph import WHOLE, Days, Key, KeySet, text_of
-from etl_project.storage.dagster.lineage import through
+from etl_project.storage import through
 from etl_project.utc import ONE_DAY, day_of, is_day
 
 Definition = dg.PartitionsDefinition[Any]

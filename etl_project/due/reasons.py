@@ -14,7 +14,7 @@ from datetime import date, datetime
 from typing import NamedTuple
 
 from etl_project.due.graph import SAME_DAY, Days, Key, Node, Reading, Window, text_of
-from etl_project.storage.contract import UNKNOWN, Head, input_hash
+from etl_project.storage import UNKNOWN, Head, input_hash
 from etl_project.utc import ONE_DAY
 
 Heads = Mapping[tuple[str, Key], Head]

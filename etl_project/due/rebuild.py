@@ -19,8 +19,7 @@ from etl_project.due.pending import Due, Outlook, runs_for
 from etl_project.due.snapshot import NoSuchAsset, Project, Snapshot
 from etl_project.due.words import keys_in_words
 from etl_project.failures import Permanent
-from etl_project.storage import DuckDBStore
-from etl_project.storage.dagster.asked import ALLOW_SHRINK_TAG
+from etl_project.storage import ALLOW_SHRINK_TAG, DuckDBStore
 
 
 class NothingAskedFor(Permanent):

@@ -17,8 +17,7 @@ from etl_project.due import attempts, check_verdicts, words
 from etl_project.due.following import by_hand
 from etl_project.due.pending import Due
 from etl_project.due.snapshot import Project, Snapshot, first_day_of, look, outlook, tidy
-from etl_project.sources import completeness
-from etl_project.sources.asset_names import Names
+from etl_project.sources import Names, completeness
 from etl_project.storage import StoreBusy
 
 MOST_REQUESTS = 50

@@ -20,13 +20,8 @@ from etl_project.due.graph import Key
 from etl_project.due.pending import Due, Node, Red, SourceState
 from etl_project.failures import Permanent
 from etl_project.settings import Settings
-from etl_project.sources import completeness
-from etl_project.sources.asset_names import Names
-from etl_project.sources.intake import admit, archive, lost, notices, quarantine, scan
-from etl_project.sources.spec import SourceSpec
-from etl_project.storage import DuckDBStore, ParquetStore
-from etl_project.storage.contract import Head, input_hash
-from etl_project.storage.heads import of_files, of_tables
+from etl_project.sources import Names, SourceSpec, admit, archive, completeness, lost, notices, quarantine, scan
+from etl_project.storage import DuckDBStore, Head, ParquetStore, input_hash, of_files, of_tables
 
 __all__ = ["FOLLOWS_METADATA", "Project", "Snapshot", "due", "look", "nodes", "outlook", "selected"]
 

@@ -12,11 +12,8 @@ from etl_project import utc
 from etl_project.due.attempts import REFUSE_JOB, WITHOUT_DAYS
 from etl_project.failures import EtlError, Transient
 from etl_project.settings import Settings
-from etl_project.sources.intake import scan
-from etl_project.sources.intake.admit import Receiver
-from etl_project.sources.names import shown
-from etl_project.sources.spec import SourceSpec
-from etl_project.storage.dagster.reporting import reported
+from etl_project.sources import Receiver, SourceSpec, scan, shown
+from etl_project.storage import reported
 
 if TYPE_CHECKING:
     from etl_project.due.snapshot import Project

@@ -1,1 +1,8 @@
-"""Exclusion: two runs never work on one partition of one asset at the same time, whoever dies."""
+"""Exclusion: two runs never work on one partition of one asset at the same time, whoever dies.
+
+Other packages come in here; what they may use stands in `__init__.pyi`, and is loaded when it is used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,8 +17,7 @@ from pydantic import Field, PrivateAttr
 from etl_project import utc
 from etl_project.exclusion import processes
 from etl_project.exclusion.locks import Job, Lease, TaskLock
-from etl_project.storage.dagster.partition_lock import PartitionLock
-from etl_project.storage.dagster.reporting import reported
+from etl_project.storage import PartitionLock, reported
 
 WAIT_TAG = "etl/wait_seconds"
 """Run tag: how long this run waits for others at the most, in seconds; a drain waits once, not in each of its runs."""

@@ -1,1 +1,8 @@
-"""HTTP in: uploads become files in the drop folder, at most once a key."""
+"""HTTP in: uploads become files in the drop folder, at most once a key.
+
+Other packages come in here; what they may use stands in `__init__.pyi`, and is loaded when it is used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -18,8 +18,7 @@ import yaml
 
 from etl_project.http_in.settings import Sender
 from etl_project.settings import SettingsError
-from etl_project.sources import name_pattern
-from etl_project.sources.day_of_name import DaysOfNames
+from etl_project.sources import DaysOfNames, name_pattern
 
 _LOG = logging.getLogger("etl.receiver")
 _OF_A_SOURCE = {"patterns", "columns", "topic"}

@@ -20,8 +20,7 @@ import dagster as dg
 import pyarrow as pa
 
 from etl_project import utc
-from etl_project.declare import contracts
-from etl_project.declare.daily_table import daily_table
+from etl_project.declare import contracts, daily_table
 from etl_project.failures import EtlError
 from etl_project.http_out.client import (
     DeliveryClient,
@@ -31,7 +30,7 @@ from etl_project.http_out.client import (
     ReceiverSilent,
 )
 from etl_project.http_out.resource import Delivery
-from etl_project.storage.dagster.reporting import as_failure, tag_run
+from etl_project.storage import as_failure, tag_run
 
 ALERT = "run_failure"
 _TABLE_IN_CONTRACT = "report_delivery"

@@ -16,7 +16,7 @@ from datetime import date, datetime
 from typing import Literal
 
 from etl_project import utc
-from etl_project.http_in.database import Database
+from etl_project.http_in import Database
 
 State = Literal["pending", "sent", "rejected", "unknown"]
 Failure = Literal["refused", "unconfirmed"]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from etl_project.http_in.database import Database
+from etl_project.http_in import Database
 from etl_project.http_out.client import DeliveryClient
 from etl_project.http_out.records import Deliveries
 from etl_project.http_out.settings import Outgoing

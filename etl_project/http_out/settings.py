@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from urllib.parse import urlsplit
 
-from etl_project.http_in.settings import header_safe, number, refuse_misspelt, whole
+from etl_project.http_in import header_safe, number, refuse_misspelt, whole
 from etl_project.settings import SettingsError
 
 _KNOWN = tuple(

@@ -2,26 +2,10 @@
 
 `dagster.yaml` names the classes here. Logging (`json_lines`) is used before Dagster is loaded, so the rest is looked up
 when it is asked for.
+
+Other packages come in here; what they may use stands in `__init__.pyi`, and is loaded when it is used.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from etl_project.instance.home import (
-        DataDirArtifactStorage,
-        DataDirComputeLogManager,
-        DataDirStorage,
-        opened,
-    )
-
-__all__ = ["DataDirArtifactStorage", "DataDirComputeLogManager", "DataDirStorage", "opened"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from etl_project.instance import home  # noqa: PLC0415
-
-    return getattr(home, name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,8 @@
-"""Kafka in: a topic is landed as files whose names carry topic, partition and offset range (docs/kafka.md)."""
+"""Kafka in: a topic is landed as files whose names carry topic, partition and offset range (docs/kafka.md).
+
+Other packages come in here; what they may use stands in `__init__.pyi`, and is loaded when it is used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -19,8 +19,8 @@ from etl_project.failures import FAILURE_TAG, EtlError
 from etl_project.kafka import extra, offsets
 from etl_project.kafka import settings as kafka_settings
 from etl_project.kafka.subscription import Subscription
-from etl_project.sources.asset_names import Names
-from etl_project.storage.dagster.reporting import reported
+from etl_project.sources import Names
+from etl_project.storage import reported
 
 MOST_MESSAGES, MOST_SECONDS = 1_000_000, 50.0
 """Bounds of one scheduled run: it comes to its end before the next one is asked for."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from etl_project.kafka import format as landed
 from etl_project.kafka.subscription import Subscription
-from etl_project.sources.reading.header import Names
+from etl_project.sources import header
 
 
 class FieldNames:
@@ -20,7 +20,7 @@ class FieldNames:
 
     def __init__(self, subscription: Subscription) -> None:
         spec = subscription.source
-        self._names = Names(spec)
+        self._names = header.Names(spec)
         self._own = {self._names.target(name) for name in landed.FIELDS}
         self._first: dict[int | None, str] = {}
         for name in subscription.payload:

@@ -17,8 +17,7 @@ from pydantic import Field, field_validator
 from etl_project.kafka import assets as kafka_assets
 from etl_project.kafka import format as landed
 from etl_project.kafka.subscription import Subscription
-from etl_project.sources import component
-from etl_project.sources.spec import SourceSpec
+from etl_project.sources import SourceSpec, component
 
 
 class KafkaSource(component.FileSource):

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from etl_project.kafka import decoder_names
 from etl_project.kafka import format as landed
-from etl_project.sources.spec import SourceSpec, SpecError
+from etl_project.sources import SourceSpec, SpecError
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]+")
 A_DAY = {

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import duckdb
 
-from etl_project.sources.spec import ADDED
+from etl_project.sources import ADDED
 
 
 def columns_of(header: Sequence[str]) -> dict[str, str]:

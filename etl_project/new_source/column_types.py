@@ -20,8 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl_project.new_source.value_forms import Ask, counted_time, form_of
-from etl_project.sources.reading.values.convert import Converter
-from etl_project.sources.spec import SourceColumn
+from etl_project.sources import Converter, SourceColumn
 
 DATE, INSTANT, BIGINT, DOUBLE, TEXT = "DATE", "TIMESTAMP WITH TIME ZONE", "BIGINT", "DOUBLE", "VARCHAR"
 DECIMAL = "DECIMAL"

@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from etl_project.sources.name_pattern import NamePattern
+from etl_project.sources import NamePattern
 
 _ISO = r"(?<![0-9])[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])"
 _FORMS = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 
-from etl_project.sources.reading.file_refused import FileRefused
+from etl_project.sources import FileRefused
 
 _TEXT_CONTROLS = b"\t\n\x0b\x0c\r\x1a"
 _CONTROLS = bytes(one for one in range(32) if one not in _TEXT_CONTROLS)

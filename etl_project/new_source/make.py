@@ -25,12 +25,7 @@ from etl_project.new_source.column_types import DOUBLE, INSTANT, Evidence, Guess
 from etl_project.new_source.sample import CannotUse, Sample
 from etl_project.new_source.samples import Samples, samples_of
 from etl_project.new_source.value_forms import Ask
-from etl_project.sources.asset_names import Names
-from etl_project.sources.component import FileSource
-from etl_project.sources.reading import judge
-from etl_project.sources.reading.file_refused import FileRefused
-from etl_project.sources.reading.values.advice import MISSING
-from etl_project.sources.spec import SourceSpec
+from etl_project.sources import MISSING, FileRefused, FileSource, Names, SourceSpec, judge
 
 FEW_ROWS = 100
 SHOWN_SAMPLES = 10

@@ -21,12 +21,19 @@ import pyarrow.parquet as pq
 from etl_project.failures import Permanent
 from etl_project.new_source.date_in_name import placed
 from etl_project.new_source.encoding import encoding_of
-from etl_project.sources.intake.plausible import has_its_end
-from etl_project.sources.reading import compression, stream
-from etl_project.sources.reading.csv.grammar import BrokenRecord, Grammar, bare, lines_of
-from etl_project.sources.reading.file_format import SourceFile
-from etl_project.sources.reading.file_refused import FileRefused
-from etl_project.sources.spec import SourceColumn, SourceSpec
+from etl_project.sources import (
+    BrokenRecord,
+    FileRefused,
+    Grammar,
+    SourceColumn,
+    SourceFile,
+    SourceSpec,
+    bare,
+    compression,
+    has_its_end,
+    lines_of,
+    stream,
+)
 
 DELIMITERS = (",", ";", "\t", "|")
 RECORDS_LOOKED_AT = 200

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from etl_project.new_source.sample import CannotUse, Sample, look
-from etl_project.sources.reading.file_refused import FileRefused
+from etl_project.sources import FileRefused
 
 _STRICTEST_FIRST = ("utf-8", "utf-16", "utf-16-le", "utf-16-be")
 

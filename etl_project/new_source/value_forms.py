@@ -19,11 +19,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from etl_project.sources.reading.values import advice
-from etl_project.sources.reading.values.convert import Converter
-from etl_project.sources.reading.values.number_forms import NumberForms
-from etl_project.sources.reading.values.value_settings import PLAIN, ValueSettings
-from etl_project.sources.spec import SourceColumn
+from etl_project.sources import PLAIN, Converter, NumberForms, SourceColumn, ValueSettings, advice
 
 Ask = Callable[[str, Sequence[str]], str | None]
 """Asks a person: a question and the answers it can have. None: nobody answers."""

@@ -1,1 +1,8 @@
-"""Proofs: that what is stored is what was committed (verify) and what a rebuild gives (reproducible, prove)."""
+"""Proofs: that what is stored is what was committed (verify) and what a rebuild gives (reproducible, prove).
+
+Other packages come in here; what they may use stands in `__init__.pyi`, and is loaded when it is used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,9 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import dagster as dg
 
 from etl_project.proofs.verify.targets import Stored
-from etl_project.storage.contract import UNKNOWN, Commit, Deviation
-from etl_project.storage.dagster.reporting import reported
-from etl_project.storage.judging import deviation
+from etl_project.storage import UNKNOWN, Commit, Deviation, deviation, reported
 
 NAME = "reproducible"
 

@@ -14,8 +14,15 @@ import dagster as dg
 import pyarrow as pa
 
 from etl_project import settings, utc
-from etl_project.declare import code_version, contracts
-from etl_project.declare.daily_table import LAKE, WAREHOUSE, contract_metadata, daily_partitions, single_run
+from etl_project.declare import (
+    LAKE,
+    WAREHOUSE,
+    code_version,
+    contract_metadata,
+    contracts,
+    daily_partitions,
+    single_run,
+)
 from etl_project.failures import Permanent
 from etl_project.sources import checks as incoming_checks
 from etl_project.sources import completeness, presentation, typed
@@ -25,11 +32,7 @@ from etl_project.sources.names import shown
 from etl_project.sources.reading import judge, small_files
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.spec import SourceSpec
-from etl_project.storage import ParquetStore, Partial
-from etl_project.storage.contract import input_hash
-from etl_project.storage.dagster.asked import ALLOW_SHRINK_TAG
-from etl_project.storage.dagster.reporting import reported
-from etl_project.storage.judging.receipts import receipts_of
+from etl_project.storage import ALLOW_SHRINK_TAG, ParquetStore, Partial, input_hash, receipts_of, reported
 
 SOURCE_METADATA = "etl/source"
 """Asset metadata: the asset takes in the files of this source."""

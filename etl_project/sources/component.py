@@ -15,8 +15,7 @@ import dagster as dg
 from pydantic import Field
 
 from etl_project import settings
-from etl_project.declare import contracts
-from etl_project.declare.daily_table import table_contract
+from etl_project.declare import contracts, table_contract
 from etl_project.sources import assets as incoming_assets
 from etl_project.sources.reading.formats import FORMATS
 from etl_project.sources.reading.layout import UNKNOWN_COLUMNS

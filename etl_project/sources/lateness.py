@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl_project.sources.spec import SourceSpec
-from etl_project.storage.sql import quote
+from etl_project.storage import quote
 
 
 class Allowance(NamedTuple):

@@ -20,9 +20,7 @@ from etl_project.sources.intake import archive
 from etl_project.sources.reading import judge
 from etl_project.sources.spec import SourceSpec
 from etl_project.sources.typed import row_key
-from etl_project.storage import ParquetStore, Slice
-from etl_project.storage.contract import Scope, Store, Table
-from etl_project.storage.sql import has_table, quote
+from etl_project.storage import ParquetStore, Scope, Slice, Store, Table, has_table, quote
 from etl_project.utc import ONE_DAY, day_of, days_between
 
 NOTHING = judge.Counted(0, 0)

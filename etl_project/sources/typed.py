@@ -11,13 +11,11 @@ from typing import Any, Protocol, cast
 import dagster as dg
 
 from etl_project import settings, utc
-from etl_project.declare import contracts
-from etl_project.declare.daily_table import WAREHOUSE, contract_metadata
+from etl_project.declare import WAREHOUSE, contract_metadata, contracts
 from etl_project.sources import lateness, presentation
 from etl_project.sources.asset_names import Names
 from etl_project.sources.spec import SourceSpec
-from etl_project.storage import Partial, Slice, Sql
-from etl_project.storage.dagster.io_manager import ABSENT_PARTITIONS
+from etl_project.storage import ABSENT_PARTITIONS, Partial, Slice, Sql
 
 
 class SourceOptions(Protocol):

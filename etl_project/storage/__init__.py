@@ -2,25 +2,10 @@
 
 `DuckDBPartitionIOManager` and `ParquetPartitionIOManager` are all that most projects need; `Sql` and `Slice` let an
 asset run a query inside the writing transaction; `receipts_of` notes what an asset's body reads by itself.
+
+Other packages come in here; what they may use stands in `__init__.pyi`, and is loaded when it is used.
 """
 
-from etl_project.storage.contract import Commit, Partial, Slice, Sql, StoreBusy
-from etl_project.storage.dagster.declared import checked
-from etl_project.storage.dagster.io_manager import DuckDBPartitionIOManager, ParquetPartitionIOManager
-from etl_project.storage.engines.duckdb_file import DuckDBStore
-from etl_project.storage.judging.receipts import receipts_of
-from etl_project.storage.lake.store import ParquetStore
+import lazy_loader
 
-__all__ = [
-    "Commit",
-    "DuckDBPartitionIOManager",
-    "DuckDBStore",
-    "ParquetPartitionIOManager",
-    "ParquetStore",
-    "Partial",
-    "Slice",
-    "Sql",
-    "StoreBusy",
-    "checked",
-    "receipts_of",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from etl_project.due.check_verdicts import RedCheck
-from etl_project.due.snapshot import Project, Snapshot
-from etl_project.sources import completeness
-from etl_project.sources.intake import quarantine
-from etl_project.sources.names import shown
+from etl_project.due import Project, RedCheck, Snapshot
+from etl_project.sources import completeness, quarantine, shown
 
 REACHES_BACK = timedelta(days=7)
 """What is older was told, or is no news: a sensor that is switched on late does not tell a year at once."""

@@ -16,14 +16,9 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from etl_project import utc
-from etl_project.due.check_verdicts import red_checks
-from etl_project.due.snapshot import Project, look
-from etl_project.due.words import keys_in_words
-from etl_project.http_out.assets import ALERT, failed_runs
-from etl_project.http_out.client import DeliveryFailed, DeliveryRejected
-from etl_project.http_out.resource import Delivery
-from etl_project.storage import StoreBusy
-from etl_project.storage.dagster.reporting import reported
+from etl_project.due import Project, keys_in_words, look, red_checks
+from etl_project.http_out import ALERT, Delivery, DeliveryFailed, DeliveryRejected, failed_runs
+from etl_project.storage import StoreBusy, reported
 from etl_project.watch.alerts import Alert, alerts
 from etl_project.watch.status import left_open
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import date
 
 from etl_project.failures import Permanent
-from etl_project.proofs.verify.targets import Stored
-from etl_project.storage.contract import Commit
+from etl_project.proofs import Stored
+from etl_project.storage import Commit
 
 NEWEST = 20
 

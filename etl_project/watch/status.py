@@ -13,13 +13,21 @@ from typing import Any, Literal
 import dagster as dg
 
 from etl_project import utc
-from etl_project.due import attempts, check_verdicts, words
-from etl_project.due.graph import Days, Key, Node
-from etl_project.due.pending import Outlook, in_dependency_order
-from etl_project.due.snapshot import Project, Snapshot, outlook
-from etl_project.sources.intake import quarantine
-from etl_project.sources.spec import SourceSpec
-from etl_project.storage.contract import Head
+from etl_project.due import (
+    Days,
+    Key,
+    Node,
+    Outlook,
+    Project,
+    Snapshot,
+    attempts,
+    check_verdicts,
+    in_dependency_order,
+    outlook,
+    words,
+)
+from etl_project.sources import SourceSpec, quarantine
+from etl_project.storage import Head
 from etl_project.utc import ONE_DAY, days_between
 
 CALENDAR_DAYS = 60

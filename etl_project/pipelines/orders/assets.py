@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from dagster_duckdb import DuckDBResource
 
-from etl_project.declare.daily_table import daily_table
+from etl_project.declare import daily_table
 from etl_project.pipelines.orders.chart import day_chart
 from etl_project.storage import Slice, Sql
 

@@ -3,7 +3,7 @@
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from etl_project.storage.sql import has_table
+from etl_project.storage import has_table
 
 DIFFERENT_REVENUE = """
 select coalesce(o.batch_date, s.batch_date) as day, coalesce(o.revenue, 0) as orders, coalesce(s.revenue, 0) as sales

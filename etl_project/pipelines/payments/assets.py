@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from etl_project import utc
-from etl_project.declare.daily_table import daily_table
+from etl_project.declare import daily_table
 from etl_project.storage import Slice, Sql
 
 FOLDER = Path(__file__).parent

@@ -3,7 +3,7 @@
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from etl_project.storage.sql import has_table
+from etl_project.storage import has_table
 
 DIFFERENT_SUMS = """
 select batch_date,

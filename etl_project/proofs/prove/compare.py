@@ -14,13 +14,19 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 from etl_project.proofs.prove.subject import Subject
-from etl_project.storage.contract import UNKNOWN, Commit, Deviation, Store
-from etl_project.storage.judging import deviation, judgement
-from etl_project.storage.judging.fingerprint import Typed
-from etl_project.storage.judging.payload import scannable
-from etl_project.storage.judging.row_tally import Rows
-from etl_project.storage.lake.parquet import in_memory
-from etl_project.storage.sql import quote
+from etl_project.storage import (
+    UNKNOWN,
+    Commit,
+    Deviation,
+    Rows,
+    Store,
+    Typed,
+    deviation,
+    in_memory,
+    judgement,
+    quote,
+    scannable,
+)
 
 Built = tuple[Store, Commit]
 """Where a rebuild lies, and the record of what it committed there."""

@@ -20,7 +20,7 @@ from etl_project import settings
 from etl_project.proofs.prove import compare, scratch
 from etl_project.proofs.prove.subject import Subject
 from etl_project.settings import Settings
-from etl_project.storage.contract import Commit, Deviation, Store
+from etl_project.storage import Commit, Deviation, Store
 
 _ZONES = ("UTC", "Asia/Shanghai", "America/New_York", "Pacific/Apia", "Asia/Kathmandu")
 _THREADS = (1, 4, 2, 8)

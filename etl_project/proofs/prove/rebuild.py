@@ -19,10 +19,8 @@ import duckdb
 from dagster._utils.warnings import disable_dagster_warnings
 
 from etl_project.definitions import load_project, wire
-from etl_project.due.attempts import DAYS_JOB
-from etl_project.due.drain import Deployment, execute
-from etl_project.due.pending import Due
-from etl_project.storage.engines.duckdb_file import CONFIG
+from etl_project.due import DAYS_JOB, Deployment, Due, execute
+from etl_project.storage import CONFIG
 
 
 def main(day: str, threads: str, result: str, *assets: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from etl_project.proofs.prove.subject import Subject
 from etl_project.proofs.verify.targets import Stored
 from etl_project.settings import Settings
-from etl_project.storage.contract import Store
+from etl_project.storage import Store
 
 TargetsIn = Callable[[Settings], Sequence[Stored]]
 """The stored assets as they are in some data folder."""

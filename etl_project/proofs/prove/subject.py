@@ -15,8 +15,8 @@ from dagster._core.definitions.partitions.utils import infer_partition_mapping
 from etl_project import utc
 from etl_project.failures import Permanent
 from etl_project.proofs.verify.targets import Stored
-from etl_project.sources.assets import SOURCE_METADATA
-from etl_project.storage.dagster import lineage
+from etl_project.sources import SOURCE_METADATA
+from etl_project.storage import lineage
 
 _REACHES_OUT = ("delivery",)
 """Resources whose effects leave the machine."""

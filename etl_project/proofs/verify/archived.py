@@ -15,14 +15,8 @@ from pathlib import Path
 
 from etl_project import utc
 from etl_project.proofs.verify.findings import DaySpan
-from etl_project.sources.asset_names import Names
-from etl_project.sources.day_of_name import VERSION
-from etl_project.sources.intake import archive, lost
-from etl_project.sources.names import shown
-from etl_project.sources.spec import SourceSpec
-from etl_project.storage import ParquetStore
-from etl_project.storage.contract import Commit, input_hash
-from etl_project.storage.judging.findings import Finding
+from etl_project.sources import VERSION, Names, SourceSpec, archive, lost, shown
+from etl_project.storage import Commit, Finding, ParquetStore, input_hash
 
 
 def look(root: Path, sources: Iterable[str], window: DaySpan) -> Iterator[Finding]:

@@ -14,9 +14,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from etl_project.exclusion import processes, run_lock
 from etl_project.proofs.verify.findings import DaySpan
 from etl_project.proofs.verify.targets import Stored
-from etl_project.storage.contract import Commit
-from etl_project.storage.dagster.events import metadata_of
-from etl_project.storage.judging.findings import Finding, Looked, said
+from etl_project.storage import Commit, Finding, Looked, metadata_of, said
 
 Known = Mapping[str | None, str | None]
 """The partitions that Dagster has as materialized, each with its data version where its newest event has one."""

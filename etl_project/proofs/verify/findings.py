@@ -12,8 +12,7 @@ from datetime import date
 from typing import NamedTuple
 
 from etl_project.proofs.verify.targets import Stored, Unverifiable
-from etl_project.storage.contract import Scope
-from etl_project.storage.judging.findings import Kind
+from etl_project.storage import Kind, Scope
 
 _REBUILD = "build these days again (`dagster asset materialize --select ASSET --partition-range FIRST...LAST`)"
 

@@ -14,12 +14,11 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from etl_project import utc
-from etl_project.due.attempts import WITHOUT_DAYS
+from etl_project.due import WITHOUT_DAYS
 from etl_project.proofs.verify import whole
 from etl_project.proofs.verify.findings import ADVICE, DaySpan
 from etl_project.proofs.verify.targets import Stored
-from etl_project.storage.dagster.reporting import reported
-from etl_project.storage.judging.findings import Finding
+from etl_project.storage import Finding, reported
 
 CHECK = "matches_its_commits"
 JOB = "verify_weekly"

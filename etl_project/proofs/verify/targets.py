@@ -12,10 +12,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from etl_project.failures import Permanent
-from etl_project.storage.contract import Scope, Store, Table
-from etl_project.storage.dagster.declared import stored_specs
-from etl_project.storage.dagster.io_manager import PartitionIOManager
-from etl_project.storage.dagster.scopes import scope_of, table_of
+from etl_project.storage import PartitionIOManager, Scope, Store, Table, scope_of, stored_specs, table_of
 
 
 class Unverifiable(Permanent):

@@ -12,9 +12,8 @@ import dagster as dg
 from etl_project.proofs.verify import archived, events
 from etl_project.proofs.verify.findings import Asked, DaySpan
 from etl_project.proofs.verify.targets import Stored
-from etl_project.sources.spec import SourceSpec
-from etl_project.storage.judging.findings import Finding, Looked, is_comparable
-from etl_project.storage.lake.store import ParquetStore
+from etl_project.sources import SourceSpec
+from etl_project.storage import Finding, Looked, ParquetStore, is_comparable
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from etl_project.sources.asset_names import Names
 from etl_project.sources.intake import archive
 from etl_project.sources.intake.archive import Accepted
 from etl_project.sources.spec import FilesPerDay, SourceSpec
-from etl_project.storage.contract import UNKNOWN, input_hash
+from etl_project.storage import UNKNOWN, input_hash
 
 _MOST_WORK = 500_000
 """So many names are hashed for a day at the most; a day that takes more to look through is taken to be whole."""

@@ -1,1 +1,7 @@
 """Tables: partitions as rows of SQL tables, in whatever catalog an engine opens."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, {"aside", "contract_sql", "engine", "examine", "owners", "records", "store", "table", "write"}
+)

@@ -12,7 +12,7 @@ from typing import Self
 import duckdb
 import pyarrow as pa
 
-from etl_project.storage.sql import quote
+from etl_project.storage import quote
 
 RAW = "raw_rows"
 

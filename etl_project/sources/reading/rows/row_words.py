@@ -11,7 +11,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from etl_project.declare.contracts import TableContract
+from etl_project.declare import TableContract
 from etl_project.sources.reading.rows.row_settings import Computed, RowSettings
 from etl_project.sources.reading.rows.row_sql import Trial
 from etl_project.sources.reading.rows.skipping import LINE, TEXT

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from etl_project.sources.reading.rows.row_rules import Fault
 from etl_project.sources.spec import SourceSpec
-from etl_project.storage.sql import quote, unique
+from etl_project.storage import quote, unique
 
 _MEMORY = "400MB"
 _FATES = {

@@ -1,0 +1,11 @@
+from . import code_version as code_version
+from . import contracts as contracts
+from .contracts import TableContract as TableContract
+from .daily_table import LAKE as LAKE
+from .daily_table import WAREHOUSE as WAREHOUSE
+from .daily_table import contract_metadata as contract_metadata
+from .daily_table import daily_partitions as daily_partitions
+from .daily_table import daily_table as daily_table
+from .daily_table import days_from as days_from
+from .daily_table import single_run as single_run
+from .daily_table import table_contract as table_contract

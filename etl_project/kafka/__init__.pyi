@@ -1,0 +1,13 @@
+from . import dead_letters as dead_letters
+from . import extra as extra
+from . import format as format
+from . import settings as settings
+from .broker import failure as failure
+from .landing import Bounds as Bounds
+from .landing import LandingTally as LandingTally
+from .landing import Watch as Watch
+from .landing import land as land
+from .notes import Notes as Notes
+from .settings import Broker as Broker
+from .source import KafkaSource as KafkaSource
+from .subscription import Subscription as Subscription
