@@ -83,6 +83,26 @@ def test_an_import_that_climbs_would_be_seen() -> None:
     assert not climbs("due.pending", "storage.contract") and not climbs("atomic", "faults")
 
 
+def entries(path: Path) -> Iterator[str]:
+    """The modules that a module names after `from`, without the package's own name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("etl_project."):
+            yield node.module.removeprefix("etl_project.")
+
+
+def test_packages_are_entered_by_their_front_doors() -> None:
+    around = sorted(
+        f"{name} imports {target}"
+        for name, path in modules()
+        for target in entries(path)
+        if "." in target
+        and target.partition(".")[0] != name.partition(".")[0]
+        and name.partition(".")[0] not in FORMER
+        and target.partition(".")[0] not in GROUND
+    )
+    assert around == []
+
+
 def test_former_places_hold_nothing_but_a_door() -> None:
     for name, path in modules():
         new = FORMER.get(name.partition(".")[0])
