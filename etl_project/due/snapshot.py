@@ -21,7 +21,7 @@ from etl_project.due.pending import Due, Node, Red, SourceState
 from etl_project.failures import Permanent
 from etl_project.settings import Settings
 from etl_project.sources import Names, SourceSpec, admit, archive, completeness, lost, notices, quarantine, scan
-from etl_project.storage import DuckDBStore, Head, ParquetStore, input_hash, of_files, of_tables
+from etl_project.storage import DuckDBStore, Head, ParquetStore, input_hash
 
 __all__ = ["FOLLOWS_METADATA", "Project", "Snapshot", "due", "look", "nodes", "outlook", "selected"]
 
@@ -134,7 +134,7 @@ def look(project: Project, now: datetime, *, wait: bool = True, longest_wait_sec
     wait_seconds = min(project.settings.wait_seconds, longest_wait_seconds) if wait else 0
     warehouse = DuckDBStore(project.settings.warehouse, wait_seconds=wait_seconds)
     in_tables, gone = _of_tables(project, warehouse)
-    commits = dict(_commits(project, chain(of_files(project.lake, assets), in_tables)))
+    commits = dict(_commits(project, chain(project.lake.heads(assets), in_tables)))
     states = {
         spec.name: _state(project.settings, spec, scans[spec.name], listed=spec.name not in unreadable)
         for spec in project.sources
@@ -160,7 +160,7 @@ def _of_tables(
     A record without its table says nothing any more: these assets count as never built.
     """
     nodes = {node.asset: node for node in project.nodes if node.source is None}
-    found = list(of_tables(warehouse, nodes))
+    found = list(warehouse.heads(nodes))
     recorded = Counter(asset for asset, _, _ in found)
     there = warehouse.table_names() if recorded else frozenset()
     gone = {

@@ -19,8 +19,8 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -161,19 +161,6 @@ class Lease:
         self._refuse_without_file()
         with sqlite_file.explained(self._path), closing(sqlite_file.connect(self._path)) as db:
             self._refuse_if_lost(db, jobs)
-
-    @contextmanager
-    def committing(self, jobs: Iterable[Job] | None = None) -> Iterator[None]:
-        """`check`, and nobody takes the jobs over until the block ends: put the COMMIT, and only that, inside.
-
-        Nobody can take or release any lock meanwhile, so the block has to be short and must do neither.
-        """
-        self._refuse_without_file()
-        with ExitStack() as stack:
-            with sqlite_file.explained(self._path):
-                db = stack.enter_context(sqlite_file.transaction(self._path))
-                self._refuse_if_lost(db, jobs)
-            yield
 
     def release(self) -> None:
         """Leave; the run's last process to leave frees its jobs. A second call, or a forked child's, does nothing."""

@@ -29,8 +29,6 @@ from .dagster.scopes import scope_of as scope_of
 from .dagster.scopes import table_of as table_of
 from .engines.duckdb_file import CONFIG as CONFIG
 from .engines.duckdb_file import DuckDBStore as DuckDBStore
-from .heads import of_files as of_files
-from .heads import of_tables as of_tables
 from .judging import deviation as deviation
 from .judging import judgement as judgement
 from .judging.commits import to_fields as to_fields

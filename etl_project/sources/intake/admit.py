@@ -21,7 +21,7 @@ from datetime import date, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -40,7 +40,6 @@ from etl_project.sources.reading.small_files import Verdict
 from etl_project.sources.spec import SourceSpec
 
 Outcome = Literal["accepted", "identical", "duplicate", "refused", "vanished", "unsettled"]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 _ABANDONED_SECONDS = 60.0
 _PIECE_BYTES = 2**20

@@ -65,11 +65,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Plan:
-    """What meets what. `added` columns are to be created; `absent` ones get NULL; `problems` refuse the write."""
+    """What meets what. `added` columns are to be created; `problems` refuse the write."""
 
     pairs: tuple[Pair, ...] = ()
     added: tuple[Column, ...] = ()
-    absent: tuple[Column, ...] = ()
     problems: tuple[str, ...] = field(default=())
 
 
@@ -95,7 +94,7 @@ def plan(table: Sequence[Column], incoming: Sequence[Column], policy: Drift, par
     if policy == "freeze":
         problems += [f"column {c.name!r} ({c.type}) is not in the table, which is frozen" for c in added]
         problems += [f"column {c.name!r} is missing, and the table is frozen" for c in absent if not c.filled]
-    return Plan(tuple(pairs), tuple(added), tuple(c for c in absent if not c.filled), tuple(problems))
+    return Plan(tuple(pairs), tuple(added), tuple(problems))
 
 
 def _twice(names: Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ from etl_project.due import first_day
 from etl_project.due.pending import SourceState
 from etl_project.due.snapshot import Snapshot, first_day_of
 from etl_project.sources.spec import SourceColumn, SourceSpec
-from etl_project.storage.heads import Head
+from etl_project.storage.contract import Head
 
 NOW = datetime(2025, 4, 1, 12, tzinfo=UTC)
 FLOOR = date(2010, 12, 1)
