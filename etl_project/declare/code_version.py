@@ -1,7 +1,8 @@
 """Code version: a short text that is another one as soon as something changes that makes an asset's rows.
 
 Belongs here: which files count, and their hash. Nothing is imported or run for it: modules are read as text, and what
-they import is taken from their syntax. So it is the same on every machine, in every folder, with or without `.pyc`.
+they import is taken from their syntax (a name that is only put together when it runs is not seen). So it is the same on
+every machine, in every folder, with or without `.pyc`.
 
 What counts for an asset:
 
@@ -134,6 +135,20 @@ def _names_imported(source: str, name: str, is_package: bool) -> Iterator[str]:
             base = ".".join([*above, *([node.module] if node.module else [])])
             yield from _with_packages(base)
             yield from (f"{base}.{alias.name}" for alias in node.names)  # A module of the package, if it is one.
+        elif isinstance(node, ast.Call) and (asked := _asked_for(node)) is not None:
+            level = len(asked) - len(asked.lstrip("."))
+            above = package[: len(package) - level + 1] if level else []
+            yield from _with_packages(".".join([*above, *filter(None, [asked.lstrip(".")])]))
+
+
+def _asked_for(call: ast.Call) -> str | None:
+    """The module that `importlib.import_module` or `__import__` is called with, where it stands there as text."""
+    function = call.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", None)
+    if name not in ("import_module", "__import__") or not call.args:
+        return None
+    first = call.args[0]
+    return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else None
 
 
 def _parsed(source: str) -> ast.Module:

@@ -100,6 +100,24 @@ def test_nothing_is_imported_for_it(tmp_path: Path) -> None:
     assert not any(name == "shop" or name.startswith("shop.") for name in sys.modules)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'import importlib\nimportlib.import_module("shop.rounding")\n',
+        'from importlib import import_module\nhalf = import_module("..rounding", __package__)\n',
+        '__import__("shop.rounding")\n',
+    ],
+)
+def test_a_module_that_is_imported_by_its_name_as_text_counts(tmp_path: Path, line: str) -> None:
+    lay_out(tmp_path)
+    (tmp_path / "shop/rounding.py").write_text("A = 1\n")
+    assets = tmp_path / "shop/orders/assets.py"
+    assets.write_text(line)
+    before = version(tmp_path)
+    (tmp_path / "shop/rounding.py").write_text("A = 2\n")
+    assert version(tmp_path) != before
+
+
 def test_modules_that_import_each_other_and_ones_that_are_no_python_do_not_matter(tmp_path: Path) -> None:
     lay_out(tmp_path)
     (tmp_path / "shop/rounding.py").write_text("import shop.money\n")
