@@ -26,6 +26,7 @@ DEFS = {
     "event_column": "clicked_at",
     "lateness_days": 2,
     "max_rejected_ratio": 0.5,
+    "max_removed_ratio": 1,  # Days of one row: a correction may take all of them back.
 }
 EQUAL = "rows_in_equal_rows_stored_and_rejected"
 
