@@ -148,7 +148,7 @@ def test_etl_consume_notes_what_it_landed_as_the_job_does(
             raise Unreachable("gone")
         return tally
 
-    monkeypatch.setattr(landing, "land", land)
+    monkeypatch.setattr("etl_project.kafka.land", land)
     result = CliRunner().invoke(main.load("consume"), ["payments", "--until-end"])
     assert (result.exit_code == 0) is not fails
     with home.opened() as opened:
