@@ -9,6 +9,7 @@ is known from where the partitions end: a demo that was killed goes on there, an
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -74,9 +75,18 @@ class ThroughKafka:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise self._failure(error, "creating the topic") from error
-        found = len(self._admin.list_topics(name, _ANSWER_SECONDS).topics[name].partitions)
+        found = self._partitions(name)
         if found != PARTITIONS:
             raise self._other(f"has {found} partitions, the demo's has {PARTITIONS}")
+
+    def _partitions(self, name: str) -> int:
+        """How many the topic has. One that was made a moment ago has none yet in the broker's answer."""
+        end = time.monotonic() + _ANSWER_SECONDS
+        while True:
+            found = len(self._admin.list_topics(name, _ANSWER_SECONDS).topics[name].partitions)
+            if found or time.monotonic() > end:
+                return found
+            time.sleep(0.1)
 
     def _refuse_another(self) -> None:
         """Raises OtherTopic where a partition begins with anything but the demo's own message of that place."""
