@@ -88,6 +88,7 @@ def test_a_data_folder_may_have_any_other_name(tmp_path: Path, name: str) -> Non
     assert place.query("select count(*) from orders") == [(6,)]
 
 
+@pytest.mark.long
 def test_an_interrupt_at_any_moment_leaves_no_run_that_seems_to_go_on_and_the_next_drain_ends_the_work(
     tmp_path: Path,
 ) -> None:

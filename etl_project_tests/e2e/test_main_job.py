@@ -22,6 +22,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "data")
 
 
+@pytest.mark.long
 @needs_real_files
 def test_the_real_files_are_stored_to_the_last_row_and_a_rerun_rewrites_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch
