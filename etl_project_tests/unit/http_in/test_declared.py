@@ -147,5 +147,7 @@ def test_the_command_loads_none_of_them_either_and_says_in_one_line_what_is_wron
     assert (ran.returncode, len(said)) == (2, 1)
     assert "ETL_RECEIVER_SOURCES_ACME names 'ordres'" in said[0]
     loaded = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines() if line.startswith("import time:")}
-    assert "etl_project.http_in.receiver" in loaded
+    assert "starlette.applications" in loaded, (
+        "the receiver itself is loaded through its package's door, which is not timed"
+    )
     assert loaded.isdisjoint({"dagster", "pandas", "duckdb", "pyarrow", "numpy", "sqlalchemy"})

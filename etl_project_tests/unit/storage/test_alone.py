@@ -59,5 +59,5 @@ def test_etl_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
 def test_what_is_installed_in_any_case_is_only_what_the_io_managers_need() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = sorted(need.partition(">")[0] for need in project["dependencies"])
-    assert names == ["dagster", "duckdb", "pandas", "pyarrow"]
+    assert names == ["dagster", "duckdb", "lazy-loader", "pandas", "pyarrow"]
     assert not any("==" in need for need in project["dependencies"])
