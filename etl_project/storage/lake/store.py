@@ -43,13 +43,14 @@ from etl_project.storage.judging import payload
 from etl_project.storage.judging.findings import Finding, Looked
 from etl_project.storage.judging.messages import what
 from etl_project.storage.judging.receipts import refuse_changed
+from etl_project.storage.judging.selection import check, chosen
 from etl_project.storage.lake import layout
 from etl_project.storage.lake.examine import examine
 from etl_project.storage.lake.parquet import file_columns, in_memory, parquet
 from etl_project.storage.lake.write import ParquetWrite, contract_key
 from etl_project.storage.places import local_path
 from etl_project.storage.sql import Binds, quote
-from etl_project.storage.tables.store import TableStore, check, chosen
+from etl_project.storage.tables.store import TableStore
 
 _MORE_MEMORY = " Give it more memory (memory_limit_mb; ETL_MEMORY_LIMIT_MB in the project's environment)."
 

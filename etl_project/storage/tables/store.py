@@ -7,7 +7,7 @@ on inside the transaction is `write`'s; opening the database, and what its error
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -35,8 +35,8 @@ from etl_project.storage.judging import payload
 from etl_project.storage.judging.findings import Finding, Looked
 from etl_project.storage.judging.messages import DataFault, partly, refused, what
 from etl_project.storage.judging.payload import Payload
-from etl_project.storage.judging.placement import NoPartitionColumn, placing
 from etl_project.storage.judging.receipts import Lookup, refuse_changed
+from etl_project.storage.judging.selection import check, chosen, where
 from etl_project.storage.sql import Binds, quote
 from etl_project.storage.tables import aside, owners
 from etl_project.storage.tables.engine import Conflict, Engine
@@ -110,8 +110,8 @@ class TableStore:
             kinds = {column.name: column.type for column in there.columns()}
             names = chosen(kinds, columns, table, scope)
             binds = Binds()
-            where = _where(kinds, table, scope, binds)
-            select = f"SELECT {', '.join(map(quote, names))} FROM {there.name}{where}"
+            condition = where(kinds, table, scope, binds)
+            select = f"SELECT {', '.join(map(quote, names))} FROM {there.name}{condition}"
             frame = owners.frame_of(connection, there.schema, table.name, self.engine.schema)
             return Slice(select, binds.values, self.identity, self._receipts(connection, table, scope), frame)
 
@@ -341,47 +341,6 @@ class TableStore:
                     table, scope, [problem], "Take that input as a pyarrow table or batch reader instead of a Slice."
                 )
             )
-
-
-def check(table: Table, scope: Scope) -> None:
-    """Refuse a scope that no table can have. Raises WriteRefused (retrying does not help)."""
-    keys = [partition.key for partition in scope.partitions]
-    if not keys or "" in keys or (None in keys and len(keys) > 1) or len(set(keys)) < len(keys):
-        raise WriteRefused(f"Asset {table.asset!r}: {keys[:5]!r} is no set of partitions. Retrying does not help.")
-    if keys != [None] and not table.partition_columns:
-        raise WriteRefused(
-            f"{what(table, scope)}: a partitioned asset needs a partition column. Retrying does not help. "
-            "Set its metadata 'partition_column'."
-        )
-
-
-def chosen(kinds: Mapping[str, Any], columns: Sequence[str] | None, table: Table, scope: Scope) -> list[str]:
-    """The columns asked for, as the table spells them."""
-    spelled = {name.lower(): name for name in kinds}
-    if columns is None:
-        return list(kinds)
-    missing = [name for name in columns if name.lower() not in spelled]
-    if missing:
-        raise ReadRefused(
-            f"{what(table, scope)}: there are no columns {', '.join(map(repr, missing))}; there are "
-            f"{', '.join(map(repr, kinds))}. Retrying does not help."
-        )
-    return [spelled[name.lower()] for name in columns]
-
-
-def _where(kinds: Mapping[str, Any], table: Table, scope: Scope, binds: Binds) -> str:
-    if not scope.partitions:
-        return " WHERE false"
-    if scope.partitions[0].key is None:
-        return ""
-    try:
-        value, placement = placing(table, scope, ((name, quote(name), kind) for name, kind in kinds.items()))
-    except NoPartitionColumn as error:
-        raise ReadRefused(
-            f"{what(table, scope)}: the table has no partition column {error.args[0]}; its columns are "
-            f"{', '.join(map(repr, kinds))}. Retrying does not help."
-        ) from error
-    return f" WHERE {placement.within(value, binds)}"
 
 
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
