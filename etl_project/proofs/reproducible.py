@@ -1,7 +1,7 @@
 """Reproducible: the asset check that says whether rebuilding a day gives the same rows again.
 
 Belongs here: the check of every asset that our IO managers store, and its verdict over commit records. Does not belong
-here: noticing (`storage.verdict`) and explaining (`storage.deviation`), which happen in the write itself.
+here: noticing (`judgement`) and explaining (`deviation`), which happen in the write itself.
 
 A check has one result for all partitions, so it looks at all of them whatever the run built: else the next day's run
 would hide that yesterday's day is red.

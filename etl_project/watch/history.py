@@ -1,6 +1,6 @@
 """History: the commits of one asset, newest first.
 
-Belongs here: choosing them from the store's records. Does not belong here: printing (`commands.status`).
+Belongs here: choosing them from the store's records. Does not belong here: printing (`cli.status`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Status: per asset, what is committed, failed, stale and missing, by day; per source, what waits and was refused.
 
-Belongs here: computing it from one look and Dagster's newest runs. Does not belong here: printing (`commands.status`).
+Belongs here: computing it from one look and Dagster's newest runs. Does not belong here: printing (`cli.status`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Compare: the rows of rebuilds with each other and with what is committed.
 
 Belongs here: when two builds can be expected to agree, and finding the two sets of rows in their files. What differs
-between two sets of rows is told by `storage.deviation`.
+between two sets of rows is told by `storage.judging.deviation`.
 """
 
 from __future__ import annotations

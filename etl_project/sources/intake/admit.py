@@ -1,7 +1,7 @@
 """Receive: one waiting file, from the drop folder into the archive or into quarantine. Judge, archive, remove.
 
 Belongs here: the order of the steps, and that each of them can be repeated after a kill. Does not belong here: what
-makes a file good (`judge`), the layouts (`archive`, `quarantine`), how a file leaves the drop folder (`claim`).
+makes a file good (`judge`), the layouts (`archive`, `quarantine`), how a file leaves the drop folder (`removal`).
 
 The bytes are read once, into a private copy on the archive's file system, while they are hashed; what was copied is
 what is judged and what is kept, whatever a sender does meanwhile. The file leaves the drop folder only after its copy

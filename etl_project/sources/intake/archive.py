@@ -1,7 +1,7 @@
 """Archive: the accepted versions of every file, for good. The input of every rebuild.
 
 Belongs here: the layout `archive/<source>/<day>/<name>/<sequence>-<sha256>`, which version counts, and the hash of a
-day's input. Does not belong here: judging files or moving them out of the drop folder (`receive`).
+day's input. Does not belong here: judging files or moving them out of the drop folder (`admit`).
 
 A sequence is one more than the highest of its day over all names, so that the versions of a day are in the order in
 which they were accepted. The highest sequence of a name counts; where a source has one file a day (`latest`), only

@@ -1,7 +1,7 @@
 """Kept: files that were taken in and stay where they are, name and inode, until they have been quiet.
 
-Belongs here: the mark of a kept file, and which marks there are. Does not belong here: removing the file (`claim`), or
-when (`receive`).
+Belongs here: the mark of a kept file, and which marks there are. Does not belong here: removing it (`removal`), or
+when (`admit`).
 
 A sender may still write to a file after it was taken: on another host, as another user, or by opening it again for
 each piece. Such a file has to be found again as what it is, a newer version of itself. So a file that was read in full

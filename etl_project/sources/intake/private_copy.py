@@ -1,7 +1,7 @@
 """Private copy: exactly the file that was listed, hashed, durable, and out of every sender's reach.
 
 Belongs here: copying a file that others may change at any moment, and cleaning up after killed processes. Does not
-belong here: what the copy is good for (`receive`).
+belong here: what the copy is good for (`admit`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Quarantine: refused files, each with a reason file beside it, until somebody has looked.
 
 Belongs here: the layout `quarantine/<source>/<day or undated>/<key>/<name>` with `<key>.json` beside, listing, and
-putting a file back. Does not belong here: deciding what is refused (`judge`, `receive`).
+putting a file back. Does not belong here: deciding what is refused (`judge`, `admit`).
 
 The key is a hash of source, day, name and content, so that a repeated refusal lands in the same place. The reason is
 written first and the file moved second: there is never a file without a reason, and a reason without its file (a kill
@@ -200,7 +200,7 @@ def sweep(drop: Path) -> None:
 
 
 def _handed_back(staged: Path, drop: Path, one: Quarantined) -> Path:
-    """The copy in its place in the drop folder, or, on a file system without hard links, in a claim (`claim`).
+    """The copy in its place in the drop folder, or, on a file system without hard links, in a claim (`removal`).
 
     Either way no file that a sender puts there meanwhile is ever replaced.
     """

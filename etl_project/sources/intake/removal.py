@@ -1,6 +1,6 @@
 """Claim: how a file leaves the drop folder without ever taking a newer one along.
 
-Belongs here: removing exactly the file that was read. Does not belong here: what was done with it before (`receive`).
+Belongs here: removing exactly the file that was read. Does not belong here: what was done with it before (`admit`).
 
 A sender may put a newer file under the same name at any moment, so a plain unlink could remove a file that nobody has
 read. The file is therefore renamed into `.taken/<unique>/` first, where no sender can open it, then compared with what

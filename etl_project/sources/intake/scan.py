@@ -5,7 +5,7 @@ Belongs here: listing a folder and telling finished files from unfinished ones. 
 
 Each entry costs one stat and one small tuple, so that a folder of 100,000 files is listed within a second. Links are
 never followed, and what is no regular file is passed over and named. A file that a killed run had claimed (see
-`claim`) counts as waiting under its own name; one that was taken in and has not changed since (see `kept`) does not
+`removal`) counts as waiting under its own name; one that was taken in and has not changed since (see `kept`) does not
 wait. Only files that changed a short while ago are asked whether somebody still writes to them (see `writers`).
 """
 

@@ -1,7 +1,7 @@
 """In order: the pieces of one file worked on side by side, their results in the order of the pieces.
 
 Belongs here: the few lines that spread a stream of tasks over threads within bounded memory. Does not belong here:
-spreading files (`receive`).
+spreading files (`admit`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Judge: a file against its contract. Typed rows, rejected rows, or no use at all.
 
 Belongs here: putting format, typing and limits together, and counting. Does not belong here: moving the file anywhere
-(`receive`); the same reading serves a first judgement and every rebuild from the archive.
+(`admit`); the same reading serves a first judgement and every rebuild from the archive.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Deviation: what a rebuild gave that differs from the build before it, although nothing it depends on has changed.
 
 Belongs here: finding the columns that differ and a few example rows, while the old rows and the new ones are both at
-hand. It runs only when a partition has turned out not to be reproducible (`verdict` decides that), so it may cost as
+hand. It runs only when a partition has turned out not to be reproducible (`judgement` decides that), so it may cost as
 much as the write did; above SAMPLED_ROWS rows it looks at a sample, taken by the same hash on both sides.
 
 Rows are paired by the table's key. Without one they are paired by the columns whose values, taken together, are the

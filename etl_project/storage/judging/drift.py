@@ -2,7 +2,7 @@
 
 Belongs here: pairing columns by name, deciding which casts can lose something, which columns a table gains and which
 types widen, and listing every difference that is refused. It looks at names and types only; whether values survive a
-cast is counted by the survey. Nothing here touches a database.
+cast is counted by `row_tally`. Nothing here touches a database.
 
 A column's kind never changes: text does not become a number, a naive timestamp does not get a zone. Within a kind
 (and between integer, float and decimal, and between dates and naive timestamps) a value goes in when it comes out the

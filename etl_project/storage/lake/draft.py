@@ -1,9 +1,9 @@
 """Draft: a Parquet file in the making, which takes rows as they come and its commit record last.
 
 Belongs here: how a file is laid out (row groups, encodings, compression, footer keys). Does not belong here: where it
-lies and when it becomes the partition's file (`lake`, `parquet_write`).
+lies and when it becomes the partition's file (`layout`, `write`).
 
-Rows are cut into groups by their number, wide ones by their size (`widths`), whatever batches they arrive in, so that
+Rows are cut into groups by their number, wide ones by their size (`value_sizes`), whatever batches they arrive in: so
 the same rows in the same order always make the same file, and memory holds two groups: one being made and one being
 written.
 """

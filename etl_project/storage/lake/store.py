@@ -1,6 +1,6 @@
 """The Parquet backend: one file a partition, in a folder.
 
-Belongs here: reading, and what surrounds a write (`parquet_write`). Paths, footers and the lock of a partition are
+Belongs here: reading, and what surrounds a write (`write`). Paths, footers and the lock of a partition are
 `lake`'s; counting, fingerprints and drift are the same code as for tables, run by DuckDB over the Arrow data.
 
 A file is replaced by one rename, so a range is atomic per partition, not as a whole: a kill in the middle leaves some
@@ -56,7 +56,7 @@ _MORE_MEMORY = " Give it more memory (memory_limit_mb; ETL_MEMORY_LIMIT_MB in th
 
 
 class ParquetStore:
-    """Parquet files under one folder; see the contract in `base`."""
+    """Parquet files under one folder; see `storage.contract`."""
 
     has_intervals = False
 
