@@ -91,20 +91,18 @@ class DialectGrammar:
         while True:
             if self._quoted is not None and taken.text.startswith(self._quote, position):
                 field, position = self._close(taken, position + 1)
-                closed = True
             else:
                 field, position = self._run(taken, position)
-                closed = False
             fields.append(field)
             if self._end.match(taken.text, position):
                 return fields, taken.after
             separator = self._separator.match(taken.text, position)
             if separator is not None:
                 position = separator.end()
-            elif closed:
-                raise BrokenRecord(f"text after the closing quote of field {len(fields)}")
-            else:
+            elif taken.text.startswith("\r", position):
                 raise BrokenRecord("a carriage return that does not end the line")
+            else:
+                raise BrokenRecord(f"text after the closing quote of field {len(fields)}")
 
     def _close(self, taken: _Lines, start: int) -> tuple[str, int]:
         """The quoted field that starts here, and where the text goes on after its closing quote."""

@@ -235,6 +235,7 @@ _PIECES = st.sampled_from(["a", "1", ",", '"', '""', '",', ',"', "\n", "\r\n", "
 @given(st.lists(_PIECES, max_size=30).map("".join))
 @example('a"\n",b\n')
 @example('"a"b,c\n"d\n",e\n')
+@example('"q"\r')
 def test_the_grammar_of_dialects_equals_the_plain_one_on_plain_text(text: str) -> None:
     lines = lines_of(text)
     for at in range(len(lines)):
