@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test long properties crash matrix lint bench screenshots clean
+.PHONY: help setup demo dev test long properties crash matrix lint docs bench screenshots clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ lint: $(SETUP)  ## format, lint, types, YAML, definitions
 	@$(BIN)/mypy
 	@$(BIN)/dg check yaml
 	@$(BIN)/dagster definitions validate
+
+docs: $(SETUP)  ## the documentation as a site in build/site; broken links fail
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/site.py
 
 bench: $(SETUP)  ## benchmarks: ratios against a floor measured in the same run
 	@$(BIN)/python benchmarks/drain.py
