@@ -159,6 +159,7 @@ def default_resources(configured: settings.Settings) -> dict[str, Any]:
         wait_seconds=configured.wait_seconds,
         run_lock=lock,
         preview_rows=configured.preview_rows,
+        keep_versions=configured.keep_versions,
         memory_limit_mb=configured.memory_limit_mb,
         pandas_dtypes="pyarrow",
     )
@@ -171,6 +172,7 @@ def default_resources(configured: settings.Settings) -> dict[str, Any]:
             cache=str(configured.cache),
             run_lock=lock,
             preview_rows=configured.preview_rows,
+            keep_versions=configured.keep_versions,
             memory_limit_mb=configured.memory_limit_mb,
             pandas_dtypes="pyarrow",
         ),

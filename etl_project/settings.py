@@ -23,11 +23,14 @@ LEAST_MEMORY_MB = 128
 MOST_PREVIEW_ROWS = 100
 """Previews are kept with every event for good."""
 
+MOST_VERSIONS = 1000
+"""Every version of a day is all of its rows once more."""
+
 
 NAMES = (
     *("ETL_DATA_DIR", "ETL_START_DATE", "ETL_SETTLE_SECONDS", "ETL_QUIET_SECONDS", "ETL_OPEN_DAY_INTERVAL_SECONDS"),
     *("ETL_SENSOR_INTERVAL_SECONDS", "ETL_WAIT_SECONDS", "ETL_MEMORY_LIMIT_MB", "ETL_PREVIEW_ROWS"),
-    *("ETL_LOG_FORMAT", "ETL_PIPELINES", "ETL_FAULT"),
+    *("ETL_KEEP_VERSIONS", "ETL_LOG_FORMAT", "ETL_PIPELINES", "ETL_FAULT"),
 )
 """Every variable of the project as a whole; a test holds them against docs/settings.md."""
 PREFIXES = ("ETL_KAFKA_", "ETL_SCHEMA_REGISTRY_", "ETL_DELIVERY_", "ETL_RECEIVER_", "ETL_TEST_")
@@ -61,6 +64,8 @@ class Settings:
     preview_rows: int
     memory_limit_mb: int | None = None
     """What one DuckDB may hold at once (MB); None leaves it to each store."""
+    keep_versions: int = 0
+    """Replaced versions of each day that stay, where an asset does not say otherwise."""
 
     @property
     def incoming(self) -> Path:
@@ -128,6 +133,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         wait_seconds=_seconds(env, "ETL_WAIT_SECONDS", 60.0),
         preview_rows=_rows(env, "ETL_PREVIEW_ROWS", 5),
         memory_limit_mb=_megabytes(env, MEMORY_LIMIT),
+        keep_versions=_versions(env, "ETL_KEEP_VERSIONS"),
     )
 
 
@@ -198,6 +204,13 @@ def _rows(env: Mapping[str, str], name: str, default: int) -> int:
     text = env.get(name) or str(default)
     if not text.isascii() or not text.isdigit() or int(text) > MOST_PREVIEW_ROWS:
         raise SettingsError(f"{name}={text!r} is no number of rows; write 0 to {MOST_PREVIEW_ROWS}, like {default}.")
+    return int(text)
+
+
+def _versions(env: Mapping[str, str], name: str) -> int:
+    text = env.get(name) or "0"
+    if not text.isascii() or not text.isdigit() or int(text) > MOST_VERSIONS:
+        raise SettingsError(f"{name}={text!r} is no number of versions; write 0 to {MOST_VERSIONS}, like 3.")
     return int(text)
 
 

@@ -25,6 +25,8 @@ COMMANDS = (
     "rebuild",
     "retry",
     "status",
+    "history",
+    "show",
     "doctor",
     "new-source",
     "verify",

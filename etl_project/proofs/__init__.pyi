@@ -13,3 +13,7 @@ from .verify.targets import Stored as Stored
 from .verify.targets import Unverifiable as Unverifiable
 from .verify.targets import chosen as chosen
 from .verify.targets import stored_assets as stored_assets
+from .versions import Listed as Listed
+from .versions import listing as listing
+from .versions import partition_of as partition_of
+from .versions import rows_at as rows_at

@@ -74,6 +74,13 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
     max_removed_ratio: float | None = Field(
         default=0.5, gt=0, le=1, description="A rerun that would shrink a day by more than this is refused; null: none."
     )
+    keep_versions: int | None = Field(
+        default=None,
+        ge=0,
+        le=settings.MOST_VERSIONS,
+        description="Replaced versions of each day that stay readable, in every table of the folder; "
+        "ETL_KEEP_VERSIONS where nothing is said.",
+    )
     unended_last_line: Literal["refuse", "accept"] = Field(
         default="refuse", description="What a file is whose last line has no end, where other files end theirs."
     )
@@ -186,7 +193,8 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
         own = incoming_assets.definitions(self.spec(context.path), self.contract(context.path), self, context.path)
         beside = [context.path / name for name in PYTHON_BESIDE if (context.path / name).exists()]
         modules = [context.load_defs_relative_python_module(path) for path in beside]
-        return self._owned(dg.Definitions.merge(own, dg.load_definitions_from_modules(modules)))
+        pipeline = self._owned(dg.Definitions.merge(own, dg.load_definitions_from_modules(modules)))
+        return self._keeping_versions(pipeline)
 
     def _owned(self, pipeline: dg.Definitions) -> dg.Definitions:
         """The definitions; assets of the folder that name no owners have those of the source."""
@@ -195,6 +203,13 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
         return pipeline.map_asset_specs(
             func=lambda spec: spec.replace_attributes(owners=[*(spec.owners or self.owners)])
         )
+
+    def _keeping_versions(self, pipeline: dg.Definitions) -> dg.Definitions:
+        """The definitions; assets of the folder that do not say how many versions they keep do as the source."""
+        if self.keep_versions is None:
+            return pipeline
+        kept = {"keep_versions": self.keep_versions}
+        return pipeline.map_asset_specs(func=lambda spec: spec.replace_attributes(metadata={**kept, **spec.metadata}))
 
     def _refuse_mismatch(self, contract: contracts.TableContract) -> None:
         """Every column of the table comes from the file, is computed, or is the batch date; all differences at once."""

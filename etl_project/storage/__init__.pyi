@@ -1,3 +1,5 @@
+from .as_of import AS_OF as AS_OF
+from .as_of import AsOf as AsOf
 from .contract import UNKNOWN as UNKNOWN
 from .contract import Commit as Commit
 from .contract import Deviation as Deviation

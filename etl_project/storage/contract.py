@@ -95,7 +95,7 @@ class Table:
 
     `schema_from_prefix`: nobody named the schema, it is the key's prefix. `renamed_from`: the asset that this one was
     called before; its table goes over to this one. `dimensions`, in the order of the parts of a key, take the place of
-    the partition column where partitions have several.
+    the partition column where partitions have several. `keep_versions`: how many replaced versions of a partition stay.
     """
 
     asset: str
@@ -109,6 +109,7 @@ class Table:
     schema_from_prefix: bool = False
     renamed_from: str | None = None
     dimensions: tuple[Dimension, ...] = ()
+    keep_versions: int = 0
 
     @property
     def partition_columns(self) -> tuple[str, ...]:
@@ -203,6 +204,19 @@ class Commit:
     committed_at: datetime
     schema_changes: tuple[str, ...] = ()
     deviation: Deviation | None = None
+
+
+@dataclass(frozen=True)
+class Version:
+    """Rows of a partition that another commit has replaced, and that are kept.
+
+    `sequence` is that of the last commit that they were there under, 0 for rows from before the first one; `commit` is
+    its record, where there is one.
+    """
+
+    sequence: int
+    rows: int
+    commit: Commit | None
 
 
 class Head(NamedTuple):
@@ -346,6 +360,17 @@ class Store(Protocol):
 
     def history(self, asset: str, partition: str | None) -> list[Commit]:
         """All commit records of one partition, oldest first."""
+        ...
+
+    def versions(self, table: Table, key: str | None) -> list[Version]:
+        """The replaced versions of a partition that are kept, oldest first. Raises StoreBusy as `last_commits` does."""
+        ...
+
+    def read_version(self, table: Table, key: str | None, sequence: int) -> Slice:
+        """A lazy slice of a kept version, with the columns that it had. One that goes before it is read is an error.
+
+        Raises ReadRefused when it is not kept (retrying does not help).
+        """
         ...
 
     def heads(self, assets: Iterable[str]) -> Iterator[tuple[str, str | None, Head]]:

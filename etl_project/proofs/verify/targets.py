@@ -6,13 +6,15 @@ commit records to compare with and are left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import dagster as dg
 
 from etl_project.failures import Permanent
-from etl_project.storage import PartitionIOManager, Scope, Store, Table, scope_of, stored_specs, table_of
+from etl_project.storage import PartitionIOManager, Scope, Store, Table, scope_of, stored_specs
+
+TableOf = Callable[[dg.AssetSpec], Table]
 
 
 class Unverifiable(Permanent):
@@ -62,21 +64,20 @@ def chosen(targets: Sequence[Stored], assets: Sequence[str]) -> tuple[Stored, ..
     return tuple(target for target in targets if not assets or target.asset in assets)
 
 
-def _stores(resources: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Store, str | None]]]:
+def _stores(resources: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Store, TableOf]]]:
     for key, resource in resources.items():
         if not isinstance(resource, PartitionIOManager):
             continue
         if not any(isinstance(value, dg.EnvVar) for value in vars(resource).values()):
-            yield key, (resource.store(), resource.default_schema())
+            yield key, (resource.store(), resource.table)
             continue
         # Dagster looks environment variables up, in a set-up that makes an instance for it: slow, so only where needed.
         with resource.process_config_and_initialize_cm() as manager:
-            yield key, (manager.store(), manager.default_schema())
+            yield key, (manager.store(), manager.table)
 
 
-def _stored(definitions: dg.Definitions, stores: dict[str, tuple[Store, str | None]]) -> Iterator[Stored]:
+def _stored(definitions: dg.Definitions, stores: dict[str, tuple[Store, TableOf]]) -> Iterator[Stored]:
     for spec, manager in stored_specs(definitions):
         if manager in stores:
-            store, schema = stores[manager]
-            table = table_of(spec.key, spec.metadata, schema, spec.partitions_def)
-            yield Stored(spec.key.to_user_string(), table, spec.partitions_def, store)
+            store, table_of = stores[manager]
+            yield Stored(spec.key.to_user_string(), table_of(spec), spec.partitions_def, store)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import dagster as dg
 import duckdb
@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 
 from etl_project.storage import recorded
-from etl_project.storage.contract import ReadRefused, Receipt, Scope, Slice, Store, Table
+from etl_project.storage.contract import Commit, ReadRefused, Receipt, Scope, Slice, Table
 from etl_project.storage.dagster import own_rows
 from etl_project.storage.recorded import Dtypes
 
@@ -29,6 +29,15 @@ FORMS = (
     "pandas.DataFrame, pyarrow.Table, pyarrow.RecordBatch, pyarrow.RecordBatchReader, polars.DataFrame, "
     "polars.LazyFrame, duckdb.DuckDBPyRelation, list[dict] or Slice; or Optional[...] or dict[str, ...] of one of them"
 )
+
+
+class Readable(Protocol):
+    """What of a store reading takes: a store itself, or one as it was."""
+
+    def read(self, table: Table, scope: Scope, columns: Sequence[str] | None = None) -> Slice: ...
+    def arrow(self, piece: Slice) -> pa.Table: ...
+    def batches(self, piece: Slice) -> AbstractContextManager[pa.RecordBatchReader]: ...
+    def last_commits(self, assets: Iterable[str] | None = None) -> Mapping[tuple[str, str | None], Commit]: ...
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ def annotation_of(context: dg.InputContext) -> Any:
 
 
 def read(
-    store: Store, table: Table, scope: Scope, columns: Sequence[str] | None, wanted: Wanted
+    store: Readable, table: Table, scope: Scope, columns: Sequence[str] | None, wanted: Wanted
 ) -> tuple[Sequence[Receipt], Any]:
     """What was read and the rows as they are wanted; None where none of the partitions exists, if that is wanted.
 
@@ -95,7 +104,7 @@ def of_no_table(table: Table, wanted: Wanted) -> Any:
     return _conversion(wanted.kind, None, wanted.dtypes)(rows)
 
 
-def as_annotated(store: Store, piece: Slice, annotation: Any, dtypes: Dtypes = "recorded") -> Any:
+def as_annotated(store: Readable, piece: Slice, annotation: Any, dtypes: Dtypes = "recorded") -> Any:
     """The slice as `annotation` asks for; pandas, with these `dtypes`, where it asks for nothing.
 
     Raises ReadRefused for a type that rows cannot take (retrying does not help).
@@ -156,7 +165,7 @@ def _relation(rows: pa.Table) -> duckdb.DuckDBPyRelation:
     return connection.from_arrow(rows)
 
 
-def _stream(store: Store, piece: Slice) -> pa.RecordBatchReader:
+def _stream(store: Readable, piece: Slice) -> pa.RecordBatchReader:
     """A reader that holds its store open until it is read to its end or dropped."""
     stack = ExitStack()
     reader = stack.enter_context(store.batches(piece))

@@ -21,7 +21,7 @@ from etl_project.storage.dagster.io_manager import (
     ParquetPartitionIOManager,
     PartitionIOManager,
 )
-from etl_project.storage.dagster.scopes import UnsupportedAsset, table_of
+from etl_project.storage.dagster.scopes import UnsupportedAsset
 from etl_project.storage.lake import layout
 from etl_project.storage.places import local_path
 from etl_project.storage.tables import contract_sql
@@ -41,7 +41,7 @@ def checked(definitions: dg.Definitions, resources: Mapping[str, Any] | None = N
         if manager is None:
             continue
         try:
-            table = table_of(spec.key, spec.metadata, manager.default_schema(), spec.partitions_def)
+            table = manager.table(spec)
         except UnsupportedAsset as error:
             problems.append(str(error))
             continue

@@ -23,6 +23,9 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from etl_project.failures import EtlError
+from etl_project.settings import MOST_VERSIONS
+from etl_project.storage import as_of
+from etl_project.storage.as_of import AS_OF
 from etl_project.storage.contract import (
     Commit,
     InputChanged,
@@ -76,6 +79,13 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         "`numpy`, pandas' own; `pyarrow`, Arrow-backed ones.",
     )
 
+    keep_versions: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_VERSIONS,
+        description="Replaced versions of each partition that stay readable; asset metadata `keep_versions` wins.",
+    )
+
     @abstractmethod
     def store(self) -> Store:
         """The store behind this IO manager."""
@@ -83,6 +93,10 @@ class PartitionIOManager(dg.ConfigurableIOManager):
     def default_schema(self) -> str | None:
         """The schema of tables whose asset names none."""
         return None
+
+    def table(self, spec: dg.AssetSpec) -> Table:
+        """The table of an asset, as its definition and this IO manager say."""
+        return table_of(spec.key, spec.metadata, self.default_schema(), spec.partitions_def, self.keep_versions)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Make the run's partitions hold exactly `obj`; see `Store.replace` for what is refused.
@@ -112,9 +126,9 @@ class PartitionIOManager(dg.ConfigurableIOManager):
 
         pandas (as it was written), pyarrow, polars, a DuckDB relation, dictionaries, or a lazy Slice; `dict[str, ...]`
         gives each partition for itself, and `Optional[...]` gives None where none of them was ever committed.
-        Input metadata `columns` limits the columns. A partition that was never committed is refused, unless the input
-        says `absent_partitions: allowed` or is Optional. Outside of a run it reads the partition of the context, of a
-        context without one all that are committed.
+        Input metadata `columns` limits the columns, `as_of` reads versions that are kept. A partition that was never
+        committed is refused, unless the input says `absent_partitions: allowed` or is Optional. Outside of a run it
+        reads the partition of the context, of a context without one all that are committed.
         """
         if not context.has_asset_key:
             return passed_on.fetch(context)
@@ -127,6 +141,8 @@ class PartitionIOManager(dg.ConfigurableIOManager):
                 step is not None and own_rows.is_own(context) and own_rows.starts_here(context, self.store(), table)
             )
             may_be_absent = may_be_absent or starts or (step is not None and reads_all(step, context.asset_key))
+            if AS_OF in context.definition_metadata:
+                return self._read_as_of(context, table, scope, wanted, may_be_absent)
             read = self._first if starts else self._read
             reads, rows = read(context, table, scope, wanted)
             if not may_be_absent:
@@ -134,6 +150,21 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         except EtlError as error:
             raise _failure(context, error) from error
         self._note(context, table, reads, may_be_absent)
+        return rows
+
+    def _read_as_of(
+        self, context: dg.InputContext, table: Table, scope: Scope, wanted: Wanted, may_be_absent: bool
+    ) -> Any:
+        """The partitions as they were.
+
+        The step's commit counts what is there now as its input, like one that is named by `deps=`: so the asset is
+        asked for again when the input changes, as every other one is, and then gives the same rows.
+        """
+        moment = as_of.moment_of(
+            getattr(context.definition_metadata[AS_OF], "value", context.definition_metadata[AS_OF])
+        )
+        earlier = as_of.AsOf(self.store(), moment, may_be_absent)
+        _, rows = conversions.read(earlier, table, scope, _columns(context), wanted)
         return rows
 
     def _note(self, context: dg.InputContext, table: Table, reads: Sequence[Receipt], may_be_absent: bool) -> None:
@@ -208,14 +239,21 @@ class PartitionIOManager(dg.ConfigurableIOManager):
 
     def _target(self, context: dg.OutputContext) -> tuple[Table, Scope]:
         _warn_of_places(context)
-        table = table_of(context.asset_key, context.definition_metadata, self.default_schema(), partitions_of(context))
+        table = table_of(
+            context.asset_key,
+            context.definition_metadata,
+            self.default_schema(),
+            partitions_of(context),
+            self.keep_versions,
+        )
         return table, self._scope(context) or Scope.whole()
 
     def _source(self, context: dg.InputContext) -> tuple[Table, Scope]:
         upstream = context.upstream_output
         metadata = upstream.definition_metadata if upstream is not None else {}
-        table = table_of(context.asset_key, metadata, self.default_schema(), partitions_of(context))
-        scope, partitions, step = self._scope(context), partitions_of(context), step_of(context)
+        partitions = partitions_of(context)
+        table = table_of(context.asset_key, metadata, self.default_schema(), partitions, self.keep_versions)
+        scope, step = self._scope(context), step_of(context)
         if scope is not None and len(scope.partitions) > 1 and step is not None and internals.is_only_a_check(step):
             # A check without partitions of its own maps to all there will ever be: it looks at those of its run, else
             # at those that are committed.

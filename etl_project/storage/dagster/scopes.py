@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from etl_project.failures import Permanent
+from etl_project.settings import MOST_VERSIONS
 from etl_project.storage.contract import Dimension, Partition, Scope, Table
 from etl_project.utc import ONE_DAY, day_of
 
@@ -51,12 +52,15 @@ def table_of(
     metadata: Mapping[str, Any],
     schema: str | None,
     partitions: dg.PartitionsDefinition[Any] | None = None,
+    keep_versions: int = 0,
 ) -> Table:
     """The table of an asset, by its metadata: `partition_column`, `contract_sql`, `drift`, `partition_expression`,
-    `partition_columns`, `max_removed_ratio`, `schema`, `table`, `renamed_from`.
+    `partition_columns`, `max_removed_ratio`, `keep_versions`, `schema`, `table`,
+    `renamed_from`.
 
     Its schema is the metadata's, else `schema` (the IO manager's), else the last part of the key's prefix, as in
-    Dagster's own IO managers. Raises UnsupportedAsset when a value cannot be used, naming all of them.
+    Dagster's own IO managers. `keep_versions` holds where the metadata says nothing.
+    Raises UnsupportedAsset when a value cannot be used, naming all of them.
     """
     values = {name: getattr(value, "value", value) for name, value in metadata.items()}
     _refuse_unusable(asset_key, values)
@@ -79,6 +83,7 @@ def table_of(
         schema_from_prefix=not named and prefix is not None,
         renamed_from=values.get("renamed_from"),
         dimensions=dimensions,
+        keep_versions=keep_versions if values.get("keep_versions") is None else int(values["keep_versions"]),
     )
 
 
@@ -124,6 +129,9 @@ def _refuse_unusable(asset_key: dg.AssetKey, values: Mapping[str, Any]) -> None:
     ratio = values.get("max_removed_ratio")
     if ratio is not None and not (isinstance(ratio, int | float) and 0 <= ratio <= 1):
         problems.append(f"max_removed_ratio is {ratio!r}, not a number from 0 to 1")
+    kept = values.get("keep_versions")
+    if kept is not None and (isinstance(kept, bool) or not isinstance(kept, int) or not 0 <= kept <= MOST_VERSIONS):
+        problems.append(f"keep_versions is {kept!r}, not a number from 0 to {MOST_VERSIONS}, like 3")
     if problems:
         raise UnsupportedAsset(
             f"The metadata of asset {asset_key.to_user_string()!r} cannot be used: {'; '.join(problems)}. "

@@ -37,6 +37,7 @@ from etl_project.storage.contract import (
     Store,
     StoreUnavailable,
     Table,
+    Version,
     WriteRefused,
 )
 from etl_project.storage.judging import payload
@@ -44,7 +45,8 @@ from etl_project.storage.judging.findings import Finding, Looked
 from etl_project.storage.judging.messages import what
 from etl_project.storage.judging.receipts import refuse_changed
 from etl_project.storage.judging.selection import check, chosen
-from etl_project.storage.lake import layout
+from etl_project.storage.judging.versions import not_kept
+from etl_project.storage.lake import layout, versions
 from etl_project.storage.lake.examine import examine
 from etl_project.storage.lake.parquet import file_columns, in_memory, parquet
 from etl_project.storage.lake.write import ParquetWrite, contract_key
@@ -162,6 +164,18 @@ class ParquetStore:
         """The commit records that the partition's file carries, oldest first: the last one and up to 20 before it."""
         path = self._lake.file_of(asset, partition)
         return [] if path is None else layout.history(path)
+
+    def versions(self, table: Table, key: str | None) -> list[Version]:
+        """The replaced files of a partition that are kept, oldest first."""
+        return versions.of(self.root, table.asset, key, layout.intact_record(self._lake.path(table, key)))
+
+    def read_version(self, table: Table, key: str | None, sequence: int) -> Slice:
+        """A lazy slice of a kept file; it runs in any DuckDB connection. Raises ReadRefused where there is none."""
+        kept = versions.path(self.root, table.asset, key, sequence)
+        if not kept.is_file():
+            raise not_kept(table, key, sequence)
+        binds = Binds()
+        return Slice(f"SELECT * FROM {parquet([str(kept)], binds)}", binds.values, None, (), layout.frame_of(kept))
 
     def examine(self, table: Table, partitions: Partitions) -> Looked:
         """Files against the records in their footers; see `Store.examine`. Nobody waits."""

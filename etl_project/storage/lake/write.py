@@ -29,7 +29,7 @@ from etl_project.storage.judging.payload import Payload
 from etl_project.storage.judging.placement import column_type_of
 from etl_project.storage.judging.receipts import refuse_changed
 from etl_project.storage.judging.row_tally import EMPTY, Rows, Tally
-from etl_project.storage.lake import draft, layout
+from etl_project.storage.lake import draft, layout, versions
 from etl_project.storage.lake.draft import Fill
 from etl_project.storage.lake.parquet import as_stored, escaped, file_columns, in_memory
 from etl_project.storage.sql import Binds, quote, text
@@ -212,9 +212,12 @@ class ParquetWrite:
         """
         one = Scope((self._scope.partitions[n],))
         earlier = layout.intact_history(path)
+        is_there = bool(earlier)
+        if not is_there and self._table.keep_versions:
+            earlier = versions.newest_history(self._lake.root, self._table.asset, one.partitions[0].key)
         previous = earlier[-1] if earlier else None
         _refuse_another(self._table, one, path, previous)
-        there, old = self._found_there(path, one) if previous is not None else (None, EMPTY)
+        there, old = self._found_there(path, one) if is_there else (None, EMPTY)
         if there is not None and incoming is not None:
             there = there._replace(placement=incoming.placement)
         sides = Sides(
@@ -236,10 +239,15 @@ class ParquetWrite:
         judged = judgement.judge(sides, now())
         record, changed = judged.records[n], bool(judged.changed)
         self._deviating += record.deviation is not None and record.deviation.repeats == 0
-        if previous is not None and not changed and _says_the_same(record, previous):
+        if previous is not None and is_there and not changed and _says_the_same(record, previous):
             self._request.still_owner()
             return replace(previous, changed=False)
-        return self._written(path, record, earlier, fill)
+        if self._table.keep_versions and changed and previous is not None and there is not None:
+            versions.keep(self._lake.root, self._table.asset, previous, path)
+        written = self._written(path, record, earlier, fill)
+        if self._table.keep_versions:
+            versions.forget(self._lake.root, self._table.asset, written, self._table.keep_versions)
+        return written
 
     def _found_there(self, path: Path, one: Scope) -> tuple[Rows | None, Tally]:
         """The rows of the file, counted; none of a damaged one, which could never be replaced otherwise."""

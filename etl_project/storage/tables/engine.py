@@ -19,6 +19,7 @@ from etl_project.storage.contract import Scope, Table
 from etl_project.storage.judging.messages import DataFault
 from etl_project.storage.tables.records import Records
 from etl_project.storage.tables.table import SqlTable
+from etl_project.storage.tables.versions import Versions
 
 
 class Conflict(Exception):
@@ -64,6 +65,10 @@ class Engine(ABC):
     def records(self, connection: duckdb.DuckDBPyConnection) -> Records:
         """The commit records of this database."""
         return Records(connection, self.schema)
+
+    def versions(self, connection: duckdb.DuckDBPyConnection) -> Versions:
+        """The kept versions of this database."""
+        return Versions(connection, self.schema)
 
     def fence(self, connection: duckdb.DuckDBPyConnection, table: Table, scope: Scope) -> None:
         """Make two writers of one partition collide, an empty one included; first thing in the transaction.

@@ -29,6 +29,7 @@ from etl_project.storage.contract import (
     StoreBusy,
     StoreUnavailable,
     Table,
+    Version,
     WriteRefused,
 )
 from etl_project.storage.judging import payload
@@ -37,6 +38,7 @@ from etl_project.storage.judging.messages import DataFault, partly, refused, wha
 from etl_project.storage.judging.payload import Payload
 from etl_project.storage.judging.receipts import Lookup, refuse_changed
 from etl_project.storage.judging.selection import check, chosen, where
+from etl_project.storage.judging.versions import not_kept
 from etl_project.storage.sql import Binds, quote
 from etl_project.storage.tables import aside, owners
 from etl_project.storage.tables.engine import Conflict, Engine
@@ -154,6 +156,21 @@ class TableStore:
         """All commit records of one partition, oldest first."""
         with self.engine.looking(self.wait_seconds) as connection:
             return [] if connection is None else self.engine.records(connection).history(asset, partition)
+
+    def versions(self, table: Table, key: str | None) -> list[Version]:
+        """The replaced rows of a partition that are kept, oldest first."""
+        with self.engine.looking(self.wait_seconds) as connection:
+            if connection is None:
+                return []
+            history = self.engine.records(connection).history(table.asset, key)
+            return self.engine.versions(connection).of(table, key, history)
+
+    def read_version(self, table: Table, key: str | None, sequence: int) -> Slice:
+        """A lazy slice of kept rows. Raises ReadRefused where there are none (retrying does not help)."""
+        with self.engine.looking(self.wait_seconds) as connection:
+            if connection is None:
+                raise not_kept(table, key, sequence)
+            return self.engine.versions(connection).read(table, key, sequence, self.identity)
 
     def heads(self, assets: Iterable[str]) -> Iterator[tuple[str, str | None, Head]]:
         """The newest commit of every partition of these assets, in short. Raises StoreBusy as `last_commits` does."""

@@ -27,6 +27,7 @@ from etl_project.storage.judging.row_tally import EMPTY, Rows, Tally
 from etl_project.storage.sql import Binds, quote
 from etl_project.storage.tables import owners
 from etl_project.storage.tables.engine import Engine
+from etl_project.storage.tables.versions import Replaced
 
 
 class TableWrite:
@@ -85,6 +86,7 @@ class TableWrite:
         self._records_there.claim(records)
         faults.reach(f"{self._engine.name}.after_claim")
         if changed:
+            self._keep_versions(here, changed, before, previous, at)
             self._delete(here, changed)
             faults.reach(f"{self._engine.name}.between_delete_and_insert")
             self._insert(pairs, incoming, changed)
@@ -179,6 +181,26 @@ class TableWrite:
             keys = {n: (record.asset, record.partition) for n, record in others.items()}
             former |= {n: alike[key] for n, key in keys.items() if key in alike}
         return former
+
+    def _keep_versions(
+        self,
+        here: Rows,
+        changed: Sequence[int],
+        before: Mapping[int, int],
+        previous: Mapping[int, Commit],
+        at: datetime,
+    ) -> None:
+        """Copy the rows that are about to go, where the table keeps some; nothing of a first write of nothing."""
+        if not self.table.keep_versions:
+            return
+        replaced = [
+            Replaced(self.scope.partitions[n].key, n, previous[n].sequence if n in previous else 0, before.get(n, 0))
+            for n in changed
+            if n in previous or before.get(n)
+        ]
+        if replaced:
+            self._engine.versions(self._connection).keep(self.table, self._target, here, replaced, at)
+            faults.reach(f"{self._engine.name}.version_kept")
 
     def _delete(self, here: Rows, changed: Sequence[int]) -> None:
         binds = Binds()

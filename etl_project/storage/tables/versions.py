@@ -1,0 +1,182 @@
+"""Versions of partitions in a database: rows that were replaced, in tables beside the user's.
+
+Belongs here: keeping what a write is about to delete, in its own transaction; letting go of what is too old, in the
+same one; finding versions again. Does not belong here: which version a person means (`judging.versions`).
+
+Each table has its versions in the schema `<home>_versions`, one table for each set of columns that it has had: a column
+that is added or widened never touches what was kept before it. `etl_versions` says which version lies where. Nothing of
+this exists before the first version is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import duckdb
+
+from etl_project.storage.contract import Commit, Slice, Table, Version
+from etl_project.storage.judging.row_tally import Rows
+from etl_project.storage.judging.versions import not_kept
+from etl_project.storage.sql import Binds, has_table, quote, text, unique
+from etl_project.storage.tables.table import SqlTable
+
+NAME = "etl_versions"
+
+_COLUMNS = """(
+    asset VARCHAR NOT NULL,
+    partition_key VARCHAR NOT NULL,
+    sequence BIGINT NOT NULL,
+    version BIGINT NOT NULL,
+    rows BIGINT NOT NULL,
+    rows_in VARCHAR NOT NULL,
+    replaced_at TIMESTAMP WITH TIME ZONE NOT NULL
+)
+"""
+
+_VERSION = "etl version"
+"""Beside the columns of the table: which version a row belongs to."""
+
+_IDS_A_WRITE = 1 << 20
+
+
+class Replaced(NamedTuple):
+    """One partition that is about to be replaced: its key, its position, its last commit and its rows."""
+
+    key: str | None
+    position: int
+    sequence: int
+    rows: int
+
+
+class _Place(NamedTuple):
+    version: int
+    rows_in: str
+
+
+class Versions:
+    """The kept versions of the database that the connection looks at."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, home: str = "main") -> None:
+        self._connection = connection
+        self._home = home
+        self.schema = f"{home}_versions"
+        self.name = f"{quote(home)}.{NAME}"
+
+    def keep(self, table: Table, there: SqlTable, rows: Rows, replaced: Sequence[Replaced], at: datetime) -> None:
+        """Copy what the write is about to delete, and let go of what is more than the table keeps.
+
+        Inside the caller's transaction: a kill leaves the rows where they are, and no version of them.
+        """
+        self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self.name} {_COLUMNS}")
+        self._forget(table, [one.key for one in replaced])
+        rows_in = self._place_for(there)
+        first = secrets.randbits(40) * _IDS_A_WRITE
+        columns = ", ".join(quote(column.name) for column in there.columns())
+        binds = Binds()
+        chosen = rows._replace(only=tuple(one.position for one in replaced))
+        version = f"{first} + {chosen.placement.position(chosen.place, binds)}"
+        self._connection.execute(
+            f"INSERT INTO {self._qualified(rows_in)} ({columns}, {quote(_VERSION)}) "
+            f"SELECT {columns}, {version} FROM {chosen.relation} {chosen.where(binds)}",
+            binds.values or None,
+        )
+        self._connection.executemany(
+            f"INSERT INTO {self.name} VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (table.asset, one.key or "", one.sequence, first + one.position, one.rows, rows_in, at)
+                for one in replaced
+            ],
+        )
+
+    def of(self, table: Table, key: str | None, history: Sequence[Commit]) -> list[Version]:
+        """The kept versions of a partition, oldest first."""
+        if not has_table(self._connection, NAME, self._home):
+            return []
+        records = {commit.sequence: commit for commit in history}
+        query = (
+            f"SELECT sequence, rows FROM {self.name} WHERE asset = $asset AND partition_key = $key ORDER BY sequence"
+        )
+        found = self._all(query, asset=table.asset, key=key or "")
+        return [Version(sequence, rows, records.get(sequence)) for sequence, rows in found]
+
+    def read(self, table: Table, key: str | None, sequence: int, identity: str) -> Slice:
+        """A slice of one version. Raises ReadRefused where it is not kept."""
+        query = (
+            f"SELECT version, rows_in FROM {self.name} "
+            "WHERE asset = $asset AND partition_key = $key AND sequence = $sequence"
+        )
+        there = has_table(self._connection, NAME, self._home)
+        found = self._all(query, asset=table.asset, key=key or "", sequence=sequence) if there else []
+        if not found:
+            raise not_kept(table, key, sequence)
+        version, rows_in = found[0]
+        relation = self._connection.sql(f"SELECT * EXCLUDE {quote(_VERSION)} FROM {self._qualified(rows_in)}")
+        columns = ", ".join(map(quote, relation.columns))
+        nothing = ", ".join(
+            f"NULL::{kind} AS {quote(name)}" for name, kind in zip(relation.columns, relation.types, strict=True)
+        )
+        name = unique("version")
+        gone = text(str(not_kept(table, key, sequence)))
+        # A version without rows, and one that is gone by now, are told apart by its entry: the second is an error.
+        still_kept = f"SELECT count(*) AS n FROM {self.name} WHERE version = ${name}"
+        return Slice(
+            f"SELECT {columns} FROM {self._qualified(rows_in)} WHERE {quote(_VERSION)} = ${name} UNION ALL "
+            f"SELECT {nothing} FROM ({still_kept}) WHERE CASE WHEN n = 0 THEN error({gone}) IS NULL ELSE false END",
+            {name: version},
+            identity,
+        )
+
+    def _forget(self, table: Table, keys: Sequence[str | None]) -> None:
+        """Make room for one more version of each partition; those of the asset's former name go with its own."""
+        query = (
+            f"SELECT version, rows_in FROM {self.name} WHERE asset IN ($asset, $former) "
+            "AND partition_key IN (SELECT unnest($keys::VARCHAR[])) "
+            "QUALIFY row_number() OVER (PARTITION BY partition_key ORDER BY replaced_at DESC, sequence DESC) >= $keep"
+        )
+        former, stored = table.renamed_from or table.asset, [key or "" for key in keys]
+        found = self._all(query, asset=table.asset, former=former, keys=stored, keep=table.keep_versions)
+        gone = [_Place(*row) for row in found]
+        if not gone:
+            return
+        self._all(
+            f"DELETE FROM {self.name} WHERE version IN (SELECT unnest($gone::BIGINT[]))",
+            gone=[one.version for one in gone],
+        )
+        for rows_in in sorted({one.rows_in for one in gone}):
+            self._remove(rows_in, [one.version for one in gone if one.rows_in == rows_in])
+
+    def _remove(self, rows_in: str, versions: Sequence[int]) -> None:
+        """Delete rows of versions; the whole table where nothing else is in it."""
+        if not self._all(f"SELECT 1 FROM {self.name} WHERE rows_in = $rows_in LIMIT 1", rows_in=rows_in):
+            self._connection.execute(f"DROP TABLE {self._qualified(rows_in)}")
+            return
+        self._all(
+            f"DELETE FROM {self._qualified(rows_in)} WHERE {quote(_VERSION)} IN (SELECT unnest($gone::BIGINT[]))",
+            gone=list(versions),
+        )
+
+    def _place_for(self, there: SqlTable) -> str:
+        """The table for rows with these columns, made where there is none; its name tells them."""
+        layout = json.dumps([[column.name, str(column.type)] for column in there.columns()])
+        digest = hashlib.sha256(layout.encode()).hexdigest()[:12]
+        name = f"{there.schema}.{there.table.name}.{digest}".lower()
+        if not has_table(self._connection, name, self.schema):
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(self.schema)}")
+            columns = ", ".join(quote(column.name) for column in there.columns())
+            self._connection.execute(
+                f"CREATE TABLE {self._qualified(name)} AS "
+                f"SELECT {columns}, 0::BIGINT AS {quote(_VERSION)} FROM {there.name} WHERE false"
+            )
+        return name
+
+    def _qualified(self, rows_in: str) -> str:
+        return f"{quote(self.schema)}.{quote(rows_in)}"
+
+    def _all(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
+        bound: Mapping[str, Any] = values
+        return self._connection.execute(query, dict(bound) or None).fetchall()
