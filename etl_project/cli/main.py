@@ -27,6 +27,7 @@ COMMANDS = (
     "status",
     "history",
     "show",
+    "diff",
     "doctor",
     "new-source",
     "verify",

@@ -1,5 +1,8 @@
 from . import prove as prove
 from . import reproducible as reproducible
+from .diff import Difference as Difference
+from .diff import Side as Side
+from .diff import difference as difference
 from .prove import proof as proof
 from .prove.proof import Proof as Proof
 from .prove.proof import Rebuild as Rebuild

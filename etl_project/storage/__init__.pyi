@@ -3,6 +3,7 @@ from .as_of import AsOf as AsOf
 from .contract import UNKNOWN as UNKNOWN
 from .contract import Commit as Commit
 from .contract import Deviation as Deviation
+from .contract import Example as Example
 from .contract import Head as Head
 from .contract import Partial as Partial
 from .contract import Scope as Scope
@@ -32,7 +33,9 @@ from .dagster.scopes import table_of as table_of
 from .engines.duckdb_file import CONFIG as CONFIG
 from .engines.duckdb_file import DuckDBStore as DuckDBStore
 from .judging import deviation as deviation
+from .judging import fingerprint as fingerprint
 from .judging import judgement as judgement
+from .judging import row_tally as row_tally
 from .judging.commits import to_fields as to_fields
 from .judging.deviation import in_words as in_words
 from .judging.findings import Finding as Finding

@@ -118,6 +118,18 @@ def test_zone_hash_seed_order_and_hidden_inputs_are_found_out_by_column(project:
     assert "rate" in proof["commit_deviation"]["columns"]
 
 
+def test_a_diff_with_a_rebuild_says_what_building_the_day_now_would_change(project: Project) -> None:
+    before = project.bytes()
+    same = project.etl("diff", "daily_sales", "--day", str(DAY), "--rebuild")
+    assert same.returncode == 0 and "nothing differs" in same.stdout, same.stdout + same.stderr
+    project.rate.write_text("3")
+    other = project.etl("diff", "shaky", "--day", str(DAY), "--rebuild", "--json", TZ="UTC")
+    assert other.returncode == 1, other.stdout + other.stderr
+    [found] = json.loads(other.stdout)
+    assert (found["rows_before"], found["rows_after"], found["changed"]) == (1, 1, 1) and "rate" in found["columns"]
+    assert project.bytes() == before and not list((project.root / "tmp").iterdir())
+
+
 def test_a_warehouse_that_a_run_holds_is_waited_for_and_said_so(project: Project) -> None:
     with duckdb.connect(str(project.place.data / "warehouse.duckdb")):
         done = project.etl("prove", "daily_sales", "--day", str(DAY), ETL_WAIT_SECONDS="0.1")

@@ -11,12 +11,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from etl_project import settings
+from etl_project.failures import Permanent
 from etl_project.proofs.prove import compare, scratch
 from etl_project.proofs.prove.subject import Subject
 from etl_project.settings import Settings
@@ -27,6 +29,10 @@ _THREADS = (1, 4, 2, 8)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 _LEFT_OUT = ("DAGSTER_HOME", "ETL_FAULT", "ETL_DELIVERY_", "ETL_KAFKA_", "ETL_RECEIVER_")
 """Variables that lead out of the scratch folder."""
+
+
+class RebuildFailed(Permanent):
+    """The day cannot be built on the side. Retrying does not help before its cause is gone."""
 
 
 class Circumstances(NamedTuple):
@@ -108,6 +114,21 @@ def prove(
             compare.among_themselves(subject, built),
             *compare.with_the_commit(subject, last, _store(subject, kept, targets_in), built),
         )
+
+
+@contextmanager
+def rebuilt_aside(subject: Subject, targets_in: scratch.TargetsIn, real: Settings) -> Iterator[tuple[Store, Commit]]:
+    """The subject built once with the code and the inputs as they are now, on the side, for as long as the block lasts.
+
+    Nothing outside a temporary folder is written. Raises RebuildFailed with what the failed step said.
+    """
+    with tempfile.TemporaryDirectory(prefix="etl-rebuild-") as folder:
+        place = _settings(Path(folder))
+        scratch.lay_out(real, place, subject, targets_in)
+        rebuild, commit = _rebuilt(subject, place, 0, targets_in)
+        if commit is None:
+            raise RebuildFailed(f"{subject.target.asset} of {subject.key} cannot be built: {rebuild.complaint}")
+        yield _store(subject, place, targets_in), commit
 
 
 def _settings(folder: Path) -> Settings:

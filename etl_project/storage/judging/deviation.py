@@ -91,7 +91,7 @@ def compare(
     connection: duckdb.DuckDBPyConnection, old: Rows, new: Rows, key: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[Example, ...], str | None]:
     """The columns that differ, example rows (old and new) and a note where only a sample was compared."""
-    old, new = _aligned(old, new)
+    old, new = aligned(old, new)
     before, after = _totals(connection, old), _totals(connection, new)
     moved = [name for name, total in before.by_column.items() if total != after.by_column[name]]
     identity = _identity(connection, old, new, key, before, after)
@@ -103,7 +103,7 @@ def compare(
     return tuple(columns or (moved if before.rows == after.rows else [])), examples, note
 
 
-def _aligned(old: Rows, new: Rows) -> tuple[Rows, Rows]:
+def aligned(old: Rows, new: Rows) -> tuple[Rows, Rows]:
     """Both sides with the same columns in the same order; NULL where a side has none."""
     names = {c.name.lower(): c for c in [*new.columns, *old.columns]}
 
