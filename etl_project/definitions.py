@@ -25,6 +25,7 @@ from etl_project.due import (
     closed_day_schedule,
     first_day,
     jobs_of,
+    many_days_jobs,
     nodes,
     pending_sensor,
     refuse_job,
@@ -75,14 +76,14 @@ def wire(
         for name, keys in jobs_of(asset_specs(assets)).items()
     }
     days = build[DAYS_JOB]
-    refuse = refuse_job(project)
+    without_days = [refuse_job(project), *many_days_jobs(project)]
     weekly, weekly_schedule = verify_job.weekly(verify)
     wiring = dg.Definitions(
         resources=resources,
         asset_checks=[*whole, *reproducible.checks(stored)],
-        jobs=[*build.values(), refuse, weekly],
+        jobs=[*build.values(), *without_days, weekly],
         sensors=[
-            pending_sensor(project, [*build.values(), refuse]),
+            pending_sensor(project, [*build.values(), *without_days]),
             alerts_sensor_module.alerts_sensor(project, (assets.resources or {})["delivery"]),
         ],
         schedules=[closed_day_schedule(project, days), weekly_schedule],

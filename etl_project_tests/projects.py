@@ -16,7 +16,7 @@ import yaml
 
 from etl_project import settings
 from etl_project.definitions import wire
-from etl_project.due.attempts import DAYS_JOB, REFUSE_JOB
+from etl_project.due.attempts import DAYS_JOB, MANY_DAYS_JOB, REFUSE_JOB
 from etl_project.due.drain import Deployment, Drained, drain
 from etl_project.due.snapshot import Project, nodes
 from etl_project.http_out import settings as delivery_settings
@@ -81,5 +81,6 @@ def source_project(
     project = Project(configured, (spec,), nodes(assets))
     definitions = wire(project, assets, weekly_checks=False)
     with dg.DagsterInstance.ephemeral() as instance:
-        jobs = {name: definitions.resolve_job_def(name) for name in (DAYS_JOB, REFUSE_JOB)}
+        names = (DAYS_JOB, REFUSE_JOB, *([MANY_DAYS_JOB] if spec.day_from is not None else []))
+        jobs = {name: definitions.resolve_job_def(name) for name in names}
         yield SourceProject(folder / "data", Deployment(project, jobs, instance), definitions)

@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from etl_project import instance as instances
 from etl_project.cli.console import console
-from etl_project.due import DAYS_JOB, REFUSE_JOB, Deployment, Due, Ended, Project
+from etl_project.due import DAYS_JOB, MANY_DAYS_JOB, REFUSE_JOB, Deployment, Due, Ended, Project
 
 
 class Opened(NamedTuple):
@@ -43,6 +43,7 @@ def deployment(earliest: date | None = None) -> Iterator[Deployment]:
     """The project with its jobs, for commands that run something; `earliest` as in `load_project`."""
     with opened(weekly_checks=False, earliest=earliest) as found:
         names = {*(node.job for node in found.project.nodes), DAYS_JOB, REFUSE_JOB}
+        names |= {MANY_DAYS_JOB} if any(spec.day_from for spec in found.project.sources) else set()
         jobs = {name: found.definitions.resolve_job_def(name) for name in names}
         yield Deployment(found.project, jobs, found.instance)
 

@@ -78,7 +78,7 @@ def show_drained(done: Drained, newly_refused: int) -> bool:
     for one in done.gave_up:
         console.print(f"[red]failed for good[/] {span(one)}: asked for again when its input or code changes")
     told = [
-        *(("red", "not taken in", why) for why in [*done.unreadable.values(), *done.passed_over]),
+        *(("red", "not taken in", why) for why in [*done.unreadable.values(), *done.passed_over, *done.not_taken]),
         *(("yellow", "not finished", why) for why in done.being_written),
         *(("red", "check", str(check)) for check in done.red.values()),
         *(("yellow", "table gone", line) for line in done.gone),

@@ -5,6 +5,7 @@ from . import first_day as first_day
 from . import rebuild as rebuild
 from . import words as words
 from .attempts import DAYS_JOB as DAYS_JOB
+from .attempts import MANY_DAYS_JOB as MANY_DAYS_JOB
 from .attempts import REFUSE_JOB as REFUSE_JOB
 from .attempts import WITHOUT_DAYS as WITHOUT_DAYS
 from .check_verdicts import RedCheck as RedCheck
@@ -23,6 +24,7 @@ from .graph import Days as Days
 from .graph import Key as Key
 from .graph import Node as Node
 from .jobs import jobs_of as jobs_of
+from .many_days import many_days_jobs as many_days_jobs
 from .pending import Due as Due
 from .pending import Outlook as Outlook
 from .pending import in_dependency_order as in_dependency_order

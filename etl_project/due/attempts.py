@@ -25,6 +25,8 @@ __all__ = ["DAYS_JOB", "REFUSE_JOB", "Attempt", "Flight", "Part"]
 
 REFUSE_JOB = "refuse_undated_files"
 """The job that puts files which belong to no day into quarantine."""
+MANY_DAYS_JOB = "take_in_files_of_many_days"
+"""The job that takes in files whose rows say their day; it builds no day of any asset."""
 STATE_TAG = "etl/state"
 """Run tag: what made the run due; the same state is the same request."""
 WITHOUT_DAYS = {"etl/without_days": "true"}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from etl_project import utc
 from etl_project.due import attempts, check_verdicts, words
 from etl_project.due.check_verdicts import RedCheck
-from etl_project.due.execution import Deployment, Ended, execute, refuse_undated
+from etl_project.due.execution import Deployment, Ended, execute, refuse_undated, take_in_many_days
 from etl_project.due.pending import Due, Outlook
 from etl_project.due.snapshot import Project, Snapshot, look, outlook, selected, tidy
 from etl_project.exclusion import run_lock
@@ -59,6 +59,8 @@ class Drained:
     """What is left although something has changed, because it waits for something else; in words."""
     gone: Sequence[str] = ()
     """Tables that were gone when the drain began, in words; it has built again what has its inputs."""
+    not_taken: Sequence[str] = ()
+    """Why files whose rows say their day could not be taken in."""
     busy: str | None = None
     """Who holds what the drain could not get, in words; the drain has waited once, as long as ETL_WAIT_SECONDS says."""
     red: dict[tuple[str, str, str | None], RedCheck] = field(default_factory=dict)
@@ -73,7 +75,8 @@ class Drained:
     @property
     def all_well(self) -> bool:
         """Whether nothing is left that a person has to look at."""
-        return not (self.failed or self.gave_up or self.unreadable or self.passed_over or self.busy or self.red)
+        left = self.failed or self.gave_up or self.unreadable or self.passed_over or self.not_taken
+        return not (left or self.busy or self.red)
 
     def note(self, one: Due, ended: Ended) -> None:
         """Count a run that ended."""
@@ -111,6 +114,9 @@ def drain(
     tried: set[str] = set()
     while True:
         snapshot = _settled(deployment.project)
+        if snapshot.many_days and not done.not_taken:
+            done.not_taken = take_in_many_days(deployment)
+            snapshot = look(deployment.project, utc.now())
         done.unreadable = snapshot.unreadable
         done.passed_over = [*snapshot.lost, *snapshot.passed_over, *tidy(deployment.project, snapshot)]
         done.being_written = snapshot.being_written

@@ -7,7 +7,7 @@ by somebody else and which checks are red. Does not belong here: deciding what t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -104,6 +104,17 @@ def refuse_undated(deployment: Deployment, files: int) -> int:
         raise_on_error=False,
     )
     return files if result.success else 0
+
+
+def take_in_many_days(deployment: Deployment) -> Sequence[str]:
+    """Take in files whose rows say their day, by a run of its own; why some could not be, if any."""
+    result = deployment.jobs[attempts.MANY_DAYS_JOB].execute_in_process(
+        instance=deployment.instance,
+        run_config=json_logs.run_config(QUIET),
+        tags=run_lock.owner_tag(processes.this_process()),
+        raise_on_error=False,
+    )
+    return _ended(deployment, result).complaints
 
 
 def _before_the_first_step(result: dg.ExecuteInProcessResult) -> Iterator[str]:

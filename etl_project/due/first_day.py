@@ -48,7 +48,10 @@ def _days(settings: Settings, sources: Iterable[SourceSpec], now: datetime) -> I
         yield from _named(settings.archive / spec.name)
         yield from _named(settings.quarantine / spec.name)
         with suppress(scan.CannotList):
-            yield from (file.day for file in scan.scan(settings.incoming / spec.name, spec, now + _OLD_ENOUGH).waiting)
+            found = scan.scan(settings.incoming / spec.name, spec, now + _OLD_ENOUGH)
+            yield from (file.day for file in found.waiting)
+            if found.many_days:
+                yield settings.start_date  # Its rows may be of any day.
     for asset in _folders(settings.lake):
         yield from _named(settings.lake / asset, _LAKE_PREFIX)
     committed = _first_commit(settings)

@@ -13,7 +13,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from etl_project import utc
-from etl_project.due import attempts, check_verdicts, words
+from etl_project.due import attempts, check_verdicts, many_days, words
 from etl_project.due.following import by_hand
 from etl_project.due.pending import Due
 from etl_project.due.snapshot import Project, Snapshot, first_day_of, look, outlook, tidy
@@ -53,8 +53,9 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
         requests, held = decide(project, snapshot, context.instance, checks=_checks(project, context))
         held += [*snapshot.held_up, *tidy(project, snapshot)]
         to_refuse, why_not = refusals(snapshot, context.instance)
-        requests += to_refuse
-        held += [*why_not, *_not_shown_yet(project, snapshot)]
+        to_take, why_not_taken = many_days.requests(snapshot, context.instance)
+        requests += [*to_refuse, *to_take]
+        held += [*why_not, *why_not_taken, *_not_shown_yet(project, snapshot)]
         told = completeness_news(project, snapshot, context.cursor)
         if requests or told.events:
             return dg.SensorResult(run_requests=requests, asset_events=told.events, cursor=told.cursor)

@@ -20,7 +20,7 @@ from etl_project.due.graph import Key
 from etl_project.due.pending import Due, Node, Red, SourceState
 from etl_project.failures import Permanent
 from etl_project.settings import Settings
-from etl_project.sources import Names, SourceSpec, admit, archive, completeness, lost, notices, quarantine, scan
+from etl_project.sources import Names, SourceSpec, admit, archive, completeness, lost, notices, quarantine, scan, spread
 from etl_project.storage import DuckDBStore, Head, ParquetStore, input_hash
 
 __all__ = ["FOLLOWS_METADATA", "Project", "Snapshot", "due", "look", "nodes", "outlook", "selected"]
@@ -70,6 +70,14 @@ class Snapshot:
             f"{asset}: its table {table} is gone, with {count} committed partitions; what has its inputs is built again"
             for asset, (table, count) in sorted(self.gone.items())
         ]
+
+    unspread: frozenset[str] = frozenset()
+    """Sources with a file that was accepted and is not yet under all of the days that it holds."""
+
+    @property
+    def many_days(self) -> dict[str, tuple[scan.Entry, ...]]:
+        """Files that wait and whose rows say their day, by source; also sources with one that was left half done."""
+        return {name: found.many_days for name, found in self.scans.items() if found.many_days or name in self.unspread}
 
     @property
     def undated(self) -> dict[str, tuple[scan.Unplaced, ...]]:
@@ -149,6 +157,11 @@ def look(project: Project, now: datetime, *, wait: bool = True, longest_wait_sec
         commits=commits,
         gone=gone,
         losses=losses,
+        unspread=frozenset(
+            spec.name
+            for spec in project.sources
+            if spec.day_from is not None and spread.unfinished(project.settings.archive, spec)
+        ),
     )
 
 

@@ -18,7 +18,7 @@ import yaml
 
 from etl_project.http_in.settings import Sender
 from etl_project.settings import SettingsError
-from etl_project.sources import DaysOfNames, name_pattern
+from etl_project.sources import DaysOfNames, name_pattern, refusal
 
 _LOG = logging.getLogger("etl.receiver")
 _OF_A_SOURCE = {"patterns", "columns", "topic"}
@@ -30,17 +30,20 @@ _TEMPLATE = "{{"
 class Declared:
     """A source of some pipeline. `patterns` is None where they cannot be known here; `topic` names a Kafka source's.
 
-    `newest_only`: of the files of a day the newest one is the day.
+    `newest_only`: of the files of a day the newest one is the day. `undated`: no name says a day, the rows do.
     """
 
     name: str
     patterns: tuple[str, ...] | None
     topic: str | None = None
     newest_only: bool = False
+    undated: bool = False
 
     def day(self, name: str, first: date, today: date) -> date | str | None:
         """The day that the source reads in this file name, why it reads none, or None where that cannot be known."""
-        return None if self.patterns is None else DaysOfNames(self.patterns, first, today).place(name)
+        if self.patterns is None:
+            return None
+        return self._refusal(name) if self.undated else DaysOfNames(self.patterns, first, today).place(name)
 
     def name_for(self, day: date, unique: str, first: date, today: date) -> str | None:
         """A name for JSON lines of a day that the source reads as that; None where it reads no such name."""
@@ -48,9 +51,16 @@ class Declared:
         if self.patterns is None:
             return usual
         made = [_filled(pattern, day, f"{self.name}-{unique}") for pattern in self.patterns]
-        places = DaysOfNames(self.patterns, first, today)
-        fitting = [name for name in (usual, *made) if name.endswith(".jsonl") and places.place(name) == day]
+        names = [name for name in (usual, *made) if name.endswith(".jsonl")]
+        if self.undated:
+            fitting = [name for name in names if unique in name and self._refusal(name) is None]
+        else:
+            places = DaysOfNames(self.patterns, first, today)
+            fitting = [name for name in names if places.place(name) == day]
         return fitting[0] if fitting else None
+
+    def _refusal(self, name: str) -> str | None:
+        return refusal([name_pattern.NamePattern(one, dated=False) for one in self.patterns or ()], name)
 
 
 def declared_sources(pipelines: str) -> dict[str, Declared]:
@@ -117,6 +127,7 @@ def _declared(attributes: Mapping[str, Any]) -> Declared:
         tuple(patterns) if known and patterns else None,
         str(topic) if topic is not None else None,
         attributes.get("files_per_day") == "latest",
+        topic is None and attributes.get("day_from") is not None,
     )
 
 

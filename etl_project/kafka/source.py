@@ -76,6 +76,9 @@ class KafkaSource(component.FileSource):
             raise ValueError(f"the files of a Kafka source are always called {', '.join(landed.PATTERNS)}")
         return patterns
 
+    def _day_of_rows(self) -> None:
+        """Landed files have a day in their names: `day_from` is asked when a message is landed."""
+
     def spec(self, folder: Path) -> SourceSpec:
         """As for any source; a landing that was interrupted may land the same rows as another range."""
         spec = replace(super().spec(folder), repeats_itself=True)

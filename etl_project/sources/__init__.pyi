@@ -1,3 +1,4 @@
+from . import assets as assets
 from . import completeness as completeness
 from . import component as component
 from . import fit as fit
@@ -8,13 +9,16 @@ from .component import FileSource as FileSource
 from .component import folders_with_defs as folders_with_defs
 from .day_of_name import VERSION as VERSION
 from .day_of_name import DaysOfNames as DaysOfNames
+from .day_of_name import refusal as refusal
 from .intake import admit as admit
 from .intake import archive as archive
 from .intake import lost as lost
 from .intake import notices as notices
 from .intake import quarantine as quarantine
 from .intake import scan as scan
+from .intake import spread as spread
 from .intake.admit import Receiver as Receiver
+from .intake.outcome import Received as Received
 from .intake.plausible import has_its_end as has_its_end
 from .name_pattern import NamePattern as NamePattern
 from .names import shown as shown

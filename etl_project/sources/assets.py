@@ -5,6 +5,7 @@ Thin Dagster shells over the pure functions beside this module.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, fields
 from datetime import date
 from pathlib import Path
@@ -27,7 +28,9 @@ from etl_project.failures import Permanent
 from etl_project.sources import checks as incoming_checks
 from etl_project.sources import completeness, presentation, typed
 from etl_project.sources.asset_names import Names
+from etl_project.sources.day_reader import DayReader, Unreadable
 from etl_project.sources.intake import admit, archive, lost, quarantine, scan
+from etl_project.sources.intake.outcome import Received
 from etl_project.sources.names import shown
 from etl_project.sources.reading import judge, small_files
 from etl_project.sources.reading.file_format import SourceFile
@@ -135,30 +138,37 @@ def _files(spec: SourceSpec, common: Mapping[str, Any]) -> dg.AssetsDefinition:
             configured.quarantine,
             threads=RECEIVING_THREADS,
         )
-        for line in _told(results.received):
+        for line in told(results.received):
             context.log.info(line)
         with reported(context.instance, context.run_id):
             _refuse_failed(results.failed)
         for day in sorted(days):
             received = [file for file in results.received if file.day == day]
-            metadata = _day_metadata(received, configured.archive, spec, day)
+            metadata = day_metadata(received, configured.archive, spec, day)
             context.add_asset_metadata(metadata, partition_key=day.isoformat())
         return dg.MaterializeResult()
 
     return cast(dg.AssetsDefinition, files)
 
 
-def _told(received: Sequence[admit.Received]) -> Iterator[str]:
+def told(received: Sequence[Received]) -> Iterator[str]:
     """What became of the files, in words: each of them, and only the first of very many.
 
     A line is an event of the run's log, and an event takes longer than a small file.
     """
     for file in received[:MOST_TOLD]:
-        yield f"{shown(file.name)} ({file.day}): {file.outcome}{f': {file.reason}' if file.reason else ''}"
+        yield f"{shown(file.name)} ({_days_of(file)}): {file.outcome}{f': {file.reason}' if file.reason else ''}"
     more = Counter(file.outcome for file in received[MOST_TOLD:])
     if more:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(more.items()))
         yield f"and {more.total()} more files: {counts}"
+
+
+def _days_of(file: Received) -> str:
+    """The day of the file, or those that its rows are of, for a person."""
+    if not file.days:
+        return "no day" if file.day is None else str(file.day)
+    return f"{len(file.days)} days, {file.days[0]} to {file.days[-1]}" if len(file.days) > 1 else str(file.days[0])
 
 
 def _refuse_failed(failed: Sequence[admit.Failed]) -> None:
@@ -168,7 +178,7 @@ def _refuse_failed(failed: Sequence[admit.Failed]) -> None:
         raise admit.CannotReceive(f"{len(failed)} files could not be received, the others were: {lines}")
 
 
-def _day_metadata(received: Sequence[admit.Received], root: Path, spec: SourceSpec, day: date) -> dict[str, Any]:
+def day_metadata(received: Sequence[Received], root: Path, spec: SourceSpec, day: date) -> dict[str, Any]:
     """What the UI shows of a day's files: how many count, and what happened to those that came now."""
     accepted = archive.accepted(root, spec, day)
     outcomes = Counter(file.outcome for file in received)
@@ -244,7 +254,7 @@ def _raw_and_rejects(
                 context.add_asset_metadata({**files, **link}, own.raw, day.isoformat())
 
         with reported(context.instance, context.run_id):
-            rows = _rows(spec, days, rejects, day_was_read)
+            rows = _rows(spec, days, rejects, day_was_read, configured.data_dir)
             if raw_wanted:
                 yield dg.Output(Partial(rows, missing), output_name=own.raw)
             for _ in rows:
@@ -263,6 +273,7 @@ def _rows(
     days: Mapping[date, Sequence[archive.Accepted]],
     rejects: list[pa.Table],
     day_was_read: Callable[[date, int, int], None],
+    scratch: Path,
 ) -> pa.RecordBatchReader:
     """The typed rows of the archived files, day by day and file by file in name order; fills `rejects` on the way.
 
@@ -270,9 +281,13 @@ def _rows(
     """
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for day, accepted in days.items():
+        with _reader(spec, days, scratch) as read:
+            yield from batches_of(read)
+
+    def batches_of(read: Callable[[date], Iterator[judge.Batch]]) -> Iterator[pa.RecordBatch]:
+        for day in days:
             rejected = skipped = 0
-            for batch in _read_again(spec, accepted, day):
+            for batch in read(day):
                 if batch.rejects.num_rows:
                     rejects.append(batch.rejects)
                     rejected += batch.rejects.num_rows
@@ -283,6 +298,25 @@ def _rows(
     return pa.RecordBatchReader.from_batches(judge.rows_schema(spec), batches())
 
 
+@contextmanager
+def _reader(
+    spec: SourceSpec, days: Mapping[date, Sequence[archive.Accepted]], scratch: Path
+) -> Iterator[Callable[[date], Iterator[judge.Batch]]]:
+    """What gives the batches of a day. Files that hold many days are read once for all of them."""
+    if spec.day_from is None:
+        yield lambda day: _read_again(spec, days[day], day)
+        return
+    with DayReader(spec, days, scratch) as reader:
+
+        def read(day: date) -> Iterator[judge.Batch]:
+            try:
+                yield from reader.day(day)
+            except Unreadable as error:
+                raise _no_longer_accepted(error.version.name, day, error.refused, error.version.path) from error
+
+        yield read
+
+
 def _read_again(spec: SourceSpec, accepted: Sequence[archive.Accepted], day: date) -> Iterator[judge.Batch]:
     """The batches of accepted files. They were judged good once: now the contract has changed, or a file has."""
     files = (SourceFile(version.path, version.name, day, accepted=True) for version in accepted)
@@ -290,11 +324,15 @@ def _read_again(spec: SourceSpec, accepted: Sequence[archive.Accepted], day: dat
         for verdict in verdicts:
             file, refused = verdict.file, verdict.refused
             if refused is not None:
-                raise NoLongerAccepted(
-                    f"{shown(file.name)} of {day} was accepted once, and no longer is: {refused}. Nothing was changed. "
-                    f"Retrying does not help. Mend the contract, or send the file again. It lies at {file.path}."
-                ) from refused
+                raise _no_longer_accepted(file.name, day, refused, file.path) from refused
         yield batch
+
+
+def _no_longer_accepted(name: str, day: date, refused: Exception, path: Path) -> NoLongerAccepted:
+    return NoLongerAccepted(
+        f"{shown(name)} of {day} was accepted once, and no longer is: {refused}. Nothing was changed. "
+        f"Retrying does not help. Mend the contract, or send the file again. It lies at {path}."
+    )
 
 
 def _why_missing(

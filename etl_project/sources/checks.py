@@ -56,7 +56,8 @@ def checks(spec: SourceSpec) -> list[dg.AssetChecksDefinition]:
     def nothing_refused(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         configured = settings.load()
         # Whatever the days of the run: a check has one result, and the next day's run must not hide this day's file.
-        refused = sorted(quarantine.open_days(configured.quarantine, configured.archive, spec))
+        refused: list[date | str] = [*sorted(quarantine.open_days(configured.quarantine, configured.archive, spec))]
+        refused += ["many days"] if spec.day_from is not None and _refused_of_many_days(spec, configured) else []
         return dg.AssetCheckResult(
             passed=not refused,
             description=f"Refused files of {', '.join(map(str, refused))} wait in quarantine; these days keep their "
@@ -80,6 +81,12 @@ def checks(spec: SourceSpec) -> list[dg.AssetChecksDefinition]:
         )
 
     return [nothing_vanished, nothing_refused, *([complete] if spec.deadline is not None else [])]
+
+
+def _refused_of_many_days(spec: SourceSpec, configured: settings.Settings) -> bool:
+    """Whether a file that may hold any day was refused, and none was accepted under its name since."""
+    left = quarantine.still_open(configured.quarantine, configured.archive, spec)
+    return any(one.reason.day is None and one.reason.kind == "refused" for one in left)
 
 
 def _come(spec: SourceSpec, configured: settings.Settings, now: datetime) -> set[date]:

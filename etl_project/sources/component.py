@@ -58,8 +58,10 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
         description="What a file in UTF-8 with letters beyond ASCII is, where `encoding` says another one.",
     )
     time_zone: str = Field(default="UTC", description="IANA zone of local times in the files.")
-    files_per_day: Literal["many", "latest"] = Field(
-        default="many", description="`many`: files of a day add up. `latest`: the newest one is the day."
+    files_per_day: Literal["many", "latest", "every"] = Field(
+        default="many",
+        description="`many`: files of a day add up. `latest`: the newest one is the day. With `day_from`, `every`: all "
+        "add up, also those of one name.",
     )
     empty_days: Literal["missing", "allowed"] = Field(
         default="missing", description="What a closed day without a file is: missing (nothing is written) or empty."
@@ -89,6 +91,11 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
     )
     date_column: str | None = Field(
         default=None, description="Column whose day is the day of the file; a row of another day is a reject."
+    )
+    day_from: str | None = Field(
+        default=None,
+        description="Files have no day in their name: column of the table whose day is that of its row, any number of "
+        "days in a file.",
     )
     business_zone: str | None = Field(
         default=None, description="IANA zone whose days the files, and the rows by `event_column`, are of; else UTC."
@@ -158,10 +165,15 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
             same_content_on_days=self.same_content_on_days,
             date_column=self.date_column,
             business_zone=self.business_zone,
+            day_from=self._day_of_rows(),
             values=self.over(PLAIN),
             rows=self.row_settings(contract, self._filled(), self.computed),
             column_values=dict(value_words.of_columns(self, self.column_settings)),
         )
+
+    def _day_of_rows(self) -> str | None:
+        """The column that says the day of each row, where no file has a day."""
+        return self.day_from
 
     def _encodings(self) -> tuple[str, ...]:
         return (self.encoding,) if isinstance(self.encoding, str) else (*self.encoding,) or ("",)

@@ -21,6 +21,18 @@ _DATE_LENGTH = len("YYYY-MM-DD")
 _AHEAD = timedelta(days=1)
 
 
+def refusal(patterns: Sequence[NamePattern], name: str) -> str | None:
+    """Why a source whose rows say their day does not take this name; None where it does. A date in it has to exist."""
+    if "/" in name and any(VERSION.fullmatch(part) for part in name.split("/")):
+        return "part of its path has the form of an archived version"
+    found = [read for pattern in patterns if (read := pattern.last(name)) is not None]
+    if not found:
+        return f"the name does not match; expected {' or '.join(pattern.expected for pattern in patterns)}"
+    if all(read.text and read.day is None for read in found):
+        return f"the date {found[0].text} does not exist"
+    return None
+
+
 class DaysOfNames:
     """The day of each name, or the reason why there is none. Remembers the dates it has read: one a scan or request.
 

@@ -7,6 +7,7 @@ rebuild runs into it. Nothing is changed but a note of what was looked at, which
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
@@ -16,7 +17,8 @@ from typing import NamedTuple
 
 from etl_project import atomic
 from etl_project.settings import Settings
-from etl_project.sources.intake import archive
+from etl_project.sources.day_reader import as_sent
+from etl_project.sources.intake import archive, spread
 from etl_project.sources.names import shown
 from etl_project.sources.reading import judge
 from etl_project.sources.spec import SourceSpec
@@ -43,9 +45,21 @@ def unfit(spec: SourceSpec, root: Path, *, whole: bool = True) -> Iterator[Unfit
 
     `whole=False` looks at the beginning of each only. A file that the system does not let read is among them.
     """
+    seen: set[str] = set()
     for day, versions in archive.accepted_days(root, spec).items():
         for version in versions:
-            batches = judge.read(version.path, spec, version.name, day, accepted=True)
+            where = os.path.realpath(version.file)
+            if where in seen:
+                continue
+            seen.add(where)
+            if spec.day_from is not None:
+                batches = judge.read_file(as_sent(version, day)[0], spec)
+            elif spread.of(version.path) is None:
+                batches = judge.read(version.path, spec, version.name, day, accepted=True)
+            else:
+                why = "its rows are of many days, and the source has no day_from any more"
+                yield Unfit(spec.name, day, version.name, why, version.path)
+                continue
             try:
                 for _ in batches if whole else islice(batches, FIRST_BATCHES):
                     pass

@@ -46,7 +46,7 @@ def allowance(spec: SourceSpec, day: date) -> Allowance:
     return Allowance(max(day - timedelta(days=spec.lateness_days), spec.start_date), day)
 
 
-def beyond(typed: Sequence[pa.Array], spec: SourceSpec, day: date) -> Beyond | None:
+def beyond(typed: Sequence[pa.Array], spec: SourceSpec, day: date | None) -> Beyond | None:
     """The rows that lie outside the allowance of the file's day; None when there are none. A row without a value in
     its event or date column is not among them: it is no row at all or nothing is known, and somebody else says so."""
     names = [target.name for target in spec.targets]
@@ -56,10 +56,10 @@ def beyond(typed: Sequence[pa.Array], spec: SourceSpec, day: date) -> Beyond | N
     return outside(typed[names.index(column)], spec, day)
 
 
-def outside(events: pa.Array, spec: SourceSpec, day: date) -> Beyond | None:
+def outside(events: pa.Array, spec: SourceSpec, day: date | None) -> Beyond | None:
     """Which values of the event or date column lie outside the allowance of the file's day; None when none does."""
     column = spec.event_column or spec.date_column
-    assert column is not None
+    assert column is not None and day is not None
     allowed = allowance(spec, day)
     days = days_of(events, spec)
     outside = pc.or_(pc.less(days, pa.scalar(allowed.first)), pc.greater(days, pa.scalar(allowed.last)))

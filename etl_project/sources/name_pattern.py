@@ -50,19 +50,23 @@ class Read(NamedTuple):
 
 
 class NamePattern:
-    """One pattern, compiled. Raises ValueError naming what is wrong with it, and a right example."""
+    """One pattern, compiled. Raises ValueError naming what is wrong with it, and a right example.
 
-    def __init__(self, pattern: str) -> None:
+    A pattern that need not be `dated` may hold no date at all. `orders`: its names hold a date or a time.
+    """
+
+    def __init__(self, pattern: str, *, dated: bool = True) -> None:
         self.pattern = pattern
         self.forms = _forms(pattern)
-        problem = _problem(pattern, self.forms)
+        problem = None if not dated and _has_no_date(pattern) else _problem(pattern, self.forms)
         if problem is not None:
             raise ValueError(f"pattern {pattern!r} {problem}")
         # Where a name could be read in two ways, the last date that fits and the first one tell.
         self._last = re.compile(_regex(pattern, "*"), re.DOTALL)
         self._first = re.compile(_regex(pattern, "*?"), re.DOTALL)
         groups = [number for name, number in self._last.groupindex.items() if name != "time"]
-        self._begins, self._ends = min(groups), max(groups)
+        self._begins, self._ends = min(groups, default=0), max(groups, default=0)
+        self.orders = bool(self._last.groupindex)
 
     @property
     def is_plain(self) -> bool:
@@ -110,6 +114,11 @@ def _forms(pattern: str) -> tuple[str, ...]:
         elif piece in _WORDS:
             found.append(_WORDS[piece])
     return tuple(found)
+
+
+def _has_no_date(pattern: str) -> bool:
+    """Whether nothing in braces stands in the pattern but one {time}."""
+    return set(_WORD.findall(pattern)) <= {"{time}"} and pattern.count("{time}") <= 1
 
 
 def _problem(pattern: str, forms: tuple[str, ...]) -> str | None:
@@ -173,11 +182,11 @@ def _read(found: re.Match[str] | None) -> Read | None:
         return None
     parts = found.groupdict()
     time = parts.pop("time", None)
-    start = min(found.start(one) for one in parts)
-    text = found.string[start : max(found.end(one) for one in parts)]
+    start = min((found.start(one) for one in parts), default=0)
+    text = found.string[start : max((found.end(one) for one in parts), default=0)]
     group = found.string if time is None else found.string[: found.start("time")] + found.string[found.end("time") :]
     digits = "" if time is None else "".join(char for char in time if char.isdigit()).ljust(15, "0")
-    return Read(text, _date(parts), group, digits)
+    return Read(text, _date(parts) if parts else None, group, digits)
 
 
 def _date(parts: dict[str, str]) -> date | None:

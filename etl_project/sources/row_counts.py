@@ -7,6 +7,7 @@ the archived files are read again, and no commit record is believed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import duckdb
 from etl_project.settings import Settings
 from etl_project.sources import lateness
 from etl_project.sources.asset_names import Names
+from etl_project.sources.day_reader import as_sent
 from etl_project.sources.intake import archive
 from etl_project.sources.reading import judge
 from etl_project.sources.spec import SourceSpec
@@ -61,11 +63,7 @@ def of_files(
     spec: SourceSpec, configured: Settings, connection: duckdb.DuckDBPyConnection, raw: Slice | None, days: Days
 ) -> dict[date, Files]:
     """The rows of each day's files. `connection` is one to the warehouse."""
-    read = {
-        day: _together([judge.count_rows(spec, file) for file in accepted])
-        for day, accepted in archive.accepted_days(configured.archive, spec).items()
-        if _within(day, days)
-    }
+    read = {day: _together(counted) for day, counted in _counted(spec, configured, days)}
     counted = {} if raw is None else _by_day(connection, raw.sql, raw.params)
     rejected = _of_table(connection, Names.of(spec.name).rejects, days)
     return {
@@ -75,6 +73,26 @@ def of_files(
         for day in sorted({*read, *counted, *rejected})
         if _within(day, days)
     }
+
+
+def _counted(spec: SourceSpec, configured: Settings, days: Days) -> Iterator[tuple[date, Sequence[judge.Counted]]]:
+    """The records of the files of each day. A file that holds many days is read once."""
+    known: dict[str, dict[date | None, judge.Counted]] = {}
+    for day, accepted in archive.accepted_days(configured.archive, spec).items():
+        if not _within(day, days):
+            continue
+        if spec.day_from is None:
+            yield day, [judge.count_rows(spec, file) for file in accepted]
+            continue
+        found = []
+        for version in accepted:
+            sent, home = as_sent(version, day)
+            where = os.path.realpath(version.file)
+            if where not in known:
+                known[where] = judge.count_by_day(spec, sent)
+            found.append(known[where].get(day, NOTHING))
+            found += [known[where].get(None, NOTHING)] if day == home else []
+        yield day, found
 
 
 def of_rows(

@@ -25,7 +25,7 @@ from etl_project.sources.reading.rows import row_settings
 from etl_project.sources.reading.rows.row_settings import NO_RULES, RowSettings
 from etl_project.sources.reading.values.value_settings import PLAIN, ValueSettings
 
-FilesPerDay = Literal["many", "latest"]
+FilesPerDay = Literal["many", "latest", "every"]
 EmptyDays = Literal["missing", "allowed"]
 
 ADDED = ("batch_date", "source_file", "source_line")
@@ -116,6 +116,9 @@ class SourceSpec:
     `unended_last_line`, `same_content_on_days`: what a new file is that looks cut, or has the content of another day.
     `business_zone`: the IANA zone whose days the files, and the rows by `event_column`, are of (none: UTC).
     `date_column`: the column whose day, in that zone, is the day of the file in every row.
+    `day_from`: files have no day in their name; the day of a row is that of this column, in the same zone. A file may
+    hold rows of many days. `files_per_day` says what two files do that hold the same day; `every`: each of them adds
+    its rows, also one that has the name of another. A date in `patterns` says then which of them is the newest.
     `encoding`, then `other_encodings`, are tried on all of a file; `valid_utf8`: what a file is that is valid UTF-8
     with letters beyond ASCII although it should be in another encoding.
     `values`: how the values of all columns are written; `column_values`: those of single columns of the contract.
@@ -149,6 +152,7 @@ class SourceSpec:
     same_content_on_days: Literal["refuse", "accept"] = "refuse"
     date_column: str | None = None
     business_zone: str | None = None
+    day_from: str | None = None
     values: ValueSettings = PLAIN
     column_values: Mapping[str, ValueSettings] = field(default_factory=dict)
     layout: Layout = PLAIN_LAYOUT
@@ -162,6 +166,7 @@ class SourceSpec:
             *_problems_of_columns(self),
             *_problems_of_values(self),
             *_problems_of_days(self),
+            *_problems_of_day_from(self),
             *_problems_of_settings(self),
             *_problems_of_waiting(self),
             *layout.problems(self),
@@ -171,8 +176,9 @@ class SourceSpec:
         if problems:
             raise SpecError(f"source {self.name!r}: " + "; ".join(problems))
         object.__setattr__(self, "_by_name", {column.name: column for column in self.types})
-        timed = (NamePattern(pattern) for pattern in self.patterns if "{time}" in pattern)
-        object.__setattr__(self, "_timed", tuple(timed))
+        dated = self.day_from is None
+        patterns = (NamePattern(pattern, dated=dated) for pattern in self.patterns if "{time}" in pattern or not dated)
+        object.__setattr__(self, "_timed", tuple(pattern for pattern in patterns if pattern.orders))
 
     @property
     def separator(self) -> str:
@@ -196,7 +202,8 @@ class SourceSpec:
         for pattern in self._timed:
             read = pattern.last(name)
             if read is not None:
-                return read.group, read.time
+                made = "" if self.day_from is None or read.day is None else read.day.isoformat()
+                return read.group, f"{made}{read.time}"
         return name, ""
 
     def column(self, name: str) -> SourceColumn:
@@ -234,7 +241,7 @@ def _problems_of_names(spec: SourceSpec) -> Iterator[str]:
         yield "patterns is empty"
     for pattern in spec.patterns:
         try:
-            NamePattern(pattern)
+            NamePattern(pattern, dated=spec.day_from is None)
         except ValueError as error:
             yield str(error)
 
@@ -259,7 +266,7 @@ def _problems_of_columns(spec: SourceSpec) -> Iterator[str]:
 def _problems_of_values(spec: SourceSpec) -> Iterator[str]:
     for setting, allowed in (
         ("format", tuple(formats.FORMATS)),
-        ("files_per_day", ("many", "latest")),
+        ("files_per_day", ("many", "latest", *(("every",) if spec.day_from is not None else ()))),
         ("empty_days", ("missing", "allowed")),
         ("valid_utf8", ("refuse", "as_utf8", "as_declared")),
     ):
@@ -318,6 +325,23 @@ def _problems_of_days(spec: SourceSpec) -> Iterator[str]:
         yield f"deadline is {spec.deadline}; write a UTC time of day without a zone, like 06:00"
 
 
+def _problems_of_day_from(spec: SourceSpec) -> Iterator[str]:
+    """What is wrong with the column that says the day of each row, of files that have none in their name."""
+    if spec.day_from is None:
+        return
+    column = next((one for one in spec.types if one.name == spec.day_from and one.name in spec.filled), None)
+    example = next((one.name for one in spec.types if one.name in spec.filled and one.type in EVENT_TYPES), "sold_on")
+    if column is None:
+        yield f"day_from {spec.day_from!r} is a column of the table that the files fill; like day_from: {example}"
+    elif column.type not in EVENT_TYPES:
+        yield f"day_from {column.name} must be {', '.join(EVENT_TYPES)}; it is {column.type}; like day_from: {example}"
+    for other in ("event_column", "date_column"):
+        if getattr(spec, other) is not None:
+            yield f"day_from and {other} exclude each other: with day_from every row is of its own day"
+    if dict(spec.layout.since):
+        yield "since goes by the day of a file, and with day_from it has none; write optional: [...]"
+
+
 def _problems_of_waiting(spec: SourceSpec) -> Iterator[str]:
     for setting, seconds in (("settle_seconds", spec.settle_seconds), ("quiet_seconds", spec.quiet_seconds)):
         if not 0 <= seconds < float("inf"):
@@ -333,8 +357,8 @@ def _problems_of_plausibility(spec: SourceSpec) -> Iterator[str]:
             yield f"{setting} is {getattr(spec, setting)!r}; it can be refuse, accept"
     if spec.business_zone is not None:
         yield from _problems_of_zone("business_zone", spec.business_zone)
-        if spec.event_column is None and spec.date_column is None:
-            yield "business_zone needs event_column or date_column: the column whose day in that zone counts"
+        if spec.event_column is None and spec.date_column is None and spec.day_from is None:
+            yield "business_zone needs event_column, date_column or day_from: the column whose day in that zone counts"
     if spec.date_column is not None:
         column = known.get(spec.date_column)
         if column is None:

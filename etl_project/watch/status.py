@@ -208,7 +208,7 @@ def _source(project: Project, snapshot: Snapshot, spec: SourceSpec) -> SourceSta
     found = snapshot.scans[spec.name]
     return SourceStatus(
         spec.name,
-        waiting=len(found.waiting) + len(found.early) + len(found.undated) + found.unsettled,
+        waiting=len(found.waiting) + len(found.early) + len(found.undated) + len(found.many_days) + found.unsettled,
         quarantined=len(quarantine.still_open(project.settings.quarantine, project.settings.archive, spec)),
         overdue=tuple(day.isoformat() for day in snapshot.overdue(spec)),
         notices=tuple(snapshot.notices(spec.name)),

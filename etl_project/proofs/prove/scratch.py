@@ -7,12 +7,12 @@ it does not declare finds less here than there.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 
 from etl_project.proofs.prove.subject import Subject
 from etl_project.proofs.verify.targets import Stored
 from etl_project.settings import Settings
+from etl_project.sources import spread
 from etl_project.storage import Store
 
 TargetsIn = Callable[[Settings], Sequence[Stored]]
@@ -28,7 +28,7 @@ def lay_out(real: Settings, scratch: Settings, subject: Subject, targets_in: Tar
     for source in subject.sources:
         files = real.archive / source / subject.key
         if files.is_dir():
-            shutil.copytree(files, scratch.archive / source / subject.key)
+            spread.copied(real.archive, scratch.archive, source, subject.key)
     for target in targets_in(real):
         if target.asset in subject.reads:
             there[target.asset].adopt(target.store, target.table, target.scope(subject.reads[target.asset]))

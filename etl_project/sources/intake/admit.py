@@ -23,12 +23,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import pyarrow as pa
-
 from etl_project import faults, utc
 from etl_project.failures import EtlError, Transient
 from etl_project.sources import names
-from etl_project.sources.intake import archive, kept, lots, private_copy, quarantine, removal
+from etl_project.sources.intake import archive, kept, lots, many_days, private_copy, quarantine, removal, spread
+from etl_project.sources.intake.outcome import Judged, Received, judged, put_aside, reason_of
 from etl_project.sources.intake.plausible import Others
 from etl_project.sources.intake.private_copy import Copy
 from etl_project.sources.intake.scan import Entry, Scan, Unplaced, Waiting
@@ -39,8 +38,6 @@ from etl_project.sources.reading.file_refused import FileRefused
 from etl_project.sources.reading.small_files import Verdict
 from etl_project.sources.spec import SourceSpec
 
-Outcome = Literal["accepted", "identical", "duplicate", "refused", "vanished", "unsettled"]
-
 _ABANDONED_SECONDS = 60.0
 _PIECE_BYTES = 2**20
 
@@ -50,19 +47,6 @@ MOST_REMOVED = 10_000
 
 class CannotReceive(Transient):
     """The system is in the way (permission, full disk). The file is where it was; retrying helps once it is mended."""
-
-
-class Received(NamedTuple):
-    """What became of one file. `rows` and `rejected` are counted where it was judged; `reason` says why it was not
-    accepted. `vanished` and `unsettled` files (gone, or changed while read) were left alone."""
-
-    name: str
-    day: date | None
-    outcome: Outcome
-    rows: int | None = None
-    rejected: int | None = None
-    sha256: str | None = None
-    reason: str | None = None
 
 
 class Failed(NamedTuple):
@@ -102,7 +86,7 @@ class Receiver:
         incoming_root: Path,
         archive_root: Path,
         quarantine_root: Path,
-        waiting: Sequence[Waiting] = (),
+        waiting: Sequence[Entry | Waiting] = (),
     ) -> None:
         self._spec = spec
         self._folder = incoming_root / spec.name
@@ -201,24 +185,23 @@ class Receiver:
             if twin is not None and not self._is_empty(copy, name, day):
                 other = names.shown(twin.name)
                 raise FileRefused("duplicate", f"the same content as {other}", f"content that {day} does not have yet")
-            judged = _judged(copy.path, spec, name, day) if verdict is None else _of_verdict(verdict)
-            self._others.refuse_cut(copy.path, waiting, judged.ends_in_a_reject)
+            found = judged(SourceFile(copy.path, name, day), spec) if verdict is None else _of_verdict(verdict)
+            self._others.refuse_cut(copy.path, waiting, found.ends_in_a_reject)
             kind = "duplicate"
-            self._others.refuse_content_of_another_day(copy.sha256, day, judged.rows)
+            self._others.refuse_content_of_another_day(copy.sha256, day, found.rows)
         except FileRefused as refusal:
-            reason = _reason(copy, waiting, spec, day, kind, refusal, archived.highest)
-            quarantine.put(self._quarantine, reason, name, copy.path)
-            return Received(name, day, kind, sha256=copy.sha256, reason=str(refusal))
+            reason = reason_of(copy, waiting, spec, day, kind, refusal, archived.highest)
+            return put_aside(self._quarantine, reason, waiting, copy)
         self._others.note(archived.accept(name, copy.path, copy.sha256, unsynced), day)
         quarantine.settle(self._quarantine, spec, day, name)
-        return Received(name, day, "accepted", judged.rows, judged.rejected, copy.sha256)
+        return Received(name, day, "accepted", found.rows, found.rejected, copy.sha256)
 
     def _is_empty(self, copy: Copy, name: str, day: date) -> bool:
         """Whether a file that is as small as a header may be holds no record."""
         if copy.stat.st_size > _PIECE_BYTES:
             return False
-        judged = _judged(copy.path, self._spec, name, day)
-        return judged.rows == judged.rejected == 0
+        found = judged(SourceFile(copy.path, name, day), self._spec)
+        return found.rows == found.rejected == 0
 
     def put_into_quarantine(self, unplaced: Unplaced) -> Received:
         """Take a file that belongs to no day into quarantine, with the reason. Raises and repeats like `receive`."""
@@ -228,12 +211,28 @@ class Receiver:
         with _receiving(entry), private_copy.made(entry, self._copies, self._writers) as copy:
             if not isinstance(copy, Copy):
                 return Received(entry.name, None, copy)
-            reason = _reason(copy, entry, spec, None, "undated", FileRefused(why, names.shown(entry.name), expected))
+            reason = reason_of(copy, entry, spec, None, "undated", FileRefused(why, names.shown(entry.name), expected))
             quarantine.put(self._quarantine, reason, entry.name, copy.path)
             self._leave(entry, copy, entry.name)
             return Received(entry.name, None, "refused", sha256=copy.sha256, reason=why)
 
-    def _taken_as(self, waiting: Waiting, copy: Copy, archived: archive.Day) -> str:
+    def receive_many_days(self, entry: Entry, archived: archive.Day, archive_root: Path) -> Received:
+        """Take in a file whose rows say their day; `archived` is the archive of such files (see `spread`).
+
+        As `receive`. Nobody else may take such files of the source in meanwhile (`spread.exclusive`).
+        """
+        with _receiving(entry), private_copy.made(entry, self._copies, self._writers) as copy:
+            if not isinstance(copy, Copy):
+                return Received(entry.name, None, copy)
+            taken_as = self._taken_as(entry, copy, archived)
+            result = many_days.decide(
+                copy, entry._replace(name=taken_as), self._spec, archived, self._others, archive_root, self._quarantine
+            )
+            faults.reach("incoming.after_archive")
+            self._leave(entry, copy, taken_as)
+            return result
+
+    def _taken_as(self, waiting: Entry | Waiting, copy: Copy, archived: archive.Day) -> str:
         """The name under which the file counts: its own, or the one it was taken in under before it was renamed.
 
         Its sender was not done with it; under its new name it would be a second file with the same rows. Inode numbers
@@ -242,7 +241,7 @@ class Receiver:
         for name in self._marks.earlier_names(waiting.inode):
             if name != waiting.name and not os.path.lexists(self._folder / name):
                 taken = archived.current(name)
-                if taken is not None and _begins_with(copy.path, taken.path):
+                if taken is not None and private_copy.begins_with(copy.path, taken.path):
                     return name
         return waiting.name
 
@@ -256,13 +255,22 @@ class Receiver:
         faults.reach("incoming.after_mark")
 
 
-def _begins_with(path: Path, beginning: Path) -> bool:
-    """Whether the file holds the other one's bytes, and perhaps more after them."""
-    with path.open("rb") as file, beginning.open("rb") as wanted:
-        while piece := wanted.read(_PIECE_BYTES):
-            if file.read(len(piece)) != piece:
-                return False
-    return True
+def receive_all_of_many_days(
+    entries: Sequence[Entry], spec: SourceSpec, incoming_root: Path, archive_root: Path, quarantine_root: Path
+) -> Iterator[Received]:
+    """Take in files whose rows say their day, in the order given (the scan's); what became of each.
+
+    First of all, what a kill has left unfinished is finished. Raises SpreadBusy while another process does the same,
+    and CannotReceive; retrying helps, and a file that was not taken in is where it was.
+    """
+    with spread.exclusive(archive_root, spec):
+        sweep(spec, incoming_root, archive_root)
+        for sha256, found in spread.finish(archive_root, spec):
+            yield Received(archive.sent_as(found.name, spec), None, "accepted", sha256=sha256, days=found.days)
+        archived = archive.Day(archive_root, spec, None)
+        receiver = Receiver(spec, incoming_root, archive_root, quarantine_root, entries)
+        for entry in entries:
+            yield receiver.receive_many_days(entry, archived, archive_root)
 
 
 def put_into_quarantine(
@@ -350,56 +358,10 @@ def receive_all(
     return Results(tuple(received[one] for one in waiting if one in received), tuple(failed))
 
 
-class _Judged(NamedTuple):
-    rows: int
-    rejected: int
-    ends_in_a_reject: bool
-
-
-def _judged(path: Path, spec: SourceSpec, name: str, day: date) -> _Judged:
-    rows = rejected = 0
-    ends_in_a_reject = False
-    for batch in judge.read(path, spec, name, day):
-        rows += batch.rows.num_rows
-        rejected += batch.rejects.num_rows
-        if batch.rows.num_rows or batch.rejects.num_rows:
-            ends_in_a_reject = _last_line(batch.rejects) > _last_line(batch.rows)
-    return _Judged(rows, rejected, ends_in_a_reject)
-
-
-def _of_verdict(verdict: Verdict) -> _Judged:
+def _of_verdict(verdict: Verdict) -> Judged:
     if verdict.refused is not None:
         raise verdict.refused
-    return _Judged(verdict.rows, verdict.rejected, verdict.ends_in_a_reject)
-
-
-def _last_line(records: pa.Table) -> int:
-    return int(records["source_line"][-1].as_py()) if records.num_rows else 0
-
-
-def _reason(
-    copy: Copy,
-    entry: Entry | Waiting,
-    spec: SourceSpec,
-    day: date | None,
-    kind: quarantine.Kind,
-    refusal: FileRefused,
-    archive_sequence: int = 0,
-) -> quarantine.Reason:
-    return quarantine.Reason(
-        source=spec.name,
-        key=quarantine.key_of(spec.name, day, entry.name, copy.sha256),
-        kind=kind,
-        day=day,
-        name=names.shown(entry.name),
-        sha256=copy.sha256,
-        size_bytes=entry.size,
-        reason=refusal.reason,
-        found=refusal.found,
-        expected=refusal.expected,
-        refused_at=utc.now(),
-        archive_sequence=archive_sequence,
-    )
+    return Judged(verdict.rows, verdict.rejected, verdict.ends_in_a_reject)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ day's input. Does not belong here: judging files or moving them out of the drop 
 A sequence is one more than the highest of its day over all names, so that the versions of a day are in the order in
 which they were accepted. The highest sequence of a name counts; where a source has one file a day (`latest`), only
 the highest of the day does; where its names hold a time, the latest time comes first. Nothing here is ever overwritten
-or removed. A nested name is a nested folder.
+or removed. A nested name is a nested folder. A file of many days lies in `undated/`; its versions are links (`spread`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from etl_project import atomic, faults
 from etl_project.sources import names
 from etl_project.sources.day_of_name import VERSION
 from etl_project.sources.spec import SourceSpec
+
+UNDATED = "undated"
+"""The folder beside those of the days for files whose rows are of many days."""
 
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -66,10 +69,13 @@ def fingerprint(versions: Iterable[Accepted]) -> str:
 
 class Day:
     """The archive of one day for its one writer: read once, kept up to date by `accept`, so that a day of many files
-    costs no more than its files. Whoever holds it must be the only one who accepts files for the day."""
+    costs no more than its files. Whoever holds it must be the only one who accepts files for the day.
 
-    def __init__(self, root: Path, spec: SourceSpec, day: date) -> None:
-        self._folder = day_folder(root, spec, day)
+    Without a day it is the archive of files whose rows are of many days; they count for the days they are linked under.
+    """
+
+    def __init__(self, root: Path, spec: SourceSpec, day: date | None) -> None:
+        self._folder = root / spec.name / UNDATED if day is None else day_folder(root, spec, day)
         self._spec = spec
         versions = list(_versions(os.fspath(self._folder), ""))
         self.highest = max((version.sequence for version in versions), default=0)
@@ -82,6 +88,9 @@ class Day:
 
     def current(self, name: str) -> Accepted | None:
         """The version of this very name, if it counts."""
+        if self._spec.files_per_day == "every":
+            of_name = (one for one in self._current.values() if sent_as(one.name, self._spec) == name)
+            return max(of_name, key=lambda one: one.sequence, default=None)
         version = self._current.get(_counts_with(name, self._spec))
         return version if version is not None and version.name == name else None
 
@@ -108,6 +117,21 @@ class Day:
         self._count(version)
         return version
 
+    def link(self, name: str, content: Path, sha256: str) -> None:
+        """Make the bytes at `content`, elsewhere in the archive, the newest version, unless they are one already.
+
+        A kill leaves the link there or not.
+        """
+        folder = self._folder / name
+        target = os.path.relpath(content, folder)
+        if any(os.readlink(there) == target for there in folder.glob(f"*-{sha256}") if there.is_symlink()):
+            return
+        atomic.make_folder(folder)
+        path = folder / f"{self.highest + 1:06d}-{sha256}"
+        os.symlink(target, path)
+        atomic.sync_folder(folder)
+        self._count(Accepted(name, self.highest + 1, sha256, os.fspath(path)))
+
     def folders_of(self, name: str) -> list[Path]:
         """The folders in whose entries the versions of this name are, from that of all days down."""
         folder = self._folder / name
@@ -123,6 +147,12 @@ class Day:
         if old is not None:
             self._by_content.pop(old.sha256, None)
         self._current[which] = self._by_content[version.sha256] = version
+
+
+def sent_as(name: str, spec: SourceSpec) -> str:
+    """The name that a file had in the drop folder: where every file adds its rows, its folder here is a number."""
+    numbered = spec.files_per_day == "every" and name.partition("/")[0].isdigit()
+    return name.partition("/")[2] if numbered else name
 
 
 def day_folder(root: Path, spec: SourceSpec, day: date) -> Path:

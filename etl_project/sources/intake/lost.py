@@ -75,7 +75,7 @@ def _as_it_may_have_been(spec: SourceSpec) -> Iterator[SourceSpec]:
     """The source under each setting that says which versions count: they may have been others then."""
     yield spec
     untimed = tuple(pattern.replace("{time}", "*") for pattern in spec.patterns)
-    other: FilesPerDay = "many" if spec.files_per_day == "latest" else "latest"
+    other: FilesPerDay = "many" if spec.files_per_day == "latest" else "latest"  # `every` counts as `many` does.
     yield replace(spec, files_per_day=other)
     if untimed != spec.patterns:
         yield replace(spec, patterns=untimed)

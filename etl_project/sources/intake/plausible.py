@@ -18,7 +18,7 @@ from threading import Lock
 from etl_project.sources import names
 from etl_project.sources.intake import archive
 from etl_project.sources.intake.archive import Accepted
-from etl_project.sources.intake.scan import Waiting
+from etl_project.sources.intake.scan import Entry, Waiting
 from etl_project.sources.reading import compression, judge
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
@@ -42,7 +42,7 @@ _PACKED = (".gz", ".zst", ".zip")
 class Others:
     """The accepted files of a source, for one batch of new ones: read once, and only when they are needed."""
 
-    def __init__(self, spec: SourceSpec, archive_root: Path, waiting: Sequence[Waiting] = ()) -> None:
+    def __init__(self, spec: SourceSpec, archive_root: Path, waiting: Sequence[Entry | Waiting] = ()) -> None:
         self._spec = spec
         self._root = archive_root
         self._lock = Lock()
@@ -56,7 +56,7 @@ class Others:
     def _asks_for_ends(self) -> bool:
         return self._spec.format in _OF_LINES and self._spec.unended_last_line == "refuse"
 
-    def refuse_cut(self, copy: Path, waiting: Waiting, last_row_is_reject: bool) -> None:
+    def refuse_cut(self, copy: Path, waiting: Entry | Waiting, last_row_is_reject: bool) -> None:
         """Raise FileRefused for a file whose last line has no end although the source's other files end theirs.
 
         Without other files, a last line that is no row either says the same. `unended_last_line: accept` accepts both.

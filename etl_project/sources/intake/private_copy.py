@@ -81,6 +81,15 @@ def sweep(folder: Path) -> None:
                 os.unlink(entry.path)
 
 
+def begins_with(path: Path, beginning: Path) -> bool:
+    """Whether the file holds the other one's bytes, and perhaps more after them."""
+    with path.open("rb") as file, beginning.open("rb") as wanted:
+        while piece := wanted.read(_PIECE_BYTES):
+            if file.read(len(piece)) != piece:
+                return False
+    return True
+
+
 def _open(path: str) -> IO[bytes] | None:
     """The file, or None when it is gone or no regular file any longer (no link is followed, no pipe waited for)."""
     try:

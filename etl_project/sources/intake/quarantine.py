@@ -128,9 +128,9 @@ def open_days(root: Path, archive_root: Path, spec: SourceSpec) -> set[date]:
     }
 
 
-def settle(root: Path, spec: SourceSpec, day: date, name: str) -> None:
+def settle(root: Path, spec: SourceSpec, day: date | None, name: str) -> None:
     """Note that a version of this file is accepted, or was sent again: what was refused of it is no longer open."""
-    for one in _of_day(root / spec.name / day.isoformat()):
+    for one in _of_day(root / spec.name / (UNDATED if day is None else day.isoformat())):
         if not one.reason.settled and _is_of(name, one.name, spec):
             _write(_folder(root, one.reason) / f"{one.reason.key}.json", replace(one.reason, settled=True))
 
@@ -159,7 +159,11 @@ def chosen(
 def still_open(root: Path, archive_root: Path, spec: SourceSpec) -> list[Quarantined]:
     """What is left to be looked at, by day and name: entries that no version accepted since replaces."""
     found = listing(root, spec.name)
-    return [one for one in found if one.reason.day is None or not _replaced(one, archive_root, spec)]
+    return [
+        one
+        for one in found
+        if (not one.reason.settled if one.reason.day is None else not _replaced(one, archive_root, spec))
+    ]
 
 
 def discard(root: Path, one: Quarantined) -> None:

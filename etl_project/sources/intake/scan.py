@@ -12,7 +12,7 @@ wait. Only files that changed a short while ago are asked whether somebody still
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from itertools import chain
 from operator import itemgetter
@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from etl_project.failures import Transient
-from etl_project.sources.day_of_name import DaysOfNames
+from etl_project.sources import names
+from etl_project.sources.day_of_name import DaysOfNames, refusal
 from etl_project.sources.intake import kept
 from etl_project.sources.intake.writers import Writers
+from etl_project.sources.name_pattern import NamePattern
 from etl_project.sources.spec import SourceSpec
 
 CLAIMS = ".taken"
@@ -93,7 +95,7 @@ class Kept(NamedTuple):
 class Scan(NamedTuple):
     """What a drop folder holds, oldest first. `early` files wait for their day, `unsettled` ones for their writer:
     too young, or among those of `being_written`, which a process has open. `kept` ones do not wait; `stale` are marks
-    of files that are not there any more."""
+    of files that are not there any more. `many_days`: files that wait and whose rows say their day."""
 
     waiting: tuple[Waiting, ...]
     undated: tuple[Unplaced, ...]
@@ -103,6 +105,7 @@ class Scan(NamedTuple):
     being_written: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = ()
     stale: tuple[tuple[str, int], ...] = ()
+    many_days: tuple[Entry, ...] = ()
 
 
 def scan(folder: Path, spec: SourceSpec, now: datetime) -> Scan:
@@ -111,7 +114,11 @@ def scan(folder: Path, spec: SourceSpec, now: datetime) -> Scan:
     `now` is an aware UTC instant: it decides what is settled (`settle_seconds`) and what lies ahead.
     Raises CannotList (retrying helps) when the folder cannot be read; an unreadable subfolder is passed over.
     """
-    days = DaysOfNames(spec.patterns, spec.start_date, now.date())
+    days: DaysOfNames | _NoDays
+    if spec.day_from is None:
+        days = DaysOfNames(spec.patterns, spec.start_date, now.date())
+    else:
+        days = _NoDays(spec.patterns, now.date())
     root = os.fspath(folder)
     passed_over: list[PassedOver] = []
     marks = kept.marks(root)
@@ -128,8 +135,20 @@ def scan(folder: Path, spec: SourceSpec, now: datetime) -> Scan:
         tuple(passed_over),
         kept=still_there,
         stale=_without(marks, still_there),
+        many_days=claimed.many_days + dropped.many_days,
     )
     return _without_open_files(found, now)
+
+
+class _NoDays:
+    """Names without a day that counts: None for a name that fits, or the reason why it does not."""
+
+    def __init__(self, patterns: Sequence[str], today: date) -> None:
+        self.today = today
+        self._patterns = [NamePattern(pattern, dated=False) for pattern in patterns]
+
+    def place(self, name: str) -> str | None:
+        return refusal(self._patterns, name)
 
 
 def _without(marks: dict[str, int], still_there: tuple[Kept, ...]) -> tuple[tuple[str, int], ...]:
@@ -149,24 +168,27 @@ def _without_open_files(found: Scan, now: datetime) -> Scan:
         for path, mtime_ns in chain(
             ((file.path, file.mtime_ns) for file in found.waiting),
             ((file.entry.path, file.entry.mtime_ns) for file in found.undated),
+            ((file.path, file.mtime_ns) for file in found.many_days),
         )
         if mtime_ns > since_ns and writers.have_path(path)
     }
     if not written:
         return found
-    names = [file.name for file in found.waiting if file.path in written]
-    names += [file.entry.name for file in found.undated if file.entry.path in written]
+    told = [file.name for file in found.waiting if file.path in written]
+    told += [file.entry.name for file in found.undated if file.entry.path in written]
+    told += [file.name for file in found.many_days if file.path in written]
     return found._replace(
         waiting=tuple(file for file in found.waiting if file.path not in written),
         undated=tuple(file for file in found.undated if file.entry.path not in written),
+        many_days=tuple(file for file in found.many_days if file.path not in written),
         unsettled=found.unsettled + len(written),
-        being_written=tuple(names),
+        being_written=tuple(told),
     )
 
 
 def _look(
     folders: list[str],
-    days: DaysOfNames,
+    days: DaysOfNames | _NoDays,
     spec: SourceSpec,
     now: datetime,
     passed_over: list[PassedOver],
@@ -179,6 +201,7 @@ def _look(
     waiting: list[Waiting] = []
     early: list[Waiting] = []
     undated: list[Unplaced] = []
+    many_days: list[Entry] = []
     unsettled = 0
     for folder in folders:
         claimed_ns = _claimed_at(folder)
@@ -199,11 +222,22 @@ def _look(
             day = days.place(name)
             if isinstance(day, str):
                 undated.append(Unplaced(Entry(name, folder, mtime_ns, stat.st_size, stat.st_ino), day))
+            elif day is None:
+                many_days.append(Entry(name, folder, mtime_ns, stat.st_size, stat.st_ino))
             else:
                 file = Waiting(name, folder, day, mtime_ns, stat.st_size, stat.st_ino)
                 (early if day > days.today else waiting).append(file)
     undated.sort(key=lambda one: (one.entry.mtime_ns, one.entry.name))
-    return Scan(_oldest_first(waiting), tuple(undated), _oldest_first(early), unsettled, (), kept=tuple(still_kept))
+    many_days.sort(key=lambda entry: (entry.mtime_ns, names.order(entry.name)))
+    return Scan(
+        _oldest_first(waiting),
+        tuple(undated),
+        _oldest_first(early),
+        unsettled,
+        (),
+        kept=tuple(still_kept),
+        many_days=tuple(many_days),
+    )
 
 
 def _oldest_first(files: list[Waiting]) -> tuple[Waiting, ...]:

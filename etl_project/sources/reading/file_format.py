@@ -30,7 +30,8 @@ class Passed:
 class SourceFile(NamedTuple):
     """A file to be read: `path` is where its bytes are now, `name` what its sender called it (it says how the file is
     compressed), `day` its batch date where that matters. `accepted`: it lies in the archive, so it fitted once.
-    `member`: the part of a ZIP archive that is meant; `passed` counts the lines of the members that were read."""
+    `member`: the part of a ZIP archive that is meant; `passed` counts the lines of the members that were read.
+    `span`: the first and the last day that its rows may be of, where they say their day themselves."""
 
     path: Path
     name: str
@@ -38,6 +39,7 @@ class SourceFile(NamedTuple):
     accepted: bool = False
     member: str = ""
     passed: Passed | None = None
+    span: tuple[date, date] | None = None
 
 
 @dataclass(frozen=True)

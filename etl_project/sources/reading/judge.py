@@ -7,7 +7,8 @@ Belongs here: putting format, typing and limits together, and counting. Does not
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date
 from functools import partial, reduce
 from pathlib import Path
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 
 from etl_project.sources import lateness, names
 from etl_project.sources.intake.archive import Accepted
-from etl_project.sources.reading import members
+from etl_project.sources.reading import members, own_days
 from etl_project.sources.reading.chunk import Chunk, Load
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
@@ -48,8 +49,8 @@ REJECTS_SCHEMA = pa.schema(
 )
 
 
-_Reject = tuple[int, str | None, str, str]
-"""Line, first column at fault, reason, raw text."""
+_Reject = tuple[int, str | None, str, str, date | None]
+"""Line, first column at fault, reason, raw text, and its day where its file has none."""
 
 
 class Batch(NamedTuple):
@@ -94,18 +95,23 @@ def read(
 
     `name` is the file's own name (it says how the file is compressed); `path` is where its bytes are now.
     `accepted`: the file comes from the archive, so it fitted the contract of its time. `losers`: the lines that are
-    rejects because a row of the day has their key (see `twins_of_day`); by default those of this file alone.
+    rejects because a row of the day has their key (see `twins_of`); by default those of this file alone.
     `source_line` is the physical line on which the record starts, the header being line 1.
     Raises FileRefused (retrying does not help) for a file that cannot be used, possibly after some batches: a caller
     uses what it was given only when the iteration ends well.
     """
+    return read_file(SourceFile(path, name, day, accepted), spec, losers)
+
+
+def read_file(sent: SourceFile, spec: SourceSpec, losers: pa.Table | None = None) -> Iterator[Batch]:
+    """As `read`. In a file without a day (`SourceFile.span`), rows and rejects have days of their own; that of a reject
+    is NULL where it says none."""
     records = rejected = 0
     first: pa.Table | None = None
     totals = ControlTotals(spec)
-    sent = SourceFile(path, name, day, accepted)
     if losers is None and spec.rows.on_duplicate_key is not None:
-        [losers] = twins_of_day(spec, [sent], day)
-    for batch in _read(sent, spec, day, losers):
+        [losers] = twins_of(spec, [sent])
+    for batch in _read(sent, spec, losers):
         records += batch.rows.num_rows + batch.rejects.num_rows
         if batch.rejects.num_rows and first is None:
             first = batch.rejects.slice(0, 1)
@@ -127,25 +133,59 @@ def too_many_rejected(spec: SourceSpec, records: int, rejected: int, first: pa.T
     return FileRefused("too many rejected rows", found, f"at most {spec.max_rejected_ratio:.2%} (max_rejected_ratio)")
 
 
-def twins_of_day(spec: SourceSpec, files: Sequence[SourceFile], day: date) -> Sequence[pa.Table | None]:
-    """For each file of a day the lines that are rejects because another row of the day has their key.
+def twins_of(
+    spec: SourceSpec, files: Sequence[SourceFile], days: Sequence[Collection[date]] | None = None
+) -> Sequence[pa.Table | None]:
+    """For each of the files the lines that are rejects because another row of their day has their key.
 
+    The files are of one day, or have none; then `days` says which of its days each file counts for (all of them).
     Raises FileRefused like `read`.
     """
     if spec.rows.on_duplicate_key is None:
         return [None] * len(files)
-    rows = [(names.shown(file.name), (one.rows for one in _read(file, spec, day, None))) for file in files]
+    wanted: Sequence[Collection[date] | None] = [None] * len(files) if days is None else days
+    rows = [
+        (names.shown(file.name), (of_days(one.rows, some) for one in _read(file, spec, None)))
+        for file, some in zip(files, wanted, strict=True)
+    ]
     return twins.losers(rows, spec)
+
+
+def of_days(records: pa.Table, days: Collection[date] | None) -> pa.Table:
+    """The rows or rejects of these days; all of them where none are named."""
+    if days is None:
+        return records
+    return records.filter(pc.is_in(records["batch_date"], pa.array(list(days), pa.date32())))
 
 
 def count_rows(spec: SourceSpec, version: Accepted) -> Counted:
     """How many records an archived file has, typed or not: what rows, rejects and skipped ones must come to."""
-    parts = _parts(chunks(SourceFile(version.path, version.name, accepted=True), spec), spec)
     records = skipped = 0
-    for part in parts:
+    for part in _parts(chunks(SourceFile(version.path, version.name, accepted=True), spec), spec):
         records += len(part.chunk.lines) + len(part.chunk.broken) + part.skipped.num_rows
         skipped += part.skipped.num_rows
     return Counted(records, skipped)
+
+
+def count_by_day(spec: SourceSpec, sent: SourceFile) -> dict[date | None, Counted]:
+    """As `count_rows` of a file without a day, by the days of its records; those that say none are under None.
+
+    Only the column that says the day is looked at, so this agrees with what was read by no other way than being right.
+    """
+    assert sent.span is not None
+    span, converter = own_days.Span(*sent.span), converter_of(spec)
+    records: Counter[date | None] = Counter()
+    skipped = 0
+    for part in _parts(chunks(sent, spec), spec):
+        chunk = _without_missing(part.chunk, spec)
+        typed = [
+            converter.column(text, target) if target.name == spec.day_from else text
+            for text, target in zip(chunk.texts, spec.targets, strict=True)
+        ]
+        records.update(own_days.counts(own_days.of(chunk.texts, typed, spec, span).days))
+        records[None] += len(chunk.broken) + part.skipped.num_rows
+        skipped += part.skipped.num_rows
+    return {day: Counted(count, skipped if day is None else 0) for day, count in records.items()}
 
 
 def chunks(sent: SourceFile, spec: SourceSpec) -> Iterator[Load]:
@@ -155,7 +195,7 @@ def chunks(sent: SourceFile, spec: SourceSpec) -> Iterator[Load]:
 
 def typed(sent: Chunk, spec: SourceSpec, file: str, day: date) -> Batch:
     """The records of a chunk as rows and rejects, where no file has to be judged by itself (`needs_whole_files`)."""
-    work = _Work(spec, file, day, None)
+    work = _Work(spec, SourceFile(Path(), file, day), None)
     batch = work.judged(work.typed(Parted(sent, skipping.schema(spec).empty_table())))
     return batch._replace(rows=batch.rows.select(rows_schema(spec).names))
 
@@ -165,7 +205,8 @@ def needs_whole_files(spec: SourceSpec) -> bool:
     rows = spec.rows
     sql = " ".join([*(one.sql for one in rows.of_rows), *rows.checks])
     return bool(
-        rows.skip_rows_where
+        spec.day_from
+        or rows.skip_rows_where
         or rows.footer_lines
         or rows.on_duplicate_key
         or RepeatedHours(spec).columns
@@ -183,12 +224,12 @@ def _part(load: Load, skipping: Skipping) -> Parted:
     return skipping.part(load())
 
 
-def _read(sent: SourceFile, spec: SourceSpec, day: date, losers: pa.Table | None) -> Iterator[Batch]:
+def _read(sent: SourceFile, spec: SourceSpec, losers: pa.Table | None) -> Iterator[Batch]:
     """The batches of a file with all columns that a key may name; whole chunks are worked on side by side.
 
     What depends on the place of a record in the file (footers, repeated hours) is settled between the threads.
     """
-    work = _Work(spec, names.shown(sent.name), day, losers)
+    work = _Work(spec, sent, losers)
     hours = RepeatedHours(spec)
     loads = chunks(sent, spec)
     if not spec.rows.footer_lines and not hours.columns:
@@ -200,8 +241,9 @@ def _read(sent: SourceFile, spec: SourceSpec, day: date, losers: pa.Table | None
 class _Work:
     """What is done to each chunk of one file, in any thread."""
 
-    def __init__(self, spec: SourceSpec, file: str, day: date, losers: pa.Table | None) -> None:
-        self._spec, self._file, self._day, self._losers = spec, file, day, losers
+    def __init__(self, spec: SourceSpec, sent: SourceFile, losers: pa.Table | None) -> None:
+        self._spec, self._file, self._day, self._losers = spec, names.shown(sent.name), sent.day, losers
+        self._span = own_days.Span(*sent.span) if sent.span is not None else None
         self._converter = converter_of(spec)
         self._skipping = Skipping(spec)
         self._rules = RowRules(spec)
@@ -219,34 +261,40 @@ class _Work:
     def judged(self, typed: _Typed) -> Batch:
         """The rows with their computed columns, and the rejects."""
         chunk, spec = typed.chunk, self._spec
-        beyond = lateness.beyond(typed.columns, spec, self._day)
-        bad = _bad(chunk, typed.columns, spec, beyond)
         count = len(chunk.lines)
-        added = [pa.repeat(pa.scalar(self._day), count), pa.repeat(pa.scalar(self._file), count), chunk.lines]
+        beyond: lateness.Beyond | own_days.OwnDays | None
+        if self._span is None:
+            beyond, days = lateness.beyond(typed.columns, spec, self._day), pa.repeat(pa.scalar(self._day), count)
+        else:
+            beyond = own_days.of(chunk.texts, typed.columns, spec, self._span)
+            days = beyond.days
+        bad = _bad(chunk, typed.columns, spec, beyond)
+        added = [days, pa.repeat(pa.scalar(self._file), count), chunk.lines]
         rows = pa.Table.from_arrays([*typed.columns, *added], schema=rows_schema(spec))
-        rejects: list[_Reject] = [(broken.line, None, broken.reason, broken.raw) for broken in chunk.broken]
+        rejects: list[_Reject] = [(broken.line, None, broken.reason, broken.raw, self._day) for broken in chunk.broken]
         if bad is not None:
-            rejects += _unusable(typed, bad, spec, self._converter, beyond)
+            rejects += _unusable(typed, bad, spec, self._converter, beyond, days)
             rows = rows.filter(pc.invert(bad))
         rows, faults = self._rules.faults(rows, self._day)
         if self._losers is not None:
             faults += twins.faults(rows, self._losers)
         if faults:
             places = range(count) if bad is None else pc.indices_nonzero(pc.invert(bad)).to_pylist()
-            rejects += _at_fault(chunk, faults, places)
+            rejects += _at_fault(chunk, faults, places, days)
             ill = pa.array(sorted({fault.at for fault in faults}), pa.int64())
             rows = rows.filter(pc.invert(pc.is_in(pa.array(range(rows.num_rows), pa.int64()), ill)))
-        rejected = _rejects_table(sorted(rejects, key=lambda one: one[0]), self._file, self._day)
+        rejected = _rejects_table(sorted(rejects, key=lambda one: one[0]), self._file)
         return Batch(rows, rejected, typed.skipped)
 
 
-def _at_fault(chunk: Chunk, faults: Sequence[Fault], places: Sequence[int]) -> Iterator[_Reject]:
+def _at_fault(chunk: Chunk, faults: Sequence[Fault], places: Sequence[int], days: pa.Array) -> Iterator[_Reject]:
     """The rows that break a rule, each once with all that is wrong. `places`: where the rows are in the chunk."""
     by_row: dict[int, list[Fault]] = {}
     for fault in faults:
         by_row.setdefault(places[fault.at], []).append(fault)
     for (at, found), raw in zip(by_row.items(), chunk.raw(list(by_row)), strict=True):
-        yield chunk.lines[at].as_py(), found[0].column, "; ".join(fault.reason for fault in found), raw
+        reasons = "; ".join(fault.reason for fault in found)
+        yield chunk.lines[at].as_py(), found[0].column, reasons, raw, days[at].as_py()
 
 
 def _without_missing(chunk: Chunk, spec: SourceSpec) -> Chunk:
@@ -262,7 +310,9 @@ def _without_missing(chunk: Chunk, spec: SourceSpec) -> Chunk:
     return chunk._replace(texts=texts)
 
 
-def _bad(chunk: Chunk, typed: list[pa.Array], spec: SourceSpec, beyond: lateness.Beyond | None) -> pa.Array | None:
+def _bad(
+    chunk: Chunk, typed: list[pa.Array], spec: SourceSpec, beyond: lateness.Beyond | own_days.OwnDays | None
+) -> pa.Array | None:
     """Which records have a text that is no value, no value where one is needed, or a day that the file may not carry;
     None when all are well."""
     masks = [beyond.mask] if beyond is not None else []
@@ -274,7 +324,12 @@ def _bad(chunk: Chunk, typed: list[pa.Array], spec: SourceSpec, beyond: lateness
 
 
 def _unusable(
-    typed: _Typed, bad: pa.Array, spec: SourceSpec, converter: Converter, beyond: lateness.Beyond | None
+    typed: _Typed,
+    bad: pa.Array,
+    spec: SourceSpec,
+    converter: Converter,
+    beyond: lateness.Beyond | own_days.OwnDays | None,
+    days: pa.Array,
 ) -> Iterator[_Reject]:
     """The records at fault, each with everything that is wrong with it."""
     sent, chunk = typed.sent, typed.chunk
@@ -292,7 +347,7 @@ def _unusable(
         if beyond is not None and beyond.mask[at].as_py():
             first = first or beyond.column
             reasons.append(beyond.why(at))
-        yield chunk.lines[at].as_py(), first, "; ".join(reasons), raw
+        yield chunk.lines[at].as_py(), first, "; ".join(reasons), raw, days[at].as_py()
 
 
 def _why_missing(as_sent: str | None, target: SourceColumn) -> str:
@@ -302,6 +357,6 @@ def _why_missing(as_sent: str | None, target: SourceColumn) -> str:
     return f"{target.name}: {as_sent!r} is one of null_values, and the column is NOT NULL"
 
 
-def _rejects_table(rejects: list[_Reject], file: str, day: date) -> pa.Table:
-    lines, columns, reasons, raws = ([reject[n] for reject in rejects] for n in range(4))
-    return pa.table([[day] * len(rejects), [file] * len(rejects), lines, columns, reasons, raws], schema=REJECTS_SCHEMA)
+def _rejects_table(rejects: list[_Reject], file: str) -> pa.Table:
+    lines, columns, reasons, raws, days = ([reject[n] for reject in rejects] for n in range(5))
+    return pa.table([days, [file] * len(rejects), lines, columns, reasons, raws], schema=REJECTS_SCHEMA)

@@ -59,7 +59,7 @@ def read(files: Iterable[SourceFile], spec: SourceSpec, day: date) -> Iterator[J
     """
     if judge.needs_whole_files(spec):
         every = list(files)
-        for file, losers in zip(every, _losers(every, spec, day), strict=True):
+        for file, losers in zip(every, _losers(every, spec), strict=True):
             yield from _alone(file, spec, day, losers)
         return
     group = _Group(spec, day)
@@ -82,10 +82,10 @@ def _is_small(file: SourceFile, spec: SourceSpec) -> bool:
     return os.stat(file.path).st_size <= SMALL_BYTES and spec.layout.compression == "name"
 
 
-def _losers(files: Sequence[SourceFile], spec: SourceSpec, day: date) -> Sequence[pa.Table | None]:
+def _losers(files: Sequence[SourceFile], spec: SourceSpec) -> Sequence[pa.Table | None]:
     """For each file the lines that are rejects because another row of the day has their key."""
     try:
-        return judge.twins_of_day(spec, files, day)
+        return judge.twins_of(spec, files)
     except FileRefused:
         return [None] * len(files)  # Some file fits no more: its verdict will say which.
 

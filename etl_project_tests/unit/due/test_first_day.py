@@ -55,6 +55,21 @@ def spec(configured: settings.Settings) -> SourceSpec:
     )
 
 
+def test_a_waiting_file_whose_rows_say_their_day_may_hold_any(configured: settings.Settings, spec: SourceSpec) -> None:
+    types = (SourceColumn("id", "VARCHAR"), SourceColumn("day", "DATE"))
+    columns = {"id": "id", "day": "day"}
+    undated = SourceSpec(
+        "sales", ("*.csv",), start_date=configured.start_date, columns=columns, types=types, day_from="day"
+    )
+    for name in ("orders/orders-2025-03-01.csv", "sales/export.csv"):
+        path = configured.incoming / name
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+        os.utime(path, (1, 1))
+    assert first_day.of(configured, [spec], NOW) == date(2025, 3, 1)
+    assert first_day.of(configured, [spec, undated], NOW) == configured.start_date
+
+
 def commit_in(warehouse: Path, *keys: str) -> None:
     warehouse.parent.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(str(warehouse)) as connection:

@@ -151,3 +151,13 @@ def test_the_command_loads_none_of_them_either_and_says_in_one_line_what_is_wron
         "the receiver itself is loaded through its package's door, which is not timed"
     )
     assert loaded.isdisjoint({"dagster", "pandas", "duckdb", "pyarrow", "numpy", "sqlalchemy"})
+
+
+def test_a_source_whose_rows_say_their_day_takes_names_without_one() -> None:
+    source = Declared("s", ("export_*.jsonl",), undated=True)
+    assert source.day("export_1.jsonl", FIRST, TODAY) is None
+    assert source.day("other.jsonl", FIRST, TODAY) == "the name does not match; expected export_*.jsonl"
+    assert source.name_for(DAY, "u", FIRST, TODAY) == "export_s-u.jsonl"
+    assert Declared("s", ("export.jsonl",), undated=True).name_for(DAY, "u", FIRST, TODAY) is None, (
+        "one after the other"
+    )

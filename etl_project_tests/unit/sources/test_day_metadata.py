@@ -74,7 +74,7 @@ def test_a_day_with_late_rows_links_the_folders_of_all_files_that_may_hold_them(
 
 def test_the_log_of_a_run_names_the_first_of_very_many_files_and_counts_the_others() -> None:
     received = [admit.Received(f"{at}.csv", DAY, "refused" if at % 2 else "accepted") for at in range(1_100)]
-    told = list(assets._told(received))
+    told = list(assets.told(received))
     assert (told[0], len(told)) == (f"0.csv ({DAY}): accepted", assets.MOST_TOLD + 1)
     assert told[-1] == "and 1000 more files: 500 accepted, 500 refused"
-    assert list(assets._told(received[:1])) == told[:1]
+    assert list(assets.told(received[:1])) == told[:1]

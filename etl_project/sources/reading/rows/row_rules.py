@@ -40,7 +40,7 @@ class RowRules:
         self._checks = spec.rows.checks
         self._sql = RowSql() if self._computed or self._checks else None
 
-    def faults(self, rows: pa.Table, day: date) -> tuple[pa.Table, list[Fault]]:
+    def faults(self, rows: pa.Table, day: date | None) -> tuple[pa.Table, list[Fault]]:
         """The rows with their computed columns, and what is wrong with which of them, in their order."""
         if self._sql is None or not rows.num_rows:
             return rows, []
@@ -64,7 +64,7 @@ class RowRules:
         return self._sql.values(rows, expressions) if self._sql is not None and expressions else []
 
     def _of_computed(
-        self, rows: pa.Table, one: Computed, failed: pa.Array, values: pa.Array, day: date
+        self, rows: pa.Table, one: Computed, failed: pa.Array, values: pa.Array, day: date | None
     ) -> Iterator[Fault]:
         for at in pc.indices_nonzero(failed).to_pylist():
             yield Fault(

@@ -37,7 +37,8 @@ def losers(files: Sequence[tuple[str, Iterable[pa.Table]]], spec: SourceSpec) ->
 
     `on_duplicate_key` says which of the twins these are; the order is that of files and lines.
     """
-    keys = [tuple(name for name in key if name != "batch_date") for key in spec.rows.keys]
+    day = ("batch_date",) if spec.day_from is not None else ()  # The files may hold several.
+    keys = [(*own, *day) for key in spec.rows.keys if (own := [name for name in key if name != "batch_date"])]
     wanted = list(dict.fromkeys(name for key in keys for name in key))
     with _database() as connection:
         connection.execute("CREATE TABLE names (file INTEGER, name VARCHAR)")
@@ -49,7 +50,7 @@ def losers(files: Sequence[tuple[str, Iterable[pa.Table]]], spec: SourceSpec) ->
                 what = "INSERT INTO rows" if made else "CREATE TABLE rows AS"
                 connection.execute(f"{what} SELECT {number} AS file, * FROM batch")
                 made = True
-        found = [_losers_of(connection, key, spec) for key in keys if key] if made else []
+        found = [_losers_of(connection, key, spec) for key in keys] if made else []
         return [_of_file(found, number) for number in range(len(files))]
 
 
