@@ -89,6 +89,30 @@ class Checks:
         return self._sha256.hexdigest()
 
 
+class ToldApart:
+    """JSON lines as they are stored: blanks at the end of the last line that are others for every key.
+
+    Two keys are two deliveries, which may well say the same; but two equal files of a day are taken for one that was
+    sent twice, and nothing else would tell these apart. Blanks mean nothing in JSON. `unique` is hexadecimal.
+    """
+
+    def __init__(self, unique: str) -> None:
+        bits = f"{int(unique, 16):0{4 * len(unique)}b}"
+        self._blanks = bits.translate({ord("0"): " ", ord("1"): "\t"}).encode()
+        self._end = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What of the lines is certain to stand before the blanks."""
+        come = self._end + chunk
+        kept = come.rstrip(b"\r\n")
+        self._end = come[len(kept) :]
+        return kept
+
+    def finish(self) -> bytes:
+        """The blanks, and the end of the last line."""
+        return self._blanks + (self._end or b"\n")
+
+
 class JsonLinesCheck:
     """Checks JSON lines as they stream by: UTF-8, one object a line, no line longer than 1 MiB, at least one line."""
 

@@ -89,13 +89,15 @@ def create_app(settings: Settings, receiving: Receiver, declared: Mapping[str, D
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A file of this name for this source, once under this key. `asked` tells the request from others."""
+    """A file of this name for this source, once under this key. `asked` tells the request from others. `apart`: what
+    tells its lines from equal ones under another key, where that is wanted."""
 
     client: Sender
     source: str
     name: str
     asked: str
     key: str
+    apart: str = ""
 
 
 class _Receiver:
@@ -146,8 +148,9 @@ class _Receiver:
         days = request.query_params.getlist("day")
         day = requests.day(days)
         key = requests.idempotency_key(request.headers, client.key_header)
-        name = self._name_of_lines(source, day, _unique(client, key))
-        wanted = _Wanted(client, source, name, f"POST {source} {''.join(days)}", key)
+        unique = _unique(client, key)
+        name = self._name_of_lines(source, day, unique)
+        wanted = _Wanted(client, source, name, f"POST {source} {''.join(days)}", key, unique)
         return await self._once(request, wanted, bodies.JsonLinesCheck())
 
     async def post_webhook(self, request: Request) -> Response:
@@ -159,9 +162,9 @@ class _Receiver:
             key = webhooks.key(request.headers, document, client)
             unique = _unique(client, key)
             name = self._name_of_lines(source, utc.now().date(), unique)
-            if not client.key_field:
-                line = webhooks.told_apart(line, unique)
-            wanted = _Wanted(client, source, name, f"webhook {source}", key)
+            # Where the key is a field of the message, no two of them are equal.
+            apart = "" if client.key_field else unique
+            wanted = _Wanted(client, source, name, f"webhook {source}", key, apart)
             return await self._answer(request, wanted, len(line), _whole(line), bodies.Checks({}, None))
 
     def _name_of_lines(self, source: str, day: date, unique: str) -> str:
@@ -228,13 +231,16 @@ class _Receiver:
         """Stream the body beside its target, then land it; any failure before that gives the key up again."""
         faults.reach("receiver.claimed")
         sink = Sink(upload.temporary)
+        apart = bodies.ToldApart(wanted.apart) if wanted.apart else None
         try:
             async for chunk in body:
                 checks.feed(chunk)
-                if sink.add(chunk):
+                if sink.add(apart.feed(chunk) if apart is not None else chunk):
                     await to_thread.run_sync(sink.write)
                     faults.reach("receiver.streaming")
             body_sha256 = checks.finish()
+            if apart is not None:
+                sink.add(apart.finish())
             answer = openapi.answer(wanted.source, upload.target.name, checks.size_bytes, body_sha256)
             await to_thread.run_sync(self._land, sink, upload, body_sha256, answer)
         except BaseException as failure:

@@ -47,14 +47,4 @@ def key(headers: Headers, document: object, client: Sender) -> str:
     return requests.idempotency_key(headers, client.key_header)
 
 
-def told_apart(line: bytes, unique: str) -> bytes:
-    """The line with blanks at its end that are others for every key: two messages may well say the same.
-
-    Two equal files of a day are taken for one that was sent twice. Where the key is no part of the message, nothing
-    else would tell its file from another's; blanks at the end mean nothing in JSON. `unique` is hexadecimal.
-    """
-    bits = f"{int(unique, 16):0{4 * len(unique)}b}"
-    return line.removesuffix(b"\n") + bits.translate({ord("0"): " ", ord("1"): "\t"}).encode() + b"\n"
-
-
 _BREAKS_AS_SPACES = bytes.maketrans(b"\r\n", b"  ")

@@ -88,7 +88,7 @@ def test_webhooks_and_lines_become_rows_once_and_their_day_is_delivered_once(tmp
     }
     data_dir = tmp_path / "data"
     command = [sys.executable, "-m", "etl_project.cli", "drain"]
-    lines = headers("lines", **{"Content-Type": "application/x-ndjson"})
+    lines = [headers(key, **{"Content-Type": "application/x-ndjson"}) for key in ("lines", "equal lines")]
     script = Script(answer(201))
     sys.path.insert(0, str(tmp_path))
     try:
@@ -104,19 +104,20 @@ def test_webhooks_and_lines_become_rows_once_and_their_day_is_delivered_once(tmp
                     assert webhook(receiver.url, number).status_code == 201
                 for delivery in ("d-1", "d-2"):
                     assert same_again(receiver.url, delivery).status_code == 201
-                posted = httpx2.post(
-                    f"{receiver.url}/v1/incoming/events", content=b'{"id": "l1", "amount": 10}\n', headers=lines
-                )
-                assert posted.status_code == 201
+                for each in lines:
+                    posted = httpx2.post(
+                        f"{receiver.url}/v1/incoming/events", content=b'{"id": "l1", "amount": 10}\n', headers=each
+                    )
+                    assert posted.status_code == 201
                 drained = subprocess.run(command, env=outside, capture_output=True, text=True, check=False)
                 assert drained.returncode == 0, drained.stdout + drained.stderr
     finally:
         sys.path.remove(str(tmp_path))
     with duckdb.connect(str(data_dir / "warehouse.duckdb"), read_only=True) as connection:
         assert connection.execute("select id, amount from events order by 1").fetchall() == [
-            ("l1", 10),
+            *[("l1", 10)] * 2,
             *[("ping", 0)] * 2,
             *[(f"w{number}", number) for number in (1, 2, 3)],
         ]
         assert connection.execute("select count(*), min(status) from events_sent").fetchone() == (1, 201)
-    assert [(json.loads(body)["events"], json.loads(body)["amount"]) for _, body in script.requests] == [(6, 16)]
+    assert [(json.loads(body)["events"], json.loads(body)["amount"]) for _, body in script.requests] == [(7, 26)]

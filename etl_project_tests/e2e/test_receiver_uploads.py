@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import signal
 import socket
 import time
@@ -96,7 +97,9 @@ def test_json_lines_become_one_file_named_after_day_and_key(receiver: ReceiverPr
     assert path.name == response.json()["name"]
     assert path.name.startswith("payments-2026-01-02-")
     assert path.name.endswith(".jsonl")
-    assert receiver.take() == [b'{"a": 1}\n{"a": 2}\n']
+    [stored] = receiver.take()
+    assert stored.startswith(b'{"a": 1}\n{"a": 2}') and stored.endswith(b"\n")
+    assert [json.loads(line) for line in stored.splitlines()] == [{"a": 1}, {"a": 2}]
 
 
 def test_an_upload_of_many_pieces_arrives_whole(receiver: ReceiverProcess) -> None:

@@ -207,3 +207,21 @@ def test_a_bad_line_is_named(body: bytes, expected: str, piece: int) -> None:
 def test_a_line_without_end_is_refused(body: bytes) -> None:
     with pytest.raises(Problem, match="Line 1 is longer"):
         lines(body, 65536)
+
+
+@given(
+    rows=st.lists(st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3)), min_size=1, max_size=4),
+    piece=st.integers(1, 9),
+    end=st.sampled_from(["", "\n", "\r\n"]),
+)
+def test_equal_lines_under_two_keys_are_stored_as_two_files_that_say_the_same(
+    rows: list[dict[str, object]], piece: int, end: str
+) -> None:
+    body = ((end or "\n").join(json.dumps(row) for row in rows) + end).encode()
+    stored = set()
+    for unique in ("0123456789abcdef", "fedcba9876543210"):
+        apart = bodies.ToldApart(unique)
+        told = b"".join(apart.feed(body[at : at + piece]) for at in range(0, len(body), piece)) + apart.finish()
+        assert told.endswith(b"\n") and [json.loads(line) for line in told.split(b"\n")[:-1]] == rows
+        stored.add(told)
+    assert len(stored) == 2
