@@ -358,7 +358,7 @@ def _problems_of_plausibility(spec: SourceSpec) -> Iterator[str]:
     if spec.business_zone is not None:
         yield from _problems_of_zone("business_zone", spec.business_zone)
         if spec.event_column is None and spec.date_column is None and spec.day_from is None:
-            yield "business_zone needs event_column, date_column or day_from: the column whose day in that zone counts"
+            yield "business_zone needs event_column or date_column (or day_from): whose day in that zone counts"
     if spec.date_column is not None:
         column = known.get(spec.date_column)
         if column is None:
