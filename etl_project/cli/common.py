@@ -11,12 +11,13 @@ from datetime import date
 from typing import NamedTuple
 
 import dagster as dg
+import typer
 from dagster._utils.warnings import disable_dagster_warnings
 from rich.markup import escape
 
 from etl_project import instance as instances
 from etl_project.cli.console import console
-from etl_project.due import DAYS_JOB, MANY_DAYS_JOB, REFUSE_JOB, Deployment, Due, Ended, Project
+from etl_project.due import DAYS_JOB, MANY_DAYS_JOB, REFUSE_JOB, Deployment, Due, Ended, Project, stop
 
 
 class Opened(NamedTuple):
@@ -40,7 +41,20 @@ def opened(weekly_checks: bool = True, earliest: date | None = None) -> Iterator
 
 @contextmanager
 def deployment(earliest: date | None = None) -> Iterator[Deployment]:
-    """The project with its jobs, for commands that run something; `earliest` as in `load_project`."""
+    """The project with its jobs, for commands that run something; `earliest` as in `load_project`.
+
+    SIGTERM and Ctrl-C end such a command within seconds, with one line and the exit code that shells know.
+    """
+    try:
+        with stop.on_signals(), _deployment(earliest) as found:
+            yield found
+    except stop.Stopped as stopped:
+        console.print(f"{stopped}: what is committed stays, and the next call goes on from there", soft_wrap=True)
+        raise typer.Exit(stopped.exit_code) from stopped
+
+
+@contextmanager
+def _deployment(earliest: date | None) -> Iterator[Deployment]:
     with opened(weekly_checks=False, earliest=earliest) as found:
         names = {*(node.job for node in found.project.nodes), DAYS_JOB, REFUSE_JOB}
         names |= {MANY_DAYS_JOB} if any(spec.day_from for spec in found.project.sources) else set()

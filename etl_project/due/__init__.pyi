@@ -3,6 +3,7 @@ from . import check_verdicts as check_verdicts
 from . import drain as drain
 from . import first_day as first_day
 from . import rebuild as rebuild
+from . import stop as stop
 from . import words as words
 from .attempts import DAYS_JOB as DAYS_JOB
 from .attempts import MANY_DAYS_JOB as MANY_DAYS_JOB

@@ -42,7 +42,7 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Attempt:
-    """A finished earlier run for the same state. `splits`: whether its halves could go better."""
+    """A finished earlier run for the same state. `splits`: whether its halves could go better; not after a stop."""
 
     permanent: bool
     failed: bool
@@ -157,7 +157,7 @@ def attempts_of(instance: dg.DagsterInstance, states: Iterable[str]) -> dict[str
                     permanent=run.tags.get(FAILURE_TAG) == "permanent" and WHOLE_TAG not in run.tags,
                     failed=run.status is not dg.DagsterRunStatus.SUCCESS,
                     ended_at=record.update_timestamp.astimezone(UTC),
-                    splits=WHOLE_TAG not in run.tags,
+                    splits=WHOLE_TAG not in run.tags and run.status is not dg.DagsterRunStatus.CANCELED,
                 )
                 found[run.tags[STATE_TAG]].append(attempt)
     return found
@@ -180,11 +180,12 @@ def in_flight(instance: dg.DagsterInstance) -> list[Flight]:
     ]
 
 
-def cancel_unfinished_of(instance: dg.DagsterInstance, owner: processes.Owner) -> None:
-    """Mark the runs of this one process as cancelled: it was interrupted, and will not go on with them."""
-    for run in instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED)):
-        if run_lock.owners_of(run.tags) == [owner]:
-            instance.report_run_canceled(run, message="Interrupted. What it had committed stays committed.")
+def cancel(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Mark a run as cancelled: it was interrupted, nobody will go on with it, and its days are not at fault."""
+    run = instance.get_run_by_id(run_id)
+    broken_off = run is not None and run.status is dg.DagsterRunStatus.FAILURE and FAILURE_TAG not in run.tags
+    if run is not None and (broken_off or not run.is_finished):
+        instance.report_run_canceled(run, message="Interrupted. What it had committed stays committed.")
 
 
 def _assets_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> frozenset[str] | None:

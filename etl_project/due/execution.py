@@ -7,7 +7,9 @@ by somebody else and which checks are red. Does not belong here: deciding what t
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.execution.plan.objects import StepFailureData
 
-from etl_project.due import attempts
+from etl_project.due import attempts, stop
 from etl_project.due.check_verdicts import RedCheck, is_red, red_check
 from etl_project.due.pending import Due
 from etl_project.due.snapshot import Project
@@ -65,20 +67,34 @@ class Ended:
 
 
 def execute(deployment: Deployment, one: Due, more_tags: Mapping[str, str] = MappingProxyType({})) -> Ended:
-    """Make one due run here, as a recorded Dagster run. An interrupt leaves no run that seems to go on."""
+    """Make one due run here, as a recorded Dagster run.
+
+    SIGTERM and Ctrl-C raise Stopped, or KeyboardInterrupt, once the step that is being executed has been broken off and
+    the run's lock is released; the run is cancelled then, so that nothing seems to go on.
+    """
     owner, began = processes.this_process(), time.monotonic()
-    try:
+    with _cancelled_if_stopped(deployment.instance) as run_id:
         result = deployment.jobs[one.job].execute_in_process(
             instance=deployment.instance,
             run_config=json_logs.run_config(QUIET),
             asset_selection=[dg.AssetKey.from_user_string(asset) for asset in one.assets],
             tags={**more_tags, **attempts.tags(one), **run_lock.owner_tag(owner)},
+            run_id=run_id,
             raise_on_error=False,
         )
-    except KeyboardInterrupt:
-        attempts.cancel_unfinished_of(deployment.instance, owner)
-        raise
     return replace(_ended(deployment, result), seconds=time.monotonic() - began)
+
+
+@contextmanager
+def _cancelled_if_stopped(instance: dg.DagsterInstance) -> Iterator[str]:
+    """The id for a run that the block makes; it is cancelled where a signal ends the block."""
+    run_id = str(uuid.uuid4())
+    try:
+        with stop.afterwards():
+            yield run_id
+    except KeyboardInterrupt:
+        attempts.cancel(instance, run_id)
+        raise
 
 
 def _ended(deployment: Deployment, result: dg.ExecuteInProcessResult) -> Ended:
@@ -97,24 +113,24 @@ def _ended(deployment: Deployment, result: dg.ExecuteInProcessResult) -> Ended:
 
 def refuse_undated(deployment: Deployment, files: int) -> int:
     """Put files that belong to no day into quarantine, by a run of its own; how many there were."""
-    result = deployment.jobs[attempts.REFUSE_JOB].execute_in_process(
-        instance=deployment.instance,
-        run_config=json_logs.run_config(QUIET),
-        tags=run_lock.owner_tag(processes.this_process()),
-        raise_on_error=False,
-    )
-    return files if result.success else 0
+    return files if _without_days(deployment, attempts.REFUSE_JOB).success else 0
 
 
 def take_in_many_days(deployment: Deployment) -> Sequence[str]:
     """Take in files whose rows say their day, by a run of its own; why some could not be, if any."""
-    result = deployment.jobs[attempts.MANY_DAYS_JOB].execute_in_process(
-        instance=deployment.instance,
-        run_config=json_logs.run_config(QUIET),
-        tags=run_lock.owner_tag(processes.this_process()),
-        raise_on_error=False,
-    )
-    return _ended(deployment, result).complaints
+    return _ended(deployment, _without_days(deployment, attempts.MANY_DAYS_JOB)).complaints
+
+
+def _without_days(deployment: Deployment, job: str) -> dg.ExecuteInProcessResult:
+    """A run of a job that builds no day; a signal ends it as it ends one that does."""
+    with _cancelled_if_stopped(deployment.instance) as run_id:
+        return deployment.jobs[job].execute_in_process(
+            instance=deployment.instance,
+            run_config=json_logs.run_config(QUIET),
+            tags=run_lock.owner_tag(processes.this_process()),
+            run_id=run_id,
+            raise_on_error=False,
+        )
 
 
 def _before_the_first_step(result: dg.ExecuteInProcessResult) -> Iterator[str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -323,7 +324,8 @@ def receive_all(
     """Take many files in, days side by side in `threads` threads, the files of one day in the order given (the scan's).
 
     The threads share nothing, and any number of them leaves the same bytes. After a failure the other files of its
-    day keep waiting (a later file must not get ahead of an earlier one); the other days are not touched by it.
+    day keep waiting (a later file must not get ahead of an earlier one); the other days are not touched by it. An
+    interrupt ends it after the files that are at work; all others keep waiting.
     """
     sweep(spec, incoming_root, archive_root)
     if not waiting:
@@ -331,12 +333,16 @@ def receive_all(
     with _receiving(waiting[0]):
         receiver = Receiver(spec, incoming_root, archive_root, quarantine_root, waiting)
 
+    interrupted = threading.Event()
+
     def receive_some(files: list[Waiting]) -> tuple[list[tuple[Waiting, Received]], list[Failed]]:
         done: list[tuple[Waiting, Received]] = []
         failed: dict[date, Failed] = {}
         archived: dict[date, archive.Day] = {}
         for lot in lots.lots(files):
             day = lot[0].day
+            if interrupted.is_set():
+                break
             if day in failed:
                 continue
             try:
@@ -352,7 +358,11 @@ def receive_all(
         return done, [*failed.values()]
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        outcomes = list(pool.map(receive_some, lots.side_by_side(waiting)))
+        try:
+            outcomes = list(pool.map(receive_some, lots.side_by_side(waiting)))
+        except BaseException:
+            interrupted.set()  # The pool waits for its threads.
+            raise
     received = {one: result for done, _ in outcomes for one, result in done}
     failed = [failure for _, failures in outcomes for failure in failures]
     return Results(tuple(received[one] for one in waiting if one in received), tuple(failed))

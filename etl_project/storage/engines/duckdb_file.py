@@ -17,6 +17,7 @@ import duckdb
 
 from etl_project import atomic, faults
 from etl_project.storage.contract import StoreBusy, WriteRefused
+from etl_project.storage.interrupted import ended_at_once
 from etl_project.storage.judging.messages import DataFault
 from etl_project.storage.places import local_path
 from etl_project.storage.sql import quote
@@ -98,7 +99,8 @@ class DuckDBFile(Engine):
             connection.execute("SET TimeZone = 'UTC'")
             for name, value in self._settings.items():
                 connection.execute(f"SET {quote(name)} = ?", [value])
-            yield connection
+            with ended_at_once(connection):
+                yield connection
         finally:
             connection.close()
 

@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from etl_project.storage.interrupted import ended_at_once
 from etl_project.storage.judging.drift import Column
 from etl_project.storage.scratch import scratch_folder
 from etl_project.storage.sql import Binds, quote, text
@@ -59,4 +60,5 @@ def in_memory(beside: Path, memory_limit_mb: int | None = None) -> Iterator[duck
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"SET temp_directory = {text(str(folder))}")
         connection.execute(f"SET memory_limit = '{limit}'")
-        yield connection
+        with ended_at_once(connection):
+            yield connection

@@ -32,6 +32,7 @@ from etl_project.storage.contract import (
     Version,
     WriteRefused,
 )
+from etl_project.storage.interrupted import is_interruption
 from etl_project.storage.judging import payload
 from etl_project.storage.judging.findings import Finding, Looked
 from etl_project.storage.judging.messages import DataFault, partly, refused, what
@@ -281,7 +282,9 @@ class TableStore:
         except OSError as error:
             _roll_back(connection)
             raise unavailable(self.identity, error) from error
-        except BaseException:
+        except BaseException as error:
+            if is_interruption(error):
+                connection.interrupt()
             _roll_back(connection)
             raise
         try:

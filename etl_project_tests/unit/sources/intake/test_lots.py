@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +119,33 @@ def test_what_is_in_the_way_of_one_file_ends_its_lot_there(tmp_path: Path, monke
     monkeypatch.undo()
     assert [one.name[:2] for one in world.receive()] == ["a2", "a3", "a4"]
     assert not list(world.roots[1].rglob(f"{atomic.TEMPORARY_PREFIX}*"))
+
+
+def test_an_interrupt_ends_it_after_the_files_at_work_and_all_others_keep_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lots, "MOST_FILES", 1)
+    world = World(tmp_path)
+    for at in range(200):
+        world.drop(f"a{at:03}-2024-03-0{1 + at % 2}.csv", rows(1 + at))
+    made = admit.private_copy.made
+
+    def slowly(entry: Any, *rest: Any) -> Any:
+        time.sleep(0.02)
+        return made(entry, *rest)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(admit.private_copy, "made", slowly)
+    former = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            admit.receive_all(world.scan().waiting, world.spec, *world.roots, 2)
+    finally:
+        signal.signal(signal.SIGALRM, former)
+    left = len(world.scan().waiting)
+    assert left > 100
+    monkeypatch.undo()
+    assert len(world.receive(2)) == left and len(archived(world)) == 200
