@@ -51,6 +51,7 @@ def build_defs(*, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """Everything in `pipelines/`, wired up. `resources` replace or add to the default ones, by key."""
     for parameter in _BETA:
         warnings.filterwarnings("ignore", f"Parameter `{parameter}`", dg.BetaWarning)
+    warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)
     return wire(*load_project(), resources=resources)
 
 

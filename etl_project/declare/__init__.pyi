@@ -1,5 +1,6 @@
 from . import code_version as code_version
 from . import contracts as contracts
+from .checks import by_partition as by_partition
 from .contracts import TableContract as TableContract
 from .daily_table import LAKE as LAKE
 from .daily_table import WAREHOUSE as WAREHOUSE

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import dagster as dg
+from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
+    AssetCheckPartitionInfo,
 )
+from dagster._core.storage.event_log import EventLogStorage
 
 from etl_project import utc
 from etl_project.due.graph import Key, Node
@@ -24,7 +27,6 @@ from etl_project.storage import Head
 _PAGE = 200
 _FAILED = {AssetCheckExecutionRecordStatus.FAILED, AssetCheckExecutionRecordStatus.PLANNED}
 _PASSED = {AssetCheckExecutionRecordStatus.SUCCEEDED}
-_EVALUATED = {AssetCheckExecutionRecordStatus.FAILED, *_PASSED}
 
 
 def red(nodes: Iterable[Node], commits: Mapping[tuple[str, Key], Head], instance: dg.DagsterInstance) -> Red:
@@ -62,18 +64,65 @@ class RedCheck:
 
 
 def red_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey]) -> list[RedCheck]:
-    """The checks whose last result is a failure, as an error; of partitioned ones, each partition's last."""
-    storage = instance.event_log_storage
-    latest = storage.get_latest_asset_check_execution_by_key(list(keys))
-    found = []
-    for key in sorted(latest):
-        last: dict[str | None, AssetCheckExecutionRecord] = {}
-        for record in storage.get_asset_check_execution_history(key, limit=_PAGE, status={*_EVALUATED}):
-            last.setdefault(record.partition, record)
-        if len(last) > 1:
-            last.pop(None, None)  # The sum of what a run said of each partition.
-        found += [each.evaluation for each in last.values() if each.evaluation is not None and is_red(each.evaluation)]
-    return [red_check(evaluation) for evaluation in found]
+    """The checks whose last result is a failure, as an error; of partitioned ones, each partition's last.
+
+    Only failures are read in full, however long ago; a check that never failed costs one query.
+    """
+    found = (record.evaluation for key in sorted(keys) for record in _last_failures(instance.event_log_storage, key))
+    return [red_check(evaluation) for evaluation in found if evaluation is not None and is_red(evaluation)]
+
+
+def _last_failures(storage: EventLogStorage, key: dg.AssetCheckKey) -> list[AssetCheckExecutionRecord]:
+    """The last result of each partition of a check, where it is a failure."""
+    last: dict[str | None, AssetCheckExecutionRecord] = {}
+    by_partition: set[str] = set()
+    for record in _history(storage, key, {AssetCheckExecutionRecordStatus.FAILED}):
+        last.setdefault(record.partition, record)
+        if record.partition is not None:
+            by_partition.add(record.run_id)
+    if not last:
+        return []
+    ended = {
+        info.partition_key: info
+        for info in storage.get_asset_check_partition_info([key])
+        if info.latest_execution_status is not AssetCheckExecutionRecordStatus.PLANNED
+    }
+    alone = last.get(None)
+    if alone is not None:
+        # The sum of what a run said of each partition; or of a time when the check had no partitions.
+        newer = (info for info in ended.values() if info.partition_key is not None)
+        at = max((info.latest_check_event_storage_id for info in newer), default=0)
+        if alone.run_id in by_partition or (ended.get(None) and ended[None].latest_check_event_storage_id < at):
+            last.pop(None)
+    return [record for partition, record in last.items() if not _passed_since(storage, key, partition, record, ended)]
+
+
+def _passed_since(
+    storage: EventLogStorage,
+    key: dg.AssetCheckKey,
+    partition: str | None,
+    failure: AssetCheckExecutionRecord,
+    ended: Mapping[str | None, AssetCheckPartitionInfo],
+) -> bool:
+    """Whether the check has passed after this failure. What is only planned says nothing, and hides nothing."""
+    if partition in ended:
+        return ended[partition].latest_execution_status in _PASSED
+    only = PartitionKeyFilter(key=partition)
+    passed = storage.get_asset_check_execution_history(key, limit=1, status=_PASSED, partition_filter=only)
+    return any(one.id > failure.id for one in passed)
+
+
+def _history(
+    storage: EventLogStorage, key: dg.AssetCheckKey, status: set[AssetCheckExecutionRecordStatus]
+) -> Iterator[AssetCheckExecutionRecord]:
+    """The results of a check with this status, newest first."""
+    cursor = None
+    while True:
+        page = storage.get_asset_check_execution_history(key, limit=_PAGE, cursor=cursor, status=status)
+        yield from page
+        if len(page) < _PAGE:
+            return
+        cursor = page[-1].id
 
 
 def is_red(evaluation: dg.AssetCheckEvaluation) -> bool:

@@ -99,7 +99,7 @@ def _cancelled_if_stopped(instance: dg.DagsterInstance) -> Iterator[str]:
 
 def _ended(deployment: Deployment, result: dg.ExecuteInProcessResult) -> Ended:
     """What came of a run."""
-    evaluations = result.get_asset_check_evaluations()
+    evaluations = _each(result.get_asset_check_evaluations())
     red = tuple(red_check(each) for each in evaluations if is_red(each))
     if result.success:
         passed = (each for each in evaluations if each.passed)
@@ -109,6 +109,12 @@ def _ended(deployment: Deployment, result: dg.ExecuteInProcessResult) -> Ended:
     failures = tuple(map(_complaint, (event.step_failure_data for event in result.get_step_failure_events())))
     complaints = failures or tuple(_before_the_first_step(result)) or ("the run failed before its first step",)
     return Ended(complaints, run.tags.get(WHOLE_TAG) if run else None, red)
+
+
+def _each(evaluations: Sequence[dg.AssetCheckEvaluation]) -> list[dg.AssetCheckEvaluation]:
+    """The results without the sum over partitions, where each partition has one of its own."""
+    by_partition = {one.asset_check_key for one in evaluations if one.partition is not None}
+    return [one for one in evaluations if one.partition is not None or one.asset_check_key not in by_partition]
 
 
 def refuse_undated(deployment: Deployment, files: int) -> int:

@@ -160,6 +160,10 @@ def refusals(snapshot: Snapshot, instance: dg.DagsterInstance) -> tuple[list[dg.
     return [dg.RunRequest(run_key=f"{state}:{len(earlier)}", job_name=attempts.REFUSE_JOB, tags=tags)], []
 
 
+_TOLD = "overdue days by source"
+"""In the cursor: what was told day by day. Cursors of versions that told the days of a source together lack it."""
+
+
 class News(NamedTuple):
     """Check results to record, and what the sensor remembers of having told them."""
 
@@ -168,28 +172,29 @@ class News(NamedTuple):
 
 
 def completeness_news(project: Project, snapshot: Snapshot, cursor: str | None) -> News:
-    """A check result for every source whose overdue days are others than those told last.
+    """A check result for every day of a source that got overdue since the last tick, or is overdue no more.
 
     A day gets overdue although nothing runs, so no run can tell. A lost cursor only tells the same once more.
     """
-    told = json.loads(cursor) if cursor else {}
+    told = json.loads(cursor).get(_TOLD, {}) if cursor else {}
     events, now = [], {}
     for spec in project.sources:
         if spec.deadline is None:
             continue
-        days = snapshot.overdue(spec)
-        now[spec.name] = [str(day) for day in days]
-        if now[spec.name] != told.get(spec.name, []):
-            events.append(
-                dg.AssetCheckEvaluation(
-                    asset_key=dg.AssetKey(Names.of(spec.name).files),
-                    check_name=completeness.CHECK,
-                    passed=not days,
-                    description=completeness.in_words(days),
-                    metadata={"overdue days": len(days)},
-                )
-            )
-    return News(events, json.dumps(now) if now else cursor)
+        days = now[spec.name] = [str(day) for day in snapshot.overdue(spec)]
+        before = told.get(spec.name, [])
+        events += [_overdue(spec.name, day, day in days) for day in sorted({*days} ^ {*before})]
+    return News(events, json.dumps({_TOLD: now}) if now else cursor)
+
+
+def _overdue(source: str, day: str, overdue: bool) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(Names.of(source).files),
+        check_name=completeness.CHECK,
+        passed=not overdue,
+        description=completeness.OVERDUE if overdue else None,
+        partition=day,
+    )
 
 
 def closed_day_schedule(project: Project, job: Job) -> dg.ScheduleDefinition:

@@ -15,7 +15,7 @@ from etl_project.sources.spec import SourceSpec
 from etl_project.utc import ONE_DAY, days_between
 
 CHECK = "expected_files_have_come"
-_SHOWN = 10
+OVERDUE = "No file has come by its deadline. Ask the sender; nothing is written for the day."
 
 
 def overdue(spec: SourceSpec, come: Collection[date], now: datetime) -> list[date]:
@@ -29,15 +29,6 @@ def overdue(spec: SourceSpec, come: Collection[date], now: datetime) -> list[dat
     ended = now.astimezone(UTC) - timedelta(hours=spec.deadline.hour, minutes=spec.deadline.minute)
     last = ended.date() - ONE_DAY
     return [day for day in days_between(min(come), last) if day not in come]
-
-
-def in_words(days: Collection[date]) -> str | None:
-    """What a person reads of overdue days; None when there are none."""
-    if not days:
-        return None
-    more = f" and {len(days) - _SHOWN} more" if len(days) > _SHOWN else ""
-    shown = ", ".join(str(day) for day in sorted(days)[-_SHOWN:])
-    return f"No file has come by its deadline for {shown}{more}. Ask the sender; nothing is written for these days."
 
 
 def freshness_policy(spec: SourceSpec) -> dg.FreshnessPolicy | None:

@@ -127,19 +127,19 @@ def behind(spec: SourceSpec, configured: Settings, warehouse: Store) -> set[date
     }
 
 
-def differences_of_files(counted: Mapping[date, Files]) -> Iterator[str]:
-    """The days on which files hold other rows than were read from them, in words."""
+def differences_of_files(counted: Mapping[date, Files]) -> Iterator[tuple[date, str]]:
+    """The days on which files hold other rows than were read from them, and how, in words."""
     for day, rows in counted.items():
         if rows.in_files != rows.raw + rows.rejected + rows.skipped:
             skipped = f", {rows.skipped} skipped" if rows.skipped else ""
-            yield f"{day}: {rows.in_files} rows in the files, {rows.raw} raw, {rows.rejected} rejected{skipped}"
+            yield day, f"{rows.in_files} rows in the files, {rows.raw} raw, {rows.rejected} rejected{skipped}"
 
 
-def differences_of_rows(counted: Mapping[date, RowCounts]) -> Iterator[str]:
-    """The days on which the table holds other rows than belong there, in words."""
+def differences_of_rows(counted: Mapping[date, RowCounts]) -> Iterator[tuple[date, str]]:
+    """The days on which the table holds other rows than belong there, and how, in words."""
     for day, rows in counted.items():
         if rows.raw != rows.stored + rows.repeated:
-            yield f"{day}: {rows.raw} raw rows, {rows.stored} stored, {rows.repeated} repeated"
+            yield day, f"{rows.raw} raw rows, {rows.stored} stored, {rows.repeated} repeated"
 
 
 def _together(files: Sequence[judge.Counted]) -> judge.Counted:

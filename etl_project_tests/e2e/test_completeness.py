@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -65,30 +66,33 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SourceP
         yield made
 
 
-def tick(project: SourceProject, cursor: str | None = None) -> tuple[list[tuple[bool | None, str | None]], str | None]:
-    """The check results that a sensor tick records, and its cursor."""
+def tick(project: SourceProject, cursor: str | None = None) -> tuple[dict[str | None, bool], str | None]:
+    """The days for which a sensor tick records a check result, and its cursor."""
     with dg.build_sensor_context(instance=project.deployment.instance, cursor=cursor) as context:
         result = project.definitions.resolve_sensor_def("pending_days")(context)
     if not isinstance(result, dg.SensorResult):
-        return [], cursor
+        return {}, cursor
     told = [event for event in result.asset_events or [] if isinstance(event, dg.AssetCheckEvaluation)]
-    return [(event.passed, event.description) for event in told], result.cursor
+    return {event.partition: event.passed for event in told}, result.cursor
 
 
 def test_the_sensor_tells_of_overdue_days_once_and_again_when_they_have_come(project: SourceProject) -> None:
     days = [TODAY - timedelta(days=back) for back in (4, 3, 2)]
-    assert tick(project) == ([], None), "a source that never sent anything owes nothing"
+    yesterday = TODAY - timedelta(days=1)
+    assert tick(project) == ({}, None), "a source that never sent anything owes nothing"
     project.drop(f"{days[0]}.csv", "id\n1\n")
     project.drop(f"{days[2]}.csv", "id\n3\n")
     project.drain()
     told, cursor = tick(project)
-    assert [passed for passed, _ in told] == [False] and str(days[1]) in str(told[0][1])
-    assert tick(project, cursor) == ([], cursor), "the same news is told once"
-    yesterday = TODAY - timedelta(days=1)
+    assert told == {str(days[1]): False, str(yesterday): False}
+    assert tick(project, json.dumps({"taps": [str(days[1])]}))[0] == told, (
+        "a cursor from before results were told by day"
+    )
+    assert tick(project, cursor) == ({}, cursor), "the same news is told once"
     for day in (days[1], yesterday):
         project.drop(f"{day}.csv", "id\n2\n")
     project.drain()
-    assert tick(project, cursor)[0] == [(True, None)]
+    assert tick(project, cursor)[0] == {str(days[1]): True, str(yesterday): True}
 
 
 def test_the_check_of_the_files_fails_while_a_day_is_overdue(project: SourceProject) -> None:

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "internals",
         "io_manager",
         "lineage",
+        "one_table",
         "own_rows",
         "partition_lock",
         "passed_on",

@@ -15,15 +15,9 @@ from typing import Any
 
 import dagster as dg
 
-from etl_project.storage.contract import Table
-from etl_project.storage.dagster.io_manager import (
-    DuckDBPartitionIOManager,
-    ParquetPartitionIOManager,
-    PartitionIOManager,
-)
+from etl_project.storage.dagster import one_table
+from etl_project.storage.dagster.io_manager import PartitionIOManager
 from etl_project.storage.dagster.scopes import UnsupportedAsset
-from etl_project.storage.lake import layout
-from etl_project.storage.places import local_path
 from etl_project.storage.tables import contract_sql
 
 
@@ -47,8 +41,8 @@ def checked(definitions: dg.Definitions, resources: Mapping[str, Any] | None = N
             continue
         if table.contract_sql is not None and (problem := contract_sql.problem_of(table.contract_sql)):
             problems.append(f"The contract of asset {table.asset!r} cannot be used: {problem}.")
-        places[_place(manager, table)].append(table.asset)
-    problems += [_shared(assets) for assets in places.values() if len(assets) > 1]
+        places[manager.place_of(table)].append(table.asset)
+    problems += one_table.all_in_words(places)
     if problems:
         raise UnsupportedAsset("\n".join(problems))
     return definitions
@@ -56,13 +50,8 @@ def checked(definitions: dg.Definitions, resources: Mapping[str, Any] | None = N
 
 def stored_specs(definitions: dg.Definitions) -> Iterator[tuple[dg.AssetSpec, str]]:
     """Every asset whose body returns something for an IO manager, with the key of that IO manager."""
-    for declared in _flat(definitions.assets or ()):
-        if not isinstance(declared, dg.AssetsDefinition) or not declared.is_executable:
-            continue
-        for spec in declared.specs:
-            output = declared.node_def.output_def_named(declared.get_output_name_for_asset_key(spec.key))
-            if not output.dagster_type.is_nothing:
-                yield spec, declared.get_io_manager_key_for_asset_key(spec.key)
+    declared = (one for one in _flat(definitions.assets or ()) if isinstance(one, dg.AssetsDefinition))
+    return one_table.stored_specs(declared)
 
 
 def _flat(assets: Any) -> Iterator[Any]:
@@ -79,24 +68,3 @@ def _managers(
     for key, resource in (resources if resources is not None else definitions.resources or {}).items():
         if isinstance(resource, PartitionIOManager):
             yield key, resource
-
-
-def _place(manager: PartitionIOManager, table: Table) -> Hashable:
-    """What two assets must not have in common. An environment variable stands for what it will hold."""
-    if isinstance(manager, DuckDBPartitionIOManager):
-        return _path(manager.url), (table.schema or "main").lower(), table.name.lower()
-    if isinstance(manager, ParquetPartitionIOManager):
-        return _path(manager.root), layout.encoded(table.asset).lower()
-    return id(manager), (table.schema or "").lower(), table.name.lower()
-
-
-def _path(setting: str) -> Hashable:
-    return ("env", setting.env_var_name) if isinstance(setting, dg.EnvVar) else local_path(setting, "url", "w.duckdb")
-
-
-def _shared(assets: list[str]) -> str:
-    return (
-        f"The assets {', '.join(map(repr, assets))} have one table (upper and lower case make no difference): building "
-        "one would replace the rows of another. Retrying does not help. Give each a table of its own by the metadata "
-        "'schema' or 'table', or by its name."
-    )

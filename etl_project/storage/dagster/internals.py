@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_IS_USER_PROVIDED_TAG, DATA_VERSION_TAG, DataVersion
@@ -114,6 +114,30 @@ def returned_output() -> dg.Output[Any] | None:
         frame = frame.f_back  # type: ignore[assignment]
     found = None if frame is None else frame.f_locals.get("output")
     return found if isinstance(found, dg.Output) else None
+
+
+class Defined(NamedTuple):
+    """The assets that a run's code location has, as far as its process knows, and those that the run builds."""
+
+    assets: Sequence[dg.AssetsDefinition]
+    selected: frozenset[dg.AssetKey]
+
+
+def definitions_of_run() -> Defined | None:
+    """What is defined beside the run that is being set up: Dagster tells a resource nothing of it.
+
+    It is looked up in the frame of Dagster's function that sets the run's resources up; None where there is none.
+    """
+    frame = sys._getframe()
+    while frame is not None and "context_creation_data" not in frame.f_locals:
+        frame = frame.f_back  # type: ignore[assignment]
+    data = None if frame is None else frame.f_locals["context_creation_data"]
+    layer = getattr(getattr(data, "job_def", None), "asset_layer", None)
+    if layer is None:
+        return None
+    repository = data.repository_def
+    graph = layer.asset_graph if repository is None else repository.asset_graph
+    return Defined(tuple(graph.assets_defs), frozenset(layer.selected_asset_keys))
 
 
 def no_more_events(context: dg.OutputContext) -> None:

@@ -10,7 +10,7 @@ decision about data is made here.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -37,7 +37,16 @@ from etl_project.storage.contract import (
     Store,
     Table,
 )
-from etl_project.storage.dagster import conversions, events, internals, own_rows, passed_on, preview, received
+from etl_project.storage.dagster import (
+    conversions,
+    events,
+    internals,
+    one_table,
+    own_rows,
+    passed_on,
+    preview,
+    received,
+)
 from etl_project.storage.dagster.asked import request_of
 from etl_project.storage.dagster.conversions import Wanted
 from etl_project.storage.dagster.internals import partitions_of, step_of
@@ -48,6 +57,7 @@ from etl_project.storage.dagster.scopes import scope_named, scope_of, table_of
 from etl_project.storage.engines.duckdb_file import DuckDBStore
 from etl_project.storage.judging.messages import missing_partitions
 from etl_project.storage.judging.receipts import receipts_of, refuse_missing
+from etl_project.storage.lake import layout
 from etl_project.storage.lake.store import ParquetStore
 from etl_project.storage.places import UnknownPlace, local_path
 from etl_project.storage.recorded import Dtypes
@@ -97,6 +107,14 @@ class PartitionIOManager(dg.ConfigurableIOManager):
     def table(self, spec: dg.AssetSpec) -> Table:
         """The table of an asset, as its definition and this IO manager say."""
         return table_of(spec.key, spec.metadata, self.default_schema(), spec.partitions_def, self.keep_versions)
+
+    def place_of(self, table: Table) -> Hashable:
+        """What two assets must not have in common. An environment variable stands for what it will hold."""
+        return id(self), (table.schema or "").lower(), table.name.lower()
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Refuse a run, before its first step, when one of its assets shares its table with another asset."""
+        one_table.refuse_shared(context, self.table, self.place_of)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Make the run's partitions hold exactly `obj`; see `Store.replace` for what is refused.
@@ -299,6 +317,10 @@ class DuckDBPartitionIOManager(PartitionIOManager):
         """The configured schema."""
         return self.schema_
 
+    def place_of(self, table: Table) -> Hashable:
+        """The table in the file. DuckDB tells names not apart by their case."""
+        return _path(self.url), (table.schema or "main").lower(), table.name.lower()
+
 
 class ParquetPartitionIOManager(PartitionIOManager):
     """Parquet files, one a partition: one rename a partition, the commit record in the footer."""
@@ -325,6 +347,14 @@ class ParquetPartitionIOManager(PartitionIOManager):
         """The folder."""
         cache = None if self.cache is None else Path(self.cache)
         return ParquetStore(self.root, self.wait_seconds, cache, self.memory_limit_mb)
+
+    def place_of(self, table: Table) -> Hashable:
+        """The folder of the asset. Some file systems tell names not apart by their case."""
+        return _path(self.root), layout.encoded(table.asset).lower()
+
+
+def _path(setting: str) -> Hashable:
+    return ("env", setting.env_var_name) if isinstance(setting, dg.EnvVar) else local_path(setting, "url", "w.duckdb")
 
 
 def _checked(value: str, setting: str, example: str) -> str:

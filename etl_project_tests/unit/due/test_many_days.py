@@ -73,10 +73,10 @@ def test_a_refused_file_turns_the_check_red_until_a_good_one_comes(project: Sour
     project.drop("good.csv", "id,day\n1,2025-03-21\n")
     project.drop("export.csv", "id,day\n1,nope\n")
     project.drain()
-    assert project.checks(*DAYS, "no_refused_files") == {"no_refused_files": False}
+    assert project.checks(*DAYS, "no_refused_files_of_many_days") == {"no_refused_files_of_many_days": False}
     project.drop("export.csv", "id,day\n2,2025-03-21\n")
     assert project.drain().all_well
-    assert project.checks(*DAYS, "no_refused_files") == {"no_refused_files": True}
+    assert project.checks(*DAYS, "no_refused_files_of_many_days") == {"no_refused_files_of_many_days": True}
     assert [number for _, number in rows(project)] == [1, 2]
 
 

@@ -1,0 +1,101 @@
+"""Two assets with one table: where nobody calls `checked`, a run ends before a body runs or a row is lost."""
+
+# No `from __future__ import annotations` here: Dagster reads annotations as they stand.
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+
+from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager
+from etl_project.storage.dagster import internals
+
+BODIES: list[str] = []
+
+
+def asset(name: str, metadata: dict[str, Any] | None = None, *prefix: str, **options: Any) -> dg.AssetsDefinition:
+    @dg.asset(name=name, key_prefix=list(prefix) or None, metadata=metadata, **options)
+    def body() -> pd.DataFrame:
+        BODIES.append(name)
+        return pd.DataFrame({"n": [1]})
+
+    return body
+
+
+def definitions(folder: Path, **options: Any) -> dg.Definitions:
+    assets = [asset("orders"), asset("old_orders", {"table": "Orders"}, **options), asset("free")]
+    manager = DuckDBPartitionIOManager(url=str(folder / "w.duckdb"))
+    everything = dg.define_asset_job("all_of_them")
+    one = dg.define_asset_job("one", selection=["orders"])
+    free = dg.define_asset_job("free_alone", selection=["free"])
+    resources = {"io_manager": manager, "other": DuckDBPartitionIOManager(url=str(folder / "other.duckdb"))}
+    return dg.Definitions(
+        assets=assets, resources=resources, jobs=[everything, one, free], executor=dg.in_process_executor
+    )
+
+
+@pytest.fixture(autouse=True)
+def no_body() -> None:
+    BODIES.clear()
+
+
+def test_a_run_fails_before_its_first_step_and_names_both_assets(tmp_path: Path) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        resolved = definitions(tmp_path).resolve_job_def("all_of_them")
+        done = resolved.execute_in_process(instance=instance, raise_on_error=False)
+        assert not done.success
+        [refused] = [event for event in done.all_events if event.is_resource_init_failure]
+        assert "The assets 'old_orders', 'orders' have one table" in str(refused.event_specific_data)
+        run = instance.get_run_by_id(done.run_id)
+        assert run is not None and run.tags["etl/failure"] == "permanent"
+        assert BODIES == [] and not (tmp_path / "w.duckdb").exists()
+
+
+CODE_LOCATION = """
+from pathlib import Path
+from etl_project_tests.unit.storage.dagster.test_one_table import definitions
+defs = definitions(Path(__file__).parent)
+"""
+
+
+@pytest.mark.parametrize(("job", "works"), [("one", False), ("free_alone", True)])
+def test_in_a_code_location_the_other_asset_need_not_be_in_the_run(tmp_path: Path, job: str, works: bool) -> None:
+    """As run workers execute a run: of a job that is loaded with all that is defined beside it."""
+    (tmp_path / "code.py").write_text(CODE_LOCATION)
+    location = ReconstructableRepository.for_file(str(tmp_path / "code.py"), "defs")
+    with dg.DagsterInstance.ephemeral(str(tmp_path)) as instance:
+        done = dg.execute_job(location.get_reconstructable_job(job), instance=instance, raise_on_error=False)
+        assert done.success is works
+        told = [str(event.event_specific_data) for event in done.all_events if event.is_resource_init_failure]
+        assert works or "The assets 'old_orders', 'orders' have one table" in told[0]
+
+
+def test_a_run_of_other_assets_goes_on(tmp_path: Path) -> None:
+    assert definitions(tmp_path).resolve_job_def("free_alone").execute_in_process().success
+
+
+def test_tables_of_the_same_name_in_two_files_are_two(tmp_path: Path) -> None:
+    job = definitions(tmp_path, io_manager_key="other").resolve_job_def("all_of_them")
+    assert job.execute_in_process().success
+
+
+def test_materialize_of_both_is_refused(tmp_path: Path) -> None:
+    assets = [asset("daily", None, "a", "shop"), asset("daily", None, "b", "shop")]
+    resources = {"io_manager": DuckDBPartitionIOManager(url=str(tmp_path / "w.duckdb"))}
+    done = dg.materialize(assets, resources=resources, raise_on_error=False)
+    assert not done.success and BODIES == []
+    files = {"io_manager": ParquetPartitionIOManager(root=str(tmp_path / "lake"))}
+    assert dg.materialize(assets, resources=files).success, "a folder is named by the whole key"
+
+
+def test_where_dagster_does_not_say_what_is_defined_the_database_still_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(internals, "definitions_of_run", lambda: None)
+    done = definitions(tmp_path).resolve_job_def("all_of_them").execute_in_process(raise_on_error=False)
+    assert not done.success
+    failures = [str(event.step_failure_data.user_failure_data) for event in done.get_step_failure_events()]
+    assert len(failures) == 1 and "orders" in failures[0] and "old_orders" in failures[0]
