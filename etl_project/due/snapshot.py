@@ -175,12 +175,8 @@ def _of_tables(
     nodes = {node.asset: node for node in project.nodes if node.source is None}
     found = list(warehouse.heads(nodes))
     recorded = Counter(asset for asset, _, _ in found)
-    there = warehouse.table_names() if recorded else frozenset()
-    gone = {
-        asset: (nodes[asset].table, count)
-        for asset, count in recorded.items()
-        if nodes[asset].table and nodes[asset].table.lower() not in there
-    }
+    tables = {asset: nodes[asset].table for asset in recorded if nodes[asset].table}
+    gone = {asset: (tables[asset], recorded[asset]) for asset in (warehouse.without_table(tables) if tables else ())}
     return [head for head in found if head[0] not in gone], gone
 
 

@@ -30,6 +30,8 @@ CONFIG = {"custom_user_agent": "dagster"}
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 _LOCKED = re.compile(r"\block\b")
 """Not the block of a damaged file."""
+_SPILLED = "duckdb_temp_*"
+"""How DuckDB names what it spills."""
 _LONGEST_MAKING_SECONDS = 60.0
 """Nobody takes longer to make an empty database: a file that was begun before that is left from a kill."""
 
@@ -55,6 +57,7 @@ class DuckDBFile(Engine):
         if not self._path.exists():
             self._make()
         with self._opened(read_only=False, wait_seconds=wait_seconds) as connection:
+            self._sweep_spilled(connection)
             yield connection
 
     @contextmanager
@@ -103,6 +106,24 @@ class DuckDBFile(Engine):
                 yield connection
         finally:
             connection.close()
+
+    def _sweep_spilled(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Remove what did not fit into the memory of a process that was killed: copies of rows, perhaps many.
+
+        Whoever may write has the file to itself, but for connections of its own process: where there are any, what they
+        spill stays.
+        """
+        spilled = self._path.with_name(f"{self._path.name}.tmp")  # DuckDB's default; another one is the user's own.
+        if not spilled.is_dir():
+            return
+        alone, folder = connection.execute(
+            "SELECT count = 1, current_setting('temp_directory') FROM duckdb_connection_count()"
+        ).fetchall()[0]
+        if alone and Path(folder) == spilled.absolute():
+            for path in spilled.glob(_SPILLED):
+                path.unlink(missing_ok=True)
+            with suppress(OSError):  # Something else lies in it, too.
+                spilled.rmdir()
 
     def _make(self) -> None:
         """Make an empty database that appears in one step: of one that is only begun, DuckDB says that it is none.

@@ -110,6 +110,33 @@ def refuse_another(connection: duckdb.DuckDBPyConnection, table: Table, schema: 
         )
 
 
+def without_table(
+    connection: duckdb.DuckDBPyConnection, tables: Mapping[str, str], home: str = "main"
+) -> frozenset[str]:
+    """Those of these assets, each with the name of its table, whose table is not there any more; a view counts as one.
+
+    It is looked for where the asset has noted it: a table of the same name in another schema is another table. Of an
+    asset that has noted none, written before owners were, any table of that name is taken for it.
+    """
+    found = connection.execute(
+        "SELECT lower(schema_name), lower(table_name) FROM duckdb_tables() WHERE database_name = current_database() "
+        "UNION SELECT lower(schema_name), lower(view_name) FROM duckdb_views() WHERE database_name = current_database()"
+    )
+    there = set(found.fetchall())
+    names = {name for _, name in there}
+    noted: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    if has_table(connection, TABLE, home):
+        rows = connection.execute(f"SELECT asset, schema_name, table_name FROM {quote(home)}.{TABLE}").fetchall()
+        for asset, schema, name in rows:
+            noted.setdefault((asset, name), set()).add((schema, name))
+    gone = set()
+    for asset, table in tables.items():
+        places = noted.get((asset, table.lower()))
+        if not (places & there if places is not None else table.lower() in names):
+            gone.add(asset)
+    return frozenset(gone)
+
+
 def _refuse_rivals(catalog: _Catalog, table: Table, schema: str, held: Callable[[], Sequence[Held]]) -> None:
     """Nobody noted whose table it is: the commit records of assets of that name tell, and what is in the table."""
     rivals = [asset for asset in catalog.unplaced_namesakes(table) if asset != table.renamed_from]

@@ -7,7 +7,7 @@ on inside the transaction is `write`'s; opening the database, and what its error
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -144,14 +144,10 @@ class TableStore:
         with self.engine.looking(self.wait_seconds) as connection:
             return {} if connection is None else self.engine.records(connection).last(assets, partitions)
 
-    def table_names(self) -> frozenset[str]:
-        """The tables and views of the database, in any schema, in lower case. Raises StoreBusy as `heads` does."""
-        query = (
-            "SELECT lower(table_name) FROM duckdb_tables() WHERE database_name = current_database() "
-            "UNION SELECT lower(view_name) FROM duckdb_views() WHERE database_name = current_database()"
-        )
+    def without_table(self, tables: Mapping[str, str]) -> frozenset[str]:
+        """Those of these assets, each with the name of its table, whose table is gone. Raises StoreBusy as `heads`."""
         with self.look() as connection:
-            return frozenset(name for (name,) in connection.execute(query).fetchall()) if connection else frozenset()
+            return frozenset() if connection is None else owners.without_table(connection, tables, self.engine.schema)
 
     def history(self, asset: str, partition: str | None) -> list[Commit]:
         """All commit records of one partition, oldest first."""

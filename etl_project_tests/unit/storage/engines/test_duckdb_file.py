@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +46,44 @@ def test_what_a_killed_making_left_is_removed_and_one_that_is_under_way_is_not(t
     for _ in range(2):
         make(path)
         assert sorted(tmp_path.iterdir()) == sorted([young, path])
+
+
+SPILL_AND_DIE = """
+import os, sys, threading, time, duckdb
+path = sys.argv[1]
+connection = duckdb.connect(path)
+connection.execute("SET memory_limit = '60MB'; SET threads = 1")
+
+def kill():
+    while not (os.path.isdir(path + ".tmp") and os.listdir(path + ".tmp")):
+        time.sleep(0.002)
+    os.kill(os.getpid(), 9)
+
+threading.Thread(target=kill, daemon=True).start()
+rows = "SELECT range AS a, range::VARCHAR || repeat('x', 20) AS s FROM range(3000000)"
+connection.execute(f"CREATE TABLE t AS {rows} ORDER BY hash(a)")
+"""
+
+
+def test_rows_that_a_killed_process_spilled_are_removed_at_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    spilled = tmp_path / "w.duckdb.tmp"
+    for _ in range(2):
+        killed = subprocess.run([sys.executable, "-c", SPILL_AND_DIE, str(path)], check=False)
+        assert killed.returncode == -signal.SIGKILL and list(spilled.iterdir())
+        make(path)
+        assert not spilled.exists()
+
+
+def test_what_another_connection_of_the_process_spills_and_what_is_somebody_elses_stays(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    spilled = tmp_path / "w.duckdb.tmp"
+    rows, other = spilled / "duckdb_temp_storage_DEFAULT-0.tmp", spilled / "mine.txt"
+    with DuckDBFile(path, {}).writing(0):
+        spilled.mkdir()
+        rows.touch()
+        other.touch()
+        make(path)
+        assert sorted(spilled.iterdir()) == [rows, other], "these may be rows of the connection that is open"
+    make(path)
+    assert list(spilled.iterdir()) == [other]

@@ -220,3 +220,28 @@ def test_a_run_over_two_assets_with_prefixes_leaves_both_in_their_own_schema(tmp
     with duckdb.connect(url) as connection:
         found = connection.execute("SELECT schema_name FROM duckdb_tables() WHERE table_name = 'daily' ORDER BY 1")
         assert found.fetchall() == [("hr",), ("shop",)]
+
+
+def test_a_dropped_table_is_missed_although_another_schema_has_one_of_that_name(store: DuckDBStore) -> None:
+    put(store, table("shop", "daily"), 1)
+    put(store, table("hr", "daily"), 2)
+    put(store, table("plain"), 3)
+    tables = {"shop/daily": "daily", "hr/daily": "Daily", "plain": "plain", "never": "never"}
+    assert store.without_table(tables) == {"never"}
+    with store.connect() as connection:
+        connection.execute("DROP TABLE shop.daily")
+        connection.execute("CREATE SCHEMA other; CREATE TABLE other.plain (n INTEGER); DROP TABLE plain")
+    assert store.without_table(tables) == {"never", "shop/daily", "plain"}
+    with store.connect() as connection:
+        connection.execute("CREATE VIEW plain AS FROM other.plain")
+    assert store.without_table(tables) == {"never", "shop/daily"}
+
+
+def test_a_table_from_before_owners_were_noted_is_looked_for_by_its_name(store: DuckDBStore) -> None:
+    put(store, table("plain"), 3)
+    with store.connect() as connection:
+        connection.execute("DROP TABLE etl_tables")
+    assert store.without_table({"plain": "plain"}) == frozenset()
+    with store.connect() as connection:
+        connection.execute("DROP TABLE plain")
+    assert store.without_table({"plain": "plain"}) == {"plain"}
