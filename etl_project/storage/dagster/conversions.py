@@ -23,6 +23,7 @@ import pyarrow as pa
 from etl_project.storage import recorded
 from etl_project.storage.contract import Commit, ReadRefused, Receipt, Scope, Slice, Table
 from etl_project.storage.dagster import own_rows
+from etl_project.storage.fetch import arrow_table
 from etl_project.storage.recorded import Dtypes
 
 FORMS = (
@@ -100,7 +101,7 @@ def of_no_table(table: Table, wanted: Wanted) -> Any:
     if wanted.kind is Slice:
         return piece
     with duckdb.connect() as connection:
-        rows = connection.execute(piece.sql).to_arrow_table()
+        rows = arrow_table(connection.execute(piece.sql))
     return _conversion(wanted.kind, None, wanted.dtypes)(rows)
 
 

@@ -143,6 +143,15 @@ def definitions_of_run() -> Defined | None:
 def no_more_events(context: dg.OutputContext) -> None:
     """Keep Dagster from making the events of this output again: it makes none for an output without an asset."""
     context._asset_key = None
+    if context.has_asset_partitions:  # Up to 1.12.0 it asks for the partitions of such an output all the same.
+        context.__class__ = _WithoutPartitions
+
+
+class _WithoutPartitions(dg.OutputContext):
+    @property
+    def has_asset_partitions(self) -> bool:
+        """None, as far as anybody asks from here on."""
+        return False
 
 
 def _materialization() -> Any:

@@ -40,6 +40,7 @@ from etl_project.storage.contract import (
     Version,
     WriteRefused,
 )
+from etl_project.storage.fetch import arrow_reader
 from etl_project.storage.judging import payload
 from etl_project.storage.judging.findings import Finding, Looked
 from etl_project.storage.judging.messages import what
@@ -142,7 +143,7 @@ class ParquetStore:
         """The rows of a slice as a stream, for as long as the block lasts; its end checks that no file was replaced."""
         with in_memory(self.root, self._memory_limit_mb) as connection:
             try:
-                yield connection.execute(piece.sql, dict(piece.params) or None).to_arrow_reader()
+                yield arrow_reader(connection.execute(piece.sql, dict(piece.params) or None))
             except (duckdb.Error, pa.ArrowException):
                 refuse_changed(piece.reads)
                 raise

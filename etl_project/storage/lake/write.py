@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from etl_project import atomic
 from etl_project.storage.contract import Commit, PartlyCommitted, Request, Scope, Table, WriteRefused
+from etl_project.storage.fetch import arrow_reader
 from etl_project.storage.judging import deviation, drift, fingerprint, judgement, row_tally
 from etl_project.storage.judging.drift import Column, Pair
 from etl_project.storage.judging.fingerprint import Typed
@@ -298,7 +299,7 @@ class ParquetWrite:
         select = ", ".join(f"{c.value} AS {quote(c.name)}" for c in columns)
         number = f", {incoming.placement.position(incoming.place, binds)}" if numbered else ""
         statement = f"SELECT {select}{number} FROM {incoming.relation} {incoming.where(binds)}"
-        return self._connection.execute(statement, binds.values or None).to_arrow_reader(_BATCH_ROWS)
+        return arrow_reader(self._connection.execute(statement, binds.values or None), _BATCH_ROWS)
 
     def _written(self, path: Path, record: Commit, earlier: Sequence[Commit], fill: Fill) -> Commit:
         """One rename. An error after it is settled by what the file says."""

@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from etl_project.storage.contract import Scope, Table
+from etl_project.storage.fetch import arrow_reader
 from etl_project.storage.judging import judgement
 from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.sql import Binds, quote, unique
@@ -39,7 +40,7 @@ def adopt(mine: TableStore, other: TableStore, table: Table, scope: Scope | None
                 rows = judgement.placed(source.name, columns, table, scope)
                 where = rows._replace(only=range(len(scope.partitions))).where(binds)
             found = there.execute(f"SELECT * FROM {source.name} {where}", binds.values or None)
-            _make(here, mine, table, columns, found.to_arrow_reader())
+            _make(here, mine, table, columns, arrow_reader(found))
             target = mine.engine.table(here, table)
             owners.claim(here, table, target.schema, True, list, mine.engine.schema)
         if records and scope is not None:

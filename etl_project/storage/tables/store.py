@@ -32,6 +32,7 @@ from etl_project.storage.contract import (
     Version,
     WriteRefused,
 )
+from etl_project.storage.fetch import arrow_reader, arrow_table
 from etl_project.storage.interrupted import is_interruption
 from etl_project.storage.judging import payload
 from etl_project.storage.judging.findings import Finding, Looked
@@ -121,7 +122,7 @@ class TableStore:
     def arrow(self, piece: Slice) -> pa.Table:
         """The rows of a slice, in memory. Raises InputChanged when they were rewritten since (retrying helps)."""
         with self._snapshot(piece) as connection:
-            return connection.execute(piece.sql, dict(piece.params) or None).to_arrow_table()
+            return arrow_table(connection.execute(piece.sql, dict(piece.params) or None))
 
     @contextmanager
     def batches(self, piece: Slice) -> Iterator[pa.RecordBatchReader]:
@@ -129,7 +130,7 @@ class TableStore:
         with self.connect() as connection:
             connection.begin()
             self._refuse_changed(connection, piece.reads)
-            yield connection.execute(piece.sql, dict(piece.params) or None).to_arrow_reader()
+            yield arrow_reader(connection.execute(piece.sql, dict(piece.params) or None))
 
     def last_commits(
         self,
