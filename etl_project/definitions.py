@@ -41,7 +41,7 @@ from etl_project.proofs import reproducible, stored_assets
 from etl_project.sources import FileSource, folders_with_defs
 from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager, checked
 from etl_project.watch import alerts_sensor as alerts_sensor_module
-from etl_project.watch import left_failed_checks
+from etl_project.watch import left_failed_checks, maintain
 
 _BETA = ("owners` of initializer `SensorDefinition.__init__", "execution_type` of function `AssetsDefinition.__init__")
 """Dagster gives these itself when it copies sensors and checks, and warns of its own doing at every start."""
@@ -79,15 +79,16 @@ def wire(
     days = build[DAYS_JOB]
     without_days = [refuse_job(project), *many_days_jobs(project)]
     weekly, weekly_schedule = verify_job.weekly(verify)
+    maintenance, maintenance_schedules = maintain.weekly(project)
     wiring = dg.Definitions(
         resources=resources,
         asset_checks=[*whole, *reproducible.checks(stored)],
-        jobs=[*build.values(), *without_days, weekly],
+        jobs=[*build.values(), *without_days, weekly, *maintenance],
         sensors=[
             pending_sensor(project, [*build.values(), *without_days]),
             alerts_sensor_module.alerts_sensor(project, (assets.resources or {})["delivery"]),
         ],
-        schedules=[closed_day_schedule(project, days), weekly_schedule],
+        schedules=[closed_day_schedule(project, days), weekly_schedule, *maintenance_schedules],
         # In process: the assets are one query each, and a process a step would cost more than all of them.
         executor=dg.in_process_executor,
     )

@@ -27,10 +27,12 @@ MOST_VERSIONS = 1000
 """Every version of a day is all of its rows once more."""
 
 
+MOST_DAYS = 100_000
+
 NAMES = (
     *("ETL_DATA_DIR", "ETL_START_DATE", "ETL_SETTLE_SECONDS", "ETL_QUIET_SECONDS", "ETL_OPEN_DAY_INTERVAL_SECONDS"),
     *("ETL_SENSOR_INTERVAL_SECONDS", "ETL_WAIT_SECONDS", "ETL_MEMORY_LIMIT_MB", "ETL_PREVIEW_ROWS"),
-    *("ETL_KEEP_VERSIONS", "ETL_LOG_FORMAT", "ETL_PIPELINES", "ETL_FAULT"),
+    *("ETL_KEEP_VERSIONS", "ETL_HISTORY_DAYS", "ETL_LOG_FORMAT", "ETL_PIPELINES", "ETL_FAULT"),
 )
 """Every variable of the project as a whole; a test holds them against docs/settings.md."""
 PREFIXES = ("ETL_KAFKA_", "ETL_SCHEMA_REGISTRY_", "ETL_DELIVERY_", "ETL_RECEIVER_", "ETL_TEST_")
@@ -66,6 +68,8 @@ class Settings:
     """What one DuckDB may hold at once (MB); None leaves it to each store."""
     keep_versions: int = 0
     """Replaced versions of each day that stay, where an asset does not say otherwise."""
+    history_days: int | None = None
+    """How long Dagster's history is kept by a job of its own; None: for good, unless somebody asks."""
 
     @property
     def incoming(self) -> Path:
@@ -134,6 +138,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         preview_rows=_rows(env, "ETL_PREVIEW_ROWS", 5),
         memory_limit_mb=_megabytes(env, MEMORY_LIMIT),
         keep_versions=_versions(env, "ETL_KEEP_VERSIONS"),
+        history_days=_days(env, "ETL_HISTORY_DAYS"),
     )
 
 
@@ -211,6 +216,15 @@ def _versions(env: Mapping[str, str], name: str) -> int:
     text = env.get(name) or "0"
     if not text.isascii() or not text.isdigit() or int(text) > MOST_VERSIONS:
         raise SettingsError(f"{name}={text!r} is no number of versions; write 0 to {MOST_VERSIONS}, like 3.")
+    return int(text)
+
+
+def _days(env: Mapping[str, str], name: str) -> int | None:
+    text = env.get(name)
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_DAYS:
+        raise SettingsError(f"{name}={text!r} is no number of days; write 1 or more, like 90.")
     return int(text)
 
 

@@ -31,6 +31,7 @@ COMMANDS = (
     "doctor",
     "new-source",
     "verify",
+    "maintain",
     "prove",
     "receive-http",
     "consume",

@@ -135,6 +135,17 @@ def in_parts(instance: dg.DagsterInstance, asked: Iterable[Due], patience: int =
     return sorted(found, key=lambda part: part.due)
 
 
+def states_of(instance: dg.DagsterInstance, asked: Iterable[Due]) -> set[str]:
+    """Every state that deciding on this may ask about: those that are due, and those of the halves of what failed."""
+    found: set[str] = set()
+    left = list(asked)
+    while left:
+        earlier = attempts_of(instance, (due.state for due in left))
+        found |= earlier.keys()
+        left = [half for due in left if to_be_split(earlier[due.state], 1) for half in due.halves()]
+    return found
+
+
 def to_be_split(attempts: Sequence[Attempt], patience: int = FAILURES_OF_A_WHOLE) -> bool:
     """Whether a range with these attempts is asked for in halves from now on."""
     failures = [attempt for attempt in failures_of(attempts) if attempt.splits]

@@ -17,9 +17,8 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date, datetime
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -27,10 +26,20 @@ from typing import Literal, NamedTuple
 from etl_project import faults, utc
 from etl_project.failures import EtlError, Transient
 from etl_project.sources import names
-from etl_project.sources.intake import archive, kept, lots, many_days, private_copy, quarantine, removal, spread
+from etl_project.sources.intake import (
+    archive,
+    kept,
+    lots,
+    many_days,
+    private_copy,
+    quarantine,
+    removal,
+    spread,
+    threads,
+)
 from etl_project.sources.intake.outcome import Judged, Received, judged, put_aside, reason_of
 from etl_project.sources.intake.plausible import Others
-from etl_project.sources.intake.private_copy import Copy
+from etl_project.sources.intake.private_copy import Copy, Uncopied
 from etl_project.sources.intake.scan import Entry, Scan, Unplaced, Waiting
 from etl_project.sources.intake.writers import Writers
 from etl_project.sources.reading import judge, small_files
@@ -111,52 +120,66 @@ class Receiver:
     def receive_lot(self, lot: Sequence[Waiting], archived: archive.Day) -> tuple[list[Received], Failed | None]:
         """As `receive`, for files of one day, in the order given; what was in the way of one of them ends it there.
 
-        The copies are made side by side, the small files judged together, and all folders flushed before the first file
-        leaves. A kill leaves some of the files in the archive and all of them where they were: they are found to be
-        what the archive has.
+        The copies are flushed side by side, the small files judged together, and all folders flushed before the first
+        file leaves. A kill leaves some of the files in the archive and all of them where they were: they are found to
+        be what the archive has.
         """
+        with _receiving(lot[0]), self._copies_of(lot) as copies:
+            return self._receive_copies(lot, copies, archived)
+
+    @contextmanager
+    def _copies_of(self, lot: Sequence[Waiting]) -> Iterator[Sequence[Copy | Uncopied | OSError]]:
+        if len(lot) > 1:
+            with private_copy.made_together(lot, self._copies, self._writers) as copies:
+                yield copies
+        else:
+            with private_copy.made(lot[0], self._copies, self._writers) as copy:
+                yield [copy]
+
+    def _receive_copies(
+        self, lot: Sequence[Waiting], copies: Sequence[Copy | Uncopied | OSError], archived: archive.Day
+    ) -> tuple[list[Received], Failed | None]:
         done: list[tuple[Waiting, Copy, str]] = []
         results: list[Received] = []
         failed: Failed | None = None
-        with ExitStack() as stack:
-            copies = lots.entered(stack, [partial(self._copied, one) for one in lot])
-            verdicts = self._judged_together(lot, copies)
-            unsynced: set[Path] = set()
-            for one, copy in zip(lot, copies, strict=True):
-                try:
-                    with _receiving(one):
-                        if isinstance(copy, Exception):
-                            raise copy
-                        if not isinstance(copy, Copy):
-                            results.append(Received(one.name, one.day, copy))
-                            continue
-                        taken_as = self._taken_as(one, copy, archived)
-                        verdict = verdicts.get(one) if taken_as == one.name else None
-                        named = one._replace(name=taken_as)
-                        results.append(self._decide(copy, named, archived, verdict, unsynced))
-                        done.append((one, copy, taken_as))
-                except EtlError as error:
-                    failed = Failed(one, error)
-                    break
-            with _receiving(lot[0]):
-                lots.sync_folders(unsynced)
-            lots.together(self._let_go, done)
+        verdicts = self._judged_together(lot, copies)
+        unsynced: set[Path] = set()
+        for one, copy in zip(lot, copies, strict=True):
+            try:
+                with _receiving(one):
+                    if isinstance(copy, OSError):
+                        raise copy
+                    if not isinstance(copy, Copy):
+                        results.append(Received(one.name, one.day, copy))
+                        continue
+                    taken_as = self._taken_as(one, copy, archived)
+                    verdict = verdicts.get(one) if taken_as == one.name else None
+                    results.append(self._decide(copy, one._replace(name=taken_as), archived, verdict, unsynced))
+                    done.append((one, copy, taken_as))
+            except EtlError as error:
+                failed = Failed(one, error)
+                break
+        with _receiving(lot[0]):
+            threads.sync_folders(unsynced)
+        self._let_go(done)
         return results, failed
 
-    def _copied(self, one: Waiting) -> AbstractContextManager[Copy | Literal["vanished", "unsettled"]]:
-        return private_copy.made(one, self._copies, self._writers)
-
-    def _let_go(self, one: tuple[Waiting, Copy, str]) -> None:
-        with _receiving(one[0]):
-            faults.reach("incoming.after_archive")
-            self._leave(*one)
+    def _let_go(self, done: Sequence[tuple[Waiting, Copy, str]]) -> None:
+        """As `_leave`, for files whose copies are where they belong."""
+        with ExitStack() as claims:
+            claim = None if self._spec.quiet_seconds else claims.enter_context(removal.claim(self._folder))
+            for one, copy, taken_as in done:
+                with _receiving(one):
+                    faults.reach("incoming.after_archive")
+                    self._leave(one, copy, taken_as, claim)
 
     def _judged_together(self, lot: Sequence[Waiting], copies: Sequence[object]) -> dict[Waiting, Verdict]:
         """The verdicts on the copies of a lot; none where there is one file, or files have to be judged alone."""
-        found = {copy.path: one for one, copy in zip(lot, copies, strict=True) if isinstance(copy, Copy)}
+        copied = [(copy, one) for one, copy in zip(lot, copies, strict=True) if isinstance(copy, Copy)]
+        found = {copy.path: one for copy, one in copied}
         if len(found) < 2 or judge.needs_whole_files(self._spec):
             return {}
-        files = (SourceFile(path, one.name, one.day) for path, one in found.items())
+        files = (SourceFile(copy.path, one.name, one.day, content=copy.content) for copy, one in copied)
         judged = small_files.read(files, self._spec, lot[0].day)
         return {found[verdict.file.path]: verdict for _, verdicts in judged for verdict in verdicts}
 
@@ -246,10 +269,10 @@ class Receiver:
                     return name
         return waiting.name
 
-    def _leave(self, entry: Entry | Waiting, copy: Copy, taken_as: str) -> None:
+    def _leave(self, entry: Entry | Waiting, copy: Copy, taken_as: str, claim: Path | None = None) -> None:
         """The file has been taken in: it stays until it has been quiet, or goes at once where nothing is kept."""
         if not self._spec.quiet_seconds:
-            removal.remove(self._folder, entry)
+            removal.remove(self._folder, entry, claim)
             return
         taken_ns = int(utc.now().timestamp() * 1e9)
         self._marks.keep(kept.identity(copy.stat, entry.name), taken_as, taken_ns)

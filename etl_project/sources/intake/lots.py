@@ -1,42 +1,38 @@
 """Lots: many small files of one day on their way together, so that waiting for the disk is shared.
 
-Belongs here: which files go together, their copies, and flushing many folders. Does not belong here: what becomes of a
-file (`admit`).
+Belongs here: which files go together. Does not belong here: their copies (`private_copy`), what becomes of a file
+(`admit`).
 
-A small file costs little but its flushes, and a file system makes the flushes of several threads in one go: eight
-threads wait a tenth of the time of one. The files of a lot are decided on in the order given, like any others.
+The files of a lot are decided on in the order given, like any others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
-from typing import TypeVar
 
-from etl_project import atomic
-from etl_project.failures import EtlError
 from etl_project.sources.intake.scan import Waiting
-from etl_project.sources.reading.small_files import SMALL_BYTES
-
-T = TypeVar("T")
+from etl_project.sources.reading.small_content import SMALL_BYTES
 
 MOST_FILES = 256
-THREADS = 8
+MOST_BYTES = 16 * 2**20
+"""The content of a lot is held in memory, for each thread that receives."""
+
 _PROBED_BYTES = 4096
 
 
 def lots(files: Sequence[Waiting]) -> Iterator[list[Waiting]]:
     """The files in their order: neighbours of one day that are small go together, a large one goes alone."""
     lot: list[Waiting] = []
+    size_bytes = 0
     for one in files:
-        alone = one.size > SMALL_BYTES
-        if lot and (alone or len(lot) == MOST_FILES or lot[-1].day != one.day or lot[-1].size > SMALL_BYTES):
+        full = len(lot) == MOST_FILES or size_bytes + one.size > MOST_BYTES
+        if lot and (full or lot[-1].day != one.day or max(one.size, lot[-1].size) > SMALL_BYTES):
             yield lot
-            lot = []
+            lot, size_bytes = [], 0
         lot.append(one)
+        size_bytes += one.size
     if lot:
         yield lot
 
@@ -78,34 +74,3 @@ def _ends_of(one: Waiting) -> bytes:
             return first + file.read(_PROBED_BYTES)
     except OSError:
         return b""
-
-
-def entered(stack: ExitStack, made: Sequence[Callable[[], AbstractContextManager[T]]]) -> list[T | Exception]:
-    """What the contexts give, in their order, or what entering one raised. All are entered side by side, and left with
-    the stack."""
-
-    def enter(make: Callable[[], AbstractContextManager[T]]) -> tuple[ExitStack, T | Exception]:
-        own = ExitStack()
-        try:
-            return own, own.enter_context(make())
-        except (OSError, EtlError) as error:
-            return own, error
-
-    found: list[T | Exception] = []
-    for own, given in together(enter, made):
-        stack.push(own)
-        found.append(given)
-    return found
-
-
-def sync_folders(folders: Iterable[Path]) -> None:
-    """Flush the entries of all folders to the disk."""
-    together(atomic.sync_folder, sorted(set(folders)))
-
-
-def together(work: Callable[..., T], items: Sequence[object]) -> list[T]:
-    """The results of the work, in the order of the items; one item costs no thread. Raises what the work raises."""
-    if len(items) < 2:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(min(THREADS, len(items))) as pool:
-        return list(pool.map(work, items))

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from etl_project import faults
@@ -20,13 +21,33 @@ from etl_project.sources.intake.scan import CLAIMS, Entry, Waiting
 from etl_project.sources.intake.writers import Writers
 
 
-def remove(folder: Path, entry: Entry | Waiting) -> None:
+@contextmanager
+def claim(folder: Path) -> Iterator[Path]:
+    """A place through which files may leave the drop folder one after the other; gone afterwards unless one stays."""
+    own = folder / CLAIMS / uuid.uuid4().hex
+    own.mkdir(parents=True)
+    try:
+        yield own
+    finally:
+        _forget(own, folder)
+
+
+def remove(folder: Path, entry: Entry | Waiting, through: Path | None = None) -> None:
     """Take the file out of the drop folder if it still is the one that was read; one that changed or is open stays.
 
-    Nothing happens when it has gone already. A kill leaves it in place, in `.taken/`, or removed.
+    Nothing happens when it has gone already. A kill leaves it in place, in `.taken/`, or removed. `through`: a claim
+    that serves many files.
     """
-    claimed = folder / CLAIMS / uuid.uuid4().hex / entry.name
-    claimed.parent.mkdir(parents=True)
+    if through is None:
+        with claim(folder) as own:
+            remove(folder, entry, own)
+        return
+    claimed = through / entry.name
+    if os.path.lexists(claimed):
+        remove(folder, entry)  # The claim has a file of this name that had to stay.
+        return
+    if claimed.parent != through:
+        claimed.parent.mkdir(parents=True, exist_ok=True)
     try:
         with suppress(FileNotFoundError):
             os.rename(entry.path, claimed)
@@ -38,8 +59,10 @@ def remove(folder: Path, entry: Entry | Waiting) -> None:
                 _put_back(claimed, folder / entry.name)
         faults.reach("incoming.after_removal")
     finally:
-        _forget(claimed.parent, folder)
-        _forget(Path(entry.path).parent, folder)
+        if claimed.parent != through:
+            _forget(claimed.parent, folder, through)
+        if entry.folder != os.fspath(folder):  # It lay in a claim.
+            _forget(Path(entry.path).parent, folder)
 
 
 def sweep(folder: Path, before: float) -> None:
@@ -66,12 +89,13 @@ def _put_back(claimed: Path, place: Path) -> None:
         os.unlink(claimed)
 
 
-def _forget(parent: Path, folder: Path) -> None:
-    """Remove the empty folders of a claim, from the inside out; folders of the sender's own are left alone.
+def _forget(parent: Path, folder: Path, below: Path | None = None) -> None:
+    """Remove the empty folders of a claim (or only those `below` it), from the inside out; folders of the sender's own
+    are left alone.
 
     `.taken` itself stays: another thread may be about to make its claim in it.
     """
-    while folder / CLAIMS in parent.parents:
+    while (below or folder / CLAIMS) in parent.parents:
         try:
             os.rmdir(parent)
         except OSError:

@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "nested",
         "parquet",
         "rows",
+        "small_content",
         "small_files",
         "stream",
         "values",

@@ -45,8 +45,7 @@ def kind_of(file: SourceFile, spec: SourceSpec) -> str:
     by_name = next((kind for kind, suffix in SUFFIXES.items() if file.name.endswith(suffix)), "none")
     if said == "name" and by_name != "none":
         return by_name
-    with file.path.open("rb") as opened:
-        first = opened.read(4)
+    first = file.content[:4] if file.content is not None else _first_bytes(file)
     found = next((kind for kind, magic in _FIRST_BYTES.items() if first.startswith(magic)), "none")
     if said == "name" and found != "none":
         expected = f"a name that ends in {SUFFIXES[found]}, or text; `compression: auto` goes by the bytes of a file"
@@ -54,9 +53,18 @@ def kind_of(file: SourceFile, spec: SourceSpec) -> str:
     return found
 
 
+def _first_bytes(file: SourceFile) -> bytes:
+    with file.path.open("rb") as opened:
+        return opened.read(4)
+
+
 def pieces(file: SourceFile, spec: SourceSpec) -> Iterator[bytes]:
     """The unpacked bytes, piece by piece. Raises FileRefused for a broken, a locked or an oversized archive."""
     kind = kind_of(file, spec)
+    if kind == "none" and file.content is not None:
+        refuse_large(len(file.content), len(file.content), file, spec)
+        yield from (file.content,) if file.content else ()
+        return
     total = 0
     try:
         with (

@@ -31,7 +31,8 @@ class SourceFile(NamedTuple):
     """A file to be read: `path` is where its bytes are now, `name` what its sender called it (it says how the file is
     compressed), `day` its batch date where that matters. `accepted`: it lies in the archive, so it fitted once.
     `member`: the part of a ZIP archive that is meant; `passed` counts the lines of the members that were read.
-    `span`: the first and the last day that its rows may be of, where they say their day themselves."""
+    `span`: the first and the last day that its rows may be of, where they say their day themselves.
+    `content`: its bytes, where they were read already."""
 
     path: Path
     name: str
@@ -40,6 +41,7 @@ class SourceFile(NamedTuple):
     member: str = ""
     passed: Passed | None = None
     span: tuple[date, date] | None = None
+    content: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,15 @@ class FileFormat:
 
     It raises Refused (retrying does not help) for a file that cannot be used, and never needs more memory than a few
     blocks. `separator` is the delimiter of a format that has one of its own. `empty_is_null`: an empty text is
-    no value. `settings`: the words that not every format knows (`layout.OF_SOME_FORMATS`). `is_packed`: files come
+    no value. `count`: the number of a file's records, where that can be told without reading them (else None).
+    `settings`: the words that not every format knows (`layout.OF_SOME_FORMATS`). `is_packed`: files come
     compressed from outside too. `library`: what it needs that is not always there, in which `extra` of this package.
     """
 
     chunks: Callable[[SourceFile, SourceSpec], Iterator[Load]]
     separator: str = ","
     empty_is_null: bool = True
+    count: Callable[[SourceFile, SourceSpec], int | None] = lambda _file, _spec: None
     settings: frozenset[str] = frozenset()
     is_packed: bool = True
     library: str = ""

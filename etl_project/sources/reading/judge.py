@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from etl_project.sources import lateness, names
 from etl_project.sources.intake.archive import Accepted
-from etl_project.sources.reading import members, own_days
+from etl_project.sources.reading import members, own_days, small_content
 from etl_project.sources.reading.chunk import Chunk, Load
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
@@ -160,8 +160,13 @@ def of_days(records: pa.Table, days: Collection[date] | None) -> pa.Table:
 
 def count_rows(spec: SourceSpec, version: Accepted) -> Counted:
     """How many records an archived file has, typed or not: what rows, rejects and skipped ones must come to."""
+    file = small_content.read(SourceFile(version.path, version.name, accepted=True), spec)
+    counted = None if skipping.may_skip(spec) else members.count(file, spec)
+    if counted is not None:
+        return Counted(counted, 0)
+    parts = _parts(chunks(file, spec), spec)
     records = skipped = 0
-    for part in _parts(chunks(SourceFile(version.path, version.name, accepted=True), spec), spec):
+    for part in parts:
         records += len(part.chunk.lines) + len(part.chunk.broken) + part.skipped.num_rows
         skipped += part.skipped.num_rows
     return Counted(records, skipped)

@@ -8,7 +8,6 @@ Typing a file of five rows costs as much as typing five thousand. A large or a c
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from typing import NamedTuple
@@ -17,18 +16,15 @@ import numpy as np
 import pyarrow as pa
 
 from etl_project.sources import names
-from etl_project.sources.reading import judge
+from etl_project.sources.reading import judge, small_content
 from etl_project.sources.reading.chunk import Broken, Chunk
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
 from etl_project.sources.reading.rows import skipping
 from etl_project.sources.spec import SourceSpec
 
-SMALL_BYTES = 256 * 1024
 _ENOUGH_RECORDS = 8_192
 _ENOUGH_BYTES = 4 * 2**20
-_TEXT_FORMATS = ("csv", "tsv", "jsonl")
-_COMPRESSED = (".gz", ".zst", ".zip")
 
 
 class Verdict(NamedTuple):
@@ -64,8 +60,9 @@ def read(files: Iterable[SourceFile], spec: SourceSpec, day: date) -> Iterator[J
         return
     group = _Group(spec, day)
     for file in files:
-        if _is_small(file, spec):
-            group.add(file)
+        small = small_content.read(file, spec)
+        if small.content is not None:
+            group.add(small)
             if group.is_full:
                 yield group.judged()
                 group = _Group(spec, day)
@@ -74,12 +71,6 @@ def read(files: Iterable[SourceFile], spec: SourceSpec, day: date) -> Iterator[J
             group = _Group(spec, day)
             yield from _alone(file, spec, day, None)
     yield group.judged()
-
-
-def _is_small(file: SourceFile, spec: SourceSpec) -> bool:
-    if spec.format not in _TEXT_FORMATS or file.name.endswith(_COMPRESSED):
-        return False
-    return os.stat(file.path).st_size <= SMALL_BYTES and spec.layout.compression == "name"
 
 
 def _losers(files: Sequence[SourceFile], spec: SourceSpec) -> Sequence[pa.Table | None]:
@@ -124,13 +115,13 @@ class _Group:
     def add(self, file: SourceFile) -> None:
         """Read the records of one more file. One that cannot be read is refused, and none of its records count."""
         at = len(self._files)
-        self._files.append(file)
+        self._files.append(file._replace(content=None))
         try:
             chunks = [load() for load in judge.chunks(file, self._spec)]
         except FileRefused as refused:
             self._refused[at] = refused
             return
-        self._size_bytes += os.stat(file.path).st_size
+        self._size_bytes += len(file.content or b"")
         for chunk in chunks:
             self._number(chunk, at)
 

@@ -7,8 +7,8 @@ field means (`convert`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
@@ -22,25 +22,39 @@ from etl_project.sources.reading.file_format import FileFormat, SourceFile
 if TYPE_CHECKING:
     from etl_project.sources.spec import SourceSpec
 
+T = TypeVar("T")
+
 
 def chunks(file: SourceFile, spec: SourceSpec) -> Iterator[Load]:
     """The records of the file, header left out; an empty field is NULL.
 
     Raises FileRefused for a header that does not have exactly the source's columns.
     """
+    yield from _stretches(file, spec, CsvReader.read)
+
+
+def count(file: SourceFile, spec: SourceSpec) -> int:
+    """The number of records of the file, broken ones included. Raises as `chunks`."""
+    return sum(_stretches(file, spec, CsvReader.count))
+
+
+def _stretches(
+    file: SourceFile, spec: SourceSpec, work: Callable[[CsvReader, bytes, bool], tuple[T, bytes]]
+) -> Iterator[T]:
+    """What the work makes of each stretch of the file, with what the one before has left over."""
     text_blocks = stream.text_blocks(file, spec)
     head = start.Head(text_blocks)
     found = start.read(head, spec, file)
     if found is None:
         return
     reader = CsvReader(spec, found)
-    chunk, rest = reader.read(head.rest, final=False)
-    yield chunk
+    done, rest = work(reader, head.rest, False)
+    yield done
     for block in text_blocks:
-        chunk, rest = reader.read(rest + block, final=False)
-        yield chunk
+        done, rest = work(reader, rest + block, False)
+        yield done
     if rest:
-        yield reader.read(rest, final=True)[0]
+        yield work(reader, rest, True)[0]
 
 
 class CsvReader:
@@ -72,6 +86,16 @@ class CsvReader:
         first_line = self._line
         self._line += found.line_count
         return lambda: found.load(self._match, self._width, first_line), text[len(found.block) :]
+
+    def count(self, text: bytes, final: bool) -> tuple[int, bytes]:
+        """As `read`, with nothing but the number of the records."""
+        if final and not text.endswith(b"\n"):
+            text += b"\n"
+        found = self._cut(text)
+        if found is None or (final and len(found.block) < len(text)):
+            chunk, rest = self._one_by_one(lines_of(text.decode("utf-8")), final)
+            return len(chunk.lines) + len(chunk.broken), rest
+        return len(found.records.starts), text[len(found.block) :]
 
     def _cut(self, text: bytes) -> blocks.Cut | None:
         """The text as whole records, where the fast reader may read it."""
@@ -131,5 +155,5 @@ _SETTINGS = frozenset(
     }
 )
 
-CSV = FileFormat(chunks, settings=_SETTINGS)
-TSV = FileFormat(chunks, separator="\t", settings=_SETTINGS)
+CSV = FileFormat(chunks, count=count, settings=_SETTINGS)
+TSV = FileFormat(chunks, count=count, separator="\t", settings=_SETTINGS)

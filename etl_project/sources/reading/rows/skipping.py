@@ -34,6 +34,11 @@ def schema(spec: SourceSpec) -> pa.Schema:
     return pa.schema([(LINE, pa.int64()), *(texts if spec.rows.expect else ())])
 
 
+def may_skip(spec: SourceSpec) -> bool:
+    """Whether some records of a file may be no rows by the settings of the source."""
+    return bool(spec.rows.skip_rows_where or spec.rows.footer_lines)
+
+
 class Skipping:
     """Leaves out the records for which `skip_rows_where` is true. Costs nothing without it."""
 

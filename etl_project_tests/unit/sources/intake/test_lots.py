@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from etl_project import atomic
 from etl_project.sources.intake import admit, lots
+from etl_project.sources.intake.writers import Writers
 from etl_project_tests.unit.sources.world import World, rows
 
 
@@ -95,7 +97,7 @@ def test_a_file_that_a_killed_run_had_archived_is_flushed_before_it_leaves(
     world.receive()
     world.drop("a-2024-03-05.csv", rows(3))
     synced: list[Path] = []
-    monkeypatch.setattr(lots, "sync_folders", synced.extend)
+    monkeypatch.setattr(admit.threads, "sync_folders", synced.extend)
     (result,) = world.receive()
     assert result.outcome == "identical"
     assert world.roots[1] / world.spec.name / "2024-03-05" / "a-2024-03-05.csv" in synced
@@ -105,14 +107,14 @@ def test_what_is_in_the_way_of_one_file_ends_its_lot_there(tmp_path: Path, monke
     world = World(tmp_path)
     for at in range(5):
         world.drop(f"a{at}-2024-03-05.csv", rows(1 + at))
-    made = admit.private_copy.made
+    tried = admit.private_copy._tried
 
     def failing(entry: Any, *rest: Any) -> Any:
         if entry.name.startswith("a2"):
-            raise OSError(28, "No space left on device", entry.path)
-        return made(entry, *rest)
+            return OSError(28, "No space left on device", entry.path)
+        return tried(entry, *rest)
 
-    monkeypatch.setattr(admit.private_copy, "made", failing)
+    monkeypatch.setattr(admit.private_copy, "_tried", failing)
     results = admit.receive_all(world.scan().waiting, world.spec, *world.roots)
     assert [(one.name[:2], one.outcome) for one in results.received] == [("a0", "accepted"), ("a1", "accepted")]
     assert [(one.waiting.name[:2], "No space" in str(one.error)) for one in results.failed] == [("a2", True)]
@@ -149,3 +151,34 @@ def test_an_interrupt_ends_it_after_the_files_at_work_and_all_others_keep_waitin
     assert left > 100
     monkeypatch.undo()
     assert len(world.receive(2)) == left and len(archived(world)) == 200
+
+
+def test_files_of_many_days_at_once_need_few_open_files(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for at in range(400):
+        world.drop(f"a{at:03}-2024-03-{1 + at % 4:02}.csv", rows(1 + at))
+    waiting = world.scan().waiting
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    there = len(os.listdir("/proc/self/fd"))  # noqa: TID251  # Their number.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (there + 80, hard))
+    try:
+        results = admit.receive_all(waiting, world.spec, *world.roots, threads=4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not results.failed
+    assert {one.outcome for one in results.received} == {"accepted"}
+
+
+def test_copies_that_a_kill_has_left_are_swept_and_those_at_work_are_not(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for at in range(3):
+        world.drop(f"a{at}-2024-03-05.csv", rows(1 + at))
+    source = world.roots[1] / world.spec.name
+    left = source / f"{atomic.TEMPORARY_PREFIX}left{atomic.TEMPORARY_SUFFIX}"
+    left.mkdir(parents=True)
+    (left / "0").write_bytes(b"half")
+    with admit.private_copy.made_together(world.scan().waiting, source, Writers()) as copies:
+        admit.sweep(world.spec, *world.roots[:2])
+        assert all(copy.path.is_file() for copy in copies if isinstance(copy, admit.Copy))
+        assert not left.exists()
+    assert not list(world.roots[1].rglob(f"{atomic.TEMPORARY_PREFIX}*"))

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl_project.sources import names
-from etl_project.sources.reading import judge, small_files
+from etl_project.sources.intake.archive import Accepted
+from etl_project.sources.reading import judge, small_content, small_files
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
 from etl_project.sources.spec import SourceColumn, SourceSpec
@@ -79,7 +80,8 @@ def alone(files: list[SourceFile], spec: SourceSpec) -> tuple[list[small_files.V
         except FileRefused as refused:
             verdicts.append(small_files.Verdict(file, refused=refused))
             continue
-        counts = (sum(getattr(one, kind).num_rows for one in batches) for kind in ("rows", "rejects"))
+        counts = [sum(getattr(one, kind).num_rows for one in batches) for kind in ("rows", "rejects")]
+        assert judge.count_rows(spec, Accepted(file.name, 1, "", str(file.path))) == (sum(counts), 0)
         verdicts.append(small_files.Verdict(file, *counts))
         rows += [one.rows for one in batches]
         rejects += [one.rejects for one in batches]
@@ -125,7 +127,7 @@ def test_files_that_are_large_compressed_or_unreadable_keep_their_place_among_th
     files = written(
         tmp_path, [small, large, b"", small, b"id,amount,at\n\xff,1,\n", gzip.compress(small), small], "csv"
     )
-    assert files[1].path.stat().st_size > small_files.SMALL_BYTES
+    assert files[1].path.stat().st_size > small_content.SMALL_BYTES
     files[5] = files[5]._replace(name=f"{DAY}_5.csv.gz")
     assert_as_alone(files, CSV)
 
