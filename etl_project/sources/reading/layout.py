@@ -37,7 +37,8 @@ class Layout:
     `other_delimiters`: tried after the first one. `line_ends`: `lf` (CRLF too) or `any` (a CR alone too).
     `compression`: what the `name` of a file says, `auto` (its first bytes), or one for all. `zip_members`: a pattern of
     the names that are read in a ZIP archive. `sheet`: the one of a workbook that has several.
-    `max_expanded_ratio`: a file may unpack to so many times its size.
+    `max_expanded_ratio`: a file may unpack to so many times its size. `max_empty_lines_ratio`: so many empty lines to
+    each other one may a text file have, beyond a million.
     `positions`: of fixed width, the name of a field: its first and last character, from 1.
     `nested_values`: objects and lists in a VARCHAR column `refuse` the record, or are kept as JSON `text`.
     """
@@ -62,6 +63,7 @@ class Layout:
     zip_members: str = "*"
     sheet: str = ""
     max_expanded_ratio: int = 200
+    max_empty_lines_ratio: int = 10
 
     def __repr__(self) -> str:
         """The settings that are in use: one that is not must not show in any version of the source."""
@@ -145,6 +147,9 @@ def _problems_of_packing(spec: SourceSpec) -> Iterator[str]:
         yield f"format {spec.format} needs {known.library}: pip install 'etl-project[{known.extra}]'"
     if spec.layout.max_expanded_ratio < 1:
         yield f"max_expanded_ratio is {spec.layout.max_expanded_ratio}; it is a number, like max_expanded_ratio: 1000"
+    if spec.layout.max_empty_lines_ratio < 1:
+        found = spec.layout.max_empty_lines_ratio
+        yield f"max_empty_lines_ratio is {found}; it is a number, like max_empty_lines_ratio: 100"
     if not spec.layout.zip_members:
         yield "zip_members is empty; it is a pattern of names, like zip_members: '*.csv'"
 

@@ -55,6 +55,10 @@ class LayoutWords(dg.Model):
     zip_members: str = Field(default="*", description="The members of a ZIP archive that are read, as a pattern.")
     sheet: str = Field(default="", description="Format `xlsx`: the sheet that is read; the only one if none is named.")
     max_expanded_ratio: int = Field(default=200, description="A file that unpacks to more times its size is refused.")
+    max_empty_lines_ratio: int = Field(
+        default=10,
+        description="A file with more empty lines than this to each other line is refused, beyond a million.",
+    )
 
     def layout(self, other_delimiters: Sequence[str] = ()) -> Layout:
         """The settings as the incoming layer takes them."""
@@ -79,4 +83,5 @@ class LayoutWords(dg.Model):
             zip_members=self.zip_members,
             sheet=self.sheet,
             max_expanded_ratio=self.max_expanded_ratio,
+            max_empty_lines_ratio=self.max_empty_lines_ratio,
         )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from etl_project.sources.reading import compression
+from etl_project.sources.reading.empty_lines import EmptyLines
 from etl_project.sources.reading.file_refused import FileRefused
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def text_blocks(file: SourceFile, spec: SourceSpec) -> Iterator[bytes]:
     rest = b""
     line = 1
     first = True
+    empty_lines = EmptyLines(file, spec)
     for decoded in _lines_ended(_utf8(compression.pieces(file, spec), spec), spec):
         piece = decoded.removeprefix(_BOM) if first else decoded
         first = False
@@ -45,8 +47,10 @@ def text_blocks(file: SourceFile, spec: SourceSpec) -> Iterator[bytes]:
         block = rest + piece[:cut]
         rest = piece[cut:]
         _refuse_unreadable(block, line, spec)
+        lines = _lines(block)
+        empty_lines.see(block, lines)
         yield block
-        line += _lines(block)
+        line += lines
     if file.passed is not None:
         file.passed.lines += line - 1 + bool(rest)
     if rest:
@@ -74,6 +78,7 @@ def texts(file: SourceFile, spec: SourceSpec) -> Iterator[str]:
     """The text in pieces cut anywhere, without byte order mark. Raises as `text_blocks`, but not for long lines."""
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     line, first = 1, True
+    empty_lines = EmptyLines(file, spec)
     for piece in chain(_utf8(compression.pieces(file, spec), spec), (b"",)):
         held, _ = decoder.getstate()
         whole = held + piece
@@ -82,7 +87,9 @@ def texts(file: SourceFile, spec: SourceSpec) -> Iterator[str]:
         except UnicodeDecodeError as error:
             raise _wrong_encoding(whole, error, line, spec) from None
         _refuse_nul(whole, line, spec)
-        line += text.count("\n")
+        lines = text.count("\n")
+        empty_lines.see(piece, lines)
+        line += lines
         yield text.removeprefix("\ufeff") if first else text
         first = first and not text
     if file.passed is not None:

@@ -38,6 +38,7 @@ line_ends: any
 compression: auto
 zip_members: "*.csv"
 max_expanded_ratio: 1000
+max_empty_lines_ratio: 100
 """
 EXPECTED = Layout(
     optional=("page",),
@@ -58,6 +59,7 @@ EXPECTED = Layout(
     compression="auto",
     zip_members="*.csv",
     max_expanded_ratio=1000,
+    max_empty_lines_ratio=100,
 )
 ELSEWHERE = {"positions": "fixed", "sheet": "xlsx"}
 """Words of other formats: they are tried with those."""

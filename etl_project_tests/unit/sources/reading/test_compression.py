@@ -13,6 +13,8 @@ import pytest
 
 from etl_project.sources.intake.archive import Accepted
 from etl_project.sources.reading import judge
+from etl_project.sources.reading.empty_lines import EmptyLines
+from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
 from etl_project.sources.reading.layout import Layout
 from etl_project.sources.reading.rows.row_settings import RowSettings
@@ -20,9 +22,10 @@ from etl_project.sources.spec import SpecError
 from etl_project_tests.unit.sources.world import DAY, HEADER, SPEC, all_rejects, all_rows, lines, read, rows, spec
 
 AUTO = spec(layout=Layout(compression="auto"))
+LONG_ROW = b"1,1,," + b"x" * 994 + b"\n"
 LENIENT = spec(max_rejected_ratio=1.0)
 PACKED = {
-    "gzip": lambda content: gzip.compress(content, 1),
+    "gzip": lambda content: gzip.compress(content, 6),
     "zstd": lambda content: pa.compress(content, "zstd", asbytes=True),
     "zip": lambda content: zipped({"inner.csv": content}),
 }
@@ -123,22 +126,22 @@ def test_archives_that_leave_a_doubt_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", PACKED)
 def test_a_bomb_is_refused_by_its_ratio_within_seconds(tmp_path: Path, kind: str) -> None:
-    """120 MB of line ends in a few hundred KB, far below max_expanded_bytes."""
-    bomb = PACKED[kind](HEADER + b"\n" * 120_000_000)
+    """120 MB of the same in a few hundred KB, far below max_expanded_bytes."""
+    bomb = PACKED[kind](HEADER + LONG_ROW * 120_000)
     began = time.monotonic()
     with pytest.raises(FileRefused, match=r"too large for its size once decompressed.*max_expanded_ratio"):
         read(bomb, tmp_path, AUTO)
     assert time.monotonic() - began < 20
     path = tmp_path / "content"
-    assert sum(batch.rows.num_rows for batch in judge.read(path, AUTO, "a", DAY, accepted=True)) == 0
+    assert sum(batch.rows.num_rows for batch in judge.read(path, AUTO, "a", DAY, accepted=True)) == 120_000
 
 
 def test_small_files_and_those_that_are_allowed_to_may_shrink_as_they_like(tmp_path: Path) -> None:
-    content = gzip.compress(HEADER + b"\n" * 60_000_000)
-    assert all_rows(read(content, tmp_path, name="a.csv.gz")) == []
-    large = gzip.compress(HEADER + b"\n" * 100_000_000)
+    content = gzip.compress(HEADER + LONG_ROW * 60_000)
+    assert sum(batch.rows.num_rows for batch in read(content, tmp_path, name="a.csv.gz")) == 60_000
+    large = gzip.compress(HEADER + LONG_ROW * 100_000)
     allowed = spec(layout=Layout(max_expanded_ratio=2000))
-    assert all_rows(read(large, tmp_path, allowed, "a.csv.gz")) == []
+    assert sum(batch.rows.num_rows for batch in read(large, tmp_path, allowed, "a.csv.gz")) == 100_000
 
 
 def test_the_sizes_that_an_archive_declares_are_added_up_before_anything_is_unpacked(tmp_path: Path) -> None:
@@ -163,3 +166,31 @@ def test_a_wrong_value_is_one_line_with_a_right_example(settings: dict[str, obje
     with pytest.raises(SpecError, match=words):
         spec(**settings)
     assert SPEC.layout == Layout()
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b" \t\n"])
+@pytest.mark.parametrize("name", ["a-2024-03-05.csv", "a-2024-03-05.csv.gz"])
+def test_a_file_of_empty_lines_is_refused_before_it_is_read_to_its_end(tmp_path: Path, name: str, end: bytes) -> None:
+    content = rows(3) + end * 3_000_000 + rows(3)
+    packed = gzip.compress(content, 1) if name.endswith(".gz") else content
+    with pytest.raises(FileRefused, match="hardly anything but empty lines"):
+        read(packed, tmp_path, LENIENT, name)
+
+
+def test_some_million_empty_lines_are_no_harm_where_that_is_said_or_the_file_was_accepted_once(tmp_path: Path) -> None:
+    content = rows(3) + b"\n" * 1_200_000 + b"5,1.50,,\n"
+    said = spec(layout=Layout(max_empty_lines_ratio=1_000_000))
+    assert len(all_rows(read(content, tmp_path, said))) == 4
+    assert len(all_rows(list(judge.read(tmp_path / "content", SPEC, "a.csv", DAY, accepted=True)))) == 4
+
+
+def test_many_empty_lines_among_many_others_are_no_harm(tmp_path: Path) -> None:
+    watch = EmptyLines(SourceFile(tmp_path, "a.csv"), SPEC)
+    block = b"5\n\n\n" * 100_000
+    for _ in range(20):
+        watch.see(block, block.count(b"\n"))
+    with pytest.raises(FileRefused, match="4000000 empty lines and 2000000 others") as caught:
+        EmptyLines(SourceFile(tmp_path, "a.csv"), spec(layout=Layout(max_empty_lines_ratio=1))).see(
+            block * 20, 6_000_000
+        )
+    assert "\n" not in str(caught.value)
