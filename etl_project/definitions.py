@@ -17,6 +17,7 @@ from dagster.components.core.component_tree import ComponentTree
 from dagster_duckdb import DuckDBResource
 
 from etl_project import settings, utc
+from etl_project.contract_change import contract_job
 from etl_project.declare import LAKE, WAREHOUSE, code_version, days_from
 from etl_project.due import (
     DAYS_JOB,
@@ -83,7 +84,7 @@ def wire(
     wiring = dg.Definitions(
         resources=resources,
         asset_checks=[*whole, *reproducible.checks(stored)],
-        jobs=[*build.values(), *without_days, weekly, *maintenance],
+        jobs=[*build.values(), *without_days, weekly, *maintenance, contract_job(project, stored)],
         sensors=[
             pending_sensor(project, [*build.values(), *without_days]),
             alerts_sensor_module.alerts_sensor(project, (assets.resources or {})["delivery"]),

@@ -14,7 +14,7 @@ from datetime import date, datetime
 from typing import NamedTuple
 
 from etl_project.due.graph import SAME_DAY, Days, Key, Node, Reading, Window, text_of
-from etl_project.storage import UNKNOWN, Head, input_hash
+from etl_project.storage import UNKNOWN, Head, input_hash, is_asked_again
 from etl_project.utc import ONE_DAY
 
 Heads = Mapping[tuple[str, Key], Head]
@@ -109,7 +109,12 @@ class Found:
         if first is None or str(first) >= str(key):
             own = own._replace(may_be_absent=True)
         reason = reason_on(key, [*inputs, own], head, self.lacking[node.asset])
-        follows = head is None or node.asset in self.through or _others_changed(key, inputs, head)
+        follows = (
+            head is None
+            or is_asked_again(head.input_hash)
+            or node.asset in self.through
+            or _others_changed(key, inputs, head)
+        )
         if reason is not None and follows:
             if head is not None or inputs:
                 self._settle(node.asset, key, reason, [*inputs, own])

@@ -21,7 +21,7 @@ from etl_project.due.pending import Due, Node, Red, SourceState
 from etl_project.failures import Permanent
 from etl_project.settings import Settings
 from etl_project.sources import Names, SourceSpec, admit, archive, completeness, lost, notices, quarantine, scan, spread
-from etl_project.storage import DuckDBStore, Head, ParquetStore, input_hash
+from etl_project.storage import DuckDBStore, Head, ParquetStore, asked_again, input_hash, is_asked_again
 
 __all__ = ["FOLLOWS_METADATA", "Project", "Snapshot", "due", "look", "nodes", "outlook", "selected"]
 
@@ -154,7 +154,7 @@ def look(project: Project, now: datetime, *, wait: bool = True, longest_wait_sec
         sources={name: _without(state, losses[name]) for name, state in states.items()},
         scans=scans,
         unreadable=unreadable,
-        commits=commits,
+        commits=commits | dict(_to_read_again(project, commits)),
         gone=gone,
         losses=losses,
         unspread=frozenset(
@@ -187,6 +187,17 @@ def _commits(project: Project, heads: Iterable[tuple[str, str | None, Head]]) ->
         key = keys[asset].key(text)
         if key is not None:
             yield (asset, key), head
+
+
+def _to_read_again(project: Project, commits: Mapping[tuple[str, Key], Head]) -> Iterator[tuple[tuple[str, Key], Head]]:
+    """The raw rows whose archive is to be read again. The record of the rejects asks for it, because it lies where a
+    contract is applied, in the same transaction; it speaks for the raw rows until they are written anew."""
+    for spec in project.sources:
+        own = Names.of(spec.name)
+        for (asset, key), asks in commits.items():
+            raw = commits.get((own.raw, key)) if asset == own.rejects and is_asked_again(asks.input_hash) else None
+            if raw is not None and raw.committed_us < asks.committed_us:
+                yield (own.raw, key), raw._replace(input_hash=asked_again(raw.input_hash))
 
 
 def _scans(project: Project, now: datetime) -> tuple[dict[str, scan.Scan], dict[str, str]]:

@@ -7,10 +7,12 @@ from .prove import proof as proof
 from .prove.proof import Proof as Proof
 from .prove.proof import Rebuild as Rebuild
 from .prove.subject import subject as subject
+from .verify import events as events
 from .verify import job as job
 from .verify import targets as targets
 from .verify import whole as whole
 from .verify.findings import ADVICE as ADVICE
+from .verify.findings import Asked as Asked
 from .verify.findings import DaySpan as DaySpan
 from .verify.targets import Stored as Stored
 from .verify.targets import Unverifiable as Unverifiable

@@ -210,7 +210,8 @@ def _raw_and_rejects(
                 owners=owners,
                 code_version=version,
                 description=f"Rows of the accepted files of {spec.name}, typed, with file and line number.",
-                metadata={"dagster/column_schema": presentation.raw_columns(spec, contract)},
+                # Each day is read under the contract of now: days that were read under an earlier one bind nobody.
+                metadata={"dagster/column_schema": presentation.raw_columns(spec, contract), "columns_of_data": True},
             ),
             own.rejects: dg.AssetOut(
                 io_manager_key=WAREHOUSE,

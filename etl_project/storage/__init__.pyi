@@ -13,7 +13,9 @@ from .contract import Store as Store
 from .contract import StoreBusy as StoreBusy
 from .contract import StoreUnavailable as StoreUnavailable
 from .contract import Table as Table
+from .contract import asked_again as asked_again
 from .contract import input_hash as input_hash
+from .contract import is_asked_again as is_asked_again
 from .dagster import lineage as lineage
 from .dagster.asked import ALLOW_SHRINK_TAG as ALLOW_SHRINK_TAG
 from .dagster.declared import checked as checked
@@ -53,3 +55,7 @@ from .sql import has_table as has_table
 from .sql import quote as quote
 from .sql import unique as unique
 from .tables import contract_sql as contract_sql
+from .tables import conversion as conversion
+from .tables import reshape as reshape
+from .tables import shape as shape
+from .tables.store import TableStore as TableStore

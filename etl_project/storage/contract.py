@@ -96,6 +96,7 @@ class Table:
     `schema_from_prefix`: nobody named the schema, it is the key's prefix. `renamed_from`: the asset that this one was
     called before; its table goes over to this one. `dimensions`, in the order of the parts of a key, take the place of
     the partition column where partitions have several. `keep_versions`: how many replaced versions of a partition stay.
+    `columns_of_data`: of files, what comes in says which columns they have, and with which types, whatever the files of other partitions have.
     """
 
     asset: str
@@ -110,6 +111,7 @@ class Table:
     renamed_from: str | None = None
     dimensions: tuple[Dimension, ...] = ()
     keep_versions: int = 0
+    columns_of_data: bool = False
 
     @property
     def partition_columns(self) -> tuple[str, ...]:
@@ -405,6 +407,22 @@ class Store(Protocol):
     def shuffle(self, turn: int) -> None:
         """Bring all rows into another order: reversed in turn 1, shuffled in later ones; for a store on the side."""
         ...
+
+
+_AGAIN = "again:"
+
+
+def asked_again(recorded: str) -> str:
+    """The input hash of a record that asks for its partition to be built again: no inputs ever have it.
+
+    It keeps what the rows were built from.
+    """
+    return recorded if is_asked_again(recorded) else _AGAIN + recorded
+
+
+def is_asked_again(recorded: str) -> bool:
+    """Whether a record with this input hash asks for its partition to be built again."""
+    return recorded.startswith(_AGAIN)
 
 
 # Tens of thousands of hashes are made in every tick of the sensor: json.dumps would take longer than all the rest.

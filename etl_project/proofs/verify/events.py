@@ -65,7 +65,9 @@ def findings(
             yield target.store.unrecorded(target.table, key)
 
 
-def repair(instance: dg.DagsterInstance, target: Stored, commits: Iterable[Commit]) -> None:
+def repair(
+    instance: dg.DagsterInstance, target: Stored, commits: Iterable[Commit], by: str = "`etl verify --repair`"
+) -> None:
     """Write the event of each commit, as its run would have. A kill leaves some written; the rest is found again.
 
     The event carries no code version: without the versions of the inputs, which only the run knew, Dagster would
@@ -76,7 +78,7 @@ def repair(instance: dg.DagsterInstance, target: Stored, commits: Iterable[Commi
             dg.AssetMaterialization(
                 asset_key=dg.AssetKey.from_user_string(target.asset),
                 partition=commit.partition,
-                description=f"Written by `etl verify --repair` for the commit of run {commit.run_id}.",
+                description=f"Written by {by} for the commit of run {commit.run_id}.",
                 metadata=metadata_of(commit),
                 tags={DATA_VERSION_TAG: commit.fingerprint},
             )

@@ -56,7 +56,7 @@ def table_of(
 ) -> Table:
     """The table of an asset, by its metadata: `partition_column`, `contract_sql`, `drift`, `partition_expression`,
     `partition_columns`, `max_removed_ratio`, `keep_versions`, `schema`, `table`,
-    `renamed_from`.
+    `renamed_from`, `columns_of_data`.
 
     Its schema is the metadata's, else `schema` (the IO manager's), else the last part of the key's prefix, as in
     Dagster's own IO managers. `keep_versions` holds where the metadata says nothing.
@@ -84,6 +84,7 @@ def table_of(
         renamed_from=values.get("renamed_from"),
         dimensions=dimensions,
         keep_versions=keep_versions if values.get("keep_versions") is None else int(values["keep_versions"]),
+        columns_of_data=values.get("columns_of_data") is True,
     )
 
 

@@ -111,16 +111,28 @@ class ParquetWrite:
         return targets, list(drift.plan(targets, self._payload.columns, "evolve", self._partition_columns).pairs)
 
     def _reference(self) -> list[Column] | None:
-        """The columns that all files have so far, or that the contract wants."""
+        """The columns that all files have so far, that the data says itself, or that the contract wants."""
         newest = self._lake.newest(self._table)
         if newest is not None:
-            return file_columns(self._connection, newest)
+            there = file_columns(self._connection, newest)
+            return self._by_the_data(there) if self._table.columns_of_data else there
         if self._table.contract_sql is None:
             return None
         with in_memory(self._lake.root) as scratch:
             made = SqlTable(scratch, self._table)
             made.prepare(self._scope, self._payload.columns)
             return as_stored(made.columns(), self._lake.root)
+
+    def _by_the_data(self, newest: list[Column]) -> list[Column]:
+        """The columns that come in, where they are not those of the newest file already; and what that changes."""
+        there = {column.name: str(column.type) for column in newest}
+        if there == {column.name: str(column.type) for column in self._payload.columns}:
+            return newest
+        columns = self._from_data()
+        others = [f"column {c.name!r} is {c.type}" for c in columns if there.get(c.name) != str(c.type)]
+        gone = there.keys() - {column.name for column in columns}
+        self._schema_changes = (*others, *(f"column {name!r} left out" for name in sorted(gone)))
+        return columns
 
     def _from_data(self) -> list[Column]:
         columns = []

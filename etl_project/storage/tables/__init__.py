@@ -3,5 +3,9 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, {"aside", "contract_sql", "engine", "examine", "owners", "records", "store", "table", "write"}
+    __name__,
+    {
+        *("aside", "contract_sql", "conversion", "engine", "examine", "owners"),
+        *("records", "reshape", "shape", "store", "table", "write"),
+    },
 )

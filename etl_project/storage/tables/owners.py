@@ -94,6 +94,15 @@ def note_frame(
     )
 
 
+def forget_frame(connection: duckdb.DuckDBPyConnection, schema: str, name: str, home: str = "main") -> None:
+    """Forget the types of a frame whose columns have become others."""
+    if has_table(connection, TABLE, home):
+        connection.execute(
+            f"UPDATE {quote(home)}.{TABLE} SET frame = NULL WHERE schema_name = lower(?) AND table_name = lower(?)",
+            [schema, name],
+        )
+
+
 def frame_of(connection: duckdb.DuckDBPyConnection, schema: str, name: str, home: str = "main") -> bytes | None:
     """The types with which the table was written last, where somebody said so."""
     return _Catalog(connection, home).frame(schema, name) if has_table(connection, TABLE, home) else None

@@ -1,0 +1,11 @@
+from . import words as words
+from .apply import Applied as Applied
+from .apply import Refused as Refused
+from .apply import apply as apply
+from .job import contract_job as contract_job
+from .plan import ACCEPTABLE as ACCEPTABLE
+from .plan import Change as Change
+from .plan import Plan as Plan
+from .plan import Wanted as Wanted
+from .plan import plan as plan
+from .policy import unapplied as unapplied

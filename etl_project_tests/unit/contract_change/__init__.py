@@ -1,0 +1,1 @@
+"""What is stored, against what the contracts say now."""
