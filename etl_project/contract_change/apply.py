@@ -111,7 +111,7 @@ def _carry_out(
     for change in plan.changes:
         table, target = change.stored.table, store.engine.table(connection, change.stored.table)
         have = shape.read(connection, target.schema, table.name)
-        want = shape.wanted(table, project.settings.lake)
+        want = shape.wanted(table)
         wishes = wanted.wishes.get(change.asset, shape.Wishes())
         how = reshape.Reshape(connection, table, target, have, want, wishes)
         if [one for one in change.differences if one.kind != "kept"]:

@@ -199,7 +199,7 @@ def _of_one(
     if table.contract_sql is None or not target.exists():
         return None, {}
     have = shape.read(connection, target.schema, table.name)
-    want = shape.wanted(table, project.settings.lake)
+    want = shape.wanted(table)
     _refuse_without_place(stored, want)
     found = shape.differences(have, want, wishes)
     files = other_columns(project.lake, spec) if spec is not None else {}
@@ -235,7 +235,7 @@ def _of_one(
         tuple(unfit),
         (
             *reshape.broken_indexes(have, want, how.kept),
-            *reshape.broken_views(connection, target, want, how.kept, project.settings.lake),
+            *reshape.broken_views(connection, target, want, how.kept),
         ),
     )
     return change, read

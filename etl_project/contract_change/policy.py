@@ -51,7 +51,7 @@ def unapplied(project: Project, targets: Sequence[Stored], wanted: Wanted) -> li
                 target = store.engine.table(connection, stored.table)
                 if stored.table.contract_sql is not None and target.exists():
                     have = shape.read(connection, target.schema, stored.table.name)
-                    want = shape.wanted(stored.table, project.settings.lake)
+                    want = shape.wanted(stored.table)
                     found += _of_one(stored.asset, stored.table, have, want)
     return found
 

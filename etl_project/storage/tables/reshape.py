@@ -11,13 +11,11 @@ indexes, comments and columns that only the table has are made again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import duckdb
 
 from etl_project import faults
 from etl_project.storage.contract import Scope, Table
-from etl_project.storage.lake.parquet import in_memory
 from etl_project.storage.sql import quote, text, unique
 from etl_project.storage.tables import owners
 from etl_project.storage.tables.conversion import Conversion
@@ -161,7 +159,7 @@ def broken_indexes(have: Shape, want: Shape, kept: Sequence[Attribute]) -> Itera
 
 
 def broken_views(
-    connection: duckdb.DuckDBPyConnection, target: SqlTable, want: Shape, kept: Sequence[Attribute], beside: Path
+    connection: duckdb.DuckDBPyConnection, target: SqlTable, want: Shape, kept: Sequence[Attribute]
 ) -> list[tuple[str, str]]:
     """Views that work now and would not work beside the new table, each with the reason. They stay, and fail."""
     tables = "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = current_database()"
@@ -172,7 +170,7 @@ def broken_views(
     found = connection.execute(views).fetchall()
     if not found:
         return []
-    with in_memory(beside) as scratch:
+    with duckdb.connect(":memory:") as scratch:
         for schema, name, _ in connection.execute(tables).fetchall():
             scratch.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
             types = connection.sql(f"SELECT * FROM {quote(schema)}.{quote(name)}")

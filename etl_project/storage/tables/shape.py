@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import duckdb
 
 from etl_project.storage.contract import Scope, Table, WriteRefused
-from etl_project.storage.lake.parquet import in_memory
 from etl_project.storage.tables.table import SqlTable
 
 Kind = Literal["type", "added", "dropped", "kept", "renamed", "required", "nullable", "default"]
@@ -103,12 +101,25 @@ def read(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> Shape
     )
 
 
-def wanted(table: Table, beside: Path) -> Shape:
+def wanted(table: Table) -> Shape:
     """The table as its contract makes it, in an empty database. Raises WriteRefused where the contract makes none."""
-    with in_memory(beside) as scratch:
+    with duckdb.connect(":memory:") as scratch:
         made = SqlTable(scratch, table)
         made.prepare(Scope.whole(), ())
         return read(scratch, made.schema, table.name)
+
+
+def advice(table: Table, columns: Sequence[tuple[str, str]]) -> str:
+    """What to do about a write that was refused because the contract was edited since; empty where it was not."""
+    if table.contract_sql is None:
+        return ""
+    there = {name.lower(): kind for name, kind in columns}
+    wants = wanted(table).columns
+    others = [f"{c.name} {c.type}" for c in wants if there.get(c.name.lower(), c.type) != c.type]
+    gone = [f"no {name}" for name, _ in columns if name.lower() not in {c.name.lower() for c in wants}]
+    if not (others or gone):
+        return ""
+    return f" Its contract says {', '.join([*others, *gone])} now: `etl contract plan` says what becomes of the table."
 
 
 def differences(have: Shape, want: Shape, wishes: Wishes) -> list[Difference]:

@@ -25,7 +25,7 @@ from etl_project.storage.judging.messages import DataFault, correct_the_data, re
 from etl_project.storage.judging.payload import Payload
 from etl_project.storage.judging.row_tally import EMPTY, Rows, Tally
 from etl_project.storage.sql import Binds, quote
-from etl_project.storage.tables import owners
+from etl_project.storage.tables import owners, shape
 from etl_project.storage.tables.engine import Engine
 from etl_project.storage.tables.versions import Replaced
 
@@ -103,7 +103,9 @@ class TableWrite:
         """Pair the columns, adding those that the policy allows; every refused difference at once."""
         plan = drift.plan(self._target.columns(), self._payload.columns, self.table.drift, self._partition_columns())
         if plan.problems:
-            raise WriteRefused(refused(self.table, self.scope, plan.problems, "Deliver what the table wants."))
+            raise WriteRefused(
+                refused(self.table, self.scope, plan.problems, self._advice("Deliver what the table wants."))
+            )
         if not plan.added:
             return plan.pairs
         self._schema_changes += self._target.add(plan.added)
@@ -125,7 +127,9 @@ class TableWrite:
         too_wide = [pair for pair in lost if pair.wider is None or self.table.drift == "freeze"]
         if too_wide:
             problems = [row_tally.lost_values(self._connection, incoming, pair) for pair in too_wide]
-            raise DataFault(refused(self.table, self.scope, problems, "Deliver values that the column can hold."))
+            raise DataFault(
+                refused(self.table, self.scope, problems, self._advice("Deliver values that the column can hold."))
+            )
         self._schema_changes += [self._target.widen(pair.target, str(pair.wider)) for pair in lost]
         return self._fitted(self._matched())
 
@@ -222,6 +226,10 @@ class TableWrite:
             raise WriteRefused(
                 refused(self.table, self.scope, [str(error)], "Deliver what the table wants.")
             ) from error
+
+    def _advice(self, usual: str) -> str:
+        """What to do; where the contract was edited since the table was made, that too."""
+        return usual + shape.advice(self.table, [(c.name, str(c.type)) for c in self._target.columns()])
 
     def _partition_columns(self) -> tuple[str, ...]:
         return () if self.scope.partitions[0].key is None else self.table.partition_columns

@@ -329,3 +329,12 @@ def test_a_kill_at_any_step_leaves_old_or_new_and_applying_again_ends_the_same(p
         assert (DAYS[1], 2, "20.500", "2025-01-04") in rows(opened) and len(rows(opened)) == 7
         applied(opened)
         sound(opened)
+
+
+def test_a_write_that_an_edited_contract_blocks_names_the_way(project: Opened) -> None:
+    with project(note="DATE", amount="DECIMAL(12,3)") as opened:
+        opened.drop("2025-03-24.csv", "id,amount,note\n1,0.125,2025-01-01\n")
+        assert opened.drain().failed
+        instance = opened.deployment.instance
+        failures = [str(event) for run in instance.get_runs() for event in instance.all_logs(run.run_id)]
+        assert any("amount DECIMAL(12,3), note DATE now: `etl contract plan`" in one for one in failures)
