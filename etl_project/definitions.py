@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 
 import dagster as dg
 from dagster._utils.warnings import disable_dagster_warnings
-from dagster.components.core.component_tree import ComponentTree
 from dagster_duckdb import DuckDBResource
 
 from etl_project import settings, utc
@@ -39,13 +38,16 @@ from etl_project.instance import json_logs
 from etl_project.kafka import KafkaSource, Subscription
 from etl_project.proofs import job as verify_job
 from etl_project.proofs import reproducible, stored_assets
-from etl_project.sources import FileSource, folders_with_defs
+from etl_project.sources import MistakeInPipeline, Pipelines, buildable
 from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager, checked
 from etl_project.watch import alerts_sensor as alerts_sensor_module
 from etl_project.watch import left_failed_checks, maintain
 
 _BETA = ("owners` of initializer `SensorDefinition.__init__", "execution_type` of function `AssetsDefinition.__init__")
 """Dagster gives these itself when it copies sensors and checks, and warns of its own doing at every start."""
+
+
+ROOT = Path(__file__).parent.parent
 
 
 def build_defs(*, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -96,25 +98,31 @@ def wire(
     return dg.Definitions.merge(assets, wiring)
 
 
-def load_project(earliest: date | None = None) -> tuple[Project, dg.Definitions]:
+def load_project(earliest: date | None = None, *, strict: bool = True) -> tuple[Project, dg.Definitions]:
     """The sources and assets that `pipelines/` declares, before any wiring.
 
     Their days begin with the data, or on ETL_START_DATE; or on `earliest`, for who brings data of that day.
+    Raises MistakeInPipeline (retrying does not help) where a `defs.yaml` or `contract.sql` cannot be used; if not
+    `strict`, the project names it, and has everything else.
     """
     json_logs.use_json_lines()
     # Backfill policies and code references are marked beta or preview; the pinned version is the one that is tested.
     with disable_dagster_warnings():
         project, assets = _load_project(earliest)
+    if strict and project.broken:
+        raise MistakeInPipeline("\n".join(project.broken))
     say_by_hand(project.nodes)
     return project, assets
 
 
-def subscriptions() -> tuple[Subscription, ...]:
-    """What the Kafka sources in `pipelines/` land."""
+def subscriptions(on_broken: Callable[[str], None]) -> tuple[Subscription, ...]:
+    """What the Kafka sources in `pipelines/` land; a pipeline that cannot be used is told, in one line."""
     with disable_dagster_warnings():
-        return tuple(
-            source.subscription(folder) for folder, source in _sources(_tree()) if isinstance(source, KafkaSource)
-        )
+        found = Pipelines(pipelines(), ROOT)
+    for line in found.broken.values():
+        on_broken(line)
+    sources = ((one.folder, one.component) for one in found.sources)
+    return tuple(source.subscription(folder) for folder, source in sources if isinstance(source, KafkaSource))
 
 
 def pipelines() -> ModuleType:
@@ -133,26 +141,22 @@ def pipelines() -> ModuleType:
     return package
 
 
-def _tree() -> ComponentTree:
-    return ComponentTree.from_module(defs_module=pipelines(), project_root=Path(__file__).parent.parent)
-
-
-def _sources(tree: ComponentTree) -> list[tuple[Path, FileSource]]:
-    folders = [(folder, tree.load_component(folder)) for folder in folders_with_defs(tree.defs_module_path)]
-    return [(folder, component) for folder, component in folders if isinstance(component, FileSource)]
-
-
 def _load_project(earliest: date | None) -> tuple[Project, dg.Definitions]:
-    tree = _tree()
+    found = Pipelines(pipelines(), ROOT)
     configured = settings.load()
-    sources = tuple(source.spec(folder) for folder, source in _sources(tree))
     delivery = Delivery(delivery_settings.outgoing(), configured.data_dir / "delivery.sqlite")
-    first = first_day.of(configured, sources, utc.now())
+    first = first_day.of(configured, [one.spec for one in found.sources], utc.now())
     first = min(first, earliest) if earliest else first
     with days_from(first):
-        assets = dg.Definitions.merge(tree.build_defs(), delivery_definitions(delivery))
+        assets = dg.Definitions.merge(found.definitions(), delivery_definitions(delivery))
+    waiting: list[str] = []
+    if found.broken:
+        assets, waiting = buildable(assets)
     assets = code_version.filled_in(assets)
-    return Project(configured, sources, nodes(assets, first if configured.begins_with_data else None), first), assets
+    sources = tuple(one.spec for one in found.sources if one.folder not in found.broken)
+    followed = nodes(assets, first if configured.begins_with_data else None)
+    held = (f"{name} waits: what it reads cannot be loaded" for name in waiting)
+    return Project(configured, sources, followed, first, (*found.broken.values(), *held)), assets
 
 
 def default_resources(configured: settings.Settings) -> dict[str, Any]:

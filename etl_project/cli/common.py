@@ -18,6 +18,7 @@ from rich.markup import escape
 from etl_project import instance as instances
 from etl_project.cli.console import console
 from etl_project.due import DAYS_JOB, MANY_DAYS_JOB, REFUSE_JOB, Deployment, Due, Ended, Project, stop
+from etl_project.instance import json_lines
 
 
 class Opened(NamedTuple):
@@ -30,12 +31,17 @@ class Opened(NamedTuple):
 
 @contextmanager
 def opened(weekly_checks: bool = True, earliest: date | None = None) -> Iterator[Opened]:
-    """The project and its instance, for commands that look; `earliest` as in `load_project`."""
+    """The project and its instance, for commands that look; `earliest` as in `load_project`.
+
+    Of pipelines that cannot be loaded one line each goes to standard error, and the project is what the others are.
+    """
     # Loading the pipelines takes a second: only commands that need them pay for it.
     from etl_project.definitions import load_project, wire  # noqa: PLC0415
 
     with disable_dagster_warnings(), instances.opened() as instance:
-        project, assets = load_project(earliest)
+        project, assets = load_project(earliest, strict=False)
+        for line in project.broken:
+            json_lines.complain(f"etl: {line}")
         yield Opened(project, wire(project, assets, weekly_checks=weekly_checks), instance)
 
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from etl_project import settings
 from etl_project.cli.console import console
 from etl_project.failures import Permanent
+from etl_project.instance import json_lines
 from etl_project.kafka import Subscription, extra
 from etl_project.kafka import settings as kafka_settings
 from etl_project.sources import Names
@@ -48,7 +49,7 @@ def consume(
     )
 
     broker = kafka_settings.load()
-    subscription = chosen(subscriptions(), source)
+    subscription = chosen(subscriptions(json_lines.complain), source)
     console.print(
         f"landing topic {subscription.topic} at {broker.bootstrap} as group {subscription.group} …", highlight=False
     )

@@ -14,6 +14,7 @@ from rich.table import Table
 from etl_project import settings
 from etl_project.cli.console import Json, console
 from etl_project.cli.consume import chosen
+from etl_project.instance import json_lines
 from etl_project.kafka import extra
 from etl_project.kafka import format as landed
 
@@ -70,7 +71,7 @@ def letters_replay(source: Source, file: File = None) -> None:
     from etl_project.definitions import subscriptions  # noqa: PLC0415
     from etl_project.kafka import dead_letters  # noqa: PLC0415
 
-    configured, subscription = settings.load(), chosen(subscriptions(), source)
+    configured, subscription = settings.load(), chosen(subscriptions(json_lines.complain), source)
     only = None if file is None else dead_letters.named(configured.dead_letters / source, file)
     done = dead_letters.replay(subscription, configured, only)
     console.print(

@@ -20,6 +20,7 @@ from etl_project.demo import run as demo_run
 from etl_project.demo import sample
 from etl_project.due import Project
 from etl_project.failures import Permanent
+from etl_project.instance import json_lines
 from etl_project.kafka import extra
 from etl_project.kafka import settings as kafka_settings
 
@@ -87,7 +88,7 @@ def delivery(project: Project, bootstrap: str | None, moved: timedelta) -> demo_
     from etl_project.demo import ThroughKafka  # noqa: PLC0415
 
     broker = kafka_settings.load({**os.environ, kafka_settings.BOOTSTRAP: bootstrap})
-    [payments] = (one for one in subscriptions() if one.source.name == "payments")
+    [payments] = (one for one in subscriptions(json_lines.complain) if one.source.name == "payments")
     return ThroughKafka(payments, broker, project.settings)
 
 

@@ -36,7 +36,8 @@ def drain(
     """Run what is pending until nothing is.
 
     Exit code: 0 all well, 1 a day failed, a check is red, a file was refused, an archived file no longer fits,
-    something is held by another process or something in a drop folder cannot be read, 2 usage.
+    something is held by another process, something in a drop folder cannot be read or a pipeline cannot be loaded (the
+    others go on), 2 usage.
     """
     wish = Wish(allow_shrink, for_good_too=allow_shrink, select=tuple(select or ()), through=tuple(through or ()))
     with deployment() as opened:
@@ -48,7 +49,8 @@ def drain(
         refused_before = refused(opened.project)
         done = drain_module.drain(opened, show_run, wish)
         newly_refused = len(refused(opened.project) - refused_before)
-    raise typer.Exit(0 if show_drained(done, newly_refused) and not unfit else 1)
+    sound = show_drained(done, newly_refused) and not unfit and not opened.project.broken
+    raise typer.Exit(0 if sound else 1)
 
 
 def show_unfit(unfit: Sequence[fit.Unfit]) -> None:

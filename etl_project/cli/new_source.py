@@ -34,7 +34,7 @@ def new_source(
     from etl_project.new_source import make  # noqa: PLC0415
 
     target = folder or writable(Path(next(iter(pipelines().__path__))))
-    project, _ = load_project()
+    project, _ = load_project(strict=False)
     made = make(name, sample, target, taken=[node.asset for node in project.nodes], ask=asked)
     console.print(f"[bold]{escape(str(made.folder))}[/] is written: defs.yaml, contract.sql")
     samples = "The sample" if made.samples == 1 else f"{made.samples} samples"

@@ -30,7 +30,10 @@ _OUTCOMES = {"success": "[green]success[/]", "failure": "[red]failure[/]"}
 
 
 def status(asset: Asset = None, day: Day = None, as_json: Json = False) -> None:
-    """Every asset by day, waiting and refused files, the last runs; or the newest commits of one ASSET."""
+    """Every asset by day, waiting and refused files, the last runs; or the newest commits of one ASSET.
+
+    Exit code: 0 shown, 1 shown, and a pipeline cannot be loaded, 2 usage.
+    """
     if asset is None and day is not None:
         raise Unverifiable("--day needs an ASSET: `etl status ASSET --day YYYY-MM-DD`.")
     with opened() as found:
@@ -47,6 +50,7 @@ def status(asset: Asset = None, day: Day = None, as_json: Json = False) -> None:
         print(json.dumps(everything.as_json(), indent=2))  # noqa: T201
     else:
         show_status(everything)
+    raise typer.Exit(1 if found.project.broken else 0)
 
 
 def show_commits(commits: Sequence[Commit], as_json: bool) -> None:
@@ -85,6 +89,8 @@ def show_status(found: statuses.Status) -> None:
     """A calendar, the counts, the files, the last runs."""
     show_calendar(found)
     show_counts(found)
+    for line in found.broken:
+        console.print(f"[red]broken[/] {escape(line)}", soft_wrap=True, highlight=False)
     for check in found.red_checks:
         console.print(f"[red]check[/] {escape(check)}", soft_wrap=True, highlight=False)
     for line in [*found.gone, *(line for asset in found.assets for line in (*asset.waits, *_by_hand(asset)))]:

@@ -37,6 +37,8 @@ class Project:
     nodes: tuple[Node, ...]
     first_day: date | None = None
     """The first day that the assets were loaded with; None where nobody derived it."""
+    broken: tuple[str, ...] = ()
+    """What is wrong with pipelines that cannot be loaded, and which assets wait for them, in words."""
 
     @property
     def lake(self) -> ParquetStore:

@@ -50,14 +50,14 @@ class KafkaSource(component.FileSource):
         description="What a message without a value is, and an event that says that a row is gone: reject (a dead "
         "letter), drop, or keep (a row).",
     )
-    batch_messages: int = Field(default=100_000, ge=1, description="A batch ends with this many messages.")
-    batch_bytes: int = Field(default=64 * 2**20, ge=1, description="A batch ends with this many bytes of rows.")
-    batch_seconds: float = Field(default=30.0, gt=0, description="A batch ends this long after its first message.")
+    batch_messages: int = Field(default=100_000, description="A batch ends with this many messages.")
+    batch_bytes: int = Field(default=64 * 2**20, description="A batch ends with this many bytes of rows.")
+    batch_seconds: float = Field(default=30.0, description="A batch ends this long after its first message.")
     deduplicate_on: Sequence[str] = Field(
         default=landed.COORDINATES, description="Columns that tell messages apart: landing one twice is harmless."
     )
     max_rejected_ratio: float = Field(
-        default=1.0, ge=0, le=1, description="Messages are not sent again, so a file is not refused for its rows."
+        default=1.0, description="Messages are not sent again, so a file is not refused for its rows."
     )
     patterns: Sequence[str] = Field(default=landed.PATTERNS, description="Fixed: the names of landed files.")
     format: Literal["jsonl"] = "jsonl"

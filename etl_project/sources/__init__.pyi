@@ -2,6 +2,7 @@ from . import assets as assets
 from . import completeness as completeness
 from . import component as component
 from . import fit as fit
+from . import mistakes as mistakes
 from . import name_pattern as name_pattern
 from .asset_names import Names as Names
 from .assets import SOURCE_METADATA as SOURCE_METADATA
@@ -20,8 +21,11 @@ from .intake import spread as spread
 from .intake.admit import Receiver as Receiver
 from .intake.outcome import Received as Received
 from .intake.plausible import has_its_end as has_its_end
+from .mistakes import MistakeInPipeline as MistakeInPipeline
 from .name_pattern import NamePattern as NamePattern
 from .names import shown as shown
+from .pipelines import Pipelines as Pipelines
+from .pipelines import buildable as buildable
 from .reading import compression as compression
 from .reading import header as header
 from .reading import judge as judge

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from etl_project import settings
 from etl_project.declare import contracts, table_contract
 from etl_project.sources import assets as incoming_assets
+from etl_project.sources import yaml_words
 from etl_project.sources.reading.formats import FORMATS
 from etl_project.sources.reading.layout import UNKNOWN_COLUMNS
 from etl_project.sources.reading.layout_words import LayoutWords
@@ -25,7 +26,13 @@ from etl_project.sources.reading.values import value_words
 from etl_project.sources.reading.values.value_settings import PLAIN
 from etl_project.sources.reading.values.value_words import ValueWords
 from etl_project.sources.scaffold import SourceScaffolder
-from etl_project.sources.spec import DEFAULT_EXPANDED_BYTES, DEFAULT_LINE_BYTES, SourceColumn, SourceSpec, SpecError
+from etl_project.sources.spec import (
+    DEFAULT_EXPANDED_BYTES,
+    DEFAULT_LINE_BYTES,
+    SourceColumn,
+    SourceSpec,
+    SpecError,
+)
 
 PYTHON_BESIDE = ("assets.py", "checks.py")
 
@@ -66,15 +73,15 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
     empty_days: Literal["missing", "allowed"] = Field(
         default="missing", description="What a closed day without a file is: missing (nothing is written) or empty."
     )
-    max_rejected_ratio: float = Field(default=0.01, ge=0, le=1, description="More broken rows refuse the whole file.")
+    max_rejected_ratio: float = Field(default=0.01, description="More broken rows refuse the whole file.")
     max_expanded_bytes: int = Field(
-        default=DEFAULT_EXPANDED_BYTES, ge=1, description="A file that is larger once decompressed is refused."
+        default=DEFAULT_EXPANDED_BYTES, description="A file that is larger once decompressed is refused."
     )
     max_line_bytes: int = Field(
-        default=DEFAULT_LINE_BYTES, ge=1, description="A file with a longer line (CSV: record) is refused."
+        default=DEFAULT_LINE_BYTES, description="A file with a longer line (CSV: record) is refused."
     )
     max_removed_ratio: float | None = Field(
-        default=0.5, gt=0, le=1, description="A rerun that would shrink a day by more than this is refused; null: none."
+        default=0.5, description="A rerun that would shrink a day by more than this is refused; null: none."
     )
     keep_versions: int | None = Field(
         default=None,
@@ -122,6 +129,14 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
         description="Column of the table: how its values are written, where not as in the other columns of the source.",
     )
 
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel] | None:
+        """As Dagster derives it, with what an editor and `dg check yaml` can know beyond the types."""
+        model = super().get_model_cls()
+        if model is not None:
+            model.model_config["json_schema_extra"] = yaml_words.rules
+        return model
+
     def spec(self, folder: Path) -> SourceSpec:
         """The source as the incoming layer takes it.
 
@@ -136,6 +151,10 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
         contract = self.contract(folder)
         self._refuse_mismatch(contract)
         types = {column.name: column for column in contract.columns}
+        if self.max_removed_ratio is not None and not 0 < self.max_removed_ratio <= 1:
+            raise SpecError(
+                f"max_removed_ratio is {self.max_removed_ratio}; it must be above 0 and at most 1, like 0.5, or null"
+            )
         configured = settings.load()
         return SourceSpec(
             name=self.name,

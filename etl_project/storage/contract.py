@@ -96,7 +96,8 @@ class Table:
     `schema_from_prefix`: nobody named the schema, it is the key's prefix. `renamed_from`: the asset that this one was
     called before; its table goes over to this one. `dimensions`, in the order of the parts of a key, take the place of
     the partition column where partitions have several. `keep_versions`: how many replaced versions of a partition stay.
-    `columns_of_data`: of files, what comes in says which columns they have, and with which types, whatever the files of other partitions have.
+    `columns_of_data`: of files, what comes in says which columns they have, and with which types, whatever the files
+    of other partitions have.
     """
 
     asset: str

@@ -96,6 +96,8 @@ class Status:
     """Tables that are gone although they were committed to, in words."""
     red_checks: tuple[str, ...] = ()
     """Checks whose last result is a failure, in words."""
+    broken: tuple[str, ...] = ()
+    """What is wrong with pipelines that cannot be loaded, in words."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for scripts."""
@@ -137,6 +139,7 @@ def status(
         runs=tuple(_run(record) for record in _newest_runs(instance)),
         gone=tuple(snapshot.gone_in_words),
         red_checks=tuple(str(check) for check in red_checks),
+        broken=project.broken,
     )
 
 

@@ -6,15 +6,18 @@ fails is told from one for which it gives NULL, and no row keeps the others from
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Self
 
 import duckdb
 import pyarrow as pa
 
-from etl_project.storage import quote
+from etl_project import settings
+from etl_project.storage import DuckDBStore, StoreBusy, quote
 
 RAW = "raw_rows"
+_FUNCTION = re.compile(r"Function with name \"?([^\"\s]+)\"? does not exist")
 
 
 class RowSql:
@@ -67,12 +70,17 @@ class Trial:
     def why_unusable(self, expression: str) -> str | None:
         """What DuckDB says against the expression; None where it is fine.
 
-        A function, a macro or a table that is not known may be known to the warehouse: nothing is said against that.
+        A table that is not known may be known to the warehouse: nothing is said against that. Nor against a function
+        that is one of its macros, or where a run keeps the warehouse from being asked.
         """
         try:
             self._connection.execute(f"SELECT ({expression}) FROM {RAW}")
-        except duckdb.CatalogException:
-            return None
+        except duckdb.CatalogException as error:
+            named = _FUNCTION.search(str(error))
+            macros = _macros() if named is not None else None
+            if named is None or macros is None or named[1].lower() in macros:
+                return None
+            return str(error).splitlines()[0]
         except duckdb.Error as error:
             return str(error).splitlines()[0]
         return None
@@ -84,3 +92,13 @@ class Trial:
         except duckdb.Error:
             return False
         return True
+
+
+def _macros() -> set[str] | None:
+    """The functions that somebody has made in the warehouse, in lower case; None where a run holds it."""
+    try:
+        with DuckDBStore(settings.load().warehouse, wait_seconds=0).look() as connection:
+            query = "SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE NOT internal"
+            return set() if connection is None else {name for (name,) in connection.execute(query).fetchall()}
+    except StoreBusy:
+        return None
