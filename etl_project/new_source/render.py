@@ -29,6 +29,10 @@ attributes:
   # deadline: "06:00"  # UTC time of the next day by which the file of a day must be there
   max_rejected_ratio: 0.01  # more broken rows than this, and the file goes to quarantine
   max_removed_ratio: 0.5  # a corrected file that takes more of a day away than this is not built unless it is said
+  # checks:  # of the rows of each day; blocking: true holds back what is built of a bad day, severity: warn only tells
+  #   - {{check: row_count, min: 1}}
+  #   - {{check: not_null, columns: [{first}]}}
+  #   - {{check: accepted_range, columns: [{first}], min: 0}}
 {ends}  columns:  # header of the file: column of the table
 {columns}{optional}{settings}"""
 
@@ -60,6 +64,7 @@ def defs_yaml(name: str, samples: Samples, columns: dict[str, str], guesses: Map
     lines = "".join(f"    {yaml_of(column)}: {yaml_of(dict(settings))}\n" for column, settings in written.items())
     return _DEFS.format(
         name=name,
+        first=yaml_of(next(iter(columns.values()))),
         patterns="".join(f"    - {yaml_of(pattern)}\n" for pattern in samples.patterns),
         optional="" if not samples.optional else f"  optional: {yaml_of([columns[one] for one in samples.optional])}\n",
         settings="" if not lines else f"  column_settings:  # how the values of these columns are written\n{lines}",

@@ -26,7 +26,7 @@ from etl_project.declare import (
 )
 from etl_project.failures import Permanent
 from etl_project.sources import checks as incoming_checks
-from etl_project.sources import completeness, presentation, typed
+from etl_project.sources import completeness, presentation, row_checks, typed
 from etl_project.sources.asset_names import Names
 from etl_project.sources.day_reader import DayReader, Unreadable
 from etl_project.sources.intake import admit, archive, lost, quarantine, scan
@@ -88,7 +88,7 @@ def definitions(
             _raw_and_rejects(spec, contract, version, owners, common),
             typed.table(spec, contract, options, {**common, "code_version": version, "owners": owners}),
         ],
-        asset_checks=incoming_checks.checks(spec),
+        asset_checks=[*incoming_checks.checks(spec), *row_checks.checks(spec, contract, options.checks)],
     )
 
 

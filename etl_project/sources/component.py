@@ -18,6 +18,7 @@ from etl_project import settings
 from etl_project.declare import contracts, table_contract
 from etl_project.sources import assets as incoming_assets
 from etl_project.sources import yaml_words
+from etl_project.sources.check_words import CheckWords
 from etl_project.sources.reading.formats import FORMATS
 from etl_project.sources.reading.layout import UNKNOWN_COLUMNS
 from etl_project.sources.reading.layout_words import LayoutWords
@@ -124,6 +125,11 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
         default=(), description="Owners of all assets of the folder: e-mail addresses or team:NAME."
     )
 
+    checks: Sequence[CheckWords] = Field(
+        default=(),
+        description="Checks of the rows of each day: not_null, unique, accepted_values, accepted_range, row_count; "
+        "freshness.",
+    )
     column_settings: Mapping[str, ValueWords] = Field(
         default={},
         description="Column of the table: how its values are written, where not as in the other columns of the source.",

@@ -12,8 +12,9 @@ import dagster as dg
 
 from etl_project import settings, utc
 from etl_project.declare import WAREHOUSE, contract_metadata, contracts
-from etl_project.sources import lateness, presentation
+from etl_project.sources import lateness, presentation, row_checks
 from etl_project.sources.asset_names import Names
+from etl_project.sources.check_words import CheckWords
 from etl_project.sources.spec import SourceSpec
 from etl_project.storage import ABSENT_PARTITIONS, Partial, Slice, Sql
 
@@ -29,6 +30,8 @@ class SourceOptions(Protocol):
     def drift(self) -> str: ...
     @property
     def owners(self) -> Sequence[str]: ...
+    @property
+    def checks(self) -> Sequence[CheckWords]: ...
 
 
 def table(
@@ -42,6 +45,7 @@ def table(
         ins={"raw_rows": _raw_rows(spec)},
         io_manager_key=WAREHOUSE,
         kinds={"duckdb", "sql"},
+        freshness_policy=row_checks.freshness_policy(options.checks),
         description=contract.comment or f"Rows of the accepted files of {spec.name}, with the columns of its contract.",
         metadata={
             **contract_metadata(contract),
