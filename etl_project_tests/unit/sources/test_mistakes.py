@@ -43,7 +43,7 @@ CREATE TABLE sales (
 IN_DEFS = {
     "an open bracket": ("name: sales", "name: [sales", 5, "this is no YAML"),
     "a tab": ("  name: sales", "\tname: sales", 4, "this is no YAML"),
-    "a wrong word": ("many", "mny", 8, "files_per_day is 'mny'; it must be many or latest"),
+    "a wrong word": ("many", "mny", 8, "files_per_day is 'mny'; it must be many, latest"),
     "a bare no": (
         "empty_days: missing",
         "empty_days: no",
