@@ -10,10 +10,10 @@ not by events.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby
 from typing import Any
 
 import dagster as dg
@@ -47,6 +47,7 @@ class KeptOpenEventLogStorage(SqliteEventLogStorage):
         self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._seen: set[str] = set()
         super().__init__(*arguments, **options)
+        self._db_lock = threading.RLock()  # type: ignore[assignment]  # A batch holds two files at a time.
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
@@ -73,26 +74,26 @@ class KeptOpenEventLogStorage(SqliteEventLogStorage):
         return column in self._seen
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """As if each was stored on its own; neighbours of one run in one transaction on its file and one on the index.
+        """As if each was stored on its own; events of assets in one run in one transaction on its file and the index.
 
         Of an asset's last event of a kind the index holds more than of the others, so only that one is told in full.
+        Where one of the two files cannot be written, neither is: Dagster stores the events one by one then.
         """
-        for (of_asset, _), group in groupby(events, lambda event: (_is_of_an_asset(event), event.run_id)):
-            if of_asset:
-                self._store_asset_events(list(group))
-            else:
-                super().store_event_batch(list(group))
+        if all(map(_is_of_an_asset, events)) and len({event.run_id for event in events}) == 1:
+            self._store_asset_events(events)
+        else:
+            super().store_event_batch(events)
 
     def _store_asset_events(self, events: Sequence[EventLogEntry]) -> None:
         rows = [self._event_to_row(event) for event in events]
-        with self.run_connection(events[0].run_id) as connection:
-            connection.execute(SqlEventLogStorageTable.insert(), rows)
-        with self.index_connection() as connection:
-            ids = [_inserted(connection, row) for row in rows]
-            self._store_asset_event_tags(connection, events, ids)
-            last = {(row["asset_key"], row["dagster_event_type"]): n for n, row in enumerate(rows)}
-            for n in sorted(last.values()):
-                self._store_asset_event(connection, events[n], ids[n])
+        with self.run_connection(events[0].run_id) as of_run:
+            of_run.execute(SqlEventLogStorageTable.insert(), rows)
+            with self.index_connection() as index:
+                ids = [_inserted(index, row) for row in rows]
+                self._store_asset_event_tags(index, events, ids)
+                last = {(row["asset_key"], row["dagster_event_type"]): n for n, row in enumerate(rows)}
+                for n in sorted(last.values()):
+                    self._store_asset_event(index, events[n], ids[n])
 
     def get_latest_asset_partition_materialization_attempts_without_materializations(
         self, asset_key: dg.AssetKey, after_storage_id: int | None = None

@@ -62,7 +62,8 @@ def refuse_shrinking(
 class Sides:
     """Both sides of one write. Partitions go by their position in the scope of `incoming`, and of `there`.
 
-    `incoming`: None for rows that can no longer be scanned; `there`: None where nothing can be read. `before` are
+    `incoming`: None for rows that can no longer be scanned, unless `again` finds them, which costs a second writing and
+    is asked for rows that are not reproducible; `there`: None where nothing can be read. `before` are
     the rows that are there, `tallies` counts and hashes those of some partitions. `former` gives, for records that
     could be written, the last build of each from the same inputs and code; `key` the columns by which rows are known.
     `room`: how many partitions that are not reproducible may still be looked into.
@@ -82,6 +83,7 @@ class Sides:
     key: Callable[[], Sequence[str]]
     schema_changes: Sequence[str] = ()
     room: int = deviations.LOOKED_INTO
+    again: Callable[[], Rows] | None = None
 
 
 class Judged(NamedTuple):
@@ -151,11 +153,12 @@ def _deviations(sides: Sides, records: Mapping[int, Commit]) -> dict[int, Deviat
     suspects = [n for n, one in records.items() if is_not_reproducible(former.get(n), one)]
     found |= {n: deviations.unexplained(former[n], deviations.REPLACED) for n in suspects}
     last = [n for n in suspects if former[n] is sides.previous.get(n)]
-    if sides.incoming is None:
-        return found | {n: deviations.unexplained(former[n], "they are too many") for n in last}
     found |= {n: deviations.unexplained(former[n], deviations.TOO_MANY) for n in last[sides.room :]}
     for n in last[: sides.room]:
-        old, new = sides.there._replace(only=(n,)), sides.incoming._replace(only=(n,))
+        incoming = sides.incoming or (sides.again and sides.again())
+        if incoming is None:
+            raise AssertionError("a write gives its rows, or a way to find them again")
+        old, new = sides.there._replace(only=(n,)), incoming._replace(only=(n,))
         found[n] = deviations.explain(sides.connection, former[n], old, new, sides.key())
     return found
 

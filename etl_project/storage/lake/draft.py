@@ -61,6 +61,7 @@ class Draft:
         self._writer: pq.ParquetWriter | None = None
         self._thread = ThreadPoolExecutor(1)
         self._under_way: Future[None] | None = None
+        self._is_ended = False
 
     def __enter__(self) -> Self:
         return self
@@ -93,15 +94,28 @@ class Draft:
         self.close()
 
     def finish_as(self, path: Path, record: Commit, earlier: Sequence[Commit]) -> None:
-        """`finish`, and give the file another place in the same folder."""
+        """`finish`, and give the file another place in the same folder. One that was ended is written once more."""
+        if self._is_ended:
+            write(path, self._once_more(), record, earlier, self._frame)
+            return
         self.finish(record, earlier)
         self.path.rename(path)
 
     def close(self) -> None:
         """End the file: what was added can be read."""
         self._settle()
-        if self._writer is not None:
-            self._writer.close()
+        self._open(self.schema.empty_table()).close()
+        self._is_ended = True
+
+    def _once_more(self) -> pa.RecordBatchReader:
+        """What an ended draft holds, in the memory of a row group."""
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with pq.ParquetFile(self.path) as file:
+                for group in range(file.num_row_groups):
+                    yield from file.read_row_group(group).cast(self.schema).to_batches()
+
+        return pa.RecordBatchReader.from_batches(self.schema, batches())
 
     def _open(self, first: pa.Table) -> pq.ParquetWriter:
         if self._writer is None:

@@ -208,7 +208,12 @@ class ParquetWrite:
                 made.close()
                 self._refuse_outside(self._there(made.path, self._scope))
             refuse_changed(self._request.reads)
-            return self._judged(0, path, new, None, made.finish_as)
+
+            def again() -> Rows:
+                made.close()
+                return self._there(made.path, self._scope)
+
+            return self._judged(0, path, new, again, made.finish_as)
 
     @contextmanager
     def _turn(self, n: int) -> Iterator[Path]:
@@ -218,11 +223,12 @@ class ParquetWrite:
         with layout.turn(path.parent, self._wait_seconds, what(self._table, one)):
             yield path
 
-    def _judged(self, n: int, path: Path, new: Tally, incoming: Rows | None, fill: Fill) -> Commit:
+    def _judged(self, n: int, path: Path, new: Tally, rows: Rows | Callable[[], Rows], fill: Fill) -> Commit:
         """Look at what is there and judge; write and rename, or leave all as it is.
 
-        Rows that can no longer be scanned (`incoming` is None) are too many to be compared one by one.
+        Rows that are found again only at some cost are compared where they are not reproducible, and only then.
         """
+        incoming, again = (None, rows) if callable(rows) else (rows, None)
         one = Scope((self._scope.partitions[n],))
         earlier = layout.intact_history(path)
         is_there = bool(earlier)
@@ -248,6 +254,7 @@ class ParquetWrite:
             key=lambda: contract_key(self._table, self._lake.root),
             schema_changes=self._schema_changes,
             room=max(deviation.LOOKED_INTO - self._deviating, 0),
+            again=again,
         )
         judged = judgement.judge(sides, now())
         record, changed = judged.records[n], bool(judged.changed)

@@ -155,3 +155,22 @@ def test_events_of_other_kinds_among_them_are_stored_too_and_in_order(tmp_path: 
     assert [(e.dagster_event_type, e.step_key) for e in storage.get_logs_for_run("run")] == [
         (e.dagster_event_type, e.step_key) for e in mixed
     ]
+
+
+def test_a_batch_whose_second_file_cannot_be_written_leaves_nothing_in_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, batch = KeptOpenEventLogStorage(str(tmp_path)), events_of_a_run(3)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with dg.instance_for_test() as instance:
+        storage.register_instance(instance)
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+            patched.setattr(storage, "_store_asset_event_tags", full)
+            storage.store_event_batch(batch)
+        for one in batch:  # What Dagster does then.
+            storage.store_event(one)
+    found = everything(tmp_path)
+    assert len(found["run.event_logs"]) == len(found["index.event_logs"]) == len(batch)

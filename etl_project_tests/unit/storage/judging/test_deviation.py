@@ -10,10 +10,11 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from etl_project.storage.contract import UNKNOWN, Commit, Deviation, Example, Request, Scope, Store, Table
-from etl_project.storage.judging import commits, deviation, judgement
+from etl_project.storage.judging import commits, deviation, judgement, payload
 from etl_project_tests.contracts.backends import open_store
 
 DAY = date(2024, 1, 1)
@@ -229,6 +230,38 @@ def test_what_is_kept_is_bounded(build: Build) -> None:
     assert all(
         each.new is not None and len(each.new) == 12 and len(str(each.new["text"])) < 110 for each in found.examples
     )
+
+
+@pytest.mark.parametrize("rows", [4, 130_000], ids=["one row group", "several, of which a sample is compared"])
+def test_a_stream_too_long_to_be_held_has_example_rows_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(payload, "_HELD_ROWS", 3)
+    ids = pa.array(range(rows), pa.int64())
+    days = pa.array([DAY] * rows, pa.date32())
+
+    def written(values: pa.Array, inputs: str = "inputs") -> Commit:
+        stream = pa.table({"batch_date": days, "id": ids, "a": values}).to_reader(max_chunksize=50_000)
+        (commit,) = store.replace(keyed("id"), Scope.days(DAY, DAY), stream, Request("a run", "code", {KEY: inputs}))
+        return commit
+
+    def there() -> pa.Table:
+        return store.arrow(store.read(keyed("id"), Scope.days(DAY, DAY))).sort_by("id")
+
+    assert written(ids).deviation is None
+    other = pc.add(ids, 7)
+    found = written(other).deviation
+    assert found is not None and found.columns == ("a",)
+    assert len(found.examples) == min(rows, deviation.EXAMPLES)
+    assert all(one.old and one.new and int(one.new["a"]) == int(one.old["a"]) + 7 for one in found.examples)
+    assert (found.note is None) == (rows == 4)
+    assert there()["a"].to_pylist() == other.to_pylist()
+    kept = max(store.history("t", KEY), key=lambda one: one.sequence)
+    assert kept.deviation == found
+    again = written(other)
+    assert again.deviation is not None and again.deviation.repeats == 1
+    assert written(ids, "other inputs").deviation is None
+    assert there()["a"].to_pylist() == ids.to_pylist()
 
 
 def test_of_very_many_rows_a_sample_is_compared(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
