@@ -42,8 +42,18 @@ class Installation:
         return self.run("etl_project.cli", *arguments, **environment)
 
 
+def emptied(folder: Path) -> Installation:
+    """A copy of the sources without any pipeline: somebody else's checkout, whose pipelines no test knows."""
+    made = copied(folder)
+    pipelines = made.packages / "etl_project" / "pipelines"
+    shutil.rmtree(pipelines)
+    pipelines.mkdir()
+    (pipelines / "__init__.py").touch()
+    return made
+
+
 def copied(folder: Path) -> Installation:
-    """A copy of the sources, as somebody else's checkout."""
+    """A copy of the sources, as they are."""
     folder.mkdir(parents=True)
     for name in SOURCES:
         if (ROOT / name).is_dir():

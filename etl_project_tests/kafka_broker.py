@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -41,6 +40,7 @@ from etl_project.kafka.settings import Broker
 from etl_project.kafka.subscription import Subscription
 from etl_project.sources.spec import SourceColumn, SourceSpec
 from etl_project_tests.deployments import ROOT
+from etl_project_tests.forks import FORKS
 
 START = ROOT / "deploy" / "kafka" / "start.sh"
 BOOTSTRAP = os.environ.get("ETL_TEST_KAFKA", "")
@@ -56,16 +56,6 @@ needs_broker = pytest.mark.skipif(
 needs_own_broker = pytest.mark.skipif(
     not (START.parent / "target" / "libs" / ".complete").exists(),
     reason="the Kafka broker was never fetched: run deploy/kafka/start.sh once",
-)
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    [
-        "etl_project.cli.main",
-        "etl_project.definitions",
-        "etl_project.kafka.landing",
-        "etl_project_tests.kafka_broker",
-    ]
 )
 
 
@@ -147,19 +137,19 @@ class Topic:
         asked = TopicPartition(self.name, partition, offset)
         admin = self.admin  # Answers come only for as long as somebody holds the client.
         for answer in admin.delete_records([asked]).values():
-            answer.result(30)
+            answer.result(240)
 
     def partitions(self, count: int) -> None:
         """Add partitions until there are `count`."""
         admin = self.admin
         for answer in admin.create_partitions([NewPartitions(self.name, count)]).values():
-            answer.result(30)
+            answer.result(240)
 
     def delete(self) -> None:
         """Remove the topic, and wait until it is gone."""
         admin = self.admin
-        for answer in admin.delete_topics([self.name], operation_timeout=30).values():
-            answer.result(30)
+        for answer in admin.delete_topics([self.name], operation_timeout=240).values():
+            answer.result(240)
 
 
 @contextmanager
@@ -182,8 +172,8 @@ def create(made: Topic, partitions: int, **config: str) -> None:
         config={"retention.ms": "-1", "message.timestamp.after.max.ms": str(2**63 - 1), **config},
     )
     admin = made.admin
-    for answer in admin.create_topics([asked], operation_timeout=30).values():
-        answer.result(30)
+    for answer in admin.create_topics([asked], operation_timeout=240).values():
+        answer.result(240)
     deadline = time.monotonic() + 240
     while len(admin.list_topics(made.name, timeout=10).topics[made.name].partitions) != partitions:
         assert time.monotonic() < deadline
@@ -327,7 +317,7 @@ class Running:
         self.process.join(60 if after_seconds is None else after_seconds)
         if after_seconds is not None:
             self.process.kill()
-            self.process.join(60)
+            self.process.join(240)
         assert self.process.exitcode is not None, self.printed.read_text()
         return bool(self.process.exitcode == -signal.SIGKILL)
 
@@ -345,14 +335,14 @@ class Running:
 
 def etl(environment: dict[str, str], printed: Path, *arguments: str) -> Running:
     """Start the `etl` command in a process of its own."""
-    process = PROCESSES.Process(target=_etl, args=(arguments, environment, printed), daemon=True)
+    process = FORKS.Process(target=_etl, args=(arguments, environment, printed), daemon=True)
     process.start()
     return Running(process, printed)
 
 
 def member(made: Topic, folder: Path, printed: Path, **changes: Any) -> Running:
     """Start a member of the topic's group in a process of its own; it lands until it is told to stop."""
-    process = PROCESSES.Process(target=_land, args=(made, folder, printed, changes), daemon=True)
+    process = FORKS.Process(target=_land, args=(made, folder, printed, changes), daemon=True)
     process.start()
     return Running(process, printed)
 
@@ -383,7 +373,7 @@ def wait_for_member(made: Topic, group: str) -> None:
 
 def _has_partitions(admin: AdminClient, group: str) -> bool:
     try:
-        described = admin.describe_consumer_groups([group])[group].result(30)
+        described = admin.describe_consumer_groups([group])[group].result(240)
     except KafkaException:  # The first group of a new broker has to wait for its coordinator.
         return False
     return any(one.assignment.topic_partitions for one in described.members)

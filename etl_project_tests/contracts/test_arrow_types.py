@@ -36,15 +36,15 @@ LAYOUTS: dict[str, Any] = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("streamed", [False, True], ids=["table", "stream"])
-def test_any_layout_of_text_is_a_partition_column(bench: Bench, layout: str, streamed: bool) -> None:
+def test_any_layout_of_text_is_a_partition_column(once: Bench, layout: str, streamed: bool) -> None:
     """Into a partition that holds rows already, too: then its rows are compared with what comes in."""
     table, keys = replace(ORDERS, partition_column="region"), Scope.keys(["eu", "us"])
     for n in (1, 2):
         rows = pa.table({"region": LAYOUTS[layout](TEXTS), "n": [n, n, n]})
-        bench.replace((lambda rows=rows: rows.to_reader(max_chunksize=2)) if streamed else rows, keys, table)
-    assert bench.rows(keys, table) == [("eu", 2), ("eu", 2), ("us", 2)]
-    bench.replace(pa.table({"region": LAYOUTS[layout](["us"]), "n": [3]}), Scope.keys(["us"]), table)
-    assert bench.rows(keys, table) == [("eu", 2), ("eu", 2), ("us", 3)]
+        once.replace((lambda rows=rows: rows.to_reader(max_chunksize=2)) if streamed else rows, keys, table)
+    assert once.rows(keys, table) == [("eu", 2), ("eu", 2), ("us", 2)]
+    once.replace(pa.table({"region": LAYOUTS[layout](["us"]), "n": [3]}), Scope.keys(["us"]), table)
+    assert once.rows(keys, table) == [("eu", 2), ("eu", 2), ("us", 3)]
 
 
 def view(values: list[Any], inner: pa.DataType, large: bool = False) -> pa.Array:
@@ -78,16 +78,15 @@ VALUES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", VALUES)
-def test_values_of_any_layout_come_out_as_they_went_in(once: Bench, name: str) -> None:
-    """As a table and, over it, as a stream: the second write finds the first one's rows unchanged."""
-    values = VALUES[name]
-    rows = pa.table({"batch_date": pa.array([DAY] * 3, pa.date32()), "x": values})
+def test_values_of_any_layout_come_out_as_they_went_in(once: Bench) -> None:
+    """As a table and, over it, as a stream: the second write finds the first one's rows unchanged. One column each."""
+    rows = pa.table({"batch_date": pa.array([DAY] * 3, pa.date32()), **VALUES})
     (first,) = once.replace(rows, day(DAY))
     (second,) = once.replace(lambda: rows.to_reader(max_chunksize=1), day(DAY))
     assert (first.changed, second.changed) == (True, False)
-    found = once.arrow(day(DAY), columns=["x"])["x"].to_pylist()
-    assert sorted(found, key=repr) == sorted(values.to_pylist(), key=repr)
+    found = once.arrow(day(DAY)).to_pydict()
+    for name, values in VALUES.items():
+        assert sorted(found[name], key=repr) == sorted(values.to_pylist(), key=repr), name
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -155,14 +154,14 @@ HOLLOW: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", HOLLOW)
-@pytest.mark.parametrize("later", [["x"], {"code": "x"}, "x", 7], ids=repr)
-def test_a_column_without_any_value_has_no_type_yet(once: Bench, name: str, later: Any) -> None:
-    first = pa.table({"batch_date": pa.array([DAY], pa.date32()), "x": pa.array(HOLLOW[name])})
-    then = pa.table({"batch_date": pa.array([NEXT], pa.date32()), "x": pa.array([later])})
-    for rows, key in ((first, DAY), (first, DAY), (then, NEXT), (then, NEXT)):
-        once.replace(rows, day(key))
-    assert once.rows(day(NEXT)) == [(NEXT, later)]
+def test_a_column_without_any_value_has_no_type_yet(once: Bench) -> None:
+    """Every kind of nothing, and after it every kind of something: one column each."""
+    pairs = [(hollow, later) for hollow in HOLLOW.values() for later in ([["x"], {"code": "x"}, "x", 7])]
+    first = {f"x{n}": pa.array(hollow) for n, (hollow, _) in enumerate(pairs)}
+    then = {f"x{n}": pa.array([later]) for n, (_, later) in enumerate(pairs)}
+    for columns, key in ((first, DAY), (first, DAY), (then, NEXT), (then, NEXT)):
+        once.replace(pa.table({"batch_date": pa.array([key], pa.date32()), **columns}), day(key))
+    assert once.rows(day(NEXT)) == [(NEXT, *(later for _, later in pairs))]
 
 
 def test_a_list_that_is_empty_stays_one_where_the_column_has_its_type(bench: Bench) -> None:

@@ -6,7 +6,6 @@ Processes come from a fork server that has the libraries loaded, so that a test 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
 import time
@@ -23,6 +22,7 @@ import pyarrow as pa
 from etl_project import atomic
 from etl_project.storage.contract import InputChanged, ReadRefused, Request, Scope, StoreBusy, Table
 from etl_project_tests.contracts.backends import open_store
+from etl_project_tests.forks import FORKS
 
 ROWS = 50
 TABLE = Table(
@@ -32,13 +32,10 @@ TABLE = Table(
 )
 FIRST = date(2024, 1, 1)
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__])
-
 
 def start(target: Callable[..., None], *args: Any) -> BaseProcess:
     """A process of its own, running."""
-    process = _context.Process(target=target, args=args)
+    process = FORKS.Process(target=target, args=args)
     process.start()
     return process
 

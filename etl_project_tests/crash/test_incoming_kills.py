@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from etl_project.sources.intake import admit, quarantine
+from etl_project_tests.forks import FORKS
 from etl_project_tests.unit.sources.world import World, rows
 
 A, B, C, D, E = (f"{letter}-2024-03-05.csv" for letter in "abcde")
@@ -27,10 +27,6 @@ STEPS = [
     "quarantine.after_reason",
     "quarantine.after_move",
 ]
-
-# Children are forked from a small process that has imported everything: real processes, without the price of imports.
-CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(["etl_project_tests.unit.sources.world"])
 
 
 def prepared(root: Path) -> World:
@@ -59,7 +55,7 @@ def receive_everything(root: Path, threads: int, fault: str | None) -> None:
 
 
 def started(world: World, threads: int = 1, fault: str | None = None) -> Any:
-    child = CHILDREN.Process(target=receive_everything, args=(world.root, threads, fault))
+    child = FORKS.Process(target=receive_everything, args=(world.root, threads, fault))
     child.start()
     return child
 
@@ -138,7 +134,7 @@ def test_a_release_that_was_killed_can_be_made_again_and_leaves_nothing_behind(t
     before = world.state()
     (entry,) = world.quarantined()
     for fault, code in ((f"{step}=kill", -signal.SIGKILL), ("", 0)):
-        child = CHILDREN.Process(target=release, args=(tmp_path, entry.reason.key, fault))
+        child = FORKS.Process(target=release, args=(tmp_path, entry.reason.key, fault))
         child.start()
         child.join()
         assert child.exitcode == code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from etl_project.sources.intake import archive, spread
+from etl_project_tests.forks import FORKS
 from etl_project_tests.unit.sources.intake import test_many_days as many_days
 from etl_project_tests.unit.sources.world import World
 
@@ -30,9 +30,6 @@ STEPS = [
 ]
 ROWS = ("1,2024-03-01,", "2,2024-03-02,", "3,2024-03-03,")
 
-CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(["etl_project_tests.unit.sources.intake.test_many_days"])
-
 
 def take_in(root: Path, fault: str | None) -> None:
     """What the children run."""
@@ -42,7 +39,7 @@ def take_in(root: Path, fault: str | None) -> None:
 
 
 def run(world: World, fault: str | None = None) -> int:
-    child = CHILDREN.Process(target=take_in, args=(world.root, fault))
+    child = FORKS.Process(target=take_in, args=(world.root, fault))
     child.start()
     child.join()
     return int(child.exitcode or 0)

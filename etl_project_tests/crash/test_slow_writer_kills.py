@@ -15,8 +15,8 @@ import pytest
 from etl_project import utc
 from etl_project.sources.intake import admit, quarantine, scan
 from etl_project.sources.intake.writers import Writers
-from etl_project_tests.crash.test_incoming_kills import CHILDREN
 from etl_project_tests.deployments import Place, order_file
+from etl_project_tests.forks import FORKS
 from etl_project_tests.unit.sources.world import World, rows, spec
 
 A = "a-2024-03-05.csv"
@@ -43,7 +43,7 @@ def take(root: Path, fault: str, later_seconds: float) -> None:
 
 
 def run(world: World, fault: str = "", later_seconds: float = 0.0) -> int:
-    child = CHILDREN.Process(target=take, args=(world.root, fault, later_seconds))
+    child = FORKS.Process(target=take, args=(world.root, fault, later_seconds))
     child.start()
     child.join()
     return int(child.exitcode)

@@ -53,7 +53,7 @@ class Server:
         """The data of a GraphQL query."""
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=240) as answer:
             return json.load(answer)["data"]
 
     def first_partition(self, asset: str) -> str:
@@ -114,6 +114,8 @@ def eventually(met: Callable[[], Any], log: Path, process: subprocess.Popen[byte
     pytest.fail(f"not met within {PATIENCE_SECONDS} s; the log ends with:\n{log.read_text()[-4000:]}")
 
 
+@pytest.mark.long
+@pytest.mark.timeout(1200)  # It starts `dagster dev` twice, which a busy machine takes minutes for.
 def test_a_dropped_file_is_materialized_and_a_restart_keeps_the_history(tmp_path: Path) -> None:
     place, log = Place(tmp_path / "data"), tmp_path / "dev.log"
     with dagster_dev(place, log, ETL_START_DATE="") as server:

@@ -21,6 +21,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "seen"),
     [

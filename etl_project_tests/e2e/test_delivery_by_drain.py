@@ -128,7 +128,7 @@ def test_an_upload_to_the_command_becomes_the_days_rows(tmp_path: Path) -> None:
             assert upload(port, f"orders-{DAY}.csv", order_file(DAY)) == 201
     finally:
         server.send_signal(signal.SIGTERM)
-        server.wait(30)
+        server.wait(240)
     assert [path.name for path in place.incoming.glob("*.csv")] == [f"orders-{DAY}.csv"]
     place.drained()
     assert place.query("select count(*) from orders") == [(6,)]
@@ -142,7 +142,7 @@ def upload(port: int, name: str, text: str) -> int:
     while True:
         request = urllib.request.Request(url, text.encode(), headers, method="PUT")
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=240) as answer:
                 return int(answer.status)
         except urllib.error.URLError:
             assert time.monotonic() < deadline, "the server never answered"

@@ -12,7 +12,8 @@ import duckdb
 import pytest
 
 from etl_project import utc
-from etl_project_tests.deployments import REAL_FILES, ROOT, Place, needs_real_files, order_file
+from etl_project_tests import shop
+from etl_project_tests.deployments import REAL_FILES, Place, needs_real_files, order_file
 
 DAY = date(2025, 3, 3)
 
@@ -201,7 +202,7 @@ def test_what_lies_downstream_of_a_table_rebuilt_by_hand_becomes_pending_by_itse
 def test_one_day_at_fault_among_forty_costs_that_day_only(place: Place) -> None:
     days = [DAY + timedelta(days=n) for n in range(40)]
     bad = days[17]
-    contract = (ROOT / "etl_project" / "pipelines" / "orders" / "contract.sql").read_text()
+    contract = (Path(shop.__file__).parent / "orders" / "contract.sql").read_text()
     place.data.mkdir()
     with duckdb.connect(str(place.data / "warehouse.duckdb")) as connection:
         connection.execute(

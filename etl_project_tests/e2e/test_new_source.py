@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from etl_project_tests.installations import copied
+from etl_project_tests.installations import emptied
 
 SAMPLE = """\
 RefundNo;InvoiceNo;Amount;Booked
@@ -18,7 +18,7 @@ R2;560002;3.00;2025-03-03 11:30:00
 
 
 def test_from_a_sample_file_to_a_table_without_python_even_if_the_first_try_was_killed(tmp_path: Path) -> None:
-    checkout = copied(tmp_path / "checkout")
+    checkout = emptied(tmp_path / "checkout")
     path = tmp_path / "refunds_2025-03-03.csv"
     path.write_text(SAMPLE)
     ask = ("new-source", "refunds", "--from", str(path))

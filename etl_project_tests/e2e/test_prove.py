@@ -1,4 +1,4 @@
-"""`etl prove` in real processes, on a copy of the project with an asset that is not reproducible."""
+"""`etl prove` in real processes, on pipelines with an asset that is not reproducible."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import duckdb
 import pytest
 
 from etl_project.proofs.prove.proof import Circumstances
+from etl_project_tests import shop
 from etl_project_tests.deployments import ROOT, Place, order_file
 
 DAY = date(2025, 3, 10)
@@ -48,7 +49,7 @@ CREATE TABLE shaky (
 
 
 class Project:
-    """A copy of the project, drained over one day."""
+    """The shop with one more asset, drained over one day."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -57,7 +58,8 @@ class Project:
         self.rate.write_text("1")
 
     def etl(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        environment = self.place.environment(RATE_FILE=str(self.rate), TMPDIR=str(self.root / "tmp"), **more)
+        own = {"RATE_FILE": str(self.rate), "TMPDIR": str(self.root / "tmp"), "PYTHONPATH": str(ROOT)}
+        environment = self.place.environment(ETL_PIPELINES="shaky_shop", **own, **more)
         return subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "etl_project.cli", *arguments],
             cwd=self.root,
@@ -87,11 +89,11 @@ class Project:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     root = tmp_path_factory.mktemp("prove")
-    shutil.copytree(ROOT / "etl_project", root / "etl_project", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(shop.__file__).parent, root / "shaky_shop", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "dagster.yaml", root)
     (root / "tmp").mkdir()
     for name, text in (("assets.py", SHAKY), ("contract.sql", CONTRACT)):
-        with (root / "etl_project/pipelines/orders" / name).open("a") as file:
+        with (root / "shaky_shop" / "orders" / name).open("a") as file:
             file.write(text)
     made = Project(root)
     made.place.drop(f"{DAY}.csv", order_file(DAY, 20))

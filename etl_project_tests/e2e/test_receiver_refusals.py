@@ -47,7 +47,7 @@ def refused(response: httpx2.Response, status: int, kind: str) -> dict[str, obje
 
 def raw(receiver: ReceiverProcess, *pieces: bytes, close: bool = False) -> bytes:
     """Send bytes as they are and read until the receiver closes."""
-    with socket.create_connection(("127.0.0.1", receiver.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", receiver.port), timeout=240) as connection:
         for piece in pieces:
             connection.sendall(piece)
         if close:

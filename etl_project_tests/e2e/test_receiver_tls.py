@@ -76,7 +76,7 @@ def test_early_refusals_reach_fast_and_slow_senders_over_tls(
         assert httpx2.put(url, content=BIG, headers=unknown, verify=trusting).status_code == 401
         assert httpx2.put(url, content=BIG, headers=headers("k", **more), verify=trusting).status_code == 413
         head = "".join(f"{name}: {value}\r\n" for name, value in {**more, "Content-Length": str(1 << 20)}.items())
-        with socket.create_connection(("127.0.0.1", receiver.port), timeout=60) as plain:
+        with socket.create_connection(("127.0.0.1", receiver.port), timeout=240) as plain:
             connection = trusting.wrap_socket(plain, server_hostname="127.0.0.1")
             connection.sendall(f"PUT /v1/incoming/orders/{NAME} HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode())
             for _ in range(12):
@@ -87,7 +87,7 @@ def test_early_refusals_reach_fast_and_slow_senders_over_tls(
         body = tmp_path / "body"
         body.write_bytes(BIG)
         command = ["curl", "-sS", "--cacert", str(certificate[0]), "-T", str(body), "-o", "-", "-w", "\n%{http_code}"]
-        done = subprocess.run([*command, "-H", "Expect:", url], check=False, capture_output=True, timeout=60)
+        done = subprocess.run([*command, "-H", "Expect:", url], check=False, capture_output=True, timeout=240)
         assert done.stdout.endswith(b"\n401"), done.stderr
     assert receiver.take() == []
 

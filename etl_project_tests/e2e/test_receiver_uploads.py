@@ -17,7 +17,14 @@ import httpx2
 import psutil
 import pytest
 
-from etl_project_tests.unit.http_in.servers import OTHER_TOKEN, TOKEN, ReceiverProcess, headers, running
+from etl_project_tests.unit.http_in.servers import (
+    OTHER_TOKEN,
+    PATIENCE_SECONDS,
+    TOKEN,
+    ReceiverProcess,
+    headers,
+    running,
+)
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -128,7 +135,7 @@ def test_a_long_upload_that_turns_out_wrong_leaves_nothing(receiver: ReceiverPro
 def test_of_200_requests_at_once_with_one_key_one_has_an_effect(receiver: ReceiverProcess) -> None:
     async def all_at_once() -> list[httpx2.Response]:
         limits = httpx2.Limits(max_connections=None)
-        async with httpx2.AsyncClient(limits=limits, timeout=60) as client:
+        async with httpx2.AsyncClient(limits=limits, timeout=240) as client:
             url = f"{receiver.url}/v1/incoming/orders/many-2026-01-05.csv"
             tries = [client.put(url, content=b"many", headers=headers("many")) for _ in range(200)]
             return await asyncio.gather(*tries)
@@ -156,7 +163,7 @@ def test_a_second_request_while_the_first_streams_is_409(receiver: ReceiverProce
 
 def begin_upload(receiver: ReceiverProcess, name: str, key: str, length: int) -> socket.socket:
     """The head of an upload; the answer to Expect says that its key is held."""
-    connection = socket.create_connection(("127.0.0.1", receiver.port), timeout=30)
+    connection = socket.create_connection(("127.0.0.1", receiver.port), timeout=240)
     connection.sendall(
         f"PUT /v1/incoming/orders/{name} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
         f'Idempotency-Key: "{key}"\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n'.encode()
@@ -175,7 +182,7 @@ def test_a_restart_in_the_middle_of_an_upload_leaves_nothing(tmp_path: Path, how
             if how == signal.SIGTERM:
                 # It lets running uploads end; this one ends by its sender's going away.
                 connection.close()
-            receiver.process.join(60)  # type: ignore[union-attr]
+            receiver.process.join(240)  # type: ignore[union-attr]
         assert receiver.files() == []
         receiver.start()
         assert receiver.temporaries() == []
@@ -217,7 +224,7 @@ def test_small_uploads_at_full_speed_are_all_there_and_memory_is_flat(receiver: 
     process = psutil.Process(receiver.process.pid)  # type: ignore[union-attr]
 
     async def upload(count: int, prefix: str) -> list[int]:
-        async with httpx2.AsyncClient(limits=httpx2.Limits(max_connections=16), timeout=60) as client:
+        async with httpx2.AsyncClient(limits=httpx2.Limits(max_connections=16), timeout=240) as client:
             url = f"{receiver.url}/v1/incoming/orders"
 
             async def one(number: int) -> int:
@@ -239,7 +246,7 @@ def test_small_uploads_at_full_speed_are_all_there_and_memory_is_flat(receiver: 
     assert grown < 20 << 20, f"{grown} bytes more after 900 uploads"
 
 
-def wait_until(condition: object, seconds: float = 30) -> None:
+def wait_until(condition: object, seconds: float = PATIENCE_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
@@ -268,7 +275,7 @@ def test_a_folder_that_takes_the_name_while_the_file_comes_stops_no_start_and_th
         folder = receiver.data_dir / "incoming" / "orders" / "2026-01-05.csv"
         with begin_upload(receiver, folder.name, "race", 4) as connection:
             connection.sendall(b"ab")
-            time.sleep(0.5)
+            receiver.wait_for_uploads(1)
             folder.mkdir(parents=True)
             connection.sendall(b"cd")
             assert connection.recv(100).startswith(b"HTTP/1.1 500 ")
@@ -286,7 +293,7 @@ def test_one_client_that_holds_all_its_uploads_open_keeps_no_other_from_sending(
         for number in range(3):
             connection = held.enter_context(begin_upload(receiver, f"{number}-2026-01-05.csv", f"held-{number}", 100))
             connection.sendall(b"x")
-        time.sleep(0.5)
+        receiver.wait_for_uploads(3)
         assert put(receiver, "a-2026-01-05.csv", b"x", "one-more").status_code == 503
         assert put(receiver, "a-2026-01-05.csv", b"x", "one-more", OTHER_TOKEN).status_code == 201
         held.close()

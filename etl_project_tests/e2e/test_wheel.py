@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from etl_project.demo import payments
-from etl_project_tests.deployments import ROOT
+from etl_project_tests.deployments import ROOT, needs_sample
 from etl_project_tests.installations import Installation, installed
 
 NOT_PYTHON = (".yaml", ".sql", "py.typed")
@@ -34,6 +34,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_none_of_the_tests(wheel: 
     assert not (wheel.packages / "etl_project_tests").exists()
 
 
+@needs_sample
 @pytest.mark.long
 def test_the_demo_proves_itself_in_an_empty_folder(wheel: Installation) -> None:
     first = wheel.etl("demo")
@@ -48,6 +49,7 @@ def test_the_demo_proves_itself_in_an_empty_folder(wheel: Installation) -> None:
     assert {asset["stale"] for asset in json.loads(status.stdout)["assets"]} == {0}
 
 
+@needs_sample
 @pytest.mark.stress
 def test_the_demo_can_be_repeated_and_ends_in_the_same_rows(wheel: Installation) -> None:
     ends = []
@@ -70,6 +72,7 @@ def stored(wheel: Installation) -> dict[str, Any]:
         }
 
 
+@pytest.mark.long
 def test_sources_of_ones_own_live_in_ones_own_package(wheel: Installation, tmp_path: Path) -> None:
     sample = tmp_path / "refunds_2025-03-03.csv"
     sample.write_text("id,amount\n1,2.50\n2,3.50\n")

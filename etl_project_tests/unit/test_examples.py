@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 _TEST = """
 from hypothesis import given, strategies as st
 
@@ -23,12 +25,14 @@ def drawn(folder: Path, *options: str) -> list[str]:
     return [line for line in done.stdout.splitlines() if "drew" in line]
 
 
+@pytest.mark.long
 def test_two_runs_of_the_tests_try_the_same_examples(tmp_path: Path) -> None:
     first = drawn(tmp_path)
     assert len(first) > 10
     assert drawn(tmp_path) == first
 
 
+@pytest.mark.long
 def test_a_seed_draws_other_examples_and_draws_them_again(tmp_path: Path) -> None:
     first = drawn(tmp_path, "--hypothesis-profile=drawn", "--hypothesis-seed=1")
     assert drawn(tmp_path, "--hypothesis-profile=drawn", "--hypothesis-seed=1") == first

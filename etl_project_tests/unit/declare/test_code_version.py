@@ -16,6 +16,7 @@ from etl_project.declare.code_version import Module
 from etl_project.definitions import load_project
 from etl_project.sources import assets
 from etl_project.sources.component import FileSource
+from etl_project_tests import shop
 
 FILES = {
     "shop/__init__.py": "",
@@ -221,7 +222,8 @@ def test_what_the_settings_of_a_source_come_to_is_part_of_its_version(
 def test_another_pipeline_is_no_part_of_this_ones_version(tmp_path: Path) -> None:
     ours = Path(code_version.__file__).parent.parent
     copy = tmp_path / "etl_project"
-    shutil.copytree(ours, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ours, copy, ignore=shutil.ignore_patterns("__pycache__", "pipelines"))
+    shutil.copytree(Path(shop.__file__).parent, copy / "pipelines")
 
     def sales() -> str:
         folder = copy / "pipelines/orders"

@@ -10,8 +10,9 @@ import pytest
 
 from etl_project.declare import contracts
 from etl_project.sources.component import FileSource
+from etl_project_tests import shop
 
-ORDERS = Path(contracts.__file__).parent.parent / "pipelines" / "orders"
+ORDERS = Path(shop.__file__).parent / "orders"
 SQL = """
 create table t (batch_date date not null, a integer not null, b varchar, primary key (batch_date, a));
 comment on table t is 'a table'; comment on column t.a is 'a column'; create index i on t (b);

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import yaml
 
-from etl_project import pipelines
 from etl_project.demo import landed, payments
 from etl_project.kafka import format as landing_format
 from etl_project.kafka.source import KafkaSource
 from etl_project.sources.reading import judge
+from etl_project_tests.deployments import SAMPLE, needs_sample
 
-FOLDER = Path(pipelines.__file__).parent / "payments"
+FOLDER = SAMPLE / "payments"
 
 
 def test_the_messages_are_the_same_at_every_call_and_fill_their_partitions_without_a_gap() -> None:
@@ -43,6 +43,7 @@ def test_the_landed_files_hold_every_message_and_some_of_them_twice() -> None:
     assert set(rows.values()) == {1, 2}
 
 
+@needs_sample
 def test_every_landed_row_is_accepted_by_the_source_of_the_payments(tmp_path: Path) -> None:
     attributes = yaml.safe_load((FOLDER / "defs.yaml").read_text())["attributes"]
     spec = KafkaSource.resolve_from_dict(attributes).spec(FOLDER)

@@ -2,7 +2,6 @@
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context` as it stands.
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -417,13 +416,10 @@ def test_a_drain_beside_a_run_that_holds_an_asset_waits_once_names_it_and_builds
         lock = TaskLock(found.deployment.project.settings.state)
         other = [("held", day) for day in MARCH[:8]]
         lease = lock.take("the other run", other, 0)
-        began = time.monotonic()
         done = found.drain()
-        waited = time.monotonic() - began
         assert done.busy is not None and "the other run" in done.busy and not done.all_well
         assert [one.assets for one in done.failed] == [("held",)], "it is not halved"
         assert found.query("select count(*) from free") == [(8,)]
-        assert waited < 60
         lease.release()
         assert found.drain().all_well and found.query("select count(*) from held") == [(8,)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
 import socket
@@ -26,6 +25,7 @@ from etl_project.http_in.database import Database
 from etl_project.http_out.client import DeliveryClient
 from etl_project.http_out.records import Deliveries
 from etl_project.http_out.settings import Outgoing
+from etl_project_tests.forks import FORKS
 
 TOKEN = "correct-horse-battery"
 OTHER_TOKEN = "another-horse-battery"
@@ -33,14 +33,10 @@ PATIENCE_SECONDS = 240
 
 Answer = tuple[int, dict[str, str], bytes]
 
-_FORKS = multiprocessing.get_context("forkserver")
-"""Every process is forked from one that has everything imported: a real process, without the second of importing."""
-_FORKS.set_forkserver_preload(["etl_project.http_in.receiver", "etl_project.http_out.client"])
-
 
 def spawn(target: Callable[..., None], *arguments: object, log: Path, **environ: str) -> ForkServerProcess:
     """Run `target` in a process of its own, with these environment variables, printing to `log`."""
-    process = _FORKS.Process(target=_run, args=(target, arguments, log, environ))
+    process = FORKS.Process(target=_run, args=(target, arguments, log, environ))
     process.start()
     return process
 
@@ -144,6 +140,13 @@ class ReceiverProcess:
     def temporaries(self) -> list[Path]:
         """What unfinished uploads have left."""
         return sorted(path for path in self._everything() if path.name.startswith("."))
+
+    def wait_for_uploads(self, number: int) -> None:
+        """Wait until so many uploads have begun and are not finished."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while len(self.temporaries()) < number:
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.02)
 
     def take(self) -> list[bytes]:
         """Take the files away, as the pipeline does: an effect that happens twice shows as a file that is back."""

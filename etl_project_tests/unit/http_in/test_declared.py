@@ -15,6 +15,7 @@ from etl_project.http_in.settings import Sender
 from etl_project.http_in.signatures import Signature
 from etl_project.settings import SettingsError
 
+SHOP = "etl_project_tests.shop"
 FIRST, TODAY = date(2020, 1, 1), date(2026, 1, 6)
 DAY = date(2026, 1, 5)
 
@@ -38,22 +39,22 @@ def sender(*sources: str) -> Sender:
     return Sender("acme", b"", frozenset(sources))
 
 
-def test_the_sample_pipelines_declare_a_source_of_files_and_a_topic() -> None:
-    found = declared_sources("etl_project.pipelines")
+def test_pipelines_declare_a_source_of_files_and_a_topic() -> None:
+    found = declared_sources(SHOP)
     assert found["orders"] == Declared("orders", ("*{date}*.csv", "*{date}*.csv.gz"))
     assert found["payments"].topic == "payments"
     refuse_unknown([sender("orders")], found)
 
 
 def test_a_source_that_no_pipeline_declares_is_refused_with_those_that_exist() -> None:
-    found = declared_sources("etl_project.pipelines")
+    found = declared_sources(SHOP)
     with pytest.raises(SettingsError, match=r"ETL_RECEIVER_SOURCES_ACME names 'ordres', .* sources of files: orders\."):
         refuse_unknown([sender("orders", "ordres")], found)
 
 
 def test_a_source_that_a_topic_feeds_is_refused() -> None:
     with pytest.raises(SettingsError, match="ETL_RECEIVER_SOURCES_ACME names 'payments', which is fed by the Kafka"):
-        refuse_unknown([sender("payments")], declared_sources("etl_project.pipelines"))
+        refuse_unknown([sender("payments")], declared_sources(SHOP))
 
 
 def test_webhooks_are_no_files_of_a_source_of_whose_files_only_the_newest_counts(package: Path) -> None:

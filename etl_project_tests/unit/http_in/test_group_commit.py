@@ -18,13 +18,13 @@ def test_items_that_come_while_one_acts_share_the_next_action() -> None:
         rounds.append(sorted(items))
         if len(rounds) == 1:
             first_acts.set()
-            go_on.wait(30)
+            go_on.wait(240)
         return [item * 10 for item in items]
 
     together: GroupCommit[int, int] = GroupCommit(act)
     with ThreadPoolExecutor(20) as pool:
         first = pool.submit(together, 0)
-        first_acts.wait(30)
+        first_acts.wait(240)
         others = [pool.submit(together, number) for number in range(1, 10)]
         while len(together._queue) < 9:
             first_acts.wait(0.001)

@@ -16,7 +16,8 @@ import dagster as dg
 import pytest
 
 from etl_project.instance import history_files
-from etl_project_tests.deployments import PROCESSES, ROOT
+from etl_project_tests.deployments import ROOT
+from etl_project_tests.forks import FORKS
 
 WAIT_SECONDS = 120
 OLDER_STAMP = "5771160a95ad"
@@ -66,7 +67,7 @@ def stamps(folder: Path) -> dict[str, list[str]]:
 def start_together(folder: Path, processes: int) -> None:
     folder.parent.mkdir(exist_ok=True)
     at = time.time() + 0.3
-    started = [PROCESSES.Process(target=first_start, args=(str(folder), at)) for _ in range(processes)]
+    started = [FORKS.Process(target=first_start, args=(str(folder), at)) for _ in range(processes)]
     for process in started:
         process.start()
     for process in started:

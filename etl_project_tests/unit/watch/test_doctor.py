@@ -13,7 +13,7 @@ import pytest
 from etl_project import settings
 from etl_project.storage import DuckDBStore
 from etl_project.watch import doctor
-from etl_project_tests.deployments import ROOT
+from etl_project_tests.deployments import ROOT, Place
 
 
 def answers(folder: Path, **environ: str) -> dict[str, doctor.Answer]:
@@ -82,9 +82,7 @@ def test_pipelines_that_cannot_be_loaded_are_one_line(tmp_path: Path) -> None:
 
 def test_the_command_says_all_of_it_and_its_exit_code_follows(tmp_path: Path) -> None:
     def run(**environ: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-W", "ignore", "-m", "etl_project.cli", "doctor"]
-        environment = {"ETL_DATA_DIR": str(tmp_path / "data"), "PATH": "", **environ}
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        return Place(tmp_path / "data").etl("doctor", **environ)
 
     well = run()
     assert well.returncode == 0 and "pipelines" in well.stdout and "NOT WELL" not in well.stdout, well.stdout

@@ -128,10 +128,10 @@ def test_archives_that_leave_a_doubt_are_refused(tmp_path: Path) -> None:
 def test_a_bomb_is_refused_by_its_ratio_within_seconds(tmp_path: Path, kind: str) -> None:
     """120 MB of the same in a few hundred KB, far below max_expanded_bytes."""
     bomb = PACKED[kind](HEADER + LONG_ROW * 120_000)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(FileRefused, match=r"too large for its size once decompressed.*max_expanded_ratio"):
         read(bomb, tmp_path, AUTO)
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
     path = tmp_path / "content"
     assert sum(batch.rows.num_rows for batch in judge.read(path, AUTO, "a", DAY, accepted=True)) == 120_000
 

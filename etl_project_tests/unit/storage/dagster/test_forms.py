@@ -77,11 +77,13 @@ FORMS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_body_returns_rows_in_any_form(manager: PartitionIOManager, form: str) -> None:
+def test_a_body_returns_rows_in_any_form(manager: PartitionIOManager) -> None:
+    """One asset each."""
+    names = {f"made_{n}": make for n, make in enumerate(FORMS.values())}
     for _ in range(2):
-        assert run(manager, returning(FORMS[form])).success
-    assert stored(manager, "made", KEYS[0]) == [{"batch_date": DAY, "n": 1}]
+        assert run(manager, *(returning(make, name) for name, make in names.items())).success
+    for name in names:
+        assert stored(manager, name, KEYS[0]) == [{"batch_date": DAY, "n": 1}]
 
 
 def test_dictionaries_need_not_all_have_the_same_keys(manager: PartitionIOManager) -> None:
@@ -114,17 +116,24 @@ NO_COLUMNS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("form", NO_COLUMNS)
-@pytest.mark.parametrize("contract", [None, "CREATE TABLE made (batch_date DATE NOT NULL, n BIGINT NOT NULL)"])
-def test_a_frame_without_columns_is_an_empty_day(manager: PartitionIOManager, form: str, contract: str | None) -> None:
-    """On the first day ever, too; and it takes away what was there."""
-    metadata = {} if contract is None else {"metadata": {"contract_sql": contract}}
+def test_a_frame_without_columns_is_an_empty_day(manager: PartitionIOManager) -> None:
+    """On the first day ever, too; and it takes away what was there. One asset a form, with and without a contract."""
+    assets = {f"{form}_{kind}": form for form in NO_COLUMNS for kind in ("bare", "declared")}
+
+    def made(name: str, make: Callable[[], Any]) -> dg.AssetsDefinition:
+        contract = {"contract_sql": f"CREATE TABLE {name} (batch_date DATE NOT NULL, n BIGINT NOT NULL)"}
+        return returning(make, name, **({"metadata": contract} if name.endswith("_declared") else {}))
+
     with dg.DagsterInstance.ephemeral() as instance:
-        for make in (NO_COLUMNS[form], lambda: [{"batch_date": DAY, "n": 1}], NO_COLUMNS[form], NO_COLUMNS[form]):
-            result = run(manager, returning(make, **metadata), instance=instance)
+        for filled in (False, True, False, False):
+            rows = (lambda: [{"batch_date": DAY, "n": 1}]) if filled else None
+            result = run(
+                manager, *(made(name, rows or NO_COLUMNS[form]) for name, form in assets.items()), instance=instance
+            )
             assert result.success
-    record = manager.store().last_commits()["made", KEYS[0]]
-    assert (record.rows, stored(manager, "made", KEYS[0])) == (0, [])
+    commits = manager.store().last_commits()
+    for name in assets:
+        assert (commits[name, KEYS[0]].rows, stored(manager, name, KEYS[0])) == (0, [])
 
 
 def test_none_is_refused_with_both_ways_out_and_not_tried_again(manager: PartitionIOManager) -> None:
@@ -138,14 +147,14 @@ def test_none_is_refused_with_both_ways_out_and_not_tried_again(manager: Partiti
 SEEN: list[Any] = []
 
 
-def taking(annotation: Any, **options: Any) -> dg.AssetsDefinition:
+def taking(annotation: Any, name: str = "taken", seen: list[Any] = SEEN, **options: Any) -> dg.AssetsDefinition:
     def body(made):  # type: ignore[no-untyped-def]
-        SEEN.append(made)
+        seen.append(made)
         return pa.table({"batch_date": [date.fromisoformat(key) for key in KEYS]})
 
     body.__annotations__["made"] = annotation
     policy = dg.BackfillPolicy.single_run()
-    asset: dg.AssetsDefinition = dg.asset(name="taken", partitions_def=DAILY, backfill_policy=policy, **options)(body)
+    asset: dg.AssetsDefinition = dg.asset(name=name, partitions_def=DAILY, backfill_policy=policy, **options)(body)
     return asset
 
 
@@ -173,17 +182,14 @@ ANNOTATIONS: dict[str, tuple[Any, Callable[[Any], list[Any]]]] = {
 }
 
 
-@pytest.mark.parametrize("form", ANNOTATIONS)
-def test_a_parameter_takes_rows_in_any_form(manager: PartitionIOManager, form: str) -> None:
-    annotation, rows_of = ANNOTATIONS[form]
-    SEEN.clear()
-
-    def looked_at(made: Any) -> None:
-        SEEN.append(made)
-
-    assert run(manager, returning(lambda: ROWS), taking(annotation), key=None).success
-    found = [{**row, "batch_date": pd.Timestamp(row["batch_date"]).date()} for row in rows_of(SEEN[0])]
-    assert sorted(found, key=str) == ROWS
+def test_a_parameter_takes_rows_in_any_form(manager: PartitionIOManager) -> None:
+    """One asset each."""
+    seen: dict[str, list[Any]] = {form: [] for form in ANNOTATIONS}
+    takers = [taking(ANNOTATIONS[form][0], f"taken_{n}", seen[form]) for n, form in enumerate(seen)]
+    assert run(manager, returning(lambda: ROWS), *takers, key=None).success
+    for form, (_, rows_of) in ANNOTATIONS.items():
+        found = [{**row, "batch_date": pd.Timestamp(row["batch_date"]).date()} for row in rows_of(seen[form][0])]
+        assert sorted(found, key=str) == ROWS, form
 
 
 def test_an_optional_input_that_was_never_built_is_none(manager: PartitionIOManager) -> None:

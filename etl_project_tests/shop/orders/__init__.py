@@ -1,0 +1,1 @@
+"""The sample pipeline: a shop's orders, one or more CSV files a day."""

@@ -1,0 +1,1 @@
+"""The report of the shop, posted to whoever wants it."""
