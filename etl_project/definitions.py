@@ -155,8 +155,8 @@ def _load_project(earliest: date | None) -> tuple[Project, dg.Definitions]:
     assets = code_version.filled_in(assets)
     sources = tuple(one.spec for one in found.sources if one.folder not in found.broken)
     followed = nodes(assets, first if configured.begins_with_data else None)
-    held = (f"{name} waits: what it reads cannot be loaded" for name in waiting)
-    return Project(configured, sources, followed, first, (*found.broken.values(), *held)), assets
+    held = tuple(f"{name} waits: what it reads cannot be loaded" for name in waiting)
+    return Project(configured, sources, followed, first, tuple(found.broken.values()), held), assets
 
 
 def default_resources(configured: settings.Settings) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def opened(weekly_checks: bool = True, earliest: date | None = None) -> Iterator
 
     with disable_dagster_warnings(), instances.opened() as instance:
         project, assets = load_project(earliest, strict=False)
-        for line in project.broken:
+        for line in (*project.broken, *project.left_out):
             json_lines.complain(f"etl: {line}")
         yield Opened(project, wire(project, assets, weekly_checks=weekly_checks), instance)
 

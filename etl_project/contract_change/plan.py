@@ -234,7 +234,7 @@ def _of_one(
         gone,
         tuple(unfit),
         (
-            *reshape.broken_indexes(have, want, how.kept),
+            *reshape.broken_indexes(target, have, want, how.kept),
             *reshape.broken_views(connection, target, want, how.kept),
         ),
     )

@@ -38,7 +38,9 @@ class Project:
     first_day: date | None = None
     """The first day that the assets were loaded with; None where nobody derived it."""
     broken: tuple[str, ...] = ()
-    """What is wrong with pipelines that cannot be loaded, and which assets wait for them, in words."""
+    """What is wrong with pipelines that cannot be loaded, in words."""
+    left_out: tuple[str, ...] = ()
+    """Assets that read one of a pipeline that cannot be loaded, in words."""
 
     @property
     def lake(self) -> ParquetStore:

@@ -139,7 +139,7 @@ def status(
         runs=tuple(_run(record) for record in _newest_runs(instance)),
         gone=tuple(snapshot.gone_in_words),
         red_checks=tuple(str(check) for check in red_checks),
-        broken=project.broken,
+        broken=(*project.broken, *project.left_out),
     )
 
 

@@ -108,7 +108,7 @@ class Reshape:
     def _make_indexes(self) -> None:
         """Those of the contract are made with it; the others as they were, where their columns are still there."""
         made = {index.name.lower() for index in self._want.indexes}
-        lost = dict(broken_indexes(self._have, self._want, self.conversion.kept))
+        lost = dict(broken_indexes(self._target, self._have, self._want, self.conversion.kept))
         for index in self._have.indexes:
             if index.name.lower() not in made and index.name not in lost:
                 self._run(self._placed(index.sql))
@@ -141,16 +141,17 @@ def tables_aside(connection: duckdb.DuckDBPyConnection, schema: str) -> list[tup
     return [(str(name), str(comment)) for name, comment in connection.execute(query, [schema]).fetchall()]
 
 
-def broken_indexes(have: Shape, want: Shape, kept: Sequence[Attribute]) -> Iterator[tuple[str, str]]:
+def broken_indexes(target: SqlTable, have: Shape, want: Shape, kept: Sequence[Attribute]) -> Iterator[tuple[str, str]]:
     """Indexes that cannot live on, each with the reason: they use a column that the new table does not have."""
     made = {index.name.lower() for index in want.indexes}
     with duckdb.connect(":memory:") as scratch:
         columns = ", ".join(f"{quote(c.name)} {c.type}" for c in (*want.columns, *kept))
+        scratch.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(target.schema)}")
+        scratch.execute(f"SET schema = {quote(target.schema)}")
         for index in have.indexes:
             if index.name.lower() in made:
                 continue
-            table = _table_of(index.sql)
-            scratch.execute(f"CREATE OR REPLACE TABLE {table} ({columns})")
+            scratch.execute(f"CREATE OR REPLACE TABLE {target.name} ({columns})")
             try:
                 scratch.execute(index.sql)
                 scratch.execute(f"DROP INDEX {quote(index.name)}")
@@ -195,8 +196,3 @@ def _failing(scratch: duckdb.DuckDBPyConnection, views: Sequence[tuple[str, str,
         except duckdb.Error as error:
             failing[name] = str(error).splitlines()[0]
     return failing
-
-
-def _table_of(statement: str) -> str:
-    """The table that the statement of an index names, as it writes it."""
-    return statement.partition(" ON ")[2].partition("(")[0].strip()
