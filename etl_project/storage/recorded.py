@@ -12,9 +12,10 @@ from __future__ import annotations
 import io
 import json
 import sys
+import typing
 import zlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from uuid import UUID
 
 import numpy as np
@@ -24,13 +25,22 @@ import pyarrow as pa
 from etl_project.storage.arrow_types import is_hollow
 from etl_project.storage.contract import WriteRefused
 
-Dtypes = Literal["recorded", "numpy", "pyarrow"]
+DtypeBackend = Literal["numpy_nullable", "pyarrow"]
+"""As `pandas.read_parquet` and its like call it."""
+Dtypes = Literal["recorded", "numpy", "numpy_nullable", "pyarrow"]
 
 _PANDAS, _POLARS = b"pandas:", b"polars:"
 _MOST_BYTES = 256 * 1024
 """A record with more (a category of very many values) is not kept: reading it would cost more than it gives."""
 
 _NANOS_A_DAY = 86_400 * 10**9
+
+
+def dtype_backend(value: Any) -> DtypeBackend | None:
+    """The value, if it is one that pandas knows, or nothing. Raises ValueError naming those there are."""
+    if value is None or value in typing.get_args(DtypeBackend):
+        return cast("DtypeBackend | None", value)
+    raise ValueError(f"dtype_backend is {value!r}, neither 'pyarrow' nor 'numpy_nullable'")
 
 
 def of_pandas(table: pa.Table) -> bytes | None:
@@ -82,8 +92,12 @@ def to_pandas(rows: pa.Table, record: bytes | None, dtypes: Dtypes) -> pd.DataFr
     """The rows as a frame.
 
     "recorded": with the types that they were written with, and else "numpy": pandas' own types, save that integers and
-    booleans with missing values stay integers and booleans. "pyarrow": every column Arrow-backed.
+    booleans with missing values stay integers and booleans. "pyarrow": every column Arrow-backed. "numpy_nullable":
+    numbers, booleans and text in pandas' own types with `pandas.NA`, as pandas' readers give them by that name.
     """
+    if dtypes == "numpy_nullable":
+        nullable: pd.DataFrame = _with_durations(rows).to_pandas(types_mapper=_ALL_NULLABLE.get)
+        return nullable
     if dtypes == "pyarrow":
         arrow_backed: pd.DataFrame = rows.to_pandas(types_mapper=pd.ArrowDtype)
         return arrow_backed
@@ -171,6 +185,8 @@ def _still(column: pa.ChunkedArray, meta: Mapping[str, Any], field: pa.Field) ->
     by_hand = pa.types.is_dictionary(field.type) or getattr(field.type, "extension_name", "") == "pandas.period"
     if is_hollow(field.type) or not (column.type == field.type or by_hand):
         return False
+    if getattr(field.type, "extension_name", "") == "pandas.period":
+        return bool(pa.types.is_timestamp(column.type)) and _periods(column, field.type.freq) is not None
     if meta["pandas_type"] == "categorical":
         return True  # Its numpy type is that of the codes.
     numpy_type = str(meta["numpy_type"])
@@ -214,10 +230,21 @@ def _by_hand(
         known = int(values.isin(dtype.categories).sum()) + column.null_count == len(values)
         return values.astype(dtype) if known else None
     if field is not None and getattr(field.type, "extension_name", "") == "pandas.period":
-        return column.to_pandas().dt.to_period(field.type.freq) if pa.types.is_timestamp(kind) else None
+        return _periods(column, field.type.freq)
     if meta["numpy_type"] == "object" and (_is_text(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         return pd.Series(column.to_pylist(), dtype=object)
     return None
+
+
+def _periods(column: pa.ChunkedArray, frequency: str) -> pd.Series[Any] | None:
+    """The moments as periods; None where one of them is no start of such a period, as another frequency's need not be.
+
+    The record is that of the frame written last: a day that was written before it may have had other periods.
+    """
+    starts = column.to_pandas()
+    periods = starts.dt.to_period(frequency)
+    same = (periods.dt.start_time == starts) | starts.isna()
+    return periods if bool(same.all()) else None
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -234,6 +261,14 @@ _NULLABLE: dict[pa.DataType, Any] = {
     pa.uint32(): pd.UInt32Dtype(),
     pa.uint64(): pd.UInt64Dtype(),
     pa.bool_(): pd.BooleanDtype(),
+}
+
+_ALL_NULLABLE: dict[pa.DataType, Any] = {
+    **_NULLABLE,
+    pa.float32(): pd.Float32Dtype(),
+    pa.float64(): pd.Float64Dtype(),
+    pa.string(): pd.StringDtype(),
+    pa.large_string(): pd.StringDtype(),
 }
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager
-from etl_project.storage.contract import WriteRefused
+from etl_project.storage.contract import ReadRefused, WriteRefused
 from etl_project.storage.dagster.io_manager import PartitionIOManager
 
 Make = Callable[..., PartitionIOManager]
@@ -117,6 +118,79 @@ def test_the_dtypes_are_what_the_io_manager_says(
     frame = pd.DataFrame({"n": pd.array([1, None], dtype="Int64"), "x": pd.Categorical(["a", "b"])})
     found = there_and_back(make(pandas_dtypes=dtypes), frame)
     assert [str(dtype) for dtype in found.dtypes] == [number, text]
+
+
+@pytest.mark.parametrize("backend", ["pyarrow", "numpy_nullable"])
+@pytest.mark.parametrize("how", ["setting", "input"])
+def test_a_dtype_backend_gives_what_pandas_own_reader_gives_by_that_name(
+    make: Make, backend: Literal["pyarrow", "numpy_nullable"], how: str, tmp_path: Path
+) -> None:
+    numbers = pa.table(
+        {
+            "n": pa.array([1, None], pa.int64()),
+            "small": pa.array([1, 2], pa.int8()),
+            "x": [1.5, None],
+            "b": [True, None],
+            "s": ["a", None],
+            "at": pa.array([dt.datetime.fromisoformat("2024-01-01"), None], pa.timestamp("us")),
+            "day": pa.array([dt.date(2024, 1, 1), None]),
+        }
+    )
+    pq.write_table(numbers, tmp_path / "by-pandas.parquet")
+    manager = make(dtype_backend=backend) if how == "setting" else make(pandas_dtypes="numpy")
+    out = dg.build_output_context(asset_key="frame")
+    manager.handle_output(out, numbers)
+    metadata = {"dtype_backend": backend} if how == "input" else {}
+    kind = dg.PythonObjectDagsterType(pd.DataFrame)
+    into = dg.build_input_context(
+        asset_key="frame", upstream_output=out, dagster_type=kind, definition_metadata=metadata
+    )
+    found = manager.load_input(into).sort_values("small", ignore_index=True)
+    pd.testing.assert_frame_equal(found, pd.read_parquet(tmp_path / "by-pandas.parquet", dtype_backend=backend))
+
+
+def test_a_dtype_backend_that_pandas_does_not_have_is_refused_by_name(make: Make) -> None:
+    manager = make()
+    there_and_back(manager, pd.DataFrame({"n": [1]}))
+    into = dg.build_input_context(asset_key="frame", definition_metadata={"dtype_backend": "polars"})
+    with pytest.raises(ReadRefused, match="'polars', neither 'pyarrow' nor 'numpy_nullable'"):
+        manager.load_input(into)
+    with pytest.raises(ValueError, match="dtype_backend"):
+        make(dtype_backend="polars")
+
+
+DAILY = dg.DailyPartitionsDefinition("2024-01-05", end_date="2024-01-07")
+OF_TWO_DAYS: dict[str, tuple[Any, Any, list[Any]]] = {
+    "more missing": (pd.Series([1]), pd.Series([None], dtype="Int64"), [1, None]),
+    "other categories": (pd.Categorical(["a"]), pd.Categorical(["b"]), ["a", "b"]),
+    "text, then a category": (["a"], pd.Categorical(["b"]), ["a", "b"]),
+    "wider": (pd.Series([1], dtype="int8"), pd.Series([2**40]), [1, 2**40]),
+    "whole numbers after fractions": ([1.5], [2], [1.5, 2]),
+    "days, then months": (
+        pd.period_range("2024-01-05", periods=1, freq="D"),
+        pd.period_range("2024-01", periods=1, freq="M"),
+        [pd.Timestamp("2024-01-05"), pd.Timestamp("2024-01-01")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_TWO_DAYS)
+def test_a_dtype_that_differs_from_day_to_day_costs_no_value(make: Make, name: str) -> None:
+    """A range has the types of the day written last, where they hold the values of all."""
+    first, second, expected = OF_TWO_DAYS[name]
+    frames = {"2024-01-05": first, "2024-01-06": second}
+
+    @dg.asset(partitions_def=DAILY)
+    def frame(context: dg.AssetExecutionContext) -> pd.DataFrame:
+        day = context.partition_key
+        return pd.DataFrame({"batch_date": [dt.date.fromisoformat(day)], "v": frames[day]})
+
+    manager = make()
+    for day in (*frames, *frames):
+        assert dg.materialize([frame], resources={"io_manager": manager}, partition_key=day).success
+    found = dg.Definitions(assets=[frame], resources={"io_manager": manager}).load_asset_value("frame")
+    values = found.sort_values("batch_date")["v"].tolist()
+    assert [None if pd.isna(value) else value for value in values] == expected
 
 
 def test_what_another_tool_wrote_has_pandas_own_dtypes(make: Make) -> None:

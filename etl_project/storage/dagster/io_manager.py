@@ -24,7 +24,7 @@ from pydantic import Field, field_validator
 
 from etl_project.failures import EtlError
 from etl_project.settings import MOST_VERSIONS
-from etl_project.storage import as_of
+from etl_project.storage import as_of, recorded
 from etl_project.storage.as_of import AS_OF
 from etl_project.storage.contract import (
     Commit,
@@ -40,6 +40,7 @@ from etl_project.storage.contract import (
 from etl_project.storage.dagster import (
     conversions,
     events,
+    input_metadata,
     internals,
     one_table,
     own_rows,
@@ -86,8 +87,20 @@ class PartitionIOManager(dg.ConfigurableIOManager):
     pandas_dtypes: Dtypes = Field(
         default="recorded",
         description="Types of the columns of a pandas frame that is read: `recorded`, those that it was written with; "
-        "`numpy`, pandas' own; `pyarrow`, Arrow-backed ones.",
+        "`numpy`, pandas' own; `pyarrow`, Arrow-backed ones; `numpy_nullable`, pandas' own with `pandas.NA`.",
     )
+
+    dtype_backend: str | None = Field(
+        default=None,
+        description="The same as pandas' readers call it: `pyarrow` or `numpy_nullable`. It wins over `pandas_dtypes`; "
+        "the metadata `dtype_backend` of an input wins over both.",
+    )
+
+    @field_validator("dtype_backend", mode="after")
+    @classmethod
+    def _is_one_of_pandas(cls, backend: str | None) -> str | None:
+        """Checked here: Dagster takes no optional choice of texts."""
+        return recorded.dtype_backend(backend)
 
     keep_versions: int = Field(
         default=0,
@@ -150,9 +163,14 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         """
         if not context.has_asset_key:
             return passed_on.fetch(context)
-        wanted = replace(Wanted.of(conversions.annotation_of(context)), dtypes=self.pandas_dtypes)
-        may_be_absent = wanted.optional or context.definition_metadata.get(ABSENT_PARTITIONS) == "allowed"
         try:
+            dtypes: Dtypes = (
+                input_metadata.dtype_backend(context)
+                or recorded.dtype_backend(self.dtype_backend)
+                or self.pandas_dtypes
+            )
+            wanted = replace(Wanted.of(conversions.annotation_of(context)), dtypes=dtypes)
+            may_be_absent = wanted.optional or context.definition_metadata.get(ABSENT_PARTITIONS) == "allowed"
             table, scope = self._source(context)
             step = step_of(context)
             starts = (
@@ -182,7 +200,7 @@ class PartitionIOManager(dg.ConfigurableIOManager):
             getattr(context.definition_metadata[AS_OF], "value", context.definition_metadata[AS_OF])
         )
         earlier = as_of.AsOf(self.store(), moment, may_be_absent)
-        _, rows = conversions.read(earlier, table, scope, _columns(context), wanted)
+        _, rows = conversions.read(earlier, table, scope, input_metadata.columns(context), wanted)
         return rows
 
     def _note(self, context: dg.InputContext, table: Table, reads: Sequence[Receipt], may_be_absent: bool) -> None:
@@ -201,7 +219,7 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         self, context: dg.InputContext, table: Table, scope: Scope, wanted: Wanted
     ) -> tuple[Sequence[Receipt], Any]:
         """The rows and what they are; once more when they were rewritten between being named and being read."""
-        columns = _columns(context)
+        columns = input_metadata.columns(context)
         for _ in range(_TRIES - 1):
             with suppress(InputChanged):
                 return conversions.read(self.store(), table, scope, columns, wanted)
@@ -378,19 +396,6 @@ def _warn_of_places(context: dg.OutputContext) -> None:
 
 def _store_of(resource: Any) -> Store | None:
     return resource.store() if isinstance(resource, PartitionIOManager) else None
-
-
-def _columns(context: dg.InputContext) -> Sequence[str] | None:
-    """The columns that the input's metadata names; None for all of them."""
-    columns = context.definition_metadata.get("columns")
-    if columns is None:
-        return None
-    if isinstance(columns, str) or not columns or not all(isinstance(name, str) for name in columns):
-        raise ReadRefused(
-            f"The metadata 'columns' of input {context.asset_key.to_user_string()!r} is {columns!r}, not a list of "
-            "names of columns, like ['n', 'price']. Retrying does not help. Leave it out to read all columns."
-        )
-    return list(columns)
 
 
 def _failure(context: dg.InputContext | dg.OutputContext, error: EtlError) -> Exception:
