@@ -1,3 +1,3 @@
+from .containers import CannotUse as CannotUse
 from .make import Made as Made
 from .make import make as make
-from .sample import CannotUse as CannotUse

@@ -39,8 +39,13 @@ class Placed(NamedTuple):
     notes: tuple[str, ...]
 
 
-def placed(path: Path) -> Placed | str:
-    """What the name says of the day, else what its folders say; in words why there is no day."""
+def named_without_day(path: Path) -> str:
+    """The pattern of a name that says no day: what is a number in it varies."""
+    return re.sub("[0-9]+", "*", path.name)
+
+
+def placed(path: Path) -> Placed | str | None:
+    """What the name says of the day, else what its folders say; in words why that is none; None without one."""
     wrong = None
     for form, written in _FORMS:
         dates = list(re.finditer(form, path.name))
@@ -50,14 +55,7 @@ def placed(path: Path) -> Placed | str:
         if isinstance(found, Placed):
             return found
         wrong = wrong or found
-    return (
-        wrong
-        or _in_folders(path)
-        or (
-            "neither its name nor its folders hold a date, and that date is the day of its rows; name a sample "
-            "that lies in a folder of its day, like 2025-03-20/ or year=2025/month=03/day=20/, the way it will arrive"
-        )
-    )
+    return wrong or _in_folders(path)
 
 
 def _in_name(name: str, form: str, dates: list[re.Match[str]], written: str | None) -> Placed | str:

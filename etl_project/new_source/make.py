@@ -22,14 +22,17 @@ from etl_project import atomic, faults, utc
 from etl_project.new_source import render
 from etl_project.new_source.column_names import columns_of
 from etl_project.new_source.column_types import DOUBLE, INSTANT, Evidence, Guess, declared, nobody
-from etl_project.new_source.sample import CannotUse, Sample
+from etl_project.new_source.containers import CannotUse
+from etl_project.new_source.sample import Sample
 from etl_project.new_source.samples import Samples, samples_of
 from etl_project.new_source.value_forms import Ask
-from etl_project.sources import MISSING, FileRefused, FileSource, Names, SourceSpec, judge
+from etl_project.sources import MISSING, FileRefused, FileSource, Names, SourceFile, SourceSpec, judge
 
 FEW_ROWS = 100
 SHOWN_SAMPLES = 10
 LONGEST_NAME = 60
+NO_DAY = date(1970, 1, 1)
+"""Where no name says a day, texts are read as of any one."""
 _TOTAL = re.compile(r"\W*((grand|sub|page) ?)?(total|totals|sum|summe|gesamt|trailer|eof)\b.{0,20}", re.IGNORECASE)
 _IDENTIFIER = re.compile(r"(.*_)?(id|uuid|key|no|number)")
 
@@ -67,16 +70,18 @@ def _make(name: str, samples: Samples, target: Path, ask: Ask) -> Made:
     guesses = {column: _guess(samples, header, seen[column], column, ask) for header, column in columns.items()}
     guesses |= {columns[one]: replace(guesses[columns[one]], nullable=True) for one in samples.optional}
     key = None if key is None or guesses[key].nullable else key
+    day_from, more = _day_from(guesses) if samples.undated else (None, [])
     files = {
         "__init__.py": f'"""The source {name}."""\n',
-        "contract.sql": render.contract_sql(name, columns, guesses, key),
-        "defs.yaml": render.defs_yaml(name, samples, columns, guesses),
+        "contract.sql": render.contract_sql(name, columns, guesses, key, day_from),
+        "defs.yaml": render.defs_yaml(name, samples, columns, guesses, day_from),
     }
     with _written_aside(target, files) as aside:
         spec = _loaded(aside, samples, columns)
         accepted, rejected, reasons = _judged(spec, samples)
     review = [
         *samples.notes,
+        *more,
         *_review_rows(accepted, reasons, len(samples.each)),
         *dict.fromkeys(note for sample in samples.each for note in _review_day(spec, sample)),
         *_review_absent(samples, columns),
@@ -87,6 +92,23 @@ def _make(name: str, samples: Samples, target: Path, ask: Ask) -> Made:
         "empty_days, deadline: whether a day without a file is empty or missing, and when it should be there",
     ]
     return Made(target, accepted, rejected, tuple(review), len(samples.each))
+
+
+def _day_from(guesses: Mapping[str, Guess]) -> tuple[str, list[str]]:
+    """The column that says the day of a row, where no name does, and what to review about that."""
+    days = [column for column, guess in guesses.items() if guess.type in ("DATE", "TIMESTAMP", INSTANT)]
+    if not days:
+        raise CannotUse(
+            "neither its name nor its folders hold a date, and no column holds dates or times: nothing says of which "
+            "day a row is. Name a sample that lies in a folder of its day, like 2025-03-20/, the way it will arrive"
+        )
+    chosen = min(days, key=lambda column: (guesses[column].nullable, guesses[column].type != "DATE"))
+    others = ", ".join(column for column in days if column != chosen)
+    which = f"; it could be {others} as well" if others else ""
+    return chosen, [
+        f"day_from: no name says a day, so a row is of the day in {chosen}{which}",
+        "files_per_day: what two files do that hold the same day: many, latest or every (docs/sources.md)",
+    ]
 
 
 def _shown(guess: Guess) -> str:
@@ -125,14 +147,14 @@ def _read(samples: Samples, columns: Mapping[str, str]) -> tuple[dict[str, Evide
     """What is in every column, from all rows of the samples, the one column that is evidently a key, and last rows
     that look like totals."""
     seen = {column: Evidence() for column in columns.values()}
-    keys: dict[str, dict[date, list[pa.ChunkedArray]]] = {
+    keys: dict[str, dict[date | None, list[pa.ChunkedArray]]] = {
         name: {} for name in columns.values() if _IDENTIFIER.fullmatch(name)
     }
     broken = ""
     totals: list[str] = []
     for sample in samples.each:
         last: list[str] = []
-        for batch in judge.read(sample.path, sample.as_text(), sample.path.name, sample.day):
+        for batch in judge.read(sample.path, sample.as_text(), sample.path.name, sample.day or NO_DAY):
             if batch.rejects.num_rows and not broken:
                 broken = f"line {batch.rejects['source_line'][0]}: {batch.rejects['reason'][0]}"
             if batch.rows.num_rows:
@@ -150,7 +172,7 @@ def _read(samples: Samples, columns: Mapping[str, str]) -> tuple[dict[str, Evide
     return seen, next((key for key, days in keys.items() if _is_key(days, seen[key])), None), totals
 
 
-def _is_key(days: Mapping[date, list[pa.ChunkedArray]], evidence: Evidence) -> bool:
+def _is_key(days: Mapping[date | None, list[pa.ChunkedArray]], evidence: Evidence) -> bool:
     """A value of its own in every row of a day; one row alone proves nothing."""
     if evidence.rows < 2 or evidence.empty:
         return False
@@ -163,6 +185,8 @@ def _is_key(days: Mapping[date, list[pa.ChunkedArray]], evidence: Evidence) -> b
 
 def _guess(samples: Samples, header: str, evidence: Evidence, column: str, ask: Ask) -> Guess:
     """The type that the files declare, where they do and all values fit it; else what the texts say."""
+    if header in samples.json:
+        return Guess("JSON", evidence.guess().nullable, ("nested values, kept as JSON",))
     if samples.format != "parquet" or header not in samples.types:
         return evidence.guess_written(column, ask)
     guess, kind = evidence.guess(), declared(samples.types[header])
@@ -201,7 +225,7 @@ def _loaded(folder: Path, samples: Samples, columns: Mapping[str, str]) -> Sourc
     attributes = yaml.safe_load((folder / "defs.yaml").read_text(encoding="utf-8"))["attributes"]
     component: FileSource = FileSource.resolve_from_dict(attributes)
     if dict(component.columns) != columns or list(component.patterns) != list(samples.patterns):
-        raise CannotUse("the name of the file or of a column means something else in YAML; rename it")
+        raise CannotUse("the name of the file or of a column means something else in YAML; write this source by hand")
     return component.spec(folder)
 
 
@@ -212,7 +236,8 @@ def _judged(spec: SourceSpec, samples: Samples) -> tuple[int, int, list[str]]:
     for sample in samples.each:
         first = ""
         try:
-            for batch in judge.read(sample.path, spec, sample.path.name, sample.day):
+            span = None if sample.day else (spec.start_date, utc.now().date() + utc.ONE_DAY)
+            for batch in judge.read_file(SourceFile(sample.path, sample.path.name, sample.day, span=span), spec):
                 if batch.rejects.num_rows and not first:
                     first = f"line {batch.rejects['source_line'][0]}: {batch.rejects['reason'][0]}"
                 accepted += batch.rows.num_rows
@@ -235,6 +260,8 @@ def _review_rows(accepted: int, reasons: Sequence[str], samples: int) -> Iterato
 
 
 def _review_day(spec: SourceSpec, sample: Sample) -> Iterator[str]:
+    if sample.day is None:
+        return
     if sample.day < spec.start_date:
         yield f"file name: {sample.day} lies before ETL_START_DATE, {spec.start_date}; such files are refused"
     if sample.day > utc.now().date():

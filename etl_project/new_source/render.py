@@ -22,9 +22,9 @@ type: etl_project.sources.component.FileSource
 
 attributes:
   name: {name}  # files arrive in incoming/{name}/
-  patterns:  # {{date}} is the batch date of the file, YYYY-MM-DD, {{date:%Y%m%d}} one of that form; * is anything
+  patterns:  {dates}
 {patterns}{reading}  time_zone: UTC  # of local times in the files, like Europe/London
-  files_per_day: many  # several files for a day add up; latest: the newest one is the day
+  files_per_day: many  {add_up}
   empty_days: missing  # a day without a file is missing; allowed: it is an empty day
   # deadline: "06:00"  # UTC time of the next day by which the file of a day must be there
   max_rejected_ratio: 0.01  # more broken rows than this, and the file goes to quarantine
@@ -35,6 +35,10 @@ attributes:
   #   - {{check: accepted_range, columns: [{first}], min: 0}}
 {ends}  columns:  # header of the file: column of the table
 {columns}{optional}{settings}"""
+
+_DATES = "# {date} is the batch date of the file, YYYY-MM-DD, {date:%Y%m%d} one of that form; * is anything"
+_ADD_UP = "# several files for a day add up; latest: the newest one is the day"
+_ADD_UP_UNDATED = "# other files add up, one of the same name replaces its days; latest: the newest is the day; every"
 
 _CONTRACT = """\
 -- What a row of {name} is, and the one place that says it. Guessed by `etl new-source` from a sample: review it.
@@ -52,19 +56,26 @@ _NO_KEY = (
 )
 
 
-def defs_yaml(name: str, samples: Samples, columns: dict[str, str], guesses: Mapping[str, Guess]) -> str:
+def defs_yaml(
+    name: str, samples: Samples, columns: dict[str, str], guesses: Mapping[str, Guess], day_from: str | None = None
+) -> str:
     """The `defs.yaml`: how the files are read."""
     reading = {"format": yaml_of(samples.format)}
+    if day_from is not None:
+        reading["day_from"] = f"{yaml_of(day_from)}  # a row is of this day; files may hold any number of days"
     if samples.format == "csv":
         reading["delimiter"] = yaml_of(samples.delimiter)
-    if samples.format != "parquet":
+    if samples.format not in ("parquet", "xlsx"):
         encodings = list(samples.encodings)
         reading["encoding"] = yaml_of(encodings if len(encodings) > 1 else encodings[0])
+    reading |= {word: yaml_of(value) for word, value in samples.words.items()}
     written = {column: guess.settings for column, guess in guesses.items() if guess.settings}
     lines = "".join(f"    {yaml_of(column)}: {yaml_of(dict(settings))}\n" for column, settings in written.items())
     return _DEFS.format(
         name=name,
         first=yaml_of(next(iter(columns.values()))),
+        dates=_DATES if day_from is None else "# * is anything",
+        add_up=_ADD_UP if day_from is None else _ADD_UP_UNDATED,
         patterns="".join(f"    - {yaml_of(pattern)}\n" for pattern in samples.patterns),
         optional="" if not samples.optional else f"  optional: {yaml_of([columns[one] for one in samples.optional])}\n",
         settings="" if not lines else f"  column_settings:  # how the values of these columns are written\n{lines}",
@@ -74,7 +85,9 @@ def defs_yaml(name: str, samples: Samples, columns: dict[str, str], guesses: Map
     )
 
 
-def contract_sql(name: str, columns: dict[str, str], guesses: dict[str, Guess], key: str | None) -> str:
+def contract_sql(
+    name: str, columns: dict[str, str], guesses: dict[str, Guess], key: str | None, day_from: str | None = None
+) -> str:
     """The `contract.sql`: what a row is. `columns`: name in the file -> column; `guesses`: by column."""
     quoted = quoter()
     declared = {"batch_date": Guess("DATE", nullable=False), **guesses}
@@ -85,7 +98,8 @@ def contract_sql(name: str, columns: dict[str, str], guesses: dict[str, Guess], 
         f"    {quoted(column):{width}} {guess.type:{broad}} {'' if guess.nullable else 'NOT NULL'}".rstrip()
         for column, guess in declared.items()
     ]
-    notes = {"batch_date": "UTC batch date: the date in the name of the file"}
+    day = "the date in the name of the file" if day_from is None else f"the day of {day_from}"
+    notes = {"batch_date": f"UTC batch date: {day}"}
     notes |= {column: f"{original or 'A column without a name'} in the file" for original, column in columns.items()}
     return _CONTRACT.format(
         name=name,

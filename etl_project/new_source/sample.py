@@ -6,10 +6,9 @@ types of its columns (`column_types`).
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -18,13 +17,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl_project.failures import Permanent
-from etl_project.new_source.date_in_name import placed
+from etl_project.new_source.containers import CannotUse, Container, container_of, first_row
+from etl_project.new_source.date_in_name import named_without_day, placed
 from etl_project.new_source.encoding import encoding_of
+from etl_project.new_source.json_sample import columns_of_objects, is_lines, of_documents, of_lines
 from etl_project.sources import (
     BrokenRecord,
     FileRefused,
     Grammar,
+    Layout,
     SourceColumn,
     SourceFile,
     SourceSpec,
@@ -39,20 +40,22 @@ DELIMITERS = (",", ";", "\t", "|")
 RECORDS_LOOKED_AT = 200
 LONGEST_HEADER = 200
 _VALUE = re.compile(r"[+-]?[0-9]*[.,]?[0-9]+|[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?")
-_PARQUET, _GZIP, _ZSTD = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-
-
-class CannotUse(Permanent):
-    """No source can be made of this. Nothing was written; the message says what would do. Retrying does not help."""
+_PARQUET = b"PAR1"
+LONGEST_DOCUMENT = 64 * 2**20
+"""A document on one line may be longer than any line of records."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A readable sample file. `types` are those that the file itself declares (Parquet), by name in the header."""
+    """A readable sample file. `types` are those that the file itself declares (Parquet), by name in the header.
+
+    `day` is None where neither its name nor its folders say one. `words`: what else `defs.yaml` has to say of how it is
+    written. `json`: the columns that hold JSON.
+    """
 
     path: Path
     pattern: str
-    day: date
+    day: date | None
     format: str
     header: tuple[str, ...]
     encoding: str = "utf-8"
@@ -60,6 +63,8 @@ class Sample:
     types: dict[str, pa.DataType] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     ends: bool = True
+    words: Mapping[str, Any] = field(default_factory=dict)
+    json: frozenset[str] = frozenset()
 
     def as_text(self) -> SourceSpec:
         """The sample as a source of text columns, named by their number: what types are guessed from."""
@@ -70,6 +75,7 @@ class Sample:
             delimiter=self.delimiter,
             columns=dict(zip(self.header, names, strict=True)),
             types=tuple(SourceColumn(name, "VARCHAR") for name in names),
+            layout=Layout(**{**self.words, **({"nested_values": "text"} if self.json else {})}),
         )
 
 
@@ -77,36 +83,31 @@ def look(path: Path) -> Sample:
     """What this file says about itself. Raises CannotUse naming the one thing that is in the way."""
     if not path.name.isprintable():
         raise CannotUse(f"the name {path.name!r} holds characters that cannot be written down in a pattern")
+    found = container_of(path)
     where = placed(path)
     if isinstance(where, str):
         raise CannotUse(where)
-    pattern, day, notes = where
-    first = _first_bytes(path)
+    pattern, day, notes = (named_without_day(path), None, ()) if where is None else where
     try:
-        found = _parquet(path, pattern, day, notes) if first.startswith(_PARQUET) else _text(path, pattern, day, notes)
+        if found.is_workbook:
+            sample = _workbook(path, pattern, day, notes)
+        elif _is_parquet(path):
+            sample = _parquet(path, pattern, day, notes)
+        else:
+            sample = _text(found, pattern, day, (*notes, *found.notes))
     except FileRefused as refused:
         raise CannotUse(str(refused)) from None
-    _refuse_bad_header(found)
-    return replace(found, ends=has_its_end(path, path.name, _spec(format=found.format)))
+    _refuse_bad_header(sample)
+    ends = has_its_end(path, path.name, _spec(format=sample.format, layout=Layout(**found.words)))
+    return replace(sample, ends=ends)
 
 
-def _first_bytes(path: Path) -> bytes:
-    if not path.is_file():
-        raise CannotUse("there is no such file" if not path.exists() else "it is no regular file")
-    try:
-        with path.open("rb") as file:
-            first = file.read(8)
-    except OSError as error:
-        raise CannotUse(f"it cannot be read: {error.strerror}") from None
-    if not first:
-        raise CannotUse("it is empty; take a file with a header and rows")
-    for magic, suffix in ((_GZIP, ".gz"), (_ZSTD, ".zst")):
-        if first.startswith(magic) and not path.name.endswith(suffix):
-            raise CannotUse(f"it is compressed, and its name does not end in {suffix}, by which compression is known")
-    return first
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_PARQUET)) == _PARQUET
 
 
-def _parquet(path: Path, pattern: str, day: date, notes: tuple[str, ...]) -> Sample:
+def _parquet(path: Path, pattern: str, day: date | None, notes: tuple[str, ...]) -> Sample:
     try:
         schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
@@ -115,23 +116,60 @@ def _parquet(path: Path, pattern: str, day: date, notes: tuple[str, ...]) -> Sam
     return Sample(path, pattern, day, "parquet", tuple(schema.names), types=types, notes=notes)
 
 
-def _text(path: Path, pattern: str, day: date, notes: tuple[str, ...]) -> Sample:
-    encoding = encoding_of(compression.pieces(SourceFile(path, path.name), _spec()))
+def _text(found: Container, pattern: str, day: date | None, notes: tuple[str, ...]) -> Sample:
+    path, file, words = found.file.path, found.file, dict(found.words)
+    spec = _spec(layout=Layout(**words))
+    encoding = encoding_of(compression.pieces(file, spec))
     if encoding == "cp1252":
         notes = (*notes, "encoding: the file is no UTF-8 and is read as cp1252; look at its accented letters")
-    blocks = stream.text_blocks(SourceFile(path, path.name), _spec(encoding=encoding))
-    head = next(blocks)
+    spec = _spec(encoding=encoding, layout=Layout(**words))
+    head = next(stream.text_blocks(file, replace(spec, max_line_bytes=LONGEST_DOCUMENT)))
     if head.startswith(_PARQUET):
         raise CannotUse("it is a compressed Parquet file; Parquet is compressed inside, unpack it")
-    if head.lstrip().startswith(b"["):
-        raise CannotUse("it is one JSON array; write one object a line (JSON Lines)")
-    if head.lstrip().startswith(b"{"):
-        header = _keys(stream.text_blocks(SourceFile(path, path.name), _spec(encoding=encoding)))
-        return Sample(path, pattern, day, "jsonl", header, encoding, notes=notes)
+    if head.lstrip()[:1] in (b"[", b"{"):
+        return _json(
+            Sample(path, pattern, day, "jsonl", (), encoding, notes=notes, words=words), head.decode(), file, spec
+        )
     lines = lines_of(head.decode())[: RECORDS_LOOKED_AT * 4]
     delimiter = max(DELIMITERS, key=lambda one: _fitness(lines, one))
     kind = "tsv" if delimiter == "\t" else "csv"
-    return Sample(path, pattern, day, kind, _header(lines[0], delimiter), encoding, delimiter, notes=notes)
+    names, value = _header(lines[0], delimiter)
+    if len(names) == 1:
+        _refuse_fixed_width(lines)
+    if value is not None:
+        names = tuple(f"column_{number}" for number in range(1, len(names) + 1))
+        words |= {"header": False, "field_names": list(names)}
+        why = (
+            f"header: the first line holds the value {value!r}, so it is taken for a row; give the columns their names"
+        )
+        notes = (*notes, why)
+    return Sample(path, pattern, day, kind, names, encoding, delimiter, notes=notes, words=words)
+
+
+def _json(sample: Sample, head: str, file: SourceFile, spec: SourceSpec) -> Sample:
+    """Objects a line, or documents over as many lines as they like, or one array of them."""
+    if is_lines(head):
+        blocks = stream.text_blocks(file, spec)
+        found = columns_of_objects(of_lines(line for block in blocks for line in lines_of(block.decode())))
+        kind = "jsonl"
+    else:
+        found, kind = columns_of_objects(of_documents(stream.texts(file, spec))), "json"
+    return replace(sample, format=kind, header=found.names, json=found.json)
+
+
+def _workbook(path: Path, pattern: str, day: date | None, notes: tuple[str, ...]) -> Sample:
+    names, words, more = first_row(path)
+    return Sample(path, pattern, day, "xlsx", names, notes=(*notes, *more), words=words)
+
+
+def _refuse_fixed_width(lines: list[str]) -> None:
+    """Fields without a delimiter: where they begin and end, only their sender knows."""
+    lengths = {len(bare(line)) for line in lines}
+    if len(lines) > 2 and len(lengths) == 1 and all("  " in line for line in lines):
+        raise CannotUse(
+            "its lines are all of one length, with blanks between the fields: fixed width. Only its sender knows where "
+            "fields begin: write the source by hand, with format: fixed and positions: {name: 1-10, ...}"
+        )
 
 
 def _fitness(lines: list[str], delimiter: str) -> tuple[bool, float, int]:
@@ -150,36 +188,13 @@ def _fitness(lines: list[str], delimiter: str) -> tuple[bool, float, int]:
     return header > 1, widths[header] / widths.total(), header
 
 
-def _header(line: str, delimiter: str) -> tuple[str, ...]:
+def _header(line: str, delimiter: str) -> tuple[tuple[str, ...], str | None]:
+    """The fields of the first line, and one of them that no column would be called."""
     try:
         names, _ = Grammar(delimiter, len(line) + 1).record([bare(line) + "\n"], 0)
     except BrokenRecord as error:
         raise CannotUse(f"its first line is no header: {line[:80]!r} ({error})") from None
-    values = [name for name in names if _VALUE.fullmatch(name)]
-    if values:
-        raise CannotUse(f"its first line is no header, but holds the value {values[0]!r}; add a line with column names")
-    return tuple(names)
-
-
-def _keys(blocks: Iterator[bytes]) -> tuple[str, ...]:
-    """The keys of all objects, in the order in which they first come."""
-    keys: dict[str, None] = {}
-    for block in blocks:
-        for line in lines_of(block.decode()):
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue  # No record: it will be counted among the rejects.
-            if isinstance(record, dict):
-                _refuse_nested(record)
-                keys.update(dict.fromkeys(record))
-    return tuple(keys)
-
-
-def _refuse_nested(record: dict[str, Any]) -> None:
-    for key, value in record.items():
-        if isinstance(value, dict | list):
-            raise CannotUse(f"the value of {key!r} is nested; only flat objects can be read")
+    return tuple(names), next((name for name in names if _VALUE.fullmatch(name)), None)
 
 
 def _refuse_bad_header(sample: Sample) -> None:

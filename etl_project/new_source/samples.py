@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from etl_project.new_source.sample import CannotUse, Sample, look
+from etl_project.new_source.containers import CannotUse
+from etl_project.new_source.sample import Sample, look
 from etl_project.sources import FileRefused
 
 _STRICTEST_FIRST = ("utf-8", "utf-16", "utf-16-le", "utf-16-be")
@@ -27,6 +29,17 @@ class Samples:
     optional: tuple[str, ...]
     encodings: tuple[str, ...]
     types: dict[str, pa.DataType]
+    words: dict[str, Any]
+
+    @property
+    def undated(self) -> bool:
+        """Whether no name says a day."""
+        return self.each[0].day is None
+
+    @property
+    def json(self) -> frozenset[str]:
+        """The columns that hold JSON in some of them."""
+        return frozenset[str]().union(*(one.json for one in self.each))
 
     @property
     def format(self) -> str:
@@ -67,7 +80,12 @@ def samples_of(paths: Sequence[Path]) -> Samples:
             raise CannotUse(f"No source can be made from {file}: {error}. Nothing was written.") from None
     first = each[0]
     for other in each[1:]:
-        for what, own, its in (("format", first.format, other.format), ("delimiter", first.delimiter, other.delimiter)):
+        for what, own, its in (
+            ("format", first.format, other.format),
+            ("delimiter", first.delimiter, other.delimiter),
+            ("layout", _but_packing(first), _but_packing(other)),
+            ("day", _has_day(first), _has_day(other)),
+        ):
             if own != its:
                 raise CannotUse(
                     f"No source can be made from {first.path} and {other.path} together: their {what} is {own!r} and "
@@ -84,6 +102,14 @@ def _files(path: Path) -> list[Path]:
     return sorted(one for one in inside if not any(part.startswith(".") for part in one.relative_to(path).parts))
 
 
+def _but_packing(sample: Sample) -> dict[str, Any]:
+    return {word: value for word, value in sample.words.items() if word != "compression"}
+
+
+def _has_day(sample: Sample) -> str:
+    return "none" if sample.day is None else "in the name"
+
+
 def _together(each: tuple[Sample, ...]) -> Samples:
     header = tuple(dict.fromkeys(name for one in each for name in one.header))
     found = {one.encoding for one in each}
@@ -94,4 +120,5 @@ def _together(each: tuple[Sample, ...]) -> Samples:
         if len(declared) == 1:
             types[name] = declared.pop()
     optional = tuple(name for name in header if any(name not in one.header for one in each))
-    return Samples(each, header, optional, tuple(encodings), types)
+    words = {word: value for one in each for word, value in one.words.items()}
+    return Samples(each, header, optional, tuple(encodings), types, words)

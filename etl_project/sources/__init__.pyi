@@ -36,6 +36,7 @@ from .reading.csv.grammar import bare as bare
 from .reading.csv.grammar import lines_of as lines_of
 from .reading.file_format import SourceFile as SourceFile
 from .reading.file_refused import FileRefused as FileRefused
+from .reading.layout import Layout as Layout
 from .reading.values import advice as advice
 from .reading.values.advice import MISSING as MISSING
 from .reading.values.convert import Converter as Converter

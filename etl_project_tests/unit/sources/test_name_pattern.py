@@ -154,6 +154,7 @@ def test_a_date_that_can_be_read_in_two_ways_is_asked_for(tmp_path: Path) -> Non
 
 
 def test_nobody_is_told_to_rename_a_file(tmp_path: Path) -> None:
-    for name in ("ledger.csv", "ledger_20251399.csv", "ledger_2025-13-01.csv"):
+    assert placed(tmp_path / "ledger.csv") is None, "its rows may say the day"
+    for name in ("ledger_20251399.csv", "ledger_2025-13-01.csv"):
         told = placed(tmp_path / name)
         assert isinstance(told, str) and "rename" not in told
