@@ -13,11 +13,10 @@ from typing import Any
 
 import dagster as dg
 from dagster._utils.warnings import disable_dagster_warnings
-from dagster_duckdb import DuckDBResource
 
 from etl_project import settings, utc
 from etl_project.contract_change import contract_job
-from etl_project.declare import LAKE, WAREHOUSE, code_version, days_from
+from etl_project.declare import LAKE, WAREHOUSE, code_version, days_from, warehouse_io_manager, warehouse_resource
 from etl_project.due import (
     DAYS_JOB,
     Project,
@@ -39,7 +38,7 @@ from etl_project.kafka import KafkaSource, Subscription
 from etl_project.proofs import job as verify_job
 from etl_project.proofs import reproducible, stored_assets
 from etl_project.sources import MistakeInPipeline, Pipelines, buildable
-from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager, checked
+from etl_project.storage import ParquetPartitionIOManager, checked
 from etl_project.watch import alerts_sensor as alerts_sensor_module
 from etl_project.watch import left_failed_checks, maintain
 
@@ -162,15 +161,7 @@ def _load_project(earliest: date | None) -> tuple[Project, dg.Definitions]:
 def default_resources(configured: settings.Settings) -> dict[str, Any]:
     """The IO managers and the DuckDB resource on the files of the data folder."""
     lock = RunLock(state=str(configured.state), wait_seconds=configured.wait_seconds)
-    warehouse = DuckDBPartitionIOManager(
-        url=str(configured.warehouse),
-        wait_seconds=configured.wait_seconds,
-        run_lock=lock,
-        preview_rows=configured.preview_rows,
-        keep_versions=configured.keep_versions,
-        memory_limit_mb=configured.memory_limit_mb,
-        pandas_dtypes="pyarrow",
-    )
+    warehouse = warehouse_io_manager(configured, lock)
     return {
         WAREHOUSE: warehouse,
         "io_manager": warehouse,
@@ -185,7 +176,7 @@ def default_resources(configured: settings.Settings) -> dict[str, Any]:
             pandas_dtypes="pyarrow",
         ),
         "run_lock": lock,
-        "duckdb": DuckDBResource(database=str(configured.warehouse)),
+        "duckdb": warehouse_resource(configured),
     }
 
 

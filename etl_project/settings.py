@@ -9,16 +9,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from etl_project.failures import Permanent
 
 MEMORY_LIMIT = "ETL_MEMORY_LIMIT_MB"
 LEAST_MEMORY_MB = 128
 """DuckDB writes nothing worth the name with less."""
+
+WAREHOUSE_URL = "ETL_WAREHOUSE"
+_DUCKDB = "duckdb:///"
+_LAKE = "ducklake:postgres:"
+_LAKE_EXAMPLE = f"{_LAKE}dbname=warehouse host=db.example.com user=etl"
 
 MOST_PREVIEW_ROWS = 100
 """Previews are kept with every event for good."""
@@ -33,11 +38,12 @@ NAMES = (
     *("ETL_DATA_DIR", "ETL_START_DATE", "ETL_SETTLE_SECONDS", "ETL_QUIET_SECONDS", "ETL_OPEN_DAY_INTERVAL_SECONDS"),
     *("ETL_SENSOR_INTERVAL_SECONDS", "ETL_WAIT_SECONDS", "ETL_MEMORY_LIMIT_MB", "ETL_PREVIEW_ROWS"),
     *("ETL_KEEP_VERSIONS", "ETL_HISTORY_DAYS", "ETL_LOG_FORMAT", "ETL_PIPELINES", "ETL_FAULT"),
+    *("ETL_WAREHOUSE", "ETL_WAREHOUSE_DATA"),
 )
 """Every variable of the project as a whole; a test holds them against docs/settings.md."""
 PREFIXES = ("ETL_KAFKA_", "ETL_SCHEMA_REGISTRY_", "ETL_DELIVERY_", "ETL_RECEIVER_", "ETL_TEST_")
 """Variables whose names their own parts check."""
-_SECRET = re.compile("TOKEN|SECRET|PASSWORD|CREDENTIAL|API_KEY|DELIVERY_URL|_DSN", re.IGNORECASE)
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|API_KEY|DELIVERY_URL|_DSN|ETL_WAREHOUSE\Z", re.IGNORECASE)
 
 
 def is_secret(name: str) -> bool:
@@ -70,6 +76,12 @@ class Settings:
     """Replaced versions of each day that stay, where an asset does not say otherwise."""
     history_days: int | None = None
     """How long Dagster's history is kept by a job of its own; None: for good, unless somebody asks."""
+    warehouse_url: str | None = field(default=None, repr=False)
+    """The address of a warehouse that other machines share, None for a DuckDB file. It may hold a password."""
+    warehouse_data: str | None = None
+    """Where the files of such a warehouse lie: a folder, or the address of a bucket."""
+    warehouse_file: Path | None = None
+    """The DuckDB file, where it is not the one in the data folder."""
 
     @property
     def incoming(self) -> Path:
@@ -98,8 +110,13 @@ class Settings:
 
     @property
     def warehouse(self) -> Path:
-        """The DuckDB file with the tables and their commit records."""
-        return self.data_dir / "warehouse.duckdb"
+        """The DuckDB file with the tables and their commit records. Ask `declare.warehouse` for the store itself.
+
+        Raises SettingsError where the warehouse is none: a file made here would be one that nobody looks at.
+        """
+        if self.warehouse_url is not None:
+            raise SettingsError(f"{WAREHOUSE_URL} names a warehouse that is no DuckDB file; this needs one.")
+        return self.warehouse_file or self.data_dir / "warehouse.duckdb"
 
     @property
     def state(self) -> Path:
@@ -139,7 +156,31 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         memory_limit_mb=_megabytes(env, MEMORY_LIMIT),
         keep_versions=_versions(env, "ETL_KEEP_VERSIONS"),
         history_days=_days(env, "ETL_HISTORY_DAYS"),
+        **_warehouse(env),
     )
+
+
+def _warehouse(env: Mapping[str, str]) -> dict[str, Any]:
+    """Where the warehouse is. What is wrong with an address is said without it: it may hold a password."""
+    url, data = env.get(WAREHOUSE_URL) or "", env.get("ETL_WAREHOUSE_DATA") or None
+    if url.startswith(_LAKE):
+        if data is None:
+            raise SettingsError(
+                f"ETL_WAREHOUSE_DATA is not set, and {WAREHOUSE_URL} names a DuckLake: say where its files lie, a "
+                "folder that every machine sees, like /mnt/warehouse, or s3://bucket/prefix."
+            )
+        return {"warehouse_url": url, "warehouse_data": data}
+    if data is not None:
+        raise SettingsError(
+            f"ETL_WAREHOUSE_DATA={data!r} is for a DuckLake, and {WAREHOUSE_URL} names none; unset it, or write "
+            f"{WAREHOUSE_URL}={_LAKE_EXAMPLE}."
+        )
+    path = url.removeprefix(_DUCKDB)
+    if url and (not url.startswith(_DUCKDB) or not path.strip() or ":" in path):
+        raise SettingsError(
+            f"{WAREHOUSE_URL} names no warehouse; write {_DUCKDB}PATH for a DuckDB file, or {_LAKE_EXAMPLE}."
+        )
+    return {"warehouse_file": Path(path).expanduser().absolute()} if url else {}
 
 
 def start_date(environ: Mapping[str, str] | None = None) -> date:

@@ -18,7 +18,7 @@ import dagster as dg
 import duckdb
 
 from etl_project import faults, utc
-from etl_project.contract_change.plan import Change, Plan, Wanted, look, tables_by_store
+from etl_project.contract_change.plan import Change, Plan, Wanted, changeable, look, tables_by_store
 from etl_project.due import Project
 from etl_project.failures import Permanent
 from etl_project.proofs import Stored, events
@@ -63,7 +63,7 @@ def apply(
     Raises Refused (retrying does not help) naming every row, view and file that is in the way, StoreBusy (it does).
     """
     done = Applied(Plan())
-    stores = tables_by_store(targets, wanted)
+    stores = changeable(tables_by_store(targets, wanted))
     for store, tables in stores:
         with store.connect() as connection:
             one = _transaction(connection, store, project, tables, wanted, accepted)

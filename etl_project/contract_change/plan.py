@@ -32,6 +32,10 @@ _SILENT = {"comment", "index added", "kept", "default"}
 """Differences after which the same files and upstream rows give the same rows."""
 
 
+class Unchangeable(Permanent):
+    """The tables are in a database whose contracts are not applied by commands. Retrying does not help."""
+
+
 class UnusableWish(Permanent):
     """What is asked for names no asset or no column. Retrying does not help."""
 
@@ -146,10 +150,22 @@ def tables_by_store(targets: Sequence[Stored], wanted: Wanted) -> list[tuple[Tab
     return list(stores.values())
 
 
+def changeable(found: list[tuple[TableStore, list[Stored]]]) -> list[tuple[TableStore, list[Stored]]]:
+    """The same. Raises Unchangeable (retrying does not help) for a database that keeps no keys to compare with."""
+    for store, _ in found:
+        if not store.engine.keyed:
+            raise Unchangeable(
+                f"`etl contract` changes no tables of {store.identity} (yet): it keeps no keys and checks that an edited "
+                "contract could be compared with. They count from the next write on; alter columns by SQL. Nothing was "
+                "changed; retrying does not help."
+            )
+    return found
+
+
 def plan(project: Project, targets: Sequence[Stored], wanted: Wanted) -> Plan:
     """What would happen, for every database. Raises StoreBusy (retrying helps) while a run holds one."""
     whole = Plan()
-    for store, tables in tables_by_store(targets, wanted):
+    for store, tables in changeable(tables_by_store(targets, wanted)):
         with store.look() as connection:
             if connection is not None:
                 whole = whole.and_also(look(connection, project, tables, wanted))

@@ -18,9 +18,10 @@ from pathlib import Path
 import duckdb
 
 from etl_project import atomic, utc
+from etl_project.declare import warehouse
 from etl_project.settings import Settings
 from etl_project.sources import SourceSpec, scan
-from etl_project.storage import DuckDBStore, StoreBusy, StoreUnavailable
+from etl_project.storage import StoreBusy, StoreUnavailable
 
 _OLD_ENOUGH = timedelta(hours=1)
 """A file that is too young to be touched has settled by the time its day is asked for."""
@@ -78,26 +79,34 @@ def _folders(folder: Path) -> list[str]:
 def _first_commit(settings: Settings) -> date | None:
     """The earliest day of a commit record in the warehouse, asked for once for each state of the file.
 
-    While a run holds the file, the last answer is good enough: a run only adds days that something above names too.
+    While a run holds the file, or nobody answers, the last answer is good enough: a run only adds days that something
+    above names too.
     """
     try:
-        stat = settings.warehouse.stat()
+        state = _state(settings)
     except OSError:
         return None
-    state = [stat.st_mtime_ns, stat.st_size]
     remembered = _remembered(settings.cache / _REMEMBERED)
-    if remembered is not None and remembered["warehouse"] == state:
+    if remembered is not None and remembered["warehouse"] == state is not None:
         return _day(remembered["first"])
     try:
-        first = _asked(settings.warehouse)
+        first = _asked(settings)
     except (StoreBusy, StoreUnavailable, duckdb.Error):
         return _day(remembered["first"]) if remembered is not None else None
     _remember(settings.cache / _REMEMBERED, {"warehouse": state, "first": first and first.isoformat()})
     return first
 
 
-def _asked(warehouse: Path) -> date | None:
-    with DuckDBStore(warehouse, wait_seconds=0).look() as connection:
+def _state(settings: Settings) -> list[int] | None:
+    """What changes with the warehouse; None for one of which only itself can tell. Raises OSError without a file."""
+    if settings.warehouse_url is not None:
+        return None
+    stat = settings.warehouse.stat()
+    return [stat.st_mtime_ns, stat.st_size]
+
+
+def _asked(settings: Settings) -> date | None:
+    with warehouse(settings, wait_seconds=0).look() as connection:
         if connection is None:
             return None
         tables = connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'etl_commits'").fetchone()

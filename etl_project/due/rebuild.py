@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import chain
 
+from etl_project.declare import warehouse
 from etl_project.due.drain import MOST_FAILURES_IN_A_ROW, Drained, OnRun
 from etl_project.due.execution import Deployment, execute
 from etl_project.due.graph import Key, Node, text_of
@@ -19,7 +20,7 @@ from etl_project.due.pending import Due, Outlook, runs_for
 from etl_project.due.snapshot import NoSuchAsset, Project, Snapshot
 from etl_project.due.words import keys_in_words
 from etl_project.failures import Permanent
-from etl_project.storage import ALLOW_SHRINK_TAG, DuckDBStore
+from etl_project.storage import ALLOW_SHRINK_TAG
 
 
 class NothingAskedFor(Permanent):
@@ -71,8 +72,9 @@ def stale(project: Project, snapshot: Snapshot, assets: Collection[str], span: S
     Raises NoSuchAsset as `plan`, and StoreBusy (retrying helps) while a run holds the warehouse.
     """
     wanted = {node.asset: node for node in (_named(project, assets) if assets else project.nodes)}
-    warehouse = DuckDBStore(project.settings.warehouse, wait_seconds=project.settings.wait_seconds)
-    commits = chain(warehouse.last_commits(wanted).values(), project.lake.last_commits(wanted).values())
+    commits = chain(
+        warehouse(project.settings).last_commits(wanted).values(), project.lake.last_commits(wanted).values()
+    )
     chosen: dict[str, set[Key]] = {}
     for commit in commits:
         node = wanted[commit.asset]

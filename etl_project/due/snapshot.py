@@ -14,6 +14,7 @@ from datetime import date, datetime, timedelta
 from itertools import chain
 from math import inf
 
+from etl_project.declare import warehouse
 from etl_project.due import pending
 from etl_project.due.following import FOLLOWS_METADATA, nodes
 from etl_project.due.graph import Key
@@ -21,7 +22,7 @@ from etl_project.due.pending import Due, Node, Red, SourceState
 from etl_project.failures import Permanent
 from etl_project.settings import Settings
 from etl_project.sources import Names, SourceSpec, admit, archive, completeness, lost, notices, quarantine, scan, spread
-from etl_project.storage import DuckDBStore, Head, ParquetStore, asked_again, input_hash, is_asked_again
+from etl_project.storage import Head, ParquetStore, TableStore, asked_again, input_hash, is_asked_again
 
 __all__ = ["FOLLOWS_METADATA", "Project", "Snapshot", "due", "look", "nodes", "outlook", "selected"]
 
@@ -144,8 +145,7 @@ def look(project: Project, now: datetime, *, wait: bool = True, longest_wait_sec
     scans, unreadable = _scans(project, now)
     assets = [node.asset for node in project.nodes if node.source is None]
     wait_seconds = min(project.settings.wait_seconds, longest_wait_seconds) if wait else 0
-    warehouse = DuckDBStore(project.settings.warehouse, wait_seconds=wait_seconds)
-    in_tables, gone = _of_tables(project, warehouse)
+    in_tables, gone = _of_tables(project, warehouse(project.settings, wait_seconds))
     commits = dict(_commits(project, chain(project.lake.heads(assets), in_tables)))
     states = {
         spec.name: _state(project.settings, spec, scans[spec.name], listed=spec.name not in unreadable)
@@ -170,17 +170,17 @@ def look(project: Project, now: datetime, *, wait: bool = True, longest_wait_sec
 
 
 def _of_tables(
-    project: Project, warehouse: DuckDBStore
+    project: Project, store: TableStore
 ) -> tuple[list[tuple[str, str | None, Head]], dict[str, tuple[str, int]]]:
     """The heads in the warehouse, and the assets whose records say that there are rows, although their table is gone.
 
     A record without its table says nothing any more: these assets count as never built.
     """
     nodes = {node.asset: node for node in project.nodes if node.source is None}
-    found = list(warehouse.heads(nodes))
+    found = list(store.heads(nodes))
     recorded = Counter(asset for asset, _, _ in found)
     tables = {asset: nodes[asset].table for asset in recorded if nodes[asset].table}
-    gone = {asset: (tables[asset], recorded[asset]) for asset in (warehouse.without_table(tables) if tables else ())}
+    gone = {asset: (tables[asset], recorded[asset]) for asset in (store.without_table(tables) if tables else ())}
     return [head for head in found if head[0] not in gone], gone
 
 

@@ -7,12 +7,11 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from etl_project import settings, utc
-from etl_project.declare import by_partition, daily_partitions
+from etl_project.declare import by_partition, daily_partitions, warehouse
 from etl_project.sources import completeness, row_counts
 from etl_project.sources.asset_names import Names
 from etl_project.sources.intake import archive, quarantine, scan
 from etl_project.sources.spec import SourceSpec
-from etl_project.storage import DuckDBStore
 from etl_project.utc import days_between
 
 NOTHING_FOUND = dg.AssetCheckResult(passed=True)
@@ -37,7 +36,7 @@ def checks(spec: SourceSpec) -> list[dg.AssetChecksDefinition]:
         with duckdb.get_connection() as connection:
             counted = row_counts.of_files(spec, configured, connection, raw, days)
             kept = row_counts.of_rows(spec, connection, raw, None)
-            behind = row_counts.behind(spec, configured, DuckDBStore(configured.warehouse))
+            behind = row_counts.behind(spec, configured, warehouse(configured))
         asked = {*counted, *kept} if days is None else set(days_between(*days))
         settled = {day: rows for day, rows in kept.items() if day in asked or day not in behind}
         said: dict[date, list[str]] = defaultdict(list)

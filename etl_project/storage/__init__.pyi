@@ -25,6 +25,7 @@ from .dagster.io_manager import ABSENT_PARTITIONS as ABSENT_PARTITIONS
 from .dagster.io_manager import DuckDBPartitionIOManager as DuckDBPartitionIOManager
 from .dagster.io_manager import ParquetPartitionIOManager as ParquetPartitionIOManager
 from .dagster.io_manager import PartitionIOManager as PartitionIOManager
+from .dagster.lake_io_manager import DuckLakePartitionIOManager as DuckLakePartitionIOManager
 from .dagster.lineage import through as through
 from .dagster.partition_lock import PartitionLock as PartitionLock
 from .dagster.reporting import as_failure as as_failure
@@ -34,6 +35,7 @@ from .dagster.scopes import scope_of as scope_of
 from .dagster.scopes import table_of as table_of
 from .engines.duckdb_file import CONFIG as CONFIG
 from .engines.duckdb_file import DuckDBStore as DuckDBStore
+from .engines.ducklake.engine import DuckLakeStore as DuckLakeStore
 from .judging import deviation as deviation
 from .judging import fingerprint as fingerprint
 from .judging import judgement as judgement

@@ -23,9 +23,10 @@ from typing import NamedTuple
 from packaging.requirements import InvalidRequirement, Requirement
 
 from etl_project import settings
+from etl_project.declare import warehouse
 from etl_project.failures import EtlError
 from etl_project.settings import Settings
-from etl_project.storage import DuckDBStore, StoreBusy
+from etl_project.storage import StoreBusy
 
 LEAST_FREE_BYTES = 1 << 30
 MOST_CLOCK_SECONDS = 2.0
@@ -169,15 +170,17 @@ def _links(folder: Path) -> Answer:
 
 def _warehouse(configured: Settings) -> Answer:
     """A holder is no fault: it is most likely a run."""
-    if not configured.warehouse.exists():
-        return Answer("warehouse", True, "not made yet")
     try:
-        records = DuckDBStore(configured.warehouse, wait_seconds=0).last_commits()
+        store = warehouse(configured, wait_seconds=0)
+        with store.look() as connection:
+            if connection is None:
+                return Answer("warehouse", True, f"not made yet: {store.identity}")
+        records = store.last_commits()
     except StoreBusy as busy:
         return Answer("warehouse", True, str(busy))
     except EtlError as error:
         return Answer("warehouse", False, str(error), "`etl verify` tells more; docs/observe.md says what to do.")
-    return Answer("warehouse", True, f"free; {len(records):,} committed partitions")
+    return Answer("warehouse", True, f"free; {len(records):,} committed partitions in {store.identity}")
 
 
 def _pipelines(load_pipelines: Callable[[], str]) -> Answer:

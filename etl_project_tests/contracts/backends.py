@@ -12,8 +12,10 @@ import duckdb
 
 from etl_project.storage.contract import Store
 from etl_project.storage.engines.duckdb_file import DuckDBFile, DuckDBStore
+from etl_project.storage.engines.ducklake.engine import DuckLakeStore
 from etl_project.storage.lake.store import ParquetStore
 from etl_project.storage.tables.store import TableStore
+from etl_project_tests import postgres
 
 
 class LostAnswers(DuckDBFile):
@@ -24,12 +26,17 @@ class LostAnswers(DuckDBFile):
         raise duckdb.IOException("Connection lost while waiting for the answer to COMMIT")
 
 
+def _ducklake(folder: Path) -> Store:
+    return DuckLakeStore(postgres.url_of(folder), folder / "warehouse", wait_seconds=20, scratch=folder)
+
+
 BACKENDS: dict[str, Callable[[Path], Store]] = {
     "duckdb": lambda folder: DuckDBStore(folder / "warehouse.duckdb", wait_seconds=20),
     "parquet": lambda folder: ParquetStore(folder / "lake", wait_seconds=20),
     "duckdb-lost-commit-answer": lambda folder: TableStore(
         LostAnswers(folder / "warehouse.duckdb", {}), wait_seconds=20
     ),
+    **({"ducklake": _ducklake} if postgres.SERVER else {}),
 }
 
 

@@ -33,7 +33,7 @@ class Bench:
 
     @property
     def keeps_constraints(self) -> bool:
-        return self.backend.startswith("duckdb")
+        return self.backend.startswith("duck")
 
     def store(self) -> Store:
         return open_store(self.backend, self.folder)
@@ -108,7 +108,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, elsewhere: ProcessPool
     return Bench(name, tmp_path, elsewhere, times)
 
 
-@pytest.fixture(params=["duckdb", "parquet"])
+@pytest.fixture(params=[name for name in BACKENDS if name != "duckdb-lost-commit-answer"])
 def once(request: pytest.FixtureRequest, tmp_path: Path, elsewhere: ProcessPoolExecutor) -> Bench:
     """For tests that count commits, and for those in which nothing is written."""
     return Bench(request.param, tmp_path, elsewhere)

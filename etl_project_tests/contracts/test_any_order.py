@@ -30,6 +30,7 @@ VALUES = st.lists(st.integers(-5, 5), max_size=4)
 STEPS = {
     "duckdb": ["after_claim", "between_delete_and_insert", "before_commit"],
     "duckdb-lost-commit-answer": ["after_claim", "between_delete_and_insert", "before_commit"],
+    "ducklake": ["after_claim", "between_delete_and_insert", "before_commit"],
     "parquet": ["half_written", "before_rename"],
 }
 

@@ -11,15 +11,18 @@ import pyarrow as pa
 import pytest
 
 from etl_project.storage.contract import Request
+from etl_project_tests import postgres
 from etl_project_tests.contracts import world
 
 STEPS = {
     "duckdb": ["duckdb.after_claim", "duckdb.between_delete_and_insert", "duckdb.before_commit", "duckdb.after_commit"],
     "parquet": ["parquet.half_written", "parquet.before_rename", "parquet.after_rename"],
 }
+if postgres.SERVER:
+    STEPS["ducklake"] = [step.replace("duckdb", "ducklake") for step in STEPS["duckdb"]]
 KILLED = -signal.SIGKILL
 DAYS = world.days(3)
-AFTER = ("duckdb.after_commit", "parquet.after_rename")
+AFTER = ("duckdb.after_commit", "ducklake.after_commit", "parquet.after_rename")
 
 
 @pytest.mark.parametrize("kind", ["kill", "error", "full"])
@@ -38,7 +41,7 @@ def test_a_write_stopped_at_a_step_changes_whole_days_or_nothing(
         assert code == 0, "the commit record says that it happened"
     else:
         assert code == 1
-    if backend == "duckdb":
+    if backend in ("duckdb", "ducklake"):
         assert there == [2 if step in AFTER else 1] * 3
     elif code != 0:
         assert there == ([2, 2, 1] if step in AFTER else [2, 1, 1])

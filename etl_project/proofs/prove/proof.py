@@ -27,7 +27,8 @@ from etl_project.storage import Commit, Deviation, Store
 _ZONES = ("UTC", "Asia/Shanghai", "America/New_York", "Pacific/Apia", "Asia/Kathmandu")
 _THREADS = (1, 4, 2, 8)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
-_LEFT_OUT = ("DAGSTER_HOME", "ETL_FAULT", "ETL_DELIVERY_", "ETL_KAFKA_", "ETL_RECEIVER_")
+_WAREHOUSE = "ETL_WAREHOUSE"
+_LEFT_OUT = ("DAGSTER_HOME", "ETL_FAULT", "ETL_DELIVERY_", "ETL_KAFKA_", "ETL_RECEIVER_", "ETL_WAREHOUSE", "PG", "AWS_")
 """Variables that lead out of the scratch folder."""
 
 
@@ -132,7 +133,10 @@ def rebuilt_aside(subject: Subject, targets_in: scratch.TargetsIn, real: Setting
 
 
 def _settings(folder: Path) -> Settings:
-    return settings.load({**os.environ, "ETL_DATA_DIR": str(folder)})
+    """The settings of a folder on the side. Its warehouse is a DuckDB file in it, whatever the real one is: the same
+    rows have the same fingerprint in both."""
+    aside = {name: value for name, value in os.environ.items() if not name.startswith(_WAREHOUSE)}
+    return settings.load({**aside, "ETL_DATA_DIR": str(folder)})
 
 
 def _rebuilt(

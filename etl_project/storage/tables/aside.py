@@ -42,7 +42,7 @@ def adopt(mine: TableStore, other: TableStore, table: Table, scope: Scope | None
             found = there.execute(f"SELECT * FROM {source.name} {where}", binds.values or None)
             _make(here, mine, table, columns, arrow_reader(found))
             target = mine.engine.table(here, table)
-            owners.claim(here, table, target.schema, True, list, mine.engine.schema)
+            owners.claim(here, table, target.schema, True, list, mine.engine.schema, mine.engine.keyed)
         if records and scope is not None:
             own, theirs = mine.engine.records(here), other.engine.records(there)
             own.prepare()

@@ -11,11 +11,12 @@ have that catalog as their current database, and their sessions are in UTC.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import duckdb
 
-from etl_project.storage.contract import Scope, Table
+from etl_project.storage.contract import Commit, Scope, Table
 from etl_project.storage.judging.messages import DataFault
 from etl_project.storage.tables.records import Records
 from etl_project.storage.tables.table import SqlTable
@@ -34,6 +35,9 @@ class Engine(ABC):
 
     schema: str = "main"
     """Where the commit records lie, and the tables of assets that name no schema."""
+
+    keyed: bool = True
+    """Whether the catalog keeps primary keys. Without, `fence` alone keeps two writers apart."""
 
     @property
     @abstractmethod
@@ -55,7 +59,7 @@ class Engine(ABC):
     def meaning(self, error: Exception) -> Exception:
         """What an error of a transaction means to the caller.
 
-        A Conflict is tried again, on the same connection; WriteRefused and StoreUnavailable are raised.
+        A Conflict is tried again, on the same connection, renewed; WriteRefused and StoreUnavailable are raised.
         """
 
     def table(self, connection: duckdb.DuckDBPyConnection, table: Table) -> SqlTable:
@@ -64,7 +68,19 @@ class Engine(ABC):
 
     def records(self, connection: duckdb.DuckDBPyConnection) -> Records:
         """The commit records of this database."""
-        return Records(connection, self.schema)
+        return Records(connection, self.schema, self.keyed)
+
+    def turn(self, table: Table, wait_seconds: float) -> AbstractContextManager[None]:
+        """Wait for those who write the table, from before the transaction until after its COMMIT.
+
+        For patience only: that two writers never both win is not its business. Nothing to do where writers wait for
+        each other as they open the database. Raises StoreBusy (retrying helps), naming who is in the way.
+        """
+        return nullcontext()
+
+    def renew(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make the connection fit for another try after a conflict; what is registered on it stays."""
+        return
 
     def versions(self, connection: duckdb.DuckDBPyConnection) -> Versions:
         """The kept versions of this database."""
@@ -75,6 +91,10 @@ class Engine(ABC):
 
         Nothing to do where the primary key of the commit records does it: the second to claim a record fails.
         """
+        return
+
+    def describe(self, connection: duckdb.DuckDBPyConnection, records: Sequence[Commit]) -> None:
+        """Say in the database's own history what is about to be committed, where it has one."""
         return
 
     def commit(self, connection: duckdb.DuckDBPyConnection) -> None:

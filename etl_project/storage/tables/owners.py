@@ -24,10 +24,10 @@ _COLUMNS = """(
     schema_name VARCHAR NOT NULL,
     table_name VARCHAR NOT NULL,
     asset VARCHAR NOT NULL,
-    frame BLOB,
-    PRIMARY KEY (schema_name, table_name)
+    frame BLOB{key}
 )
 """
+_KEY = ", PRIMARY KEY (schema_name, table_name)"
 
 
 def schema_of(connection: duckdb.DuckDBPyConnection, table: Table, home: str = "main") -> str:
@@ -62,14 +62,16 @@ def claim(
     made: bool,
     held: Callable[[], Sequence[Held]],
     home: str = "main",
+    keyed: bool = True,
 ) -> None:
-    """Note in the open transaction that the table is this asset's.
+    """Note in the open transaction that the table is this asset's. `keyed`: whether the catalog keeps primary keys.
 
     `made`: the table comes into being in this very transaction. `held` looks what the partitions of the write hold; it
     is asked only about tables that were written before owners were noted.
     Raises WriteRefused (retrying does not help) when the table belongs to another asset.
     """
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {quote(home)}.{TABLE} {_COLUMNS}")
+    columns = _COLUMNS.format(key=_KEY if keyed else "")
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {quote(home)}.{TABLE} {columns}")
     catalog = _Catalog(connection, home)
     owner = catalog.owner(schema, table.name)
     if owner == table.asset:

@@ -38,10 +38,10 @@ _COLUMNS = """(
     changed BOOLEAN NOT NULL,
     committed_at TIMESTAMP WITH TIME ZONE NOT NULL,
     schema_changes VARCHAR[] NOT NULL,
-    deviation VARCHAR,
-    PRIMARY KEY (asset, partition_key, sequence)
+    deviation VARCHAR{key}
 )
 """
+_KEY = ", PRIMARY KEY (asset, partition_key, sequence)"
 
 _ARROW = pa.schema(
     [
@@ -71,9 +71,11 @@ _SELECT = ", ".join("partition_key" if name == "partition" else name for name in
 class Records:
     """The commit records of the database that the connection looks at, in one of its schemas."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, schema: str = "main") -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, schema: str = "main", keyed: bool = True) -> None:
+        """`keyed`: whether the catalog keeps a primary key."""
         self._connection = connection
         self._schema = schema
+        self._keyed = keyed
         self.name = f"{quote(schema)}.{NAME}"
 
     def prepare(self) -> None:
@@ -81,7 +83,8 @@ class Records:
 
         What a table of an earlier version lacks is added; readers do without it.
         """
-        self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self.name} {_COLUMNS}")
+        columns = _COLUMNS.format(key=_KEY if self._keyed else "")
+        self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self.name} {columns}")
         self._connection.execute(f"ALTER TABLE {self.name} ADD COLUMN IF NOT EXISTS deviation VARCHAR")
 
     def exist(self) -> bool:

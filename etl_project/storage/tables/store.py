@@ -103,7 +103,7 @@ class TableStore:
 
         Raises ReadRefused when the table or a column does not exist (retrying does not help).
         """
-        with self.engine.looking(self.wait_seconds) as connection:
+        with self.look() as connection:
             there = self.engine.table(connection, table) if connection is not None else None
             if connection is None or there is None or not there.exists():
                 raise ReadRefused(
@@ -142,7 +142,7 @@ class TableStore:
         One short read-only open. Raises StoreBusy when another process holds the file for longer than the store's
         `wait_seconds` (retrying helps); a store made with 0 says so at once.
         """
-        with self.engine.looking(self.wait_seconds) as connection:
+        with self.look() as connection:
             return {} if connection is None else self.engine.records(connection).last(assets, partitions)
 
     def without_table(self, tables: Mapping[str, str]) -> frozenset[str]:
@@ -152,7 +152,7 @@ class TableStore:
 
     def history(self, asset: str, partition: str | None) -> list[Commit]:
         """All commit records of one partition, oldest first."""
-        with self.engine.looking(self.wait_seconds) as connection:
+        with self.look() as connection:
             return [] if connection is None else self.engine.records(connection).history(asset, partition)
 
     def versions(self, table: Table, key: str | None) -> list[Version]:
@@ -187,7 +187,7 @@ class TableStore:
 
     def key(self, table: Table) -> list[str]:
         """The primary key, else a unique constraint."""
-        with self.engine.looking(self.wait_seconds) as connection:
+        with self.look() as connection:
             return [] if connection is None else self.engine.table(connection, table).key()
 
     def adopt(self, other: Store, table: Table, scope: Scope | None, *, records: bool = True) -> None:
@@ -232,8 +232,9 @@ class TableStore:
         deadline, doubts = time.monotonic() + self.wait_seconds, _DOUBTS
         for pause in pauses():
             try:
-                write = TableWrite(self.engine, connection, table, scope, request, rows, restricted)
-                return self._once(connection, write, request, reads)
+                with self.engine.turn(table, max(0.0, deadline - time.monotonic())):
+                    write = TableWrite(self.engine, connection, table, scope, request, rows, restricted)
+                    return self._once(connection, write, request, reads)
             except _Doubtful as doubt:
                 doubts -= 1
                 if doubts < 0:
@@ -246,6 +247,7 @@ class TableStore:
                         f"{self.wait_seconds:g} s ({conflict}). Nothing was changed; retrying helps."
                     ) from conflict
                 time.sleep(pause)
+                self.engine.renew(connection)
         raise AssertionError("the pauses never end")
 
     def _once(
@@ -262,6 +264,7 @@ class TableStore:
             self.engine.records(connection).prepare()
             records = write.run(now())
             self._refuse_changed(connection, reads)
+            self.engine.describe(connection, records)
             request.still_owner()
             faults.reach(f"{self.engine.name}.before_commit")
         except DataFault as fault:
@@ -293,9 +296,18 @@ class TableStore:
         return records
 
     def _settled(self, records: list[Commit], error: Exception) -> list[Commit]:
-        """An error came with COMMIT: the commit records say whether it happened; nothing is repeated blindly."""
-        with self.connect() as connection:
-            found = self.engine.records(connection).history(records[0].asset, records[0].partition)
+        """An error came with COMMIT: the commit records say whether it happened; nothing is repeated blindly.
+
+        Raises StoreUnavailable (retrying helps) where they cannot be asked either: it may have happened.
+        """
+        try:
+            found = self.history(records[0].asset, records[0].partition)
+        except (StoreUnavailable, StoreBusy) as unreachable:
+            raise StoreUnavailable(
+                f"Asset {records[0].asset!r}: the answer to COMMIT was lost, and {self.identity} cannot be asked "
+                f"whether it happened ({unreachable}). The partitions have all old rows or all new ones; retrying "
+                "helps: it changes nothing where they are the new ones."
+            ) from None
         if records[0] in found:
             return records
         raise self.engine.meaning(error) from error
@@ -325,12 +337,11 @@ class TableStore:
     @contextmanager
     def _snapshot(self, piece: Slice) -> Iterator[duckdb.DuckDBPyConnection]:
         """A transaction in which what the slice stands for is still what it was."""
-        with self.engine.looking(self.wait_seconds) as connection:
+        with self.look() as connection:
             if connection is None:
                 raise ReadRefused(
                     f"{self.identity} does not exist. Retrying does not help. Materialize the asset first."
                 )
-            connection.begin()
             self._refuse_changed(connection, piece.reads)
             yield connection
 

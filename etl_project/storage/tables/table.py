@@ -8,7 +8,7 @@ Nothing is ever dropped: constraints, indexes, comments, grants and views are th
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -59,9 +59,25 @@ class SqlTable:
         found = self._connection.execute(query, [self.schema, self.table.name]).fetchall()
         return list(found[0][0]) if found else []
 
+    def broken_rules(self, names: Sequence[str], rows: str, values: Mapping[str, Any]) -> list[str]:
+        """What the rows break that the catalog would not notice; nothing where it keeps all constraints itself.
+
+        `rows` is a query that gives these columns in their order, with `values` bound. The table holds none any
+        more of the rows that they replace.
+        """
+        return []
+
+    def _default_is_given(self) -> str:
+        """The condition on a column of the catalog that it fills itself."""
+        return "column_default IS NOT NULL"
+
+    def _stored_type(self, column: Column) -> str:
+        """The type of a column made from data; an enumeration would refuse tomorrow's values."""
+        return "VARCHAR" if column.type.id == "enum" else str(column.type)
+
     def _look_up_columns(self) -> list[Column]:
         query = (
-            "SELECT column_name, NOT is_nullable, column_default IS NOT NULL FROM duckdb_columns() "
+            f"SELECT column_name, NOT is_nullable, {self._default_is_given()} FROM duckdb_columns() "
             "WHERE database_name = current_database() AND lower(schema_name) = lower(?) "
             "AND lower(table_name) = lower(?) ORDER BY column_index"
         )
@@ -91,9 +107,9 @@ class SqlTable:
         """Add nullable columns; says so."""
         self._columns = None
         for column in columns:
-            kind = _storable(column)
+            kind = self._stored_type(column)
             self._connection.execute(f"ALTER TABLE {self.name} ADD COLUMN {quote(column.name)} {kind}")
-        return [f"column {column.name!r} added as {_storable(column)}" for column in columns]
+        return [f"column {column.name!r} added as {self._stored_type(column)}" for column in columns]
 
     def widen(self, column: Column, kind: str) -> str:
         """Alter the column to a type that holds every old value; says so."""
@@ -115,7 +131,7 @@ class SqlTable:
             if column.name.lower() in map(str.lower, self.table.partition_columns) and column.hollow:
                 definitions.append(f"{quote(column.name)} {column_type_of(self.table, scope, column.name)}")
             elif not column.hollow:
-                definitions.append(f"{quote(column.name)} {_storable(column)}")
+                definitions.append(f"{quote(column.name)} {self._stored_type(column)}")
         if not definitions:
             raise WriteRefused(
                 refused(self.table, scope, ["the data has no column with a type"], "Give the columns their types.")
@@ -130,13 +146,16 @@ class SqlTable:
             for statement in contract_statements(self._connection, script, self.table.asset):
                 if not _comments_on_one_of(statement, before) and _created_table(statement) not in before:
                     self._refuse_unkept(scope, statement)
-                    self._connection.execute(statement)
+                    self._run_of_contract(statement)
         except (duckdb.ProgrammingError, duckdb.NotSupportedError) as error:
             problem = f"the contract's SQL fails: {error}"
             raise WriteRefused(refused(self.table, scope, [problem], "Correct contract_sql.")) from error
         if not self.exists():
             problem = f"the contract's SQL creates no table {self.table.name!r} in schema {self.schema!r}"
             raise WriteRefused(refused(self.table, scope, [problem], "Correct contract_sql or the table's name."))
+
+    def _run_of_contract(self, statement: str) -> None:
+        self._connection.execute(statement)
 
     def _refuse_unkept(self, scope: Scope, statement: str) -> None:
         """Tables that are there are passed over, not made again: DuckDB notes a FOREIGN KEY on its parent even then."""
@@ -146,7 +165,10 @@ class SqlTable:
             )
 
     def _tables(self) -> set[str]:
-        query = "SELECT lower(table_name) FROM duckdb_tables() WHERE lower(schema_name) = lower(?)"
+        query = (
+            "SELECT lower(table_name) FROM duckdb_tables() "
+            "WHERE database_name = current_database() AND lower(schema_name) = lower(?)"
+        )
         return {row[0] for row in self._connection.execute(query, [self.schema]).fetchall()}
 
     def _refuse_without_dimensions(self, scope: Scope) -> list[str]:
@@ -160,7 +182,7 @@ class SqlTable:
 
     def _add_partition_column(self, scope: Scope, name: str, incoming: Sequence[Column]) -> str:
         """Old rows need an expression that gives their partition: rows without one would double on every rerun."""
-        kinds = [_storable(c) for c in incoming if c.name.lower() == name.lower() and not c.untyped]
+        kinds = [self._stored_type(c) for c in incoming if c.name.lower() == name.lower() and not c.untyped]
         kind = kinds[0] if kinds else column_type_for(scope)
         old_rows = self._scalar(f"SELECT count(*) FROM {self.name}")
         expression = self.table.partition_expression
@@ -209,6 +231,12 @@ def contract_statements(connection: duckdb.DuckDBPyConnection, script: str, asse
     return statements
 
 
+def kind_of(statement: str) -> str | None:
+    """What a statement of a contract creates, in upper case; None for one that creates nothing."""
+    create = _CREATE.match(statement)
+    return None if create is None else " ".join(create["kind"].upper().split())
+
+
 def _created_table(statement: str) -> str | None:
     """The name of the table that a statement of a contract creates, in lower case; its schema does not count."""
     create = _CREATE.match(statement)
@@ -230,8 +258,3 @@ def _comments_on_one_of(statement: str, tables: set[str]) -> bool:
     parts = _parts(comment["name"])
     owner = parts[-1:] if comment["kind"].upper() == "TABLE" else parts[-2:-1]
     return bool(owner) and owner[0] in tables
-
-
-def _storable(column: Column) -> str:
-    """The type of a column made from data; an enumeration would refuse tomorrow's values."""
-    return "VARCHAR" if column.type.id == "enum" else str(column.type)

@@ -168,7 +168,7 @@ class TableWrite:
 
         made = "table created" in self._schema_changes
         home, schema = self._engine.schema, self._target.schema
-        owners.claim(self._connection, self.table, schema, made, held, home)
+        owners.claim(self._connection, self.table, schema, made, held, home, self._engine.keyed)
         owners.note_frame(self._connection, schema, self.table.name, self._request.frame, home)
 
     def _previous(self) -> dict[int, Commit]:
@@ -215,10 +215,13 @@ class TableWrite:
         """By name: every value goes where its column says. Columns that do not come get NULL or their default."""
         binds = Binds()
         only = incoming.only if len(changed) == len(self._everything) else tuple(changed)
-        names = ", ".join(quote(pair.target.name) for pair in pairs)
+        columns = [pair.target.name for pair in pairs]
+        names = ", ".join(map(quote, columns))
         values = ", ".join(row_tally.stored_as(pair).value for pair in pairs)
         rows = f"SELECT {values} FROM {incoming.relation} {incoming._replace(only=only).where(binds)}"
         try:
+            if problems := self._target.broken_rules(columns, rows, binds.values):
+                raise DataFault(refused(self.table, self.scope, problems, correct_the_data(problems[-1])))
             self._connection.execute(f"INSERT INTO {self._target.name} ({names}) {rows}", binds.values)
         except (duckdb.IntegrityError, duckdb.DataError) as error:
             raise DataFault(refused(self.table, self.scope, [str(error)], correct_the_data(str(error)))) from error

@@ -14,7 +14,8 @@ import duckdb
 import pyarrow as pa
 
 from etl_project import settings
-from etl_project.storage import DuckDBStore, StoreBusy, quote
+from etl_project.declare import warehouse
+from etl_project.storage import StoreBusy, StoreUnavailable, quote
 
 RAW = "raw_rows"
 _FUNCTION = re.compile(r"Function with name \"?([^\"\s]+)\"? does not exist")
@@ -95,10 +96,10 @@ class Trial:
 
 
 def _macros() -> set[str] | None:
-    """The functions that somebody has made in the warehouse, in lower case; None where a run holds it."""
+    """The functions that somebody has made in the warehouse, in lower case; None where it cannot be asked."""
     try:
-        with DuckDBStore(settings.load().warehouse, wait_seconds=0).look() as connection:
+        with warehouse(settings.load(), wait_seconds=0).look() as connection:
             query = "SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE NOT internal"
             return set() if connection is None else {name for (name,) in connection.execute(query).fetchall()}
-    except StoreBusy:
+    except (StoreBusy, StoreUnavailable):
         return None

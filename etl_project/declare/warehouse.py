@@ -1,0 +1,88 @@
+"""Warehouse: the store, the IO manager and the `duckdb` resource that the settings name.
+
+Belongs here: the one place that knows which engine that is. Everybody else asks here and works with any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+import duckdb
+from dagster_duckdb import DuckDBResource
+
+from etl_project import settings
+from etl_project.settings import Settings
+from etl_project.storage import (
+    DuckDBPartitionIOManager,
+    DuckDBStore,
+    DuckLakePartitionIOManager,
+    DuckLakeStore,
+    PartitionIOManager,
+    PartitionLock,
+    TableStore,
+)
+
+
+def warehouse(configured: Settings, wait_seconds: float | None = None) -> TableStore:
+    """The tables and their commit records; `wait_seconds` instead of the wait setting.
+
+    Nothing is opened. Raises UnknownPlace and ExtraMissing (retrying does not help).
+    """
+    patience = configured.wait_seconds if wait_seconds is None else wait_seconds
+    if configured.warehouse_url is None:
+        return DuckDBStore(configured.warehouse, patience)
+    data = str(configured.warehouse_data)
+    return DuckLakeStore(configured.warehouse_url, data, patience, scratch=configured.data_dir)
+
+
+def warehouse_io_manager(configured: Settings, lock: PartitionLock) -> PartitionIOManager:
+    """What writes and reads the tables in runs. A password stays in the environment: Dagster shows what it is given."""
+    if configured.warehouse_url is None:
+        return DuckDBPartitionIOManager(
+            url=str(configured.warehouse),
+            wait_seconds=configured.wait_seconds,
+            run_lock=lock,
+            preview_rows=configured.preview_rows,
+            keep_versions=configured.keep_versions,
+            memory_limit_mb=configured.memory_limit_mb,
+            pandas_dtypes="pyarrow",
+        )
+    return DuckLakePartitionIOManager(
+        url=dg.EnvVar(settings.WAREHOUSE_URL),
+        data=str(configured.warehouse_data),
+        wait_seconds=configured.wait_seconds,
+        run_lock=lock,
+        preview_rows=configured.preview_rows,
+        keep_versions=configured.keep_versions,
+        memory_limit_mb=configured.memory_limit_mb,
+        scratch=str(configured.data_dir),
+        pandas_dtypes="pyarrow",
+    )
+
+
+def warehouse_resource(configured: Settings) -> DuckDBResource:
+    """The resource `duckdb`: connections for what assets and checks ask in SQL, whatever the engine."""
+    if configured.warehouse_url is None:
+        return DuckDBResource(database=str(configured.warehouse))
+    return DuckLakeResource(
+        database=settings.WAREHOUSE_URL,
+        url=dg.EnvVar(settings.WAREHOUSE_URL),
+        data=str(configured.warehouse_data),
+        scratch=str(configured.data_dir),
+    )
+
+
+class DuckLakeResource(DuckDBResource):
+    """Connections to a DuckLake that take the same SQL as those to a DuckDB file. `database` is a name to show."""
+
+    url: str
+    data: str
+    scratch: str
+
+    @contextmanager
+    def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection whose current database is the lake, closed when the block ends. Raises StoreUnavailable."""
+        with DuckLakeStore(self.url, self.data, scratch=self.scratch).connect() as connection:
+            yield connection

@@ -1,0 +1,114 @@
+"""The table of an asset in a DuckLake: what its contract says, in the words that DuckLake has, and the rest by SQL.
+
+Belongs here: making the table of a contract without keys and checks, judging incoming rows by them, and types that
+Parquet would not hold exactly. The contract is compiled by DuckDB itself, in a database in memory, so that it means
+here what it means in a DuckDB file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etl_project.storage.contract import WriteRefused
+from etl_project.storage.judging.drift import Column
+from etl_project.storage.sql import quote
+from etl_project.storage.tables import rules
+from etl_project.storage.tables.rules import Rules
+from etl_project.storage.tables.table import SqlTable, kind_of
+
+_EXACT_INSTEAD = {"HUGEINT": "DECIMAL(38,0)", "UHUGEINT": "DECIMAL(38,0)"}
+"""Parquet has no integers of 128 bits: DuckDB writes them as floats."""
+_INEXACT = re.compile(r"\b(?:U?HUGEINT|INTERVAL|TIME WITH TIME ZONE|TIME_NS|BIT|BIGNUM|UNION|ENUM)\b(?=\W|\Z)")
+_FIXED_LIST = re.compile(r"\[\d+\]")
+_QUOTED = re.compile(r"\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'")
+
+
+class LakeTable(SqlTable):
+    """One asset's table in a lake, seen from inside a transaction."""
+
+    _rules: Rules | None = None
+
+    def key(self) -> list[str]:
+        """The columns of the contract's primary key, else of its first unique constraint."""
+        keys = self._contract_rules().keys
+        return list(keys[0].columns) if keys else []
+
+    def broken_rules(self, names: Sequence[str], rows: str, values: Mapping[str, Any]) -> list[str]:
+        """What the contract says and these rows, or they together with those that are there, do not keep."""
+        held = self._contract_rules()
+        return rules.broken(self._connection, held, self.name, self._completed(names, rows), self._apart(held), values)
+
+    def widen(self, column: Column, kind: str) -> str:
+        """Alter the column to a type that holds every old value; says so. Raises WriteRefused where DuckLake cannot."""
+        return super().widen(column, _EXACT_INSTEAD.get(kind, kind))
+
+    def _default_is_given(self) -> str:
+        return "column_default IS NOT NULL AND column_default <> 'NULL'"
+
+    def _stored_type(self, column: Column) -> str:
+        kind = super()._stored_type(column)
+        kind = _FIXED_LIST.sub("[]", _EXACT_INSTEAD.get(kind, kind))
+        self._refuse_inexact(column.name, kind)
+        return kind
+
+    def _run_of_contract(self, statement: str) -> None:
+        """A table without what DuckLake has no words for; an index is no promise about rows, and is passed over."""
+        kind = kind_of(statement)
+        if kind == "INDEX":
+            return
+        if kind in ("UNIQUE INDEX", "SEQUENCE", "TYPE"):
+            raise WriteRefused(
+                f"Asset {self.table.asset!r}: its contract has a {kind}, and DuckLake has none. Nothing was changed; "
+                "retrying does not help. Write UNIQUE (...) into the table, or VARCHAR with a CHECK instead of a type."
+            )
+        self._connection.execute(self._without_rules(statement) if kind == "TABLE" else statement)
+
+    def _without_rules(self, statement: str) -> str:
+        made = rules.compiled(statement, self.schema, self.table.asset)
+        for column in made.columns:
+            self._refuse_inexact(column.name, str(column.type))
+        columns = ", ".join(column.definition for column in made.columns)
+        return f"CREATE TABLE IF NOT EXISTS {quote(made.schema)}.{quote(made.name)} ({columns})"
+
+    def _refuse_inexact(self, name: str, kind: str) -> None:
+        bare = _QUOTED.sub("", kind)
+        if _INEXACT.search(bare) or _FIXED_LIST.search(bare):
+            raise WriteRefused(
+                f"Asset {self.table.asset!r}: column {name!r} is {kind}, which the Parquet files of a DuckLake do not "
+                "hold exactly. Nothing was changed; retrying does not help. Give it another type: DECIMAL(38,0) for "
+                "large integers, BIGINT of a stated unit for spans of time, VARCHAR for enumerations."
+            )
+
+    def _contract_rules(self) -> Rules:
+        if self._rules is None:
+            script = self.table.contract_sql
+            nothing = Rules()
+            self._rules = (
+                nothing
+                if script is None
+                else rules.of_contract(script, self.schema, self.table.name, self.table.asset) or nothing
+            )
+        return self._rules
+
+    def _apart(self, held: Rules) -> frozenset[tuple[str, ...]]:
+        """Keys that two partitions cannot share, because they say which partition a row belongs to."""
+        wanted = {name.lower() for name in self.table.partition_columns}
+        keys = (key.columns for key in held.keys)
+        return frozenset(key for key in keys if wanted and wanted <= {name.lower() for name in key})
+
+    def _completed(self, names: Sequence[str], rows: str) -> str:
+        """The rows as they will be stored, with what the table itself puts into columns that do not come."""
+        given = {name.lower() for name in names}
+        query = (
+            "SELECT column_name, data_type, column_default FROM duckdb_columns() "
+            "WHERE database_name = current_database() "
+            "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)"
+        )
+        found = self._connection.execute(query, [self.schema, self.table.name]).fetchall()
+        stored = (
+            f"CAST({quote(name) if name.lower() in given else default} AS {kind}) AS {quote(name)}"
+            for name, kind, default in found
+        )
+        return f"SELECT {', '.join(stored)} FROM ({rows}) AS etl_rows({', '.join(map(quote, names))})"

@@ -1,0 +1,45 @@
+"""A PostgreSQL server for tests: ETL_TEST_POSTGRES says how to reach one as a role that may create databases.
+
+Belongs here: a database of its own for each folder that a test works in, so that a folder is all that a process needs
+to be told. Databases are dropped with `drop_databases`; `.ci/run` drops the whole server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+SERVER = os.environ.get("ETL_TEST_POSTGRES", "")
+PREFIX = "etl_test_"
+needed = pytest.mark.skipif(
+    not SERVER, reason="needs a PostgreSQL server: ETL_TEST_POSTGRES='host=localhost port=5432 user=... password=...'"
+)
+
+
+def admin(database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
+    """A connection for what tests do behind the back of the code."""
+    return psycopg.connect(make_conninfo(SERVER, dbname=database), autocommit=True)
+
+
+def database_of(folder: Path) -> str:
+    """The name of the folder's database; it is made when it is asked for first."""
+    name = PREFIX + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    made = folder / ".database"
+    if not made.exists():
+        with admin() as connection, suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        folder.mkdir(parents=True, exist_ok=True)
+        made.touch()
+    return name
+
+
+def url_of(folder: Path, **parts: str) -> str:
+    """The warehouse of a folder, as a setting says it; `parts` replace some of libpq's."""
+    return f"ducklake:postgres:{make_conninfo(SERVER, **{'dbname': database_of(folder), **parts})}"
