@@ -14,7 +14,9 @@ from typing import Any
 import duckdb
 
 from etl_project.storage.contract import Scope, Table, WriteRefused
-from etl_project.storage.judging.drift import Column
+from etl_project.storage.judging import row_tally
+from etl_project.storage.judging.drift import Column, Pair
+from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.judging.messages import refused
 from etl_project.storage.judging.placement import column_type_for, column_type_of
 from etl_project.storage.sql import has_table, quote
@@ -58,6 +60,10 @@ class SqlTable:
         )
         found = self._connection.execute(query, [self.schema, self.table.name]).fetchall()
         return list(found[0][0]) if found else []
+
+    def stored_as(self, pair: Pair) -> Typed:
+        """The value that an incoming column has once it is stored."""
+        return row_tally.stored_as(pair)
 
     def broken_rules(self, names: Sequence[str], rows: str, values: Mapping[str, Any]) -> list[str]:
         """What the rows break that the catalog would not notice; nothing where it keeps all constraints itself.

@@ -134,7 +134,7 @@ class TableWrite:
         return self._fitted(self._matched())
 
     def _incoming(self, pairs: Sequence[Pair]) -> Rows:
-        columns = [row_tally.stored_as(pair) for pair in pairs]
+        columns = [self._target.stored_as(pair) for pair in pairs]
         relation = quote(self._payload.name)
         rows = judgement.placed(relation, columns, self.table, self.scope)
         return rows._replace(only=self._everything) if self._restricted else rows
@@ -217,7 +217,7 @@ class TableWrite:
         only = incoming.only if len(changed) == len(self._everything) else tuple(changed)
         columns = [pair.target.name for pair in pairs]
         names = ", ".join(map(quote, columns))
-        values = ", ".join(row_tally.stored_as(pair).value for pair in pairs)
+        values = ", ".join(self._target.stored_as(pair).value for pair in pairs)
         rows = f"SELECT {values} FROM {incoming.relation} {incoming._replace(only=only).where(binds)}"
         try:
             if problems := self._target.broken_rules(columns, rows, binds.values):

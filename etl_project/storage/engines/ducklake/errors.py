@@ -26,13 +26,16 @@ _PERMANENT = {
     r"invalid (?:connection option|URI|port|sslmode)|missing \"=\" after": "Correct the address of the warehouse.",
     r"permission denied|read-only (?:mode|transaction)|must be owner": "Give the role rights to write there: it needs "
     "CREATE on the schema of the catalog, and every right on its tables.",
-    r"no schema has been selected|schema \"[^\"]*\" does not exist": "Make the schema `public` in that database, or "
-    "let the role use it.",
+    r"no schema has been selected|schema \"[^\"]*\" does not exist|Schema with name": "Make the schema `public` "
+    "in that database, or let the role use it.",
     r"catalog version mismatch|unsupported DuckLake|newer version of DuckLake": "Use the version of DuckLake that made "
     "the catalog on every machine; all of them have to move to another one together (docs/which-deployment.md).",
     r"does not match existing data path": "Set ETL_WAREHOUSE_DATA to the path with which the catalog was made.",
 }
 _RESULT_LINE = re.compile(r"\s*\n\s*")
+_ATTACHING = re.compile(r"\A.*Unable to connect to Postgres at \"[^\"]*\": ", re.DOTALL)
+_STATEMENT = re.compile(r"Failed to execute query \".*\": (?=\S)", re.DOTALL)
+"""What DuckLake sends to its catalog is long, and says nothing to whoever reads it."""
 _PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)|(//[^:/@\s]*:)[^@\s]*(?=@)", re.IGNORECASE)
 
 
@@ -45,7 +48,7 @@ def of_server(address: Address, said: str) -> EtlError:
     """What an error of the server means for whoever wanted to work with the lake."""
     line = clean(address, said)
     for pattern, advice in _PERMANENT.items():
-        if re.search(pattern, said, re.IGNORECASE):
+        if re.search(pattern, said.replace(address.catalog, ""), re.IGNORECASE):
             return WriteRefused(f"{address.shown}: {line}. Nothing was changed; retrying does not help. {advice}")
     return StoreUnavailable(f"{address.shown}: {line}. Nothing was changed; retrying helps once the cause is gone.")
 
@@ -53,6 +56,8 @@ def of_server(address: Address, said: str) -> EtlError:
 def clean(address: Address, said: str) -> str:
     """The text in one line, without any password."""
     line = _RESULT_LINE.sub(" ", said.partition("\n\nStack Trace")[0]).strip().rstrip(".")
+    line = _ATTACHING.sub("", line)
+    line = _STATEMENT.sub("Failed to execute its query: ", line)
     if address.password:
         line = line.replace(address.password, "***")
     return _PASSWORD.sub(lambda found: f"{found[1] or found[3]}***", line)

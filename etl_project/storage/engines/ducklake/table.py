@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etl_project.storage.contract import WriteRefused
-from etl_project.storage.judging.drift import Column
-from etl_project.storage.sql import quote
+from etl_project.storage.judging.drift import Column, Pair
+from etl_project.storage.judging.fingerprint import Typed
+from etl_project.storage.sql import quote, text
 from etl_project.storage.tables import rules
 from etl_project.storage.tables.rules import Rules
 from etl_project.storage.tables.table import SqlTable, kind_of
@@ -21,6 +22,9 @@ from etl_project.storage.tables.table import SqlTable, kind_of
 _EXACT_INSTEAD = {"HUGEINT": "DECIMAL(38,0)", "UHUGEINT": "DECIMAL(38,0)"}
 """Parquet has no integers of 128 bits: DuckDB writes them as floats."""
 _INEXACT = re.compile(r"\b(?:U?HUGEINT|INTERVAL|TIME WITH TIME ZONE|TIME_NS|BIT|BIGNUM|UNION|ENUM)\b(?=\W|\Z)")
+_NESTED = re.compile(r"(?:STRUCT|MAP)\(|.*\[\]\Z", re.DOTALL)
+_ZERO = r"(^|[^0-9.])-0\.0($|[^0-9])"
+_FLOATS = re.compile(r"\b(?:FLOAT|DOUBLE)\b")
 _FIXED_LIST = re.compile(r"\[\d+\]")
 _QUOTED = re.compile(r"\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'")
 
@@ -35,10 +39,23 @@ class LakeTable(SqlTable):
         keys = self._contract_rules().keys
         return list(keys[0].columns) if keys else []
 
+    def stored_as(self, pair: Pair) -> Typed:
+        """The value that an incoming column has once it is stored; a negative zero becomes zero.
+
+        DuckDB's Parquet writer takes the two for one value where both are in a file (up to 1.5), and files are merged.
+        """
+        stored = super().stored_as(pair)
+        if stored.type.id not in ("float", "double"):
+            return stored
+        return stored._replace(value=f"CASE WHEN ({stored.value}) = 0 THEN 0 ELSE ({stored.value}) END::{stored.type}")
+
     def broken_rules(self, names: Sequence[str], rows: str, values: Mapping[str, Any]) -> list[str]:
         """What the contract says and these rows, or they together with those that are there, do not keep."""
-        held = self._contract_rules()
-        return rules.broken(self._connection, held, self.name, self._completed(names, rows), self._apart(held), values)
+        held, stored = self._contract_rules(), self._completed(names, rows)
+        return [
+            *self._negative_zeros(stored, values),
+            *rules.broken(self._connection, held, self.name, stored, self._apart(held), values),
+        ]
 
     def widen(self, column: Column, kind: str) -> str:
         """Alter the column to a type that holds every old value; says so. Raises WriteRefused where DuckLake cannot."""
@@ -81,6 +98,16 @@ class LakeTable(SqlTable):
                 "large integers, BIGINT of a stated unit for spans of time, VARCHAR for enumerations."
             )
 
+    def _negative_zeros(self, rows: str, values: Mapping[str, Any]) -> list[str]:
+        """Those inside of lists and records, which could come back as zeros: they are not looked for one by one."""
+        nested = [c.name for c in self.columns() if _NESTED.match(str(c.type)) and _FLOATS.search(str(c.type))]
+        if not nested:
+            return []
+        found = ", ".join(f"count_if(regexp_matches({quote(n)}::VARCHAR, {text(_ZERO)}))" for n in nested)
+        [counts] = self._connection.execute(f"SELECT {found} FROM ({rows})", dict(values)).fetchall()
+        told = "column {!r} has -0.0 inside of its values in {} rows, which Parquet would not keep apart from 0.0"
+        return [told.format(name, count) for name, count in zip(nested, counts, strict=True) if count]
+
     def _contract_rules(self) -> Rules:
         if self._rules is None:
             script = self.table.contract_sql
@@ -102,7 +129,7 @@ class LakeTable(SqlTable):
         """The rows as they will be stored, with what the table itself puts into columns that do not come."""
         given = {name.lower() for name in names}
         query = (
-            "SELECT column_name, data_type, column_default FROM duckdb_columns() "
+            "SELECT column_name, data_type, coalesce(column_default, 'NULL') FROM duckdb_columns() "
             "WHERE database_name = current_database() "
             "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)"
         )
