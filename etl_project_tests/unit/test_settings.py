@@ -49,6 +49,52 @@ def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
         settings.load({"ETL_DATA_DIR": str(tmp_path / "data")})
 
 
+LAKE = "ducklake:postgres:dbname=w host=h user=u password=hunter22"
+
+
+def test_the_warehouse_is_the_file_in_the_data_folder_unless_it_is_said_to_be_elsewhere(tmp_path: Path) -> None:
+    def loaded(**more: str) -> settings.Settings:
+        return settings.load({"ETL_DATA_DIR": str(tmp_path), **more})
+
+    assert loaded().warehouse == tmp_path / "warehouse.duckdb" == loaded(ETL_WAREHOUSE="").warehouse
+    assert loaded(ETL_WAREHOUSE=f"duckdb:///{tmp_path}/w.duckdb").warehouse == tmp_path / "w.duckdb"
+    lake = loaded(ETL_WAREHOUSE=LAKE, ETL_WAREHOUSE_DATA="s3://bucket/w")
+    assert (lake.warehouse_url, lake.warehouse_data) == (LAKE, "s3://bucket/w")
+    assert "hunter22" not in repr(lake) and settings.is_secret("ETL_WAREHOUSE")
+    with pytest.raises(settings.SettingsError, match="no DuckDB file"):
+        _ = lake.warehouse
+
+
+@pytest.mark.parametrize(
+    ("url", "data", "said"),
+    [
+        (LAKE, "", "ETL_WAREHOUSE_DATA is not set"),
+        ("postgresql://u:hunter22@h/w", "", "ETL_WAREHOUSE names no warehouse"),
+        ("ducklake:sqlite:hunter22", "", "ETL_WAREHOUSE names no warehouse"),
+        ("duckdb:///", "", "ETL_WAREHOUSE names no warehouse"),
+        ("duckdb:///:memory:", "", "ETL_WAREHOUSE names no warehouse"),
+        ("data/w.duckdb", "", "ETL_WAREHOUSE names no warehouse"),
+        ("", "/mnt/warehouse", "ETL_WAREHOUSE_DATA='/mnt/warehouse' is for a DuckLake"),
+    ],
+)
+def test_a_wrong_warehouse_is_one_line_that_does_not_show_it(tmp_path: Path, url: str, data: str, said: str) -> None:
+    with pytest.raises(settings.SettingsError, match=said) as refusal:
+        settings.load({"ETL_DATA_DIR": str(tmp_path), "ETL_WAREHOUSE": url, "ETL_WAREHOUSE_DATA": data})
+    assert "hunter22" not in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_only_one_place_knows_which_engine_the_warehouse_is() -> None:
+    """Whoever took the file's path for the warehouse would make one that nobody looks at where it is a lake."""
+    package = Path(settings.__file__).parent
+    named = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if any(word in path.read_text() for word in ("settings.warehouse", "configured.warehouse"))
+    }
+    # A proof works on the side, always on a file; the first day looks whether the file has changed.
+    assert named == {"declare/warehouse.py", "proofs/prove/rebuild.py", "due/first_day.py"}
+
+
 @pytest.mark.parametrize(("value", "rows"), [("", 5), ("0", 0), ("100", 100)])
 def test_how_many_rows_are_shown_can_be_said_and_switched_off(tmp_path: Path, value: str, rows: int) -> None:
     assert settings.load({"ETL_DATA_DIR": str(tmp_path), "ETL_PREVIEW_ROWS": value}).preview_rows == rows
