@@ -155,9 +155,9 @@ def changeable(found: list[tuple[TableStore, list[Stored]]]) -> list[tuple[Table
     for store, _ in found:
         if not store.engine.keyed:
             raise Unchangeable(
-                f"`etl contract` changes no tables of {store.identity} (yet): it keeps no keys and checks that an "
-                "edited contract could be compared with. They count from the next write on; alter columns by SQL. Nothing was "
-                "changed; retrying does not help."
+                f"`etl contract` changes no tables of {store.identity}: it keeps no keys and checks to compare an "
+                "edited contract with. They count from the next write on; alter columns by SQL. Nothing was changed; "
+                "retrying does not help."
             )
     return found
 
