@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from etl_project import instance as instances
 from etl_project.cli.console import console
+from etl_project.cli.progress import Progress
 from etl_project.due import DAYS_JOB, MANY_DAYS_JOB, REFUSE_JOB, Deployment, Due, Ended, Project, stop
 from etl_project.instance import json_lines
 
@@ -65,7 +66,7 @@ def _deployment(earliest: date | None) -> Iterator[Deployment]:
         names = {*(node.job for node in found.project.nodes), DAYS_JOB, REFUSE_JOB}
         names |= {MANY_DAYS_JOB} if any(spec.day_from for spec in found.project.sources) else set()
         jobs = {name: found.definitions.resolve_job_def(name) for name in names}
-        yield Deployment(found.project, jobs, found.instance)
+        yield Deployment(found.project, jobs, found.instance, Progress().done)
 
 
 def span(one: Due) -> str:

@@ -13,6 +13,7 @@ from rich.markup import escape
 from etl_project import utc
 from etl_project.cli.common import Opened, opened
 from etl_project.cli.console import Json, console
+from etl_project.cli.progress import Progress
 from etl_project.proofs import ADVICE, DaySpan, targets, whole
 from etl_project.storage import Finding
 
@@ -42,7 +43,15 @@ def verify(
         chosen = targets.chosen(targets.stored_assets(found.definitions), asset or [])
         archive = _archive(found) if deep else None
         whole_archive = None if asset else _whole_archive(found)
-        done = whole.verify(found.instance, chosen, window, repair=repair, deep=archive, archived_by=whole_archive)
+        done = whole.verify(
+            found.instance,
+            chosen,
+            window,
+            repair=repair,
+            deep=archive,
+            archived_by=whole_archive,
+            on_asset=Progress().done,
+        )
     if as_json:
         print(json.dumps(done.as_json(), indent=2))  # noqa: T201
     else:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
+from dagster import EventLogEntry
 from dagster._core.execution.plan.objects import StepFailureData
 
 from etl_project.due import attempts, stop
@@ -39,6 +41,8 @@ class Deployment:
     project: Project
     jobs: Mapping[str, dg.JobDefinition]
     instance: dg.DagsterInstance
+    on_step: Callable[[str], None] = lambda _key: None
+    """Told of each step of a run as it ends."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ def execute(deployment: Deployment, one: Due, more_tags: Mapping[str, str] = Map
     """
     owner, began = processes.this_process(), time.monotonic()
     with _cancelled_if_stopped(deployment.instance) as run_id:
+        deployment.instance.add_event_listener(run_id, partial(_tell, deployment.on_step))
         result = deployment.jobs[one.job].execute_in_process(
             instance=deployment.instance,
             run_config=json_logs.run_config(QUIET),
@@ -83,6 +88,11 @@ def execute(deployment: Deployment, one: Due, more_tags: Mapping[str, str] = Map
             raise_on_error=False,
         )
     return replace(_ended(deployment, result), seconds=time.monotonic() - began)
+
+
+def _tell(on_step: Callable[[str], None], event: EventLogEntry) -> None:
+    if event.dagster_event_type is dg.DagsterEventType.STEP_SUCCESS and event.step_key is not None:
+        on_step(event.step_key)
 
 
 @contextmanager

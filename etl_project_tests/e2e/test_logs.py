@@ -49,7 +49,7 @@ def test_a_drain_logs_every_commit_once_as_one_line_with_what_it_did(tmp_path: P
 def test_a_failed_step_is_one_line_with_its_error_and_the_default_stays_as_it_is(tmp_path: Path) -> None:
     place = Place(tmp_path / "data")
     place.drop(f"{DAY}.csv", order_file(DAY, invoices=5))
-    assert place.etl("drain").stderr == ""
+    assert all(line.startswith("    ") for line in place.etl("drain").stderr.splitlines()), "nothing but progress"
     place.drop(f"{DAY}.csv", order_file(DAY, invoices=1))
     done = place.etl("drain", ETL_LOG_FORMAT="json")
     errors = [line for line in lines(done.stderr) if line["level"] == "ERROR" and line.get("step") == "orders"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,12 @@ def verify(
     repair: bool = False,
     deep: Deep | None = None,
     archived_by: Archive | None = None,
+    on_asset: Callable[[str], None] = lambda _asset: None,
 ) -> Verified:
     """Compare rows and files, commit records and Dagster's events, of these assets and days; everything at odds.
 
     Writes nothing, but with `repair` the events that Dagster does not have: those findings are marked as repaired.
+    `on_asset` is told of each one once it is compared.
     Raises StoreBusy (retrying helps) when another process holds the warehouse for longer than the wait setting.
     """
     window = window or DaySpan()
@@ -79,6 +81,7 @@ def verify(
         done.counted += sum(not is_comparable(commit) for commit in looked.commits.values())
         done.rows += looked.rows
         done.findings += found
+        on_asset(target.asset)
     if archived_by is not None:
         done.findings += archived.losses(archived_by.root, archived_by.sources, archived_by.lake, window)
     if deep is not None:

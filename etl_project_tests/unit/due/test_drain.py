@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -89,3 +90,12 @@ def test_an_outage_is_not_tried_on_every_day(project: SourceProject, monkeypatch
 def _failed(state: str, tried: list[object]) -> list[draining.attempts.Attempt]:
     at = draining.utc.now()
     return [draining.attempts.Attempt(False, True, at) for one in tried if getattr(one, "state", None) == state]
+
+
+def test_each_step_is_told_as_it_ends(project: SourceProject) -> None:
+    told: list[str] = []
+    draining.drain(replace(project.deployment, on_step=told.append))
+    assert set(told) >= {"counts_files", "counts"}
+    told.clear()
+    draining.drain(replace(project.deployment, on_step=told.append))
+    assert told == []
