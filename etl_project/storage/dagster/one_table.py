@@ -50,11 +50,16 @@ def refuse_shared(
 
 
 def stored_specs(assets: Iterable[dg.AssetsDefinition]) -> Iterator[tuple[dg.AssetSpec, str]]:
-    """Every asset whose body returns something for an IO manager, with the key of that IO manager."""
+    """Every asset whose body returns something for an IO manager, with the key of that IO manager.
+
+    Of a multi-asset that a run takes only a part of, Dagster has the specs of all and the outputs of the part.
+    """
     for declared in assets:
         if not declared.is_executable:
             continue
         for spec in declared.specs:
+            if spec.key not in declared.keys:
+                continue
             output = declared.node_def.output_def_named(declared.get_output_name_for_asset_key(spec.key))
             if not output.dagster_type.is_nothing:
                 yield spec, declared.get_io_manager_key_for_asset_key(spec.key)

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations` here: Dagster reads annotations as they stand.
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,17 @@ def test_where_dagster_does_not_say_what_is_defined_the_database_still_refuses(
     assert not done.success
     failures = [str(event.step_failure_data.user_failure_data) for event in done.get_step_failure_events()]
     assert len(failures) == 1 and "orders" in failures[0] and "old_orders" in failures[0]
+
+
+def test_a_run_that_takes_a_part_of_a_multi_asset_begins(tmp_path: Path) -> None:
+    outs = {"rows": dg.AssetOut(is_required=False), "rejects": dg.AssetOut(is_required=False)}
+
+    @dg.multi_asset(outs=outs, can_subset=True)
+    def read(context: dg.AssetExecutionContext) -> Iterator[dg.Output[pd.DataFrame]]:
+        for name in sorted(context.selected_output_names):
+            yield dg.Output(pd.DataFrame({"x": [1]}), name)
+
+    manager = DuckDBPartitionIOManager(url=str(tmp_path / "w.duckdb"))
+    for asset in ("rows", "rejects"):
+        done = dg.materialize([read], resources={"io_manager": manager}, selection=[asset], raise_on_error=False)
+        assert done.success, [event.message for event in done.all_events if event.is_failure]
