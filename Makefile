@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test long properties crash matrix lint docs bench screenshots clean
+.PHONY: help setup demo dev test long properties crash matrix lint docs bench bench-peers screenshots clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ docs: $(SETUP)  ## the documentation as a site in build/site; broken links fail
 
 bench: $(SETUP)  ## benchmarks: ratios against a floor measured in the same run
 	@$(BIN)/python benchmarks/drain.py
+
+bench-peers: $(SETUP)  ## who is right after a kill, two writers, a second run: us and others (network, an hour)
+	@$(BIN)/python benchmarks/peers/correct.py
 
 screenshots: $(SETUP)  ## the README's pictures, from the demo in a real browser (needs chromium)
 	@$(BIN)/python -m etl_project_tests.browser.screenshots docs/pictures

@@ -82,7 +82,14 @@ def source_keys() -> str:
 
     model: Any = FileSource.get_model_cls()
     schema = model.model_json_schema()
-    lines = ["# Keys of `defs.yaml`", "Under `attributes:` of a `type: etl_project.sources.component.FileSource`.", ""]
+    for base in FileSource.__mro__:  # Dagster's schema leaves out what inherited keys say of themselves
+        for key, field in getattr(base, "model_fields", {}).items():
+            schema["properties"].get(key, {}).setdefault("description", field.description or "")
+    lines = ["# Keys of `defs.yaml`", ""]
+    lines += [
+        "Under `attributes:` of a `type: etl_project.sources.component.FileSource`. Any value may also be a template,"
+    ]
+    lines += ['like `"{{ env.ZONE }}"`.', ""]
     lines += list(_table(schema))
     for name, part in schema.get("$defs", {}).items():
         lines += [f"## {name}", part.get("description", ""), "", *_table(part)]
@@ -92,7 +99,9 @@ def source_keys() -> str:
 def _table(schema: dict[str, Any]) -> Iterator[str]:
     yield from ("| key | type | default | what it does |", "| --- | --- | --- | --- |")
     needed = set(schema.get("required", []))
-    for key, field in schema.get("properties", {}).items():
+    fields = schema.get("properties", {})
+    for key in sorted(fields, key=lambda key: key not in needed):
+        field = fields[key]
         default = "**has to be said**" if key in needed else _default(field.get("default"))
         yield f"| `{key}` | {_type(field)} | {default} | {_cell(field.get('description', ''))} |"
     yield ""
@@ -105,7 +114,9 @@ def _type(field: dict[str, Any]) -> str:
     if "enum" in field:
         return ", ".join(f"`{one}`" for one in field["enum"])
     if "anyOf" in field:
-        return " or ".join(dict.fromkeys(_type(one) for one in field["anyOf"] if one.get("type") != "null"))
+        kinds = [_type(one) for one in field["anyOf"] if one.get("type") != "null"]
+        # Every key may also be a template, which is a string: said once, above the table.
+        return " or ".join(dict.fromkeys(kinds if kinds[-1] != "string" or len(kinds) == 1 else kinds[:-1]))
     if field.get("type") == "array":
         return f"list of {_type(field.get('items', {}))}"
     if field.get("type") == "object" and isinstance(field.get("additionalProperties"), dict):

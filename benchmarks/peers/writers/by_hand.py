@@ -1,0 +1,23 @@
+"""What people write first: DELETE the day, then INSERT it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+from common import answer, comment_in_duckdb, from_duckdb
+
+
+def write(folder: Path, day: str, file: Path) -> None:
+    with duckdb.connect(str(folder / "rows.duckdb")) as db:
+        db.execute(f"CREATE TABLE IF NOT EXISTS main.rows AS SELECT * FROM '{file}' LIMIT 0")
+        db.execute("DELETE FROM main.rows WHERE batch_date = ?", [day])
+        db.execute(f"INSERT INTO main.rows SELECT * FROM '{file}'")
+
+
+if __name__ == "__main__":
+    answer(
+        write,
+        lambda folder: from_duckdb(folder / "rows.duckdb", "main.rows"),
+        lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", "main.rows", text),
+    )

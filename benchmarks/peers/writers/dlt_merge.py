@@ -1,0 +1,39 @@
+"""dlt into DuckDB: merge by delete and insert with the day as merge key, as its page on incremental loading says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+
+import dlt
+import pyarrow.parquet as pq
+from common import answer, comment_in_duckdb, from_duckdb
+
+
+def write(folder: Path, day: str, file: Path) -> None:
+    pipeline = dlt.pipeline(
+        "peers",
+        pipelines_dir=str(folder / "pipelines"),
+        destination=dlt.destinations.duckdb(str(folder / "rows.duckdb")),
+        dataset_name="main_data",
+    )
+    resource = dlt.resource(
+        pq.read_table(file),
+        name="rows",
+        write_disposition={"disposition": "merge", "strategy": "delete-insert"},
+        merge_key="batch_date",
+    )
+    pipeline.run(resource)
+
+
+def read(folder: Path) -> Iterable[dict[str, Any]]:
+    found = from_duckdb(folder / "rows.duckdb", "main_data.rows")
+    return [{name: value for name, value in row.items() if not name.startswith("_dlt")} for row in found]
+
+
+if __name__ == "__main__":
+    answer(write, read, lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", "main_data.rows", text))

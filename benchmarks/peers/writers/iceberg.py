@@ -1,0 +1,46 @@
+"""pyiceberg: overwrite with a filter, as its page on partial overwrites says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from common import answer
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.expressions import EqualTo
+
+
+def catalog(folder: Path) -> SqlCatalog:
+    made = SqlCatalog("peers", uri=f"sqlite:///{folder}/catalog.db", warehouse=f"file://{folder}/warehouse")
+    made.create_namespace_if_not_exists("main")
+    return made
+
+
+def write(folder: Path, day: str, file: Path) -> None:
+    rows: pa.Table = pq.read_table(file)
+    table = catalog(folder).create_table_if_not_exists("main.rows", schema=rows.schema)
+    table.overwrite(rows, overwrite_filter=EqualTo("batch_date", date.fromisoformat(day)))
+
+
+def read(folder: Path) -> Iterable[dict[str, Any]]:
+    try:
+        return catalog(folder).load_table("main.rows").scan().to_arrow().to_pylist()
+    except NoSuchTableError:
+        return []
+
+
+def comment(folder: Path, text: str | None) -> str | None:
+    table = catalog(folder).load_table("main.rows")
+    if text is not None:
+        with table.transaction() as transaction:
+            transaction.set_properties(comment=text)
+    return catalog(folder).load_table("main.rows").properties.get("comment")
+
+
+if __name__ == "__main__":
+    answer(write, read, comment)
