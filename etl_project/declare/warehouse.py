@@ -18,7 +18,6 @@ from etl_project.storage import (
     DuckDBPartitionIOManager,
     DuckDBStore,
     DuckLakePartitionIOManager,
-    DuckLakeStore,
     PartitionIOManager,
     PartitionLock,
     TableStore,
@@ -33,6 +32,8 @@ def warehouse(configured: Settings, wait_seconds: float | None = None) -> TableS
     patience = configured.wait_seconds if wait_seconds is None else wait_seconds
     if configured.warehouse_url is None:
         return DuckDBStore(configured.warehouse, patience)
+    from etl_project.storage import DuckLakeStore  # noqa: PLC0415  # Needs an extra.
+
     data = str(configured.warehouse_data)
     return DuckLakeStore(configured.warehouse_url, data, patience, scratch=configured.data_dir)
 
@@ -84,5 +85,7 @@ class DuckLakeResource(DuckDBResource):
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection whose current database is the lake, closed when the block ends. Raises StoreUnavailable."""
+        from etl_project.storage import DuckLakeStore  # noqa: PLC0415  # Needs an extra.
+
         with DuckLakeStore(self.url, self.data, scratch=self.scratch).connect() as connection:
             yield connection

@@ -112,6 +112,18 @@ def test_a_missing_extra_is_one_line() -> None:
     assert done.stdout.count("\n") == 1
 
 
+def test_a_project_without_the_extra_loads_as_before() -> None:
+    script = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from etl_project import settings\n"
+        "from etl_project.declare.warehouse import warehouse\n"
+        "import etl_project.sources.assets, etl_project.watch.doctor\n"
+        "print(type(warehouse(settings.load())).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "DuckDBStore\n"
+
+
 # What keeps two writers apart.
 
 
