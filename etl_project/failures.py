@@ -36,3 +36,13 @@ class Busy(Transient):
     """Retrying helps once somebody else lets go. It says nothing about the data."""
 
     splits = False
+
+
+class Outage(Transient):
+    """Somebody outside answers nobody. Retrying helps once they do; until then the same fails for everything."""
+
+    splits = False
+
+
+OUTAGES = frozenset({"ReceiverSilent"})
+"""The names of these failures, as WHOLE_TAG has them: nobody here holds anything, and what needs them not goes on."""

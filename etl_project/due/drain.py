@@ -66,6 +66,8 @@ class Drained:
     red: dict[tuple[str, str, str | None], RedCheck] = field(default_factory=dict)
     """The checks that failed in these runs, by asset, check and partition; one that passed later is not among them."""
     failures_in_a_row: int = 0
+    unanswered: set[str] = field(default_factory=set)
+    """Steps that would fail for any days until somebody outside answers: what consists of them alone waits."""
 
     @property
     def runs(self) -> int:
@@ -81,7 +83,9 @@ class Drained:
     def note(self, one: Due, ended: Ended) -> None:
         """Count a run that ended."""
         (self.succeeded if ended.success else self.failed).append(one)
-        self.failures_in_a_row = 0 if ended.success else self.failures_in_a_row + 1
+        self.unanswered |= ended.without_answer
+        if not ended.without_answer:  # It says nothing about what else there is to build.
+            self.failures_in_a_row = 0 if ended.success else self.failures_in_a_row + 1
         for key in ended.passed_checks:
             self.red.pop(key, None)
         self.red |= {check.key: check for check in ended.red_checks}
@@ -104,7 +108,8 @@ def drain(
 
     Of a range that fails the halves are tried at once, and so on: in the end only the days at fault are left. Nothing
     is tried any more once MOST_FAILURES_IN_A_ROW runs have failed: then it is not the days that are at fault. Where
-    another run holds what is wanted, the drain waits once, names it, and goes on with everything else.
+    another run holds what is wanted, the drain waits once, names it, and goes on with everything else. What needs an
+    answer from somebody who answers nobody fails once, and all of it waits for the next drain.
 
     Raises StoreBusy (retrying helps) when another process holds the warehouse for longer than the wait setting.
     """
@@ -150,13 +155,17 @@ def ahead(deployment: Deployment, snapshot: Snapshot, wish: Wish) -> Outlook:
 def _to_try(deployment: Deployment, found: Outlook, tried: set[str], done: Drained, wish: Wish) -> Iterator[Due]:
     """What to run of what is due: everything that was not tried in this drain, and did not fail for good before."""
     for part in attempts.in_parts(deployment.instance, found.due, patience=1):
-        if part.due.state in tried:
+        if part.due.state in tried or _waits_for_an_answer(part.due, done):
             continue
         if part.until == attempts.NEVER and not wish.for_good_too:
             tried.add(part.due.state)
             done.gave_up.append(part.due)
         else:
             yield part.due
+
+
+def _waits_for_an_answer(due: Due, done: Drained) -> bool:
+    return {asset.replace("/", "__") for asset in due.assets} <= done.unanswered
 
 
 def _tags(wish: Wish, done: Drained) -> dict[str, str]:

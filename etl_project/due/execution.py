@@ -24,7 +24,7 @@ from etl_project.due.check_verdicts import RedCheck, is_red, red_check
 from etl_project.due.pending import Due
 from etl_project.due.snapshot import Project
 from etl_project.exclusion import processes, run_lock
-from etl_project.failures import WHOLE_TAG
+from etl_project.failures import OUTAGES, WHOLE_TAG
 from etl_project.instance import json_logs
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -58,6 +58,8 @@ class Ended:
     passed_checks: tuple[tuple[str, str, str | None], ...] = ()
     seconds: float = 0.0
     """How long the run took."""
+    without_answer: frozenset[str] = frozenset()
+    """The steps that failed because somebody outside answers nobody; they would fail for any other days, too."""
 
     @property
     def success(self) -> bool:
@@ -118,7 +120,11 @@ def _ended(deployment: Deployment, result: dg.ExecuteInProcessResult) -> Ended:
     run = deployment.instance.get_run_by_id(result.run_id)
     failures = tuple(map(_complaint, (event.step_failure_data for event in result.get_step_failure_events())))
     complaints = failures or tuple(_before_the_first_step(result)) or ("the run failed before its first step",)
-    return Ended(complaints, run.tags.get(WHOLE_TAG) if run else None, red)
+    whole = run.tags.get(WHOLE_TAG) if run else None
+    if whole in OUTAGES:
+        steps = frozenset(str(event.step_key) for event in result.get_step_failure_events())
+        return Ended(complaints, red_checks=red, without_answer=steps)
+    return Ended(complaints, whole, red)
 
 
 def _each(evaluations: Sequence[dg.AssetCheckEvaluation]) -> list[dg.AssetCheckEvaluation]:

@@ -121,8 +121,9 @@ def deliver_days(
     """Post each day's row. A day that is refused, or not confirmed, does not keep the others back; a receiver that
     confirms nothing ends it.
 
-    Raises, naming the days at fault, DeliveryFailed (retrying helps) where any was not confirmed, else DeliveryRejected
-    (it does not). Days that were confirmed before either are not posted again.
+    Raises, naming the days at fault, ReceiverSilent where the receiver ended it, DeliveryFailed (retrying helps) where
+    any was not confirmed, else DeliveryRejected (it does not). Days that were confirmed before are not posted
+    again.
     """
     for day, number in Counter(row["batch_date"] for row in rows).items():
         if number > 1:
@@ -139,7 +140,7 @@ def deliver_days(
         except DeliveryFailed as error:
             failed.append(str(error))
             if isinstance(error, ReceiverSilent):
-                break
+                raise ReceiverSilent(_listed([*failed, *refused])) from error
     if failed:
         raise DeliveryFailed(_listed([*failed, *refused]))
     if refused:

@@ -28,7 +28,7 @@ import httpx2
 import stamina
 
 from etl_project import faults, utc
-from etl_project.failures import Permanent, Transient
+from etl_project.failures import Outage, Permanent, Transient
 from etl_project.http_out import patience
 from etl_project.http_out.records import Deliveries, DeliveryRecord, State
 from etl_project.http_out.settings import Outgoing
@@ -50,7 +50,7 @@ class DeliveryFailed(Transient):
     """No confirmation came. Retrying helps, and posts under the same key."""
 
 
-class ReceiverSilent(DeliveryFailed):
+class ReceiverSilent(DeliveryFailed, Outage):
     """The receiver confirmed none of the last deliveries, so this one was not posted. Retrying helps, later."""
 
 

@@ -22,7 +22,7 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
-from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy import Engine, create_engine, event, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import QueuePool
 
@@ -59,6 +59,11 @@ class KeptOpenEventLogStorage(SqliteEventLogStorage):
                 self._initialized_dbs.add(shard)
             with engine.begin() as connection:
                 yield connection
+
+    def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
+        """As Dagster's own, which reads its migrations to find that a file with a stamp has one: most of a tick."""
+        if not _is_stamped(engine):
+            super()._initdb(engine, for_index_shard)
 
     def has_table(self, table_name: str) -> bool:
         """Whether there is such a table. Dagster asks with every event, and none ever goes away."""
@@ -146,6 +151,12 @@ class KeptOpenEventLogStorage(SqliteEventLogStorage):
             while self._engines:
                 self._engines.popitem()[1].dispose()
         super().dispose()
+
+
+def _is_stamped(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        there = engine.dialect.has_table(connection, "alembic_version")
+        return there and connection.execute(text("SELECT 1 FROM alembic_version")).first() is not None
 
 
 def _is_of_an_asset(event: EventLogEntry) -> bool:

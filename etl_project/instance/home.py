@@ -16,6 +16,9 @@ import dagster as dg
 from dagster._config import Field
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
+from dagster._core.storage.runs import SqliteRunStorage
+from dagster._core.storage.schedules import SqliteScheduleStorage
+from dagster._core.storage.sqlite import create_db_conn_string
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
@@ -28,11 +31,20 @@ PACKAGE = Path(__file__).parent.parent
 
 
 class DataDirStorage(DagsterSqliteStorage):
-    """Runs, events and schedules in SQLite under the data folder."""
+    """Runs, events and schedules in SQLite under the data folder, in files that `history_files.prepare` has made.
+
+    Dagster's own class reads all its migrations to find that the files are made, for every tick of a sensor.
+    """
 
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
-        super().__init__(base_dir, inst_data)
-        self._event_log_storage = KeptOpenEventLogStorage(self._event_log_storage._base_dir)
+        super(DagsterSqliteStorage, self).__init__()  # type: ignore[no-untyped-call]  # Its own makes the files.
+        history = Path(base_dir, "history")
+        self.base_dir = base_dir
+        self._run_storage = SqliteRunStorage(create_db_conn_string(str(history), "runs"))
+        self._event_log_storage = KeptOpenEventLogStorage(str(history / "runs"))
+        schedules = Path(base_dir, "schedules")
+        self._schedule_storage = SqliteScheduleStorage(create_db_conn_string(str(schedules), "schedules"))
+        self._inst_data = inst_data
 
     @classmethod
     def config_type(cls) -> Mapping[str, Field]:

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import psutil
 import pytest
 
 from etl_project_tests.deployments import ROOT, Place, order_file
 
 DAY = date(2025, 3, 3)
-EARLIER = date(2025, 2, 28)
+EARLIER, LATER = date(2025, 2, 28), date(2025, 3, 4)
 PATIENCE_SECONDS = 240
 
 MATERIALIZED = """
@@ -44,10 +45,11 @@ INSTIGATORS = """
 
 
 class Server:
-    """A running `dagster dev`."""
+    """A running `dagster dev`, of which `pid` is the first process."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pid: int = 0) -> None:
         self.url = f"http://127.0.0.1:{port}/graphql"
+        self.pid = pid
 
     def ask(self, query: str, **variables: Any) -> Any:
         """The data of a GraphQL query."""
@@ -64,7 +66,7 @@ class Server:
     def materialized(self, asset: str) -> set[str]:
         """The partitions of an asset with a materialization event."""
         node = self.ask(MATERIALIZED, key={"path": [asset]})["assetNodeOrError"]
-        return {event["partition"] for event in node["assetMaterializations"]}
+        return {event["partition"] for event in node.get("assetMaterializations", ())}  # No code server: no asset.
 
 
 @contextmanager
@@ -86,7 +88,7 @@ def dagster_dev(place: Place, log: Path, **environment: str) -> Iterator[Server]
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    server = Server(port)
+    server = Server(port, process.pid)
     try:
         eventually(lambda: server.ask("{ version }"), log, process)
         yield server
@@ -112,6 +114,18 @@ def eventually(met: Callable[[], Any], log: Path, process: subprocess.Popen[byte
             pass
         time.sleep(0.3)
     pytest.fail(f"not met within {PATIENCE_SECONDS} s; the log ends with:\n{log.read_text()[-4000:]}")
+
+
+def kill_code_servers(server: Server) -> None:
+    """Kill what loads the project and runs the sensor, as a lack of memory would; `dagster dev` starts it again."""
+    killed = [child for child in psutil.Process(server.pid).children(recursive=True) if serves_code(child)]
+    assert killed
+    for child in killed:
+        child.kill()
+
+
+def serves_code(process: psutil.Process) -> bool:
+    return {"code-server", "grpc"} & set(process.cmdline()) != set()
 
 
 @pytest.mark.long
@@ -143,5 +157,8 @@ def test_a_dropped_file_is_materialized_and_a_restart_keeps_the_history(tmp_path
         place.drop(f"orders-{EARLIER}.csv", order_file(EARLIER))
         eventually(lambda: str(EARLIER) in server.materialized("daily_report"), log)
         assert str(DAY) in server.materialized("daily_report"), "an earlier day costs no history"
+        kill_code_servers(server)
+        place.drop(f"orders-{LATER}.csv", order_file(LATER))
+        eventually(lambda: str(LATER) in server.materialized("daily_report"), log)
     assert not (ROOT / ".tmp_dagster_home").exists()
     assert "BetaWarning" not in log.read_text()

@@ -104,6 +104,23 @@ def test_a_bad_day_is_posted_once_however_often_its_range_is_halved_and_the_othe
     assert place.query("select count(*) from report_delivery") == [(7,)]
 
 
+def test_an_absent_receiver_costs_a_drain_one_run_and_all_days_go_out_once_it_answers(
+    tmp_path: Path, inbox: Inbox
+) -> None:
+    place = Place(tmp_path / "data")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = {"ETL_DELIVERY_URL": f"http://127.0.0.1:{free.getsockname()[1]}/", "ETL_DELIVERY_ATTEMPTS": "1"}
+    for number in range(8):
+        place.drop(f"{DAY + timedelta(days=number)}.csv", order_file(DAY + timedelta(days=number)))
+    for _ in range(2):
+        drained = place.etl("drain", **nobody)
+        assert (drained.returncode, "1 runs, 1 failed" in drained.stdout) == (1, True), drained.stdout
+    assert place.query("select count(*) from daily_report") == [(8,)]
+    place.drained(ETL_DELIVERY_URL=inbox.url)
+    assert (inbox.requests, place.query("select count(*) from report_delivery")) == (8, [(8,)])
+
+
 def test_a_kill_after_the_post_and_before_its_record_posts_the_same_key_again(tmp_path: Path, inbox: Inbox) -> None:
     place, url = Place(tmp_path / "data"), {"ETL_DELIVERY_URL": inbox.url}
     place.drop(f"{DAY}.csv", order_file(DAY))

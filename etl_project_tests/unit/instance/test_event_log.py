@@ -12,6 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from alembic.script import ScriptDirectory
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
 from dagster._core.events.log import EventLogEntry
@@ -174,3 +175,20 @@ def test_a_batch_whose_second_file_cannot_be_written_leaves_nothing_in_the_first
             storage.store_event(one)
     found = everything(tmp_path)
     assert len(found["run.event_logs"]) == len(found["index.event_logs"]) == len(batch)
+
+
+def test_opening_the_history_reads_no_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    with home.opened() as instance:
+        ref = instance.get_ref()
+
+    def read(*_: object) -> None:
+        pytest.fail("Dagster's migrations were read, which takes longer than the rest of a tick")
+
+    monkeypatch.setattr(ScriptDirectory, "_load_revisions", read)
+    with dg.DagsterInstance.from_ref(ref) as instance:
+        assert instance.get_runs() == []
+        assert instance.get_latest_materialization_event(dg.AssetKey("a")) is None
+        assert instance.all_instigator_state() == []
