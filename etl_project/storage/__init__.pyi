@@ -53,9 +53,9 @@ from .judging.receipts import receipts_of as receipts_of
 from .judging.row_tally import Rows as Rows
 from .lake.parquet import in_memory as in_memory
 from .lake.store import ParquetStore as ParquetStore
+from .scratch import scratch_folder as scratch_folder
 from .sql import has_table as has_table
 from .sql import quote as quote
-from .sql import unique as unique
 from .tables import contract_sql as contract_sql
 from .tables import conversion as conversion
 from .tables import reshape as reshape

@@ -8,20 +8,18 @@ The keys of all rows are put beside each other in a database that spills to disk
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl_project import settings
 from etl_project.sources.reading.rows.row_rules import Fault
 from etl_project.sources.spec import SourceSpec
-from etl_project.storage import quote, unique
+from etl_project.storage import quote, scratch_folder
 
 _MEMORY = "400MB"
 _FATES = {
@@ -107,12 +105,9 @@ def _of_file(found: Sequence[pa.Table], number: int) -> pa.Table:
 
 @contextmanager
 def _database() -> Iterator[duckdb.DuckDBPyConnection]:
-    # DuckDB makes the folder once it has to spill, and not before; a kill while it does leaves it in the system's own.
-    folder = str(Path(tempfile.gettempdir(), unique("etl-keys")))
-    try:
-        config: dict[str, Any] = {"threads": 1, "memory_limit": _MEMORY, "temp_directory": folder}
+    """A database that spills under the data folder: keys are data, and a kill leaves them until the next start."""
+    with scratch_folder(settings.load().data_dir) as folder:
+        config: dict[str, Any] = {"threads": 1, "memory_limit": _MEMORY, "temp_directory": str(folder)}
         with duckdb.connect(":memory:", config=config) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             yield connection
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -19,6 +19,7 @@ from etl_project.sources.reading import judge, members
 from etl_project.sources.reading.file_format import FileFormat
 from etl_project.sources.reading.formats import FORMATS
 from etl_project.sources.reading.judge import FileRefused
+from etl_project.sources.reading.rows import twins
 from etl_project.sources.reading.rows.row_settings import Computed, RowSettings
 from etl_project.sources.reading.values.value_settings import ValueSettings
 from etl_project.sources.spec import SourceColumn, SourceSpec, SpecError
@@ -421,3 +422,13 @@ def test_settings_that_are_not_used_cost_no_database_and_no_second_reading(
     monkeypatch.setattr(members, "FORMATS", {"csv": FileFormat(chunks)})
     assert len(all_rows(read(lines("1,1,,x"), tmp_path))) == 1
     assert len(opened) == 1
+
+
+def test_keys_that_do_not_fit_into_memory_lie_under_the_data_folder_and_nothing_is_left_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
+    with twins._database() as connection:
+        [(spilled,)] = connection.execute("SELECT current_setting('temp_directory')").fetchall()
+        assert Path(spilled).is_relative_to(tmp_path / ".etl-scratch")
+    assert list(tmp_path.iterdir()) == []
