@@ -11,7 +11,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from etl_project.sources import FileSource, Pipelines, buildable
+from etl_project.definitions import load_project
+from etl_project.sources import FileSource, MistakeInPipeline, Pipelines, buildable
 
 DEFS = """\
 type: etl_project.sources.component.FileSource
@@ -179,3 +180,38 @@ def test_an_editor_and_dg_check_yaml_see_it_too(setting: str, value: Any) -> Non
         assert list(check.iter_errors({**right, setting: "{{ env.RATIO }}"})) == []
     else:
         assert list(check.iter_errors({**right, setting: value})) != []
+
+
+REPORT = """\
+import dagster as dg
+
+
+@dg.asset(deps=["sales"])
+def report() -> None: ...
+
+
+@dg.asset(deps=[report])
+def summary() -> None: ...
+
+
+@dg.asset
+def apart() -> None: ...
+"""
+
+
+def test_the_project_goes_on_without_it_what_reads_it_waits_and_dagster_is_told(
+    broken: Broken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = f"shop_{tmp_path.name}"
+    broken("defs.yaml", "many", "mny")
+    (tmp_path / package / "reports").mkdir()
+    (tmp_path / package / "reports" / "assets.py").write_text(REPORT)
+    monkeypatch.setenv("ETL_PIPELINES", package)
+    project, assets = load_project(strict=False)
+    assert len(project.broken) == 1 and "files_per_day is 'mny'" in project.broken[0]
+    assert [line.split()[0] for line in project.left_out] == ["report", "summary"]
+    assert {spec.name for spec in project.sources} == {"other"}
+    there = {key.to_user_string() for one in assets.assets or () for key in one.keys}  # type: ignore[union-attr]
+    assert "apart" in there and not there & {"sales", "report", "summary"}
+    with pytest.raises(MistakeInPipeline, match=r"^\S+defs.yaml:8: files_per_day is 'mny'; it must be [a-z, ]+$"):
+        load_project()
