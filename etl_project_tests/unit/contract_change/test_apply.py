@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ import pytest
 from etl_project.contract_change import Applied, Plan, Refused, Wanted, apply, plan, unapplied, words
 from etl_project.failures import Permanent
 from etl_project.proofs import stored_assets, whole
+from etl_project_tests.forks import FORKS
 from etl_project_tests.projects import SourceProject, source_project
 
 DAYS = ("2025-03-20", "2025-03-21", "2025-03-23")
@@ -295,27 +295,31 @@ def test_archived_files_that_no_longer_fit_are_named_before_anything_is_changed(
         assert opened.query("select typeof(amount) from sales limit 1") == [("BIGINT",)]
 
 
-def _killed(opened: SourceProject, step: str) -> None:
+KILLED = {"amount": "DECIMAL(12,3)", "note": "DATE"}
+
+
+def _apply_and_die(folder: Path, step: str) -> None:
     """Apply in a process of its own that is killed at the step."""
-    child = os.fork()
-    if child == 0:
-        os.environ["ETL_FAULT"] = f"{step}=kill"
-        try:
+    with pytest.MonkeyPatch.context() as patch:
+        script = CONTRACT.format(**{**BEFORE, **KILLED})
+        with source_project(folder, DEFS, script, patch, ETL_FAULT=f"contract.{step}=kill") as opened:
             applied(opened, "rows")
-        finally:
-            os._exit(1)
-    assert os.WIFSIGNALED(status := os.waitpid(child, 0)[1]) and os.WTERMSIG(status) == signal.SIGKILL
 
 
 STEPS = ("begun", "renamed", "filled", "reshaped", "before_commit", "after_commit")
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_kill_at_any_step_leaves_old_or_new_and_applying_again_ends_the_same(project: Opened, step: str) -> None:
-    with project(amount="DECIMAL(12,3)", note="DATE") as opened:
+def test_a_kill_at_any_step_leaves_old_or_new_and_applying_again_ends_the_same(
+    project: Opened, tmp_path: Path, step: str
+) -> None:
+    with project(**KILLED) as opened:
         opened.query("update sales set note = 'soon' where id = 2 and batch_date = '2025-03-23'")
         old = rows(opened)
-        _killed(opened, f"contract.{step}")
+        process = FORKS.Process(target=_apply_and_die, args=(tmp_path, step))
+        process.start()
+        process.join(120)
+        assert process.exitcode == -signal.SIGKILL
         assert (rows(opened) == old) == (step != "after_commit")
         applied(opened, "rows")
         assert opened.query("select batch_date::text, note from sales_set_aside") == [(DAYS[2], "soon")]
