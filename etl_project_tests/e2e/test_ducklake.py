@@ -24,6 +24,7 @@ def prints(commits: dict[tuple[str, str | None], object]) -> dict[tuple[str, str
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_everything_that_the_project_does_with_a_warehouse_works_on_a_lake(tmp_path: Path) -> None:
     url, files = postgres.url_of(tmp_path), tmp_path / "files"
     password = str(conninfo_to_dict(postgres.SERVER)["password"])
