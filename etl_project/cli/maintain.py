@@ -6,23 +6,36 @@ from typing import Annotated
 
 import typer
 
+from etl_project import settings
 from etl_project.cli.common import opened
 from etl_project.cli.console import console
+from etl_project.watch import lake_upkeep
 from etl_project.watch import maintain as maintain_module
 
 
 def maintain(
-    history: Annotated[str, typer.Option(help="Runs that ended longer ago may go: days or weeks, like 90d or 12w.")],
+    history: Annotated[
+        str | None, typer.Option(help="Runs that ended longer ago may go: days or weeks, like 90d or 12w.")
+    ] = None,
+    warehouse: Annotated[
+        str | None, typer.Option(help="Of a DuckLake: snapshots older than that may go, and files are merged, like 7d.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
-    """Keep Dagster's history at a length: runs, their events, and what their steps printed.
+    """Keep Dagster's history at a length (`--history`), and the files of a DuckLake few (`--warehouse`).
 
     Kept are unfinished runs, the newest 50, the last one of every partition, and all that is needed to decide on what
     is due. Rows, commits and archived files are not touched.
 
     Exit code: 0; 2 usage, or the warehouse was busy for longer than `ETL_WAIT_SECONDS`.
     """
-    days = maintain_module.days_of(history)
-    with opened(weekly_checks=False) as found:
-        done = maintain_module.maintain(found.instance, found.project, days, dry_run=dry_run)
-    console.print(maintain_module.in_words(done, dry_run=dry_run), highlight=False)
+    if history is None and (warehouse is None or dry_run):
+        raise typer.BadParameter("say what to keep: --history 90d, --warehouse 7d")
+    if history is not None:
+        days = maintain_module.days_of(history)
+        with opened(weekly_checks=False) as found:
+            done = maintain_module.maintain(found.instance, found.project, days, dry_run=dry_run)
+        console.print(maintain_module.in_words(done, dry_run=dry_run), highlight=False)
+    if warehouse is not None and not dry_run:
+        days = maintain_module.days_of(warehouse, "--warehouse")
+        console.print(lake_upkeep.tidied(settings.load(), days), highlight=False)

@@ -35,7 +35,9 @@ from .dagster.scopes import scope_of as scope_of
 from .dagster.scopes import table_of as table_of
 from .engines.duckdb_file import CONFIG as CONFIG
 from .engines.duckdb_file import DuckDBStore as DuckDBStore
+from .engines.ducklake.engine import DuckLake as DuckLake
 from .engines.ducklake.engine import DuckLakeStore as DuckLakeStore
+from .engines.ducklake.upkeep import tidy as tidy
 from .judging import deviation as deviation
 from .judging import fingerprint as fingerprint
 from .judging import judgement as judgement

@@ -35,12 +35,12 @@ class Maintained(NamedTuple):
     busy: Sequence[Path] = ()
 
 
-def days_of(text: str) -> int:
+def days_of(text: str, option: str = "--history") -> int:
     """The number of days that `90d` or `12w` says. Raises NoSuchLength (retrying does not help)."""
     found = re.fullmatch(r"([0-9]{1,6})([dw])", text)
     days = int(found[1]) * (7 if found[2] == "w" else 1) if found else 0
     if not 1 <= days <= MOST_DAYS:
-        raise NoSuchLength(f"--history {text!r} is no length of time; write days or weeks, like 90d or 12w.")
+        raise NoSuchLength(f"{option} {text!r} is no length of time; write days or weeks, like 90d or 12w.")
     return days
 
 

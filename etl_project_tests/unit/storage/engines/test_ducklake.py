@@ -17,7 +17,7 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from etl_project import utc
+from etl_project import settings, utc
 from etl_project.failures import EtlError, Permanent, Transient
 from etl_project.storage.contract import (
     PartlyCommitted,
@@ -29,12 +29,13 @@ from etl_project.storage.contract import (
     WriteRefused,
 )
 from etl_project.storage.engines.duckdb_file import DuckDBStore
-from etl_project.storage.engines.ducklake import queue
+from etl_project.storage.engines.ducklake import queue, upkeep
 from etl_project.storage.engines.ducklake.address import ExtraMissing, address_of
 from etl_project.storage.engines.ducklake.engine import DuckLake, DuckLakeStore
 from etl_project.storage.engines.ducklake.errors import clean
 from etl_project.storage.places import UnknownPlace
 from etl_project.storage.tables.store import TableStore
+from etl_project.watch import lake_upkeep
 from etl_project_tests import postgres
 
 ONE, TWO = date(2024, 3, 5), date(2024, 3, 6)
@@ -388,6 +389,33 @@ def test_the_history_of_the_lake_says_what_was_committed(store: DuckLakeStore) -
     assert store.last_commits()["orders", ONE.isoformat()].fingerprint in found[0][2]
 
 
+@postgres.needed
+def test_upkeep_merges_expires_and_removes_and_changes_no_row(
+    store: DuckLakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = store.engine
+    assert isinstance(engine, DuckLake)
+    for n in range(3):
+        put(store, rows((ONE, n), (TWO, 9)), ONE, TWO)
+        put(store, rows((ONE, n + 10)), ONE)
+    history, files = store.history("orders", ONE.isoformat()), tmp_path / "files"
+    before = len(list(files.rglob("*.parquet")))
+    with store.engine.turn(ORDERS, 5):
+        done = upkeep.tidy(engine, 0, timedelta(days=1))
+    assert done.busy == ("main.orders",) and "main.etl_commits" in done.merged and done.files == 0
+    real = utc.now
+    monkeypatch.setattr(upkeep.utc, "now", lambda: real() + timedelta(days=3))
+    monkeypatch.setattr(queue, "MOST_CLOCK_SECONDS", float("inf"))
+    for _ in range(2):
+        upkeep.tidy(engine, 20, timedelta(days=1))
+    assert len(list(files.rglob("*.parquet"))) < before / 2
+    assert numbers(store, ONE, TWO) == [9, 12] and store.history("orders", ONE.isoformat()) == history
+    put(store, rows((ONE, 5)), ONE)
+    assert numbers(store, ONE, TWO) == [5, 9]
+    with pytest.raises(upkeep.TooShort, match="1d or more"):
+        upkeep.tidy(engine, 0, timedelta(hours=1))
+
+
 # What can be wrong with a server, its database, a role, a clock.
 
 
@@ -476,3 +504,15 @@ def test_a_clock_that_is_far_off_writes_nothing(store: DuckLakeStore, monkeypatc
     assert numbers(store, ONE) == [1]
     put(store, rows((ONE, 2)), ONE)
     assert numbers(store, ONE) == [2]
+
+
+@postgres.needed
+def test_the_command_keeps_a_lake_and_refuses_what_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(lake(tmp_path), rows((ONE, 1)), ONE)
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path / "data"))
+    with pytest.raises(lake_upkeep.NoLake, match="is no DuckLake"):
+        lake_upkeep.tidied(settings.load(), 7)
+    monkeypatch.setenv("ETL_WAREHOUSE", postgres.url_of(tmp_path))
+    monkeypatch.setenv("ETL_WAREHOUSE_DATA", str(tmp_path / "files"))
+    said = lake_upkeep.tidied(settings.load(), 7)
+    assert said.endswith("0 snapshots and 0 files removed") and numbers(lake(tmp_path), ONE) == [1]
