@@ -4,6 +4,8 @@ whole file is in quarantine; no traceback; what was there before stays."""
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from etl_project.sources.day_reader import DayReader
+from etl_project.sources.intake import admit, archive, scan
 from etl_project.sources.intake.archive import Accepted
+from etl_project.sources.intake.outcome import Received
 from etl_project.sources.reading import compression, judge, small_files
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.rows.row_settings import Computed, RowSettings
 from etl_project.sources.reading.values.value_settings import ValueSettings
-from etl_project.sources.spec import SourceSpec
-from etl_project_tests.unit.sources.world import DAY, HEADER, World, lines, spec
+from etl_project.sources.spec import FilesPerDay, SourceSpec
+from etl_project_tests.unit.sources.world import DAY, HEADER, NOW, World, lines, spec
 
 GOOD = lines("1,1,2024-03-05 10:00,2", "2,2,2024-03-05 11:00,3")
 
@@ -193,3 +198,46 @@ def the_day_is_read_the_same_twice(folder: Path, source: SourceSpec, contents: l
     if source.rows.on_duplicate_key:
         keys = [row["id"] for row in first[0]]
         assert len(set(keys)) == len(keys)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(_sources, st.lists(_files, min_size=1, max_size=3), st.sampled_from(["many", "every"]))
+def test_any_settings_account_for_every_record_of_files_of_many_days(
+    source: SourceSpec, contents: list[bytes], files_per_day: FilesPerDay
+) -> None:
+    source = replace(source, day_from="sold_at", files_per_day=files_per_day)
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder), spec(day_from="sold_at", files_per_day=files_per_day))
+        world.drop("old-2024-03-05.csv", GOOD)
+        assert [one.outcome for one in taken_in(world)] == ["accepted"]
+        world.spec = source
+        for number, content in enumerate(contents):
+            world.drop(f"new{number}-2024-03-05.csv", content)
+        outcomes = {one.name: one.outcome for one in taken_in(world)}
+        assert set(outcomes.values()) <= {"accepted", "refused", "duplicate"}
+        assert {entry.name for entry in world.quarantined()} == {
+            name for name, one in outcomes.items() if one != "accepted"
+        }
+        accepted = {version.path.resolve(): version for version in versions(world) if "old" not in version.name}
+        held = sum(judge.count_rows(source, version).records for version in accepted.values())
+        world.spec = replace(source, max_rejected_ratio=1.0)
+        assert read_by_day(world, accepted) == held
+
+
+def taken_in(world: World) -> list[Received]:
+    found = scan.scan(world.folder, world.spec, NOW).many_days
+    return list(admit.receive_all_of_many_days(found, world.spec, *world.roots))
+
+
+def versions(world: World) -> list[Accepted]:
+    return [version for each in archive.accepted_days(world.archive, world.spec).values() for version in each]
+
+
+def read_by_day(world: World, accepted: Collection[Path]) -> int:
+    """The records of these files that all days together hold, each once."""
+    days = {
+        day: [version for version in each if version.path.resolve() in accepted]
+        for day, each in archive.accepted_days(world.archive, world.spec).items()
+    }
+    with DayReader(world.spec, days, world.root) as reader:
+        return sum(table.num_rows for day in days for batch in reader.day(day) for table in batch)
