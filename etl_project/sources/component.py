@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import time
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import dagster as dg
 from pydantic import BaseModel, Field
@@ -84,10 +84,8 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
     max_removed_ratio: float | None = Field(
         default=0.5, description="A rerun that would shrink a day by more than this is refused; null: none."
     )
-    keep_versions: int | None = Field(
+    keep_versions: Annotated[int, Field(ge=0, le=settings.MOST_VERSIONS)] | None = Field(
         default=None,
-        ge=0,
-        le=settings.MOST_VERSIONS,
         description="Replaced versions of each day that stay readable, in every table of the folder; "
         "ETL_KEEP_VERSIONS where nothing is said.",
     )

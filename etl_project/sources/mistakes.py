@@ -66,7 +66,7 @@ def in_text(folder: Path) -> str | None:
         return f"{path}:1: it is empty; it begins with `type: {EXAMPLES['type']}`"
     doubled = next((one for document in documents for one in _doubled(document)), None)
     if doubled is None:
-        return None
+        return next((told for document in documents for told in _true_numbers(path, document)), None)
     line = doubled.start_mark.line + 1
     return f"{path}:{line}: {doubled.value} is there twice; YAML would take the last and say nothing"
 
@@ -157,6 +157,8 @@ def _in_words(folder: Path, keys: Sequence[str], problems: Sequence[Mapping[str,
     return f"{key} is {given!r}; it must be {expected}{like}{hint}"
 
 
+_NUMBERS = {str(kind) for kind in (int, float, int | None, float | None)}
+
 _TYPES = {
     "float": "a number",
     "int": "a whole number",
@@ -221,6 +223,18 @@ def _doubled(node: Any) -> Iterator[Any]:
                 yield key
             seen.add(str(key.value))
             yield from _doubled(value)
+
+
+def _true_numbers(path: Path, document: Any) -> Iterator[str]:
+    """Settings that are numbers and for which true or false is written: pydantic would take them for 1 and 0."""
+    from etl_project.sources.component import FileSource  # noqa: PLC0415  # It is what asks for these words.
+
+    attributes = [value for key, value in getattr(document, "value", ()) if getattr(key, "value", "") == "attributes"]
+    for key, value in (pair for one in attributes if isinstance(one, yaml.MappingNode) for pair in one.value):
+        one = FileSource.model_fields.get(str(key.value))
+        if one is not None and value.tag == "tag:yaml.org,2002:bool" and str(one.annotation) in _NUMBERS:
+            line, example = value.start_mark.line + 1, one.default if one.default is not None else 3
+            yield f"{path}:{line}: {key.value} is {value.value}; it must be a number, like `{key.value}: {example}`"
 
 
 def _line_of(folder: Path, keys: Sequence[str]) -> int:

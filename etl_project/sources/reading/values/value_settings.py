@@ -137,5 +137,5 @@ def _problems_of_formats(key: str, forms: Sequence[str], words: Sequence[str], e
             TimeFormat.of(form)
         except FormatError as error:
             yield f"{key} is {form!r}: {error}; write a form like {example!r}"
-    if sum(form in EPOCHS for form in forms) > 1:
+    if sum(isinstance(form, str) and form in EPOCHS for form in forms) > 1:
         yield f"{key} names several epoch forms; one number cannot tell them apart: say one of {', '.join(EPOCHS)}"
