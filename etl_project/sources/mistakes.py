@@ -229,7 +229,8 @@ def _true_numbers(path: Path, document: Any) -> Iterator[str]:
     """Settings that are numbers and for which true or false is written: pydantic would take them for 1 and 0."""
     from etl_project.sources.component import FileSource  # noqa: PLC0415  # It is what asks for these words.
 
-    attributes = [value for key, value in getattr(document, "value", ()) if getattr(key, "value", "") == "attributes"]
+    top = document.value if isinstance(document, yaml.MappingNode) else []
+    attributes = [value for key, value in top if key.value == "attributes"]
     for key, value in (pair for one in attributes if isinstance(one, yaml.MappingNode) for pair in one.value):
         one = FileSource.model_fields.get(str(key.value))
         if one is not None and value.tag == "tag:yaml.org,2002:bool" and str(one.annotation) in _NUMBERS:
