@@ -387,3 +387,18 @@ def test_the_real_files_are_read_to_the_last_penny() -> None:
     assert (everything.num_rows, pc.sum(everything["quantity"]).as_py()) == (209_029, 1_950_544)
     assert revenue.as_py() == Decimal("3706827.641")
     assert pc.min(everything["invoiced_at"]).as_py() == datetime(2010, 12, 1, 8, 26, tzinfo=UTC)
+
+
+def test_a_broken_record_costs_its_own_line_where_the_libraries_that_were_tried_lose_more(tmp_path: Path) -> None:
+    """The file of docs/decisions/own-csv-reader.md."""
+    content = b'id,name,amount\n1,a,1.50\n2,"never closed,2.50\n3,c,x\n4,d,4.50,extra\n5, e ,5.50\n'
+    named = {"id": "id", "name": "note", "amount": "amount"}
+    types = tuple(column for column in SPEC.types if column.name in named.values())
+    batches = read(content, tmp_path, spec(columns=named, types=types, max_rejected_ratio=1.0))
+    assert [(row["source_line"], row["id"], row["note"]) for row in all_rows(batches)] == [(2, 1, "a"), (6, 5, " e ")]
+    rejects = [reject for batch in batches for reject in batch.rejects.to_pylist()]
+    assert [(one["source_line"], one["reason"]) for one in rejects] == [
+        (3, "a quote that is never closed"),
+        (4, "amount: 'x' is no DECIMAL(8,2)"),
+        (5, "4 fields instead of 3"),
+    ]
