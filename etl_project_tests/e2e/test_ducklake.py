@@ -43,7 +43,7 @@ def test_everything_that_the_project_does_with_a_warehouse_works_on_a_lake(tmp_p
     changed = {key for key, value in prints(store.last_commits()).items() if built[key] != value}  # type: ignore[arg-type]
     assert {key for _, key in changed} == {DAYS[0].isoformat()} and ("orders", DAYS[0].isoformat()) in changed
     said = [place.etl(*command, **lake) for command in (("verify",), ("status", "--json"), ("doctor",))]
-    said.append(place.etl("prove", "daily_sales", str(DAYS[0]), **lake))
+    said.append(place.etl("prove", "daily_sales", "--day", str(DAYS[0]), **lake))
     for done in said:
         assert done.returncode == 0, done.stdout + done.stderr
     json.loads(said[1].stdout)
