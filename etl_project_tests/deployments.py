@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ def _become(argv: list[str], environment: dict[str, str], folder: Path, out: Pat
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    tempfile.tempdir = None  # These two are remembered from before the fork.
+    time.tzset()
     sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep) if environment.get("PYTHONPATH") else []
     sys.argv = argv
 
@@ -183,19 +186,19 @@ class Place:
 
     def checks(self) -> dict[str, bool]:
         """Run every asset check on its own, over all days, in a process of its own: which find no error anywhere."""
-        found: dict[str, bool] = self._python(RUN_CHECKS)
+        found: dict[str, bool] = self.python(RUN_CHECKS)
         return found
 
     def materialized(self, asset: str, first: date, last: date) -> list[str]:
         """Build one asset over these days, as a backfill from the UI does: the complaints of the failed steps."""
-        found: list[str] = self._python(MATERIALIZE, asset, str(first), str(last))
+        found: list[str] = self.python(MATERIALIZE, asset, str(first), str(last))
         return found
 
     def failed_partitions(self, asset: str) -> set[str]:
         """The partitions that Dagster shows as failed."""
-        return set(self._python(FAILED_PARTITIONS, asset))
+        return set(self.python(FAILED_PARTITIONS, asset))
 
-    def _python(self, script: str, *arguments: str) -> Any:
+    def python(self, script: str, *arguments: str) -> Any:
         """What a script prints as JSON, in a process of its own."""
         done = self._process(_script, (script, *arguments), self.environment())
         assert done.returncode == 0, done.stderr

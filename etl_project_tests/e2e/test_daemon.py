@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -93,13 +93,22 @@ def dagster_dev(place: Place, log: Path, **environment: str) -> Iterator[Server]
         eventually(lambda: server.ask("{ version }"), log, process)
         yield server
     finally:
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(timeout=PATIENCE_SECONDS)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        _interrupted(process)
+
+
+def _interrupted(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt it, and again as long as it goes on, as a person at a terminal would."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    try:
+        while process.poll() is None and time.monotonic() < deadline:
+            os.killpg(process.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=PATIENCE_SECONDS / 8)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            pytest.fail(f"`dagster dev` did not end within {PATIENCE_SECONDS} s of its first interrupt")
 
 
 def eventually(met: Callable[[], Any], log: Path, process: subprocess.Popen[bytes] | None = None) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import date
 from itertools import pairwise
@@ -53,22 +53,14 @@ class Project:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.place = Place(root / "data")
+        self.place = Place(root / "data", root)
         self.rate = root / "rate"
         self.rate.write_text("1")
 
     def etl(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        own = {"RATE_FILE": str(self.rate), "TMPDIR": str(self.root / "tmp"), "PYTHONPATH": str(ROOT)}
-        environment = self.place.environment(ETL_PIPELINES="shaky_shop", **own, **more)
-        return subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "etl_project.cli", *arguments],
-            cwd=self.root,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        own = {"RATE_FILE": str(self.rate), "TMPDIR": str(self.root / "tmp")}
+        path = f"{self.root}{os.pathsep}{ROOT}"
+        return self.place.etl(*arguments, ETL_PIPELINES="shaky_shop", PYTHONPATH=path, **own, **more)
 
     def proof(self, asset: str, expected_exit: int) -> dict[str, Any]:
         """Prove the day twice over; nothing in the data folder may have changed by it, and nothing may be left over."""

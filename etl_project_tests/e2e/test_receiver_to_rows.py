@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import duckdb
 import httpx2
 
+from etl_project_tests.deployments import Place
 from etl_project_tests.unit.http_in.servers import Script, answer, headers, running
 
 SECRET = "a-secret-of-the-shop"
@@ -87,18 +86,12 @@ def test_webhooks_and_lines_become_rows_once_and_their_day_is_delivered_once(tmp
         "ETL_RECEIVER_SOURCES_HUB": "events",
     }
     data_dir = tmp_path / "data"
-    command = [sys.executable, "-m", "etl_project.cli", "drain"]
     lines = [headers(key, **{"Content-Type": "application/x-ndjson"}) for key in ("lines", "equal lines")]
     script = Script(answer(201))
     sys.path.insert(0, str(tmp_path))
     try:
         with running(data_dir, **environ) as receiver, script.serving() as port:
-            outside = {
-                **{name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"},
-                **environ,
-                "ETL_DATA_DIR": str(data_dir),
-                "ETL_DELIVERY_URL": f"http://127.0.0.1:{port}/",
-            }
+            outside = {**environ, "ETL_DELIVERY_URL": f"http://127.0.0.1:{port}/"}
             for _ in range(2):
                 for number in (1, 2, 3):
                     assert webhook(receiver.url, number).status_code == 201
@@ -109,7 +102,7 @@ def test_webhooks_and_lines_become_rows_once_and_their_day_is_delivered_once(tmp
                         f"{receiver.url}/v1/incoming/events", content=b'{"id": "l1", "amount": 10}\n', headers=each
                     )
                     assert posted.status_code == 201
-                drained = subprocess.run(command, env=outside, capture_output=True, text=True, check=False)
+                drained = Place(data_dir, tmp_path).etl("drain", **outside)
                 assert drained.returncode == 0, drained.stdout + drained.stderr
     finally:
         sys.path.remove(str(tmp_path))

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from etl_project_tests.deployments import ROOT, Place, order_file
+from etl_project_tests.deployments import Place, order_file
 
 FIRST = date(2025, 3, 3)
 DAYS = [FIRST + timedelta(days=n) for n in range(4)]
@@ -111,12 +108,6 @@ def flip_a_byte(file: Path) -> None:
     file.write_bytes(content)
 
 
-def script(place: Place, text: str, *arguments: str) -> Any:
-    command = [sys.executable, "-W", "ignore", "-c", text, *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=place.environment(), capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
-
-
 def test_every_kind_of_damage_is_named_and_put_right_as_its_advice_says(place: Place) -> None:
     clean = place.tables()
     edit(place, f"update orders set quantity = quantity + 1 where batch_date = '{DAYS[0]}' and line_no = 1")
@@ -184,7 +175,7 @@ def test_what_cannot_be_looked_at_is_said_in_one_line(place: Place, options: tup
 
 def test_the_weekly_job_tells_every_asset_and_runs_over_days_leave_its_red_alone(place: Place) -> None:
     assets = {"raw_orders", "orders", "orders_rejects", "daily_sales", "daily_customers", "daily_report"}
-    before, edited, another_day, rebuilt, everything, again = script(place, LOOKS, str(DAYS[0]), str(DAYS[1]))
+    before, edited, another_day, rebuilt, everything, again = place.python(LOOKS, str(DAYS[0]), str(DAYS[1]))
     assert assets <= before.keys() and all(before.values())
     assert edited == {**before, "daily_sales": False}
     assert another_day == {"daily_sales": False}, "that day is right, not all"
@@ -195,7 +186,7 @@ def test_the_weekly_job_tells_every_asset_and_runs_over_days_leave_its_red_alone
 
 def test_the_runs_that_are_asked_for_by_themselves_do_not_verify(place: Place) -> None:
     place.drop(f"{LAST + timedelta(days=1)}.csv", order_file(LAST + timedelta(days=1)))
-    [checks] = script(place, REQUESTS)
+    [checks] = place.python(REQUESTS)
     assert "rows_in_equal_rows_stored_and_rejected" in checks and "matches_its_commits" not in checks
     place.drained()
     index = place.data / "dagster" / "storage" / "history" / "runs" / "index.db"
