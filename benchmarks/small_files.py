@@ -3,7 +3,7 @@
 Files as Kafka's landings are (JSON lines of a few rows) and small CSVs. In one run: (1) `etl drain` over all of them,
 (2) `etl drain` after one more file came to the last day, (3) `etl drain` with nothing to do, (4) the floor: list the
 folder, read every file, and put what was read into a DuckDB table with one insert. The target of a day is exactly the
-files of the day, so one more file builds the day anew; what was judged before need not be judged again.
+files of the day, so one more file builds the day anew from all of its files.
 
 `python benchmarks/small_files.py [--format jsonl|csv] [--days 1] [--files 100000] [--rows 5]`; `--files` are a day's.
 """
@@ -44,7 +44,6 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=1)
     parser.add_argument("--files", type=int, default=100_000, help="files of each day")
     parser.add_argument("--rows", type=int, default=5, help="rows of each file")
-    parser.add_argument("--profile", action="store_true", help="print where the first drain spends its time")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         report(asked, Path(scratch))
@@ -62,7 +61,7 @@ def report(asked: argparse.Namespace, scratch: Path) -> None:
         for number in range(asked.files):
             made_file(drop, asked.format, FIRST + timedelta(days=day), number, asked.rows)
     floor = timed(lambda: bare(drop, asked.format))
-    first = drained(scratch, profile=asked.profile)
+    first = drained(scratch)
     made_file(drop, asked.format, FIRST + timedelta(days=asked.days - 1), asked.files, asked.rows)
     one_more = drained(scratch)
     nothing = drained(scratch)
@@ -139,7 +138,7 @@ def bare(drop: Path, form: str) -> None:
             connection.execute(f"CREATE TABLE small AS SELECT * FROM {read}('{joined.name}')")
 
 
-def drained(scratch: Path, *, profile: bool = False) -> tuple[float, float, str, float]:
+def drained(scratch: Path) -> tuple[float, float, str, float]:
     """Wall and CPU seconds of one `etl drain`, what it says at its end, and its peak memory in MB."""
     environ = {
         **os.environ,
@@ -149,10 +148,7 @@ def drained(scratch: Path, *, profile: bool = False) -> tuple[float, float, str,
         "ETL_SETTLE_SECONDS": "0",
     }
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [sys.executable, *(["-m", "cProfile", "-o", "/tmp/small_files.prof"] if profile else []), "-c"]
     command = [sys.executable, "-m", "etl_project.cli", "drain"]
-    if profile:
-        command = [sys.executable, "-m", "cProfile", "-s", "cumulative", "-m", "etl_project.cli", "drain"]
     measured = (
         "import os,resource,subprocess,sys;c=subprocess.run(sys.argv[1:]).returncode;"
         "print('peak', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024);sys.exit(c)"
@@ -163,8 +159,6 @@ def drained(scratch: Path, *, profile: bool = False) -> tuple[float, float, str,
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         sys.exit(f"etl drain exited {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    if profile:
-        print("\n".join(done.stdout.splitlines()[:120]))
     lines = done.stdout.splitlines()
     peak = float(next(line for line in lines if line.startswith("peak")).split()[1])
     told = next((line for line in lines if " runs, " in line), lines[0])

@@ -157,3 +157,8 @@ def test_no_two_rebuilds_in_a_row_are_made_under_the_same_circumstances() -> Non
     turns = [Circumstances.of(turn) for turn in range(10)]
     for one, other in pairwise(turns):
         assert one.zone != other.zone and one.hash_seed != other.hash_seed and one.threads != other.threads
+
+
+def test_a_day_of_which_there_is_nothing_is_missing(project: Project) -> None:
+    done = project.etl("prove", "orders", "--day", str(DAY.replace(day=DAY.day + 1)))
+    assert (done.returncode, "is missing: it was never built" in done.stderr) == (2, True), done.stdout + done.stderr

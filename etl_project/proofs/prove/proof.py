@@ -89,8 +89,9 @@ def prove(
     """Rebuild the subject `times` times in fresh processes and compare.
 
     Nothing outside a temporary folder is written; a kill leaves that folder. Raises StoreBusy (retrying helps) when
-    a run holds the warehouse for longer than the wait setting.
+    a run holds the warehouse for longer than the wait setting, Missing for a day that there is nothing of.
     """
+    _refuse_missing(subject, targets_in, real)
     with tempfile.TemporaryDirectory(prefix="etl-prove-") as folder:
         base = Path(folder) / "base"
         scratch.lay_out(real, _settings(base), subject, targets_in)
@@ -114,6 +115,23 @@ def prove(
             tuple(rebuilds),
             compare.among_themselves(subject, built),
             *compare.with_the_commit(subject, last, _store(subject, kept, targets_in), built),
+        )
+
+
+class Missing(Permanent):
+    """The day was never built, and nothing is there to build it from. Retrying does not help before a file comes."""
+
+
+def _refuse_missing(subject: Subject, targets_in: scratch.TargetsIn, real: Settings) -> None:
+    """A day that is missing is neither reproducible nor the opposite."""
+    stored = {target.asset: target for target in targets_in(real)}
+    asked = {subject.target.asset: (subject.key,), **{asset: subject.reads[asset] for asset in subject.reads}}
+    there = (stored[asset].store.last_commits([asset], keys) for asset, keys in asked.items() if asset in stored)
+    files = ((real.archive / source / subject.key).is_dir() for source in subject.sources)
+    if not any(there) and not any(files):
+        raise Missing(
+            f"{subject.target.asset} of {subject.day} is missing: it was never built, and nothing that it reads is "
+            "there. There is nothing to prove."
         )
 
 
