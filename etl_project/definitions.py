@@ -36,7 +36,7 @@ from etl_project.http_out import settings as delivery_settings
 from etl_project.instance import json_logs
 from etl_project.kafka import KafkaSource, Subscription
 from etl_project.proofs import job as verify_job
-from etl_project.proofs import reproducible, stored_assets
+from etl_project.proofs import reproducible, rollback_job, stored_assets
 from etl_project.sources import MistakeInPipeline, Pipelines, buildable
 from etl_project.storage import ParquetPartitionIOManager, checked
 from etl_project.watch import alerts_sensor as alerts_sensor_module
@@ -85,7 +85,7 @@ def wire(
     wiring = dg.Definitions(
         resources=resources,
         asset_checks=[*whole, *reproducible.checks(stored)],
-        jobs=[*build.values(), *without_days, weekly, *maintenance, contract_job(project, stored)],
+        jobs=[*build.values(), *without_days, weekly, *maintenance, contract_job(project, stored), *rollback_job.jobs(stored)],
         sensors=[
             pending_sensor(project, [*build.values(), *without_days]),
             alerts_sensor_module.alerts_sensor(project, (assets.resources or {})["delivery"]),

@@ -28,6 +28,8 @@ COMMANDS = (
     "history",
     "show",
     "diff",
+    "rollback",
+    "unpin",
     "doctor",
     "new-source",
     "verify",

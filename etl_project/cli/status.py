@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from etl_project import utc
 from etl_project.cli.common import opened
 from etl_project.cli.console import Json, console
 from etl_project.due import look, red_checks
-from etl_project.proofs import Unverifiable, chosen, stored_assets
+from etl_project.proofs import Unverifiable, chosen, rollback, stored_assets
 from etl_project.storage import UNKNOWN, Commit, deviation, to_fields
 from etl_project.watch import calendar, history
 from etl_project.watch import status as statuses
@@ -44,6 +45,8 @@ def status(asset: Asset = None, day: Day = None, as_json: Json = False) -> None:
             snapshot = look(found.project, utc.now())
             checks = found.definitions.resolve_asset_graph().asset_check_keys
             everything = statuses.status(found.project, found.instance, snapshot, red_checks(found.instance, checks))
+            pinned = rollback.pins(stored_assets(found.definitions))
+            everything = replace(everything, pinned=tuple(map(rollback.pin_in_words, pinned)))
     if asset is not None:
         show_commits(commits, as_json)
     elif as_json:
@@ -93,6 +96,8 @@ def show_status(found: statuses.Status) -> None:
         console.print(f"[red]broken[/] {escape(line)}", soft_wrap=True, highlight=False)
     for check in found.red_checks:
         console.print(f"[red]check[/] {escape(check)}", soft_wrap=True, highlight=False)
+    for line in found.pinned:
+        console.print(f"[yellow]pinned[/] {escape(line)}", soft_wrap=True, highlight=False)
     for line in [*found.gone, *(line for asset in found.assets for line in (*asset.waits, *_by_hand(asset)))]:
         console.print(escape(line), soft_wrap=True, highlight=False)
     for source in found.sources:

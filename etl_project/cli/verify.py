@@ -14,7 +14,7 @@ from etl_project import utc
 from etl_project.cli.common import Opened, opened
 from etl_project.cli.console import Json, console
 from etl_project.cli.progress import Progress
-from etl_project.proofs import ADVICE, DaySpan, targets, whole
+from etl_project.proofs import ADVICE, DaySpan, rollback, targets, whole
 from etl_project.storage import Finding
 
 _SHOWN = 10
@@ -52,10 +52,13 @@ def verify(
             archived_by=whole_archive,
             on_asset=Progress().done,
         )
+        pinned = rollback.pins(chosen)
     if as_json:
         print(json.dumps(done.as_json(), indent=2))  # noqa: T201
     else:
         show(done)
+        for commit in pinned:
+            _say(f"[yellow]pinned[/]: {escape(rollback.pin_in_words(commit))}")
     raise typer.Exit(0 if done.sound else 1)
 
 

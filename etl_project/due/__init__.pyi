@@ -18,6 +18,7 @@ from .drain import OnRun as OnRun
 from .drain import Wish as Wish
 from .drain import ahead as ahead
 from .drain import execute as execute
+from .execution import complaints_of as complaints_of
 from .following import asset_specs as asset_specs
 from .following import by_hand as by_hand
 from .following import say_by_hand as say_by_hand

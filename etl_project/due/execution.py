@@ -118,13 +118,19 @@ def _ended(deployment: Deployment, result: dg.ExecuteInProcessResult) -> Ended:
         keys = tuple((each.asset_key.to_user_string(), each.check_name, each.partition) for each in passed)
         return Ended(red_checks=red, passed_checks=keys)
     run = deployment.instance.get_run_by_id(result.run_id)
-    failures = tuple(map(_complaint, (event.step_failure_data for event in result.get_step_failure_events())))
-    complaints = failures or tuple(_before_the_first_step(result)) or ("the run failed before its first step",)
     whole = run.tags.get(WHOLE_TAG) if run else None
     if whole in OUTAGES:
         steps = frozenset(str(event.step_key) for event in result.get_step_failure_events())
-        return Ended(complaints, red_checks=red, without_answer=steps)
-    return Ended(complaints, whole, red)
+        return Ended(complaints_of(result), red_checks=red, without_answer=steps)
+    return Ended(complaints_of(result), whole, red)
+
+
+def complaints_of(result: dg.ExecuteInProcessResult) -> tuple[str, ...]:
+    """What the failed steps of a run said; nothing where it went well."""
+    if result.success:
+        return ()
+    failures = tuple(map(_complaint, (event.step_failure_data for event in result.get_step_failure_events())))
+    return failures or tuple(_before_the_first_step(result)) or ("the run failed before its first step",)
 
 
 def _each(evaluations: Sequence[dg.AssetCheckEvaluation]) -> list[dg.AssetCheckEvaluation]:

@@ -79,7 +79,9 @@ def stale(project: Project, snapshot: Snapshot, assets: Collection[str], span: S
     for commit in commits:
         node = wanted[commit.asset]
         key = node.keys.key(commit.partition)
-        outdated = node.code_version and commit.code_version != node.code_version
+        # Of rows that were brought back, the code that had given the ones in their place: they are held against it.
+        made_by = commit.code_version if commit.restored is None else commit.restored.code_version
+        outdated = node.code_version and made_by != node.code_version
         if key is not None and outdated and key in span and (node.asset, key) in snapshot.commits:
             chosen.setdefault(node.asset, set()).add(key)
     return Plan(_runs(project, snapshot, chosen), [])

@@ -8,7 +8,8 @@ that is killed frees them by dying.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -43,16 +44,30 @@ class RunLock(PartitionLock):
             return  # Nothing runs: the resource is looked at outside of a run.
         _name_the_owner(instance, run)
 
-        def has_ended(run_id: str) -> bool:
-            other = instance.get_run_by_id(run_id)
-            return other is not None and other.is_finished
-
-        lock = TaskLock(Path(self.state), run_has_ended=has_ended)
         with reported(instance, run.run_id):
             say = context.log.info if context.log else None
             jobs = sorted(jobs_of(instance, run), key=repr)
             wait_seconds = min(self.wait_seconds, float(run.tags.get(WAIT_TAG, self.wait_seconds)))
-            self._lease = lock.take(run.run_id, jobs, wait_seconds, **({"say": say} if say else {}))
+            self._lease = self._lock(instance).take(run.run_id, jobs, wait_seconds, **({"say": say} if say else {}))
+
+    @contextmanager
+    def holding(
+        self, instance: dg.DagsterInstance, run: dg.DagsterRun, partitions: Sequence[tuple[str, str | None]]
+    ) -> Iterator[Callable[[], None]]:
+        """Hold more partitions for as long as the block lasts: those of an op that learns from its config which.
+
+        Gives what raises LockLost when the run has lost them. Raises LockBusy (retrying helps) after `wait_seconds`.
+        """
+        jobs = sorted({_job(asset, key) for asset, key in partitions}, key=repr)
+        with self._lock(instance).take(run.run_id, jobs, self.wait_seconds) as lease:
+            yield lambda: lease.check(jobs)
+
+    def _lock(self, instance: dg.DagsterInstance) -> TaskLock:
+        def has_ended(run_id: str) -> bool:
+            other = instance.get_run_by_id(run_id)
+            return other is not None and other.is_finished
+
+        return TaskLock(Path(self.state), run_has_ended=has_ended)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Leave; the last process of the run to leave frees its partitions."""
@@ -63,7 +78,12 @@ class RunLock(PartitionLock):
     def check(self, asset: str, keys: Sequence[str | None]) -> None:
         """Return only while the run holds these partitions. Raises LockLost: the run must not commit any more."""
         if self._lease is not None:
-            self._lease.check((asset, key if key is None or utc.is_day(key) else None) for key in keys)
+            self._lease.check(_job(asset, key) for key in keys)
+
+
+def _job(asset: str, key: str | None) -> Job:
+    """What is locked for a partition: a day for itself; of other partitions the whole asset."""
+    return asset, key if key is None or utc.is_day(key) else None
 
 
 def jobs_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[Job]:

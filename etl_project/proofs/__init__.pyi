@@ -1,5 +1,7 @@
 from . import prove as prove
 from . import reproducible as reproducible
+from . import rollback as rollback
+from . import rollback_job as rollback_job
 from .diff import Difference as Difference
 from .diff import Side as Side
 from .diff import difference as difference

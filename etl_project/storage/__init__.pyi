@@ -6,6 +6,10 @@ from .contract import Deviation as Deviation
 from .contract import Example as Example
 from .contract import Head as Head
 from .contract import Partial as Partial
+from .contract import PartlyCommitted as PartlyCommitted
+from .contract import ReadRefused as ReadRefused
+from .contract import Request as Request
+from .contract import Restored as Restored
 from .contract import Scope as Scope
 from .contract import Slice as Slice
 from .contract import Sql as Sql
@@ -53,6 +57,8 @@ from .judging.fingerprint import Typed as Typed
 from .judging.payload import scannable as scannable
 from .judging.receipts import receipts_of as receipts_of
 from .judging.row_tally import Rows as Rows
+from .judging.versions import at_commit as at_commit
+from .judging.versions import at_moment as at_moment
 from .lake.parquet import in_memory as in_memory
 from .lake.store import ParquetStore as ParquetStore
 from .scratch import scratch_folder as scratch_folder

@@ -145,6 +145,7 @@ class Request:
 
     `reads` are inputs that must still have their fingerprints when the write commits, else it is refused as
     retryable. `frame` is what `recorded` has to say about the types of a frame, to be kept with the rows.
+    `restores`: what each partition's rows bring back; `unpins` lets go of what was brought back before.
     `still_owner` is called right before each commit and raises when the writer has lost its lock.
     """
 
@@ -155,6 +156,8 @@ class Request:
     reads: Sequence[Receipt] = ()
     still_owner: Callable[[], None] = _nobody_asks
     frame: bytes | None = None
+    restores: Mapping[str | None, Restored] = field(default_factory=dict)
+    unpins: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,11 +184,28 @@ class Deviation:
 
 
 @dataclass(frozen=True)
+class Restored:
+    """That a commit brought rows back which an earlier one had left, and why: its partition is pinned.
+
+    `fingerprint` is that of the rows, None where no record says it. `code_version` is the one that the asset had then:
+    while its code and its inputs stay the same, other rows are refused.
+    """
+
+    sequence: int
+    fingerprint: str | None
+    code_version: str | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Commit:
     """The record of one committed partition: it travels inside the commit, never beside it. Times are UTC.
 
     `changed`: the rows that are there are others than before, be it than those of the record before or than those that
     somebody had edited by hand since.
+
+    `restored`: its rows were not built but brought back. The input hash is then that of the commit whose place they
+    took, and there is no code version.
 
     With a `deviation` the partition is not reproducible. Commits from the same inputs and code keep it until the same
     rows came often enough in a row (`verdict.STEADY`); one from other inputs or code has none.
@@ -207,6 +227,7 @@ class Commit:
     committed_at: datetime
     schema_changes: tuple[str, ...] = ()
     deviation: Deviation | None = None
+    restored: Restored | None = None
 
 
 @dataclass(frozen=True)
@@ -374,6 +395,14 @@ class Store(Protocol):
 
         Raises ReadRefused when it is not kept (retrying does not help).
         """
+        ...
+
+    def filled(self, table: Table) -> list[str]:
+        """The columns that fill themselves when data does not bring them: no content of rows that were written so."""
+        ...
+
+    def pinned(self, assets: Iterable[str]) -> list[Commit]:
+        """The newest commits that brought rows back: their partitions are pinned. Raises StoreBusy as `heads` does."""
         ...
 
     def heads(self, assets: Iterable[str]) -> Iterator[tuple[str, str | None, Head]]:

@@ -98,6 +98,8 @@ class Status:
     """Checks whose last result is a failure, in words."""
     broken: tuple[str, ...] = ()
     """What is wrong with pipelines that cannot be loaded, in words."""
+    pinned: tuple[str, ...] = ()
+    """Days that were rolled back and are held so, in words."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for scripts."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import dagster as dg
 
-from etl_project.storage.contract import Commit
+from etl_project.storage.contract import Commit, Restored
 from etl_project.storage.dagster import internals
 from etl_project.storage.judging import deviation
 
@@ -63,6 +63,13 @@ def metadata_of(commit: Commit, preview: str | None = None) -> dict[str, Any]:
         "rows_kept": commit.rows_kept,
         "committed_at": dg.MetadataValue.timestamp(commit.committed_at),
         "schema_changes": ", ".join(commit.schema_changes) or None,
+        "restored": commit.restored and in_words(commit.restored),
         "not reproducible": commit.deviation and "\n".join(deviation.in_words(commit.deviation)),
     }
     return {name: value for name, value in known.items() if value is not None}
+
+
+def in_words(restored: Restored) -> str:
+    """That the rows were brought back, and that the partition is pinned to them."""
+    why = f": {restored.reason}" if restored.reason else ""
+    return f"the rows of commit {restored.sequence}{why}; pinned until its inputs or its code change (`etl unpin`)"

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from etl_project.storage.contract import Commit, Deviation, Example
+from etl_project.storage.contract import Commit, Deviation, Example, Restored
 
 
 def to_json(commit: Commit) -> str:
@@ -28,7 +28,9 @@ def from_json(text: str) -> Commit:
 def to_fields(commit: Commit) -> dict[str, Any]:
     """The record as what JSON can hold."""
     deviation = None if commit.deviation is None else asdict(commit.deviation)
-    return {**vars(commit), "committed_at": commit.committed_at.isoformat(), "deviation": deviation}
+    fields = {**vars(commit), "committed_at": commit.committed_at.isoformat(), "deviation": deviation}
+    restored = fields.pop("restored")
+    return fields if restored is None else {**fields, "restored": asdict(restored)}
 
 
 def from_fields(fields: Mapping[str, Any]) -> Commit:
@@ -37,7 +39,14 @@ def from_fields(fields: Mapping[str, Any]) -> Commit:
     values["committed_at"] = datetime.fromisoformat(values["committed_at"])
     values["schema_changes"] = tuple(values["schema_changes"])
     values["deviation"] = deviation_of(values.get("deviation"))
+    values["restored"] = restored_of(values.get("restored"))
     return Commit(**values)
+
+
+def restored_of(fields: Mapping[str, Any] | None) -> Restored | None:
+    """What a record says about rows that were brought back; fields that a later version added are passed over."""
+    known = Restored.__dataclass_fields__
+    return None if fields is None else Restored(**{name: value for name, value in fields.items() if name in known})
 
 
 def deviation_of(fields: Mapping[str, Any] | None) -> Deviation | None:

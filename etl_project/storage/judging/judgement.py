@@ -15,7 +15,7 @@ import duckdb
 
 from etl_project.storage.contract import UNKNOWN, Commit, Deviation, Partition, Request, Scope, Table
 from etl_project.storage.judging import deviation as deviations
-from etl_project.storage.judging import row_tally
+from etl_project.storage.judging import pins, row_tally
 from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.judging.messages import DataFault, refused
 from etl_project.storage.judging.placement import Placement, placing
@@ -99,6 +99,7 @@ def judge(sides: Sides, at: datetime) -> Judged:
     Raises DataFault (retrying does not help) when a partition would shrink by more than its table allows.
     """
     unchanged = _unchanged(sides)
+    pins.refuse_others(sides.table, sides.scope, sides.request, sides.new, sides.previous)
     changed = tuple(n for n in sides.new if n not in unchanged)
     refuse_shrinking(sides.table, sides.scope, sides.request, sides.before, {n: sides.new[n] for n in changed})
     differences = _differences(sides, changed)
@@ -235,4 +236,5 @@ def record(
         changed=finding.changed,
         committed_at=at,
         schema_changes=tuple(schema_changes),
+        restored=request.restores.get(partition.key),
     )

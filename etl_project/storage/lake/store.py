@@ -155,6 +155,14 @@ class ParquetStore:
         """The newest commit record of every (asset, partition), or of the given ones, from the files' footers."""
         return {(commit.asset, commit.partition): commit for commit in self._lake.records(assets, partitions)}
 
+    def filled(self, table: Table) -> list[str]:
+        """None: a file has no defaults."""
+        return []
+
+    def pinned(self, assets: Iterable[str]) -> list[Commit]:
+        """The newest commits that brought files back."""
+        return [commit for commit in self._lake.records(assets) if commit.restored is not None]
+
     def heads(self, assets: Iterable[str]) -> Iterator[tuple[str, str | None, Head]]:
         """The newest commit of every partition of these assets, in short."""
         for commit in self.last_commits(assets).values():

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from etl_project.storage.contract import Commit, Head
-from etl_project.storage.judging.commits import deviation_of
+from etl_project.storage.judging.commits import deviation_of, restored_of
 from etl_project.storage.sql import Binds, has_table, quote, unique
 
 NAME = "etl_commits"
@@ -64,6 +64,9 @@ _ARROW = pa.schema(
     ]
 )
 
+_RESTORED = "restored"
+"""A column that only databases have in which rows were brought back."""
+
 _NEWEST = "QUALIFY row_number() OVER (PARTITION BY asset, partition_key ORDER BY sequence DESC) = 1"
 _SELECT = ", ".join("partition_key" if name == "partition" else name for name in _ARROW.names)
 
@@ -95,9 +98,14 @@ class Records:
         """Write the records; a second writer of one of the partitions fails here or when it commits."""
         name = unique("etl_claims")
         rows = [_row(commit) for commit in commits]
-        self._connection.register(name, pa.Table.from_pylist(rows, schema=_ARROW))
+        schema, columns = _ARROW, _SELECT
+        if any(commit.restored is not None for commit in commits):
+            # Made when it is needed first: a database in which nothing was ever brought back stays as it is.
+            self._connection.execute(f"ALTER TABLE {self.name} ADD COLUMN IF NOT EXISTS {_RESTORED} VARCHAR")
+            schema, columns = _ARROW.append(pa.field(_RESTORED, pa.string())), f"{_SELECT}, {_RESTORED}"
+        self._connection.register(name, pa.Table.from_pylist(rows, schema=schema))
         try:
-            self._connection.execute(f"INSERT INTO {self.name} ({_SELECT}) SELECT * FROM {name}")
+            self._connection.execute(f"INSERT INTO {self.name} ({columns}) SELECT * FROM {name}")
         finally:
             self._connection.unregister(name)
 
@@ -138,6 +146,15 @@ class Records:
         query = f"SELECT * FROM {self.name} WHERE asset = $asset AND partition_key = $key ORDER BY sequence"
         return self._commits(query, {"asset": asset, "key": _stored(partition)})
 
+    def pinned(self, assets: Iterable[str]) -> list[Commit]:
+        """The newest records of partitions of these assets whose rows were brought back."""
+        known = "SELECT column_name FROM duckdb_columns() WHERE database_name = current_database() "
+        known += "AND lower(schema_name) = lower(?) AND table_name = ? AND column_name = ?"
+        if not self._connection.execute(known, [self._schema, NAME, _RESTORED]).fetchall():
+            return []
+        query = f"SELECT * FROM {self.name} WHERE asset IN (SELECT unnest($assets::VARCHAR[])) {_NEWEST}"
+        return self._commits(f"SELECT * FROM ({query}) WHERE {_RESTORED} IS NOT NULL", {"assets": list(assets)})
+
     def heads(self, assets: Iterable[str]) -> Iterator[tuple[str, str | None, Head]]:
         """The newest record of every partition of these assets, in short: tens of thousands of them in every tick."""
         if not self.exist():
@@ -163,8 +180,10 @@ def _stored(partition: str | None) -> str:
 
 def _row(commit: Commit) -> dict[str, Any]:
     deviation = None if commit.deviation is None else json.dumps(asdict(commit.deviation), ensure_ascii=False)
+    restored = None if commit.restored is None else json.dumps(asdict(commit.restored), ensure_ascii=False)
     return {
         **vars(commit),
+        "restored": restored,
         "partition": _stored(commit.partition),
         "schema_changes": list(commit.schema_changes),
         "deviation": deviation,
@@ -178,4 +197,6 @@ def _commit(row: Mapping[str, Any]) -> Commit:
     values["schema_changes"] = tuple(values["schema_changes"])
     found = values.get("deviation")
     values["deviation"] = None if found is None else deviation_of(json.loads(found))
+    back = values.get(_RESTORED)
+    values[_RESTORED] = None if back is None else restored_of(json.loads(back))
     return Commit(**values)

@@ -170,6 +170,17 @@ class TableStore:
                 raise not_kept(table, key, sequence)
             return self.engine.versions(connection).read(table, key, sequence, self.identity)
 
+    def filled(self, table: Table) -> list[str]:
+        """The columns of the table that have a default."""
+        with self.engine.looking(self.wait_seconds) as connection:
+            there = None if connection is None else self.engine.table(connection, table)
+            return [c.name for c in there.columns() if c.filled] if there is not None and there.exists() else []
+
+    def pinned(self, assets: Iterable[str]) -> list[Commit]:
+        """The newest commits that brought rows back."""
+        with self.engine.looking(self.wait_seconds) as connection:
+            return [] if connection is None else self.engine.records(connection).pinned(assets)
+
     def heads(self, assets: Iterable[str]) -> Iterator[tuple[str, str | None, Head]]:
         """The newest commit of every partition of these assets, in short. Raises StoreBusy as `last_commits` does."""
         with self.look() as connection:

@@ -68,12 +68,11 @@ class Versions:
         self.name = f"{quote(home)}.{NAME}"
 
     def keep(self, table: Table, there: SqlTable, rows: Rows, replaced: Sequence[Replaced], at: datetime) -> None:
-        """Copy what the write is about to delete, and let go of what is more than the table keeps.
+        """Copy what the write is about to delete.
 
         Inside the caller's transaction: a kill leaves the rows where they are, and no version of them.
         """
         self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self.name} {_COLUMNS}")
-        self._forget(table, [one.key for one in replaced])
         rows_in = self._place_for(there)
         first = secrets.randbits(40) * _IDS_A_WRITE
         columns = ", ".join(quote(column.name) for column in there.columns())
@@ -131,12 +130,15 @@ class Versions:
             identity,
         )
 
-    def _forget(self, table: Table, keys: Sequence[str | None]) -> None:
-        """Make room for one more version of each partition; those of the asset's former name go with its own."""
+    def forget(self, table: Table, keys: Sequence[str | None]) -> None:
+        """Let go of what is more than the table keeps; versions of the asset's former name count with its own.
+
+        After the rows are written, which may come from the very version that goes.
+        """
         query = (
             f"SELECT version, rows_in FROM {self.name} WHERE asset IN ($asset, $former) "
             "AND partition_key IN (SELECT unnest($keys::VARCHAR[])) "
-            "QUALIFY row_number() OVER (PARTITION BY partition_key ORDER BY replaced_at DESC, sequence DESC) >= $keep"
+            "QUALIFY row_number() OVER (PARTITION BY partition_key ORDER BY replaced_at DESC, sequence DESC) > $keep"
         )
         former, stored = table.renamed_from or table.asset, [key or "" for key in keys]
         found = self._all(query, asset=table.asset, former=former, keys=stored, keep=table.keep_versions)

@@ -86,10 +86,12 @@ class TableWrite:
         self._records_there.claim(records)
         faults.reach(f"{self._engine.name}.after_claim")
         if changed:
-            self._keep_versions(here, changed, before, previous, at)
+            kept = self._keep_versions(here, changed, before, previous, at)
             self._delete(here, changed)
             faults.reach(f"{self._engine.name}.between_delete_and_insert")
             self._insert(pairs, incoming, changed)
+            if kept:
+                self._engine.versions(self._connection).forget(self.table, kept)
         return records
 
     def was_overtaken(self) -> bool:
@@ -193,10 +195,10 @@ class TableWrite:
         before: Mapping[int, int],
         previous: Mapping[int, Commit],
         at: datetime,
-    ) -> None:
-        """Copy the rows that are about to go, where the table keeps some; nothing of a first write of nothing."""
+    ) -> list[str | None]:
+        """Copy the rows that are about to go, where the table keeps some; gives the partitions that there were."""
         if not self.table.keep_versions:
-            return
+            return []
         replaced = [
             Replaced(self.scope.partitions[n].key, n, previous[n].sequence if n in previous else 0, before.get(n, 0))
             for n in changed
@@ -205,6 +207,7 @@ class TableWrite:
         if replaced:
             self._engine.versions(self._connection).keep(self.table, self._target, here, replaced, at)
             faults.reach(f"{self._engine.name}.version_kept")
+        return [one.key for one in replaced]
 
     def _delete(self, here: Rows, changed: Sequence[int]) -> None:
         binds = Binds()
