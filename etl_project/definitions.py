@@ -85,7 +85,14 @@ def wire(
     wiring = dg.Definitions(
         resources=resources,
         asset_checks=[*whole, *reproducible.checks(stored)],
-        jobs=[*build.values(), *without_days, weekly, *maintenance, contract_job(project, stored), *rollback_job.jobs(stored)],
+        jobs=[
+            *build.values(),
+            *without_days,
+            weekly,
+            *maintenance,
+            contract_job(project, stored),
+            *rollback_job.jobs(stored),
+        ],
         sensors=[
             pending_sensor(project, [*build.values(), *without_days]),
             alerts_sensor_module.alerts_sensor(project, (assets.resources or {})["delivery"]),

@@ -30,6 +30,9 @@ def rebuild(
     allow_shrink: Annotated[
         bool, typer.Option("--allow-shrink", help="Let days lose more rows than max_removed_ratio allows.")
     ] = False,
+    allow_change: Annotated[
+        bool, typer.Option("--allow-change", help="Let days change by more than max_changed_ratio, max_sum_change.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and run nothing.")] = False,
 ) -> None:
     """Build days of assets again, whether anything is due or not. What reads them follows with the next `etl drain`.
@@ -56,5 +59,5 @@ def rebuild(
                 console.print(f"would build {escape(line)}", soft_wrap=True, highlight=False)
             console.print(f"{len(plan.runs)} runs; nothing was run")
             return
-        done = rebuilding.rebuild(opened, plan.runs, show_run, allow_shrink=allow_shrink)
+        done = rebuilding.rebuild(opened, plan.runs, show_run, allow_shrink=allow_shrink, allow_change=allow_change)
     raise typer.Exit(0 if show_drained(done, newly_refused=0) else 1)

@@ -20,7 +20,7 @@ from etl_project.due.pending import Due, Outlook, runs_for
 from etl_project.due.snapshot import NoSuchAsset, Project, Snapshot
 from etl_project.due.words import keys_in_words
 from etl_project.failures import Permanent
-from etl_project.storage import ALLOW_SHRINK_TAG
+from etl_project.storage import ALLOW_CHANGE_TAG, ALLOW_SHRINK_TAG
 
 
 class NothingAskedFor(Permanent):
@@ -96,13 +96,21 @@ def in_words(one: Plan) -> list[str]:
     return [f"{asset} {keys_in_words(built)}".strip() for asset, built in keys.items()]
 
 
-def rebuild(deployment: Deployment, runs: Iterable[Due], on_run: OnRun, *, allow_shrink: bool = False) -> Drained:
+def rebuild(
+    deployment: Deployment,
+    runs: Iterable[Due],
+    on_run: OnRun,
+    *,
+    allow_shrink: bool = False,
+    allow_change: bool = False,
+) -> Drained:
     """Make these runs; of one that fails, its halves, so that only the partitions at fault stay as they were.
 
     A kill leaves what was committed. What another process holds is named, and ends it.
     """
     done, left = Drained(), deque(runs)
-    tags = {ALLOW_SHRINK_TAG: "true"} if allow_shrink else {}
+    allowed = {ALLOW_SHRINK_TAG: allow_shrink, ALLOW_CHANGE_TAG: allow_change}
+    tags = {tag: "true" for tag, meant in allowed.items() if meant}
     while left and done.failures_in_a_row < MOST_FAILURES_IN_A_ROW and done.busy is None:
         one = left.popleft()
         on_run(one, None)

@@ -146,6 +146,7 @@ def roll_back(
         run_id,
         input_hashes={one.key: one.head.input_hash for one in planned.back},
         allow_shrink=True,
+        allow_change=True,
         still_owner=still_owner,
         restores={
             one.key: Restored(one.sequence, one.fingerprint, _code_version(one.head), reason) for one in planned.back
@@ -161,7 +162,9 @@ def unpin(target: Stored, keys: Iterable[str | None], run_id: str, still_owner: 
     pieces = [target.store.read(target.table, _scope(target, [one])) for one in back]
     data = _together(target, Planned(back, ()), pieces)
     hashes = {one.key: UNPINNED for one in back}
-    request = Request(run_id, input_hashes=hashes, allow_shrink=True, still_owner=still_owner, unpins=True)
+    request = Request(
+        run_id, input_hashes=hashes, allow_shrink=True, allow_change=True, still_owner=still_owner, unpins=True
+    )
     return target.store.replace(target.table, _scope(target, back), data, request)
 
 

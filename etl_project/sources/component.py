@@ -84,6 +84,12 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
     max_removed_ratio: float | None = Field(
         default=0.5, description="A rerun that would shrink a day by more than this is refused; null: none."
     )
+    max_changed_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="A rerun after which more of a day's rows are gone or others is refused."
+    )
+    max_sum_change: Mapping[str, Annotated[float, Field(ge=0)]] = Field(
+        default={}, description="Column: a rerun that moves its sum over a day by more than this share is refused."
+    )
     keep_versions: Annotated[int, Field(ge=0, le=settings.MOST_VERSIONS)] | None = Field(
         default=None,
         description="Replaced versions of each day that stay readable, in every table of the folder; "
@@ -229,7 +235,7 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
         beside = [context.path / name for name in PYTHON_BESIDE if (context.path / name).exists()]
         modules = [context.load_defs_relative_python_module(path) for path in beside]
         pipeline = self._owned(dg.Definitions.merge(own, dg.load_definitions_from_modules(modules)))
-        return self._keeping_versions(pipeline)
+        return self._limited(self._keeping_versions(pipeline))
 
     def _owned(self, pipeline: dg.Definitions) -> dg.Definitions:
         """The definitions; assets of the folder that name no owners have those of the source."""
@@ -246,6 +252,17 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
         kept = {"keep_versions": self.keep_versions}
         return pipeline.map_asset_specs(func=lambda spec: spec.replace_attributes(metadata={**kept, **spec.metadata}))
 
+    def _limited(self, pipeline: dg.Definitions) -> dg.Definitions:
+        """The definitions; the table of the source has the limits of what a rerun may change."""
+        limits = {"max_changed_ratio": self.max_changed_ratio, "max_sum_change": dict(self.max_sum_change) or None}
+        said = {name: limit for name, limit in limits.items() if limit is not None}
+        if not said:
+            return pipeline
+        own = dg.AssetKey(self.name)
+        return pipeline.map_asset_specs(
+            func=lambda spec: spec.replace_attributes(metadata={**said, **spec.metadata}) if spec.key == own else spec
+        )
+
     def _refuse_mismatch(self, contract: contracts.TableContract) -> None:
         """Every column of the table comes from the file, is computed, or is the batch date; all differences at once."""
         known = {column.name for column in contract.columns}
@@ -257,6 +274,9 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
         problems += [
             f"column {name} of CREATE TABLE {self.name} comes from nowhere: name it under columns or computed"
             for name in sorted(known - set(given) - {"batch_date"})
+        ]
+        problems += [
+            f"max_sum_change names {n}, which is no column of it" for n in self.max_sum_change if n not in known
         ]
         if "batch_date" not in known:
             problems.append(f"CREATE TABLE {self.name} needs a column batch_date DATE NOT NULL")

@@ -21,6 +21,7 @@ from .contract import asked_again as asked_again
 from .contract import input_hash as input_hash
 from .contract import is_asked_again as is_asked_again
 from .dagster import lineage as lineage
+from .dagster.asked import ALLOW_CHANGE_TAG as ALLOW_CHANGE_TAG
 from .dagster.asked import ALLOW_SHRINK_TAG as ALLOW_SHRINK_TAG
 from .dagster.declared import checked as checked
 from .dagster.declared import stored_specs as stored_specs

@@ -113,6 +113,8 @@ class Table:
     dimensions: tuple[Dimension, ...] = ()
     keep_versions: int = 0
     columns_of_data: bool = False
+    max_changed_ratio: float | None = None
+    max_sum_change: tuple[tuple[str, float], ...] = ()
 
     @property
     def partition_columns(self) -> tuple[str, ...]:
@@ -153,6 +155,7 @@ class Request:
     code_version: str | None = None
     input_hashes: Mapping[str | None, str] = field(default_factory=dict)
     allow_shrink: bool = False
+    allow_change: bool = False
     reads: Sequence[Receipt] = ()
     still_owner: Callable[[], None] = _nobody_asks
     frame: bytes | None = None

@@ -25,6 +25,9 @@ from etl_project.storage.judging.receipts import (
 ALLOW_SHRINK_TAG = "etl/allow_shrink"
 """Run tag: `true` lets this run shrink partitions by more than their table's `max_removed_ratio`."""
 
+ALLOW_CHANGE_TAG = "etl/allow_change"
+"""Run tag: `true` lets this run change more than `max_changed_ratio` and `max_sum_change` of its tables allow."""
+
 OUTSIDE = "outside a run"
 """Stands for the run of a write that none made: a notebook, a test."""
 
@@ -52,6 +55,7 @@ def request_of(
         code_version=step.job_def.asset_layer.get(asset_key).code_version,
         input_hashes=book.input_hashes(parents),
         allow_shrink=step.dagster_run.tags.get(ALLOW_SHRINK_TAG, "").lower() == "true",
+        allow_change=step.dagster_run.tags.get(ALLOW_CHANGE_TAG, "").lower() == "true",
         reads=reads,
         still_owner=still_owner,
     )

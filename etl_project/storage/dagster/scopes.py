@@ -83,6 +83,8 @@ def table_of(
         schema_from_prefix=not named and prefix is not None,
         renamed_from=values.get("renamed_from"),
         dimensions=dimensions,
+        max_changed_ratio=None if values.get("max_changed_ratio") is None else float(values["max_changed_ratio"]),
+        max_sum_change=tuple((values.get("max_sum_change") or {}).items()),
         keep_versions=keep_versions if values.get("keep_versions") is None else int(values["keep_versions"]),
         columns_of_data=values.get("columns_of_data") is True,
     )
@@ -127,9 +129,13 @@ def _refuse_unusable(asset_key: dg.AssetKey, values: Mapping[str, Any]) -> None:
         problems.append(f"drift is {values['drift']!r}, not 'evolve' or 'freeze'")
     if not isinstance(values.get("partition_columns") or {}, Mapping):
         problems.append(f"partition_columns is {values['partition_columns']!r}, not a column for each dimension")
-    ratio = values.get("max_removed_ratio")
-    if ratio is not None and not (isinstance(ratio, int | float) and 0 <= ratio <= 1):
-        problems.append(f"max_removed_ratio is {ratio!r}, not a number from 0 to 1")
+    for name in ("max_removed_ratio", "max_changed_ratio"):
+        ratio = values.get(name)
+        if ratio is not None and not (isinstance(ratio, int | float) and 0 <= ratio <= 1):
+            problems.append(f"{name} is {ratio!r}, not a number from 0 to 1")
+    sums = values.get("max_sum_change")
+    if sums is not None and not _are_limits(sums):
+        problems.append(f"max_sum_change is {sums!r}, not a limit for each column, like {{'amount': 0.2}}")
     kept = values.get("keep_versions")
     if kept is not None and (isinstance(kept, bool) or not isinstance(kept, int) or not 0 <= kept <= MOST_VERSIONS):
         problems.append(f"keep_versions is {kept!r}, not a number from 0 to {MOST_VERSIONS}, like 3")
@@ -138,6 +144,13 @@ def _refuse_unusable(asset_key: dg.AssetKey, values: Mapping[str, Any]) -> None:
             f"The metadata of asset {asset_key.to_user_string()!r} cannot be used: {'; '.join(problems)}. "
             "Retrying does not help. Correct the asset's metadata."
         )
+
+
+def _are_limits(sums: Any) -> bool:
+    return isinstance(sums, Mapping) and all(
+        isinstance(name, str) and isinstance(limit, int | float) and not isinstance(limit, bool) and limit >= 0
+        for name, limit in sums.items()
+    )
 
 
 def _is_daily_utc(partitions: dg.TimeWindowPartitionsDefinition) -> bool:

@@ -15,7 +15,7 @@ import duckdb
 
 from etl_project.storage.contract import UNKNOWN, Commit, Deviation, Partition, Request, Scope, Table
 from etl_project.storage.judging import deviation as deviations
-from etl_project.storage.judging import pins, row_tally
+from etl_project.storage.judging import limits, pins, row_tally
 from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.judging.messages import DataFault, refused
 from etl_project.storage.judging.placement import Placement, placing
@@ -103,6 +103,9 @@ def judge(sides: Sides, at: datetime) -> Judged:
     changed = tuple(n for n in sides.new if n not in unchanged)
     refuse_shrinking(sides.table, sides.scope, sides.request, sides.before, {n: sides.new[n] for n in changed})
     differences = _differences(sides, changed)
+    limits.refuse_changing(sides.table, sides.scope, sides.request, sides.before, differences, changed)
+    old, new = sides.there, sides.incoming
+    limits.refuse_sums(sides.connection, sides.table, sides.scope, sides.request, old, new, changed)
     records = {
         n: record(
             sides.table,
@@ -137,7 +140,10 @@ def _differences(sides: Sides, changed: Sequence[int]) -> dict[int, Difference |
     compared = tuple(
         n
         for n, plain in result.items()
-        if plain is None and max(sides.before.get(n, 0), sides.new[n].rows) <= COMPARED_ROWS
+        if plain is None
+        and (
+            sides.table.max_changed_ratio is not None or max(sides.before.get(n, 0), sides.new[n].rows) <= COMPARED_ROWS
+        )
     )
     if compared and sides.there is not None and sides.incoming is not None:
         old, new = sides.there._replace(only=compared), sides.incoming._replace(only=compared)

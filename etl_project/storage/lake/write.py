@@ -72,7 +72,8 @@ class ParquetWrite:
     def run(self) -> list[Commit]:
         """Replace every partition whose data is sound; PartlyCommitted names the others."""
         targets, pairs = self._matched()
-        if self._payload.stream is not None and not any(pair.checked for pair in pairs):
+        limited = self._table.max_changed_ratio is not None or bool(self._table.max_sum_change)
+        if self._payload.stream is not None and not limited and not any(pair.checked for pair in pairs):
             return [self._streamed(self._payload.stream, targets, pairs)]
         self._payload.stage(self._connection)  # Values that may not fit have to be looked at before they are written.
         refuse_changed(self._request.reads)

@@ -186,3 +186,23 @@ def test_a_source_says_it_for_every_table_of_its_folder() -> None:
     specs = [dg.AssetSpec("silent"), dg.AssetSpec("own", metadata={"keep_versions": 0})]
     found = source._keeping_versions(dg.Definitions(assets=specs)).resolve_all_asset_specs()
     assert {spec.key.to_user_string(): spec.metadata["keep_versions"] for spec in found} == {"silent": 4, "own": 0}
+
+
+def test_a_source_limits_what_a_rerun_may_change_in_its_table_alone() -> None:
+    columns = {"shop": "shop", "amount": "amount"}
+    source = FileSource(
+        name="shop",
+        patterns=["shop_{date}.csv"],
+        columns=columns,
+        max_changed_ratio=0.3,
+        max_sum_change={"amount": 0.2},
+    )
+    found = source._limited(dg.Definitions(assets=[dg.AssetSpec("shop"), dg.AssetSpec("raw_shop")]))
+    limits = {spec.key.to_user_string(): spec.metadata for spec in found.resolve_all_asset_specs()}
+    assert limits["shop"]["max_sum_change"] == {"amount": 0.2} and "max_changed_ratio" not in limits["raw_shop"]
+    manager = DuckDBPartitionIOManager(url="w.duckdb")
+    table = manager.table(dg.AssetSpec("shop", metadata=limits["shop"]))
+    assert (table.max_changed_ratio, table.max_sum_change) == (0.3, (("amount", 0.2),))
+    for wrong in ({"max_sum_change": 0.2}, {"max_sum_change": {"amount": -1}}, {"max_changed_ratio": 2}):
+        with pytest.raises(UnsupportedAsset, match=r"max_(sum_change|changed_ratio) is"):
+            manager.table(dg.AssetSpec("shop", metadata=wrong))
