@@ -87,7 +87,7 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
     max_changed_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="A rerun after which more of a day's rows are gone or others is refused."
     )
-    max_sum_change: Mapping[str, Annotated[float, Field(ge=0)]] = Field(
+    max_sum_change: Mapping[str, float] = Field(
         default={}, description="Column: a rerun that moves its sum over a day by more than this share is refused."
     )
     keep_versions: Annotated[int, Field(ge=0, le=settings.MOST_VERSIONS)] | None = Field(
