@@ -53,7 +53,7 @@ def test_nothing_is_kept_unless_it_is_asked_for(once: Bench) -> None:
     if once.keeps_constraints:
         with once.store().connect() as connection:  # type: ignore[attr-defined]
             names = connection.execute("SELECT table_name FROM duckdb_tables() ORDER BY 1").fetchall()
-        assert names == [("etl_commits",), ("etl_tables",), ("orders",)]
+        assert [name for (name,) in names if "." not in name] == ["etl_commits", "etl_tables", "orders"]
     else:
         assert {path.name for path in (once.folder / "lake").iterdir()} <= {"orders"}
 
@@ -113,6 +113,8 @@ def test_a_version_is_readable_after_columns_were_added_and_widened(bench: Bench
 def test_a_value_of_any_type_comes_back_as_it_was(once: Bench, sql: str, value: str) -> None:
     if not once.keeps_constraints:
         pytest.skip("a version of a file is the file")
+    if once.backend == "ducklake" and sql.startswith(("ENUM", "HUGEINT", "INTERVAL")):
+        pytest.skip("a lake refuses what Parquet does not hold exactly")
     contract = f"CREATE TABLE orders (batch_date DATE, v {sql})"
     table = replace(KEEPING, contract_sql=contract)
     query = f"SELECT DATE '{DAY}' AS batch_date, {value}::{sql} AS v"
