@@ -55,9 +55,14 @@ ELSEWHERE = {
     "pip install": "e2e/test_wheel.py::test_sources_of_ones_own_live_in_ones_own_package",
     "etl consume payments": "e2e/test_kafka_landing.py",
     "etl consume <source>": "e2e/test_kafka_landing.py",
+    "etl maintain --warehouse": "unit/storage/engines/test_ducklake.py",
+    "etl rollback orders --day 2025-03-01 --until": (
+        "unit/proofs/test_rollback.py::test_days_of_a_range_go_back_to_what_was_there_then"
+    ),
     "etl prove": "e2e/test_prove.py::test_a_day_that_is_reproducible_is_proven_and_nothing_real_is_touched",
     "dagster dev": "e2e/test_daemon.py::test_a_dropped_file_is_materialized_and_a_restart_keeps_the_history",
     "ETL_LOG_FORMAT=json dagster dev": "e2e/test_logs.py",
+    "dagster definitions validate": "../Makefile",
     "dagster run list": "e2e/test_dagster_commands.py::test_dagsters_lists_work_in_the_clone",
     "dagster schedule list": "e2e/test_dagster_commands.py::test_dagsters_lists_work_in_the_clone",
     "dagster sensor list": "e2e/test_dagster_commands.py::test_dagsters_lists_work_in_the_clone",
@@ -67,10 +72,22 @@ ELSEWHERE = {
     "python -m pytest": "../.ci/run",
     "python -m etl_project.storage.testing": "unit/storage/test_testing.py::test_our_stores_keep_the_contract",
     "python benchmarks/reproducible.py": "../benchmarks/reproducible.py",
+    "python benchmarks/at_rest.py": "../benchmarks/at_rest.py",
+    "make bench-peers": "../benchmarks/peers/correct.py",
 }
 """What is not run here, by its first words (it needs a server, a network or minutes), and the test that runs it."""
 
-NAMES = {"etl consume", "etl new-source", "etl rebuild", "etl history", "etl show --at"}
+NAMES = {
+    "etl consume",
+    "etl new-source",
+    "etl rebuild",
+    "etl rebuild --allow-change",
+    "etl history",
+    "etl show --at",
+    "etl rollback",
+    "etl rollback raw_orders",
+    "etl unpin",
+}
 """In a sentence these name the command: alone they ask for their arguments."""
 
 DIFFERENT = 1
