@@ -27,7 +27,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subscript
     monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("ETL_SETTLE_SECONDS", "0")
     name = f"demo-{uuid.uuid4().hex[:12]}"
-    [found] = definitions.subscriptions()
+    [found] = definitions.subscriptions(pytest.fail)
     yield replace(found, topic=name, group=f"group-of-{name}")
     Topic(BOOTSTRAP, name).delete()
 

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import threading
 import time
@@ -142,11 +143,12 @@ class ReceiverProcess:
         return sorted(path for path in self._everything() if path.name.startswith("."))
 
     def wait_for_uploads(self, number: int) -> None:
-        """Wait until so many uploads have begun and are not finished."""
+        """Wait until so many uploads have begun and are not finished: a small one has no file before its end."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while len(self.temporaries()) < number:
-            assert time.monotonic() < deadline, self.log()
-            time.sleep(0.02)
+        with closing(sqlite3.connect(self.data_dir / "delivery.sqlite")) as db:
+            while db.execute("SELECT count(*) FROM claims WHERE state = 'receiving'").fetchone()[0] < number:
+                assert time.monotonic() < deadline, self.log()
+                time.sleep(0.02)
 
     def take(self) -> list[bytes]:
         """Take the files away, as the pipeline does: an effect that happens twice shows as a file that is back."""
