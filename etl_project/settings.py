@@ -45,10 +45,12 @@ PREFIXES = ("ETL_KAFKA_", "ETL_SCHEMA_REGISTRY_", "ETL_DELIVERY_", "ETL_RECEIVER
 """Variables whose names their own parts check."""
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|API_KEY|DELIVERY_URL|_DSN|ETL_WAREHOUSE\Z", re.IGNORECASE)
 
+_HOLDS_PASSWORD = re.compile(r"passw(or)?d\s*=|://[^/\s]*:[^/\s]*@", re.IGNORECASE)
 
-def is_secret(name: str) -> bool:
-    """Whether the value of a variable must not be shown, by its name."""
-    return _SECRET.search(name) is not None
+
+def is_secret(name: str, value: str = "") -> bool:
+    """Whether the value of a variable must not be shown: by its name, or because it has a password in it."""
+    return _SECRET.search(name) is not None or _HOLDS_PASSWORD.search(value) is not None
 
 
 class SettingsError(Permanent):

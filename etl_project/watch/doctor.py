@@ -87,7 +87,7 @@ def _environment(environ: Mapping[str, str]) -> Iterator[Answer]:
     """The variables that are set; a name that nothing reads is a misspelt one."""
     mine = sorted(name for name in environ if name.startswith("ETL_"))
     unknown = [name for name in mine if name not in settings.NAMES and not name.startswith(settings.PREFIXES)]
-    shown = ", ".join(f"{name}={'***' if settings.is_secret(name) else environ[name]}" for name in mine)
+    shown = ", ".join(f"{name}={'***' if settings.is_secret(name, environ[name]) else environ[name]}" for name in mine)
     yield Answer(
         "environment",
         not unknown,

@@ -34,6 +34,9 @@ def test_a_name_that_nothing_reads_is_named_and_a_secret_is_not_shown(tmp_path: 
     assert "ETL_WAIT_SECOND" in bad(tmp_path, ETL_WAIT_SECOND="5")["environment"]
     shown = answers(tmp_path, ETL_DELIVERY_TOKEN="a-secret-token", ETL_WAIT_SECONDS="5")["environment"]
     assert shown.well and "a-secret-token" not in shown.found and "ETL_WAIT_SECONDS=5" in shown.found
+    for value in ("host=h password=hunter22", "postgresql://etl:hunter22@h/w"):
+        shown = answers(tmp_path, ETL_TEST_POSTGRES=value)["environment"]
+        assert "hunter22" not in shown.found and "ETL_TEST_POSTGRES=***" in shown.found
 
 
 def test_a_wrong_value_is_the_answer_and_ends_the_questions(tmp_path: Path) -> None:
