@@ -172,7 +172,7 @@ EXPECTED = {"id": "BIGINT NOT NULL", "price": "DECIMAL(18,4) NOT NULL", "note": 
         ("sales_2025-03-03.csv", TEXT.replace("\n", "\r\n").encode(), {"format": "csv"}),
         ("sales_2025-03-03.jsonl", jsonl(*ROWS).encode(), {"format": "jsonl"}),
         ("sales_2025-03-03.csv.gz", gzip.compress(TEXT.encode(), mtime=0), {"format": "csv"}),
-        ("sales_2025-03-03.jsonl.gz", gzip.compress(jsonl(*ROWS).encode()), {"format": "jsonl"}),
+        ("sales_2025-03-03.jsonl.gz", gzip.compress(jsonl(*ROWS).encode(), mtime=0), {"format": "jsonl"}),
         ("sales_2025-03-03.csv.zst", pa.compress(TEXT.encode(), "zstd", asbytes=True), {"format": "csv"}),
     ],
 )
