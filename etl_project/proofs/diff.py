@@ -34,22 +34,6 @@ from etl_project.storage import (
     scannable,
 )
 
-_NUMBERS = {
-    *(
-        "tinyint",
-        "smallint",
-        "integer",
-        "bigint",
-        "hugeint",
-        "utinyint",
-        "usmallint",
-        "uinteger",
-        "ubigint",
-        "uhugeint",
-    ),
-    *("float", "double", "decimal"),
-}
-
 
 class Sum(NamedTuple):
     """The sum of a numeric column, before and after, as text; None where there is no value."""
@@ -189,7 +173,7 @@ def _sums(connection: duckdb.DuckDBPyConnection, old: Rows, new: Rows, left_out:
     chosen = [
         n
         for n, column in enumerate(new.columns)
-        if str(column.type.id) in _NUMBERS and column.name.lower() not in passed_over
+        if str(column.type.id) in row_tally.NUMBERS and column.name.lower() not in passed_over
     ]
     if not chosen:
         return {}

@@ -13,24 +13,8 @@ import duckdb
 
 from etl_project.storage.contract import Request, Scope, Table
 from etl_project.storage.judging.messages import DataFault, refused
-from etl_project.storage.judging.row_tally import Difference, Rows
+from etl_project.storage.judging.row_tally import NUMBERS, Difference, Rows
 from etl_project.storage.sql import Binds
-
-_NUMBERS = {
-    *(
-        "tinyint",
-        "smallint",
-        "integer",
-        "bigint",
-        "hugeint",
-        "utinyint",
-        "usmallint",
-        "uinteger",
-        "ubigint",
-        "uhugeint",
-    ),
-    *("float", "double", "decimal"),
-}
 
 
 def refuse_changing(
@@ -116,7 +100,7 @@ def _refuse_unusable(table: Table, scope: Scope, limits: Mapping[str, float], ol
     problems += [
         f"max_sum_change names {name!r}, which has no sum: it is {kinds[name].upper()}"
         for name in limits
-        if name in kinds and kinds[name] not in _NUMBERS
+        if name in kinds and kinds[name] not in NUMBERS
     ]
     if problems:
         advice = "Name numeric columns of the table, like max_sum_change: {amount: 0.2}."

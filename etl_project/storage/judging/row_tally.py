@@ -18,6 +18,13 @@ from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.judging.placement import Placement
 from etl_project.storage.sql import Binds, quote
 
+NUMBERS = {
+    *("tinyint", "smallint", "integer", "bigint", "hugeint"),
+    *("utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"),
+    *("float", "double", "decimal"),
+}
+"""The kinds of columns that have a sum, as DuckDB's types name them."""
+
 _EXAMPLES = 3
 _DAYS = 10
 
