@@ -84,7 +84,7 @@ def definitions(
     version = code_version.of_module(module, folder, settled=_settled(spec, options))
     return dg.Definitions(
         assets=[
-            _files(spec, {**common, "owners": owners}),
+            _files(spec, {**common, "owners": owners}, keeps_rows=options.max_removed_ratio is not None),
             _raw_and_rejects(spec, contract, version, owners, common),
             typed.table(spec, contract, options, {**common, "code_version": version, "owners": owners}),
         ],
@@ -113,8 +113,11 @@ def _default(one: Field[Any]) -> Any:
     return one.default if one.default_factory is MISSING else one.default_factory()
 
 
-def _files(spec: SourceSpec, common: Mapping[str, Any]) -> dg.AssetsDefinition:
-    """Files that wait are judged and archived or quarantined; the archive is what everything is built from."""
+def _files(spec: SourceSpec, common: Mapping[str, Any], *, keeps_rows: bool) -> dg.AssetsDefinition:
+    """Files that wait are judged and archived or quarantined; the archive is what everything is built from.
+
+    `keeps_rows`: no file takes all rows of a day away, unless the run says that it is meant.
+    """
 
     @dg.asset(  # type: ignore[untyped-decorator]  # options given as ** hide the overload
         name=Names.of(spec.name).files,
@@ -137,6 +140,7 @@ def _files(spec: SourceSpec, common: Mapping[str, Any]) -> dg.AssetsDefinition:
             configured.archive,
             configured.quarantine,
             threads=RECEIVING_THREADS,
+            may_empty=not keeps_rows or context.run.tags.get(ALLOW_SHRINK_TAG) == "true",
         )
         for line in told(results.received):
             context.log.info(line)

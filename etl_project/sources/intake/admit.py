@@ -28,6 +28,7 @@ from etl_project.failures import EtlError, Transient
 from etl_project.sources import names
 from etl_project.sources.intake import (
     archive,
+    emptied,
     kept,
     lots,
     many_days,
@@ -97,6 +98,8 @@ class Receiver:
         archive_root: Path,
         quarantine_root: Path,
         waiting: Sequence[Entry | Waiting] = (),
+        *,
+        may_empty: bool = True,
     ) -> None:
         self._spec = spec
         self._folder = incoming_root / spec.name
@@ -105,6 +108,7 @@ class Receiver:
         self._marks = kept.Marks(self._folder)
         self._writers = Writers()
         self._others = Others(spec, archive_root, waiting)
+        self._emptied = None if may_empty else emptied.Emptied(spec, waiting)
 
     def receive(self, waiting: Waiting, archived: archive.Day) -> Received:
         """As `receive`; `archived` is the archive of the file's day."""
@@ -211,6 +215,8 @@ class Receiver:
                 raise FileRefused("duplicate", f"the same content as {other}", f"content that {day} does not have yet")
             found = judged(SourceFile(copy.path, name, day), spec) if verdict is None else _of_verdict(verdict)
             self._others.refuse_cut(copy.path, waiting, found.ends_in_a_reject)
+            if self._emptied is not None:
+                self._emptied.refuse(waiting, found.rows, archived)
             kind = "duplicate"
             self._others.refuse_content_of_another_day(copy.sha256, day, found.rows)
         except FileRefused as refusal:
@@ -343,18 +349,21 @@ def receive_all(
     archive_root: Path,
     quarantine_root: Path,
     threads: int = 1,
+    *,
+    may_empty: bool = True,
 ) -> Results:
     """Take many files in, days side by side in `threads` threads, the files of one day in the order given (the scan's).
 
     The threads share nothing, and any number of them leaves the same bytes. After a failure the other files of its
     day keep waiting (a later file must not get ahead of an earlier one); the other days are not touched by it. An
-    interrupt ends it after the files that are at work; all others keep waiting.
+    interrupt ends it after the files that are at work; all others keep waiting. Unless days `may_empty`, a file without
+    rows is refused where it would leave its day, which has some, without any.
     """
     sweep(spec, incoming_root, archive_root)
     if not waiting:
         return Results((), ())
     with _receiving(waiting[0]):
-        receiver = Receiver(spec, incoming_root, archive_root, quarantine_root, waiting)
+        receiver = Receiver(spec, incoming_root, archive_root, quarantine_root, waiting, may_empty=may_empty)
 
     interrupted = threading.Event()
 

@@ -94,6 +94,16 @@ class Day:
         version = self._current.get(_counts_with(name, self._spec))
         return version if version is not None and version.name == name else None
 
+    def replaced_by(self, name: str) -> Accepted | None:
+        """The version that would no longer count if a file of this name were accepted now."""
+        old = self._current.get(_counts_with(name, self._spec))
+        newer = old is not None and self._spec.version_of(old.name)[1] > self._spec.version_of(name)[1]
+        return None if newer else old
+
+    def beside(self, version: Accepted) -> list[Accepted]:
+        """The other versions that count."""
+        return [one for one in self._current.values() if one != version]
+
     def accept(self, name: str, copy: Path, sha256: str, unsynced: set[Path] | None = None) -> Accepted:
         """Make `copy` (complete, flushed to disk, on the archive's file system) the newest version, in one rename.
 

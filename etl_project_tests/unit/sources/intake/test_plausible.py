@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from etl_project import settings
 from etl_project.due.drain import drain
 from etl_project.sources.intake import archive, quarantine
 from etl_project.sources.reading import judge
@@ -204,8 +205,14 @@ def test_a_day_is_not_emptied_by_a_header_alone_unless_it_is_meant(
         project.drop("2025-03-04.csv", "id,at\n")
         assert project.drain().failed == [], "a first file may be empty"
         project.drop("2025-03-03.csv", "id,at\n")
-        assert project.drain().failed
-        assert project.query("select count(*) from sales") == [(2,)]
+        project.drain()
+        configured = settings.load()
+        [refused] = quarantine.listing(configured.quarantine)
+        assert "2025-03-03.csv gave 2025-03-03 2 rows" in refused.reason.found
+        raw_and_typed = "select (select count(*) from sales), (select count(*) from sales_rejects)"
+        assert project.query(raw_and_typed) == [(2, 0)]
+        assert project.drain().failed == [], "the day can be built as before"
+        quarantine.release(configured.quarantine, refused.reason.key, configured.incoming)
         assert drain(project.deployment, allow_shrink=True).failed == []
         assert project.query("select count(*) from sales") == [(0,)]
 

@@ -1,0 +1,79 @@
+"""A file without a row does not take the place of a day's only rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from etl_project.sources.intake import admit
+from etl_project.sources.spec import SourceSpec
+
+from ..world import World, lines, rows, spec
+
+A, B = "a-2024-03-05.csv", "b-2024-03-05.csv"
+HEADER = lines()
+
+
+def outcomes(world: World, *, may_empty: bool = False) -> dict[str, str]:
+    results = admit.receive_all(world.scan().waiting, world.spec, *world.roots, may_empty=may_empty)
+    assert not results.failed
+    return {one.name: one.outcome for one in results.received}
+
+
+def filled(root: Path, source: SourceSpec | None = None, **files: bytes) -> World:
+    world = World(root, source or spec())
+    for name, content in files.items():
+        world.drop(f"{name}-2024-03-05.csv", content)
+        outcomes(world)
+    return world
+
+
+def test_a_header_alone_does_not_get_into_the_archive_where_it_would_empty_its_day(tmp_path: Path) -> None:
+    world = filled(tmp_path, a=rows(3))
+    for _ in range(2):  # The run-twice twin: it is refused again, into the same place.
+        world.drop(A, HEADER)
+        assert outcomes(world) == {A: "refused"}
+        assert world.accepted() == {A: rows(3)}
+        [refused] = world.quarantined()
+        assert refused.reason.found == f"no row, where {A} gave 2024-03-05 3 rows"
+        assert "etl drain --allow-shrink" in refused.reason.expected
+
+
+def test_it_does_where_that_is_meant(tmp_path: Path) -> None:
+    world = filled(tmp_path, a=rows(3))
+    world.drop(A, HEADER)
+    assert outcomes(world, may_empty=True) == {A: "accepted"}
+
+
+def test_the_newest_file_is_asked_where_it_is_the_whole_day_whatever_its_name(tmp_path: Path) -> None:
+    world = filled(tmp_path, spec(files_per_day="latest"), a=rows(3))
+    world.drop(B, HEADER)
+    assert outcomes(world) == {B: "refused"}
+
+
+def test_an_empty_file_that_comes_first_is_accepted_and_so_is_one_after_an_empty_one(tmp_path: Path) -> None:
+    world = filled(tmp_path, a=HEADER)
+    assert world.accepted() == {A: HEADER}
+    world.drop(A, HEADER.replace(b"\n", b"\r\n"))
+    assert outcomes(world) == {A: "accepted"}
+
+
+@pytest.mark.parametrize("first", [A, B])
+def test_rows_that_moved_to_another_file_of_the_day_are_not_gone(tmp_path: Path, first: str) -> None:
+    """The parts of a day were cut anew: refusing the part that is empty now would leave its rows there twice."""
+    other = B if first == A else A
+    world = filled(tmp_path, **{first[0]: rows(3), other[0]: HEADER})
+    world.drop(first, HEADER)
+    world.drop(other, rows(4))
+    assert outcomes(world) == {A: "accepted", B: "accepted"}
+    assert world.accepted() == {first: HEADER, other: rows(4)}
+
+
+def test_a_part_may_be_empty_beside_parts_that_are_not_and_the_last_one_may_not(tmp_path: Path) -> None:
+    world = filled(tmp_path, a=rows(3), b=rows(5))
+    world.drop(A, HEADER)
+    assert outcomes(world) == {A: "accepted"}
+    world.drop(B, HEADER.replace(b"\n", b"\r\n"))
+    assert outcomes(world) == {B: "refused"}
+    assert world.accepted() == {A: HEADER, B: rows(5)}
