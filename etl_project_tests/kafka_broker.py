@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -39,6 +38,7 @@ from etl_project.kafka.landing import Watch, land
 from etl_project.kafka.settings import Broker
 from etl_project.kafka.subscription import Subscription
 from etl_project.sources.spec import SourceColumn, SourceSpec
+from etl_project_tests import steady
 from etl_project_tests.deployments import ROOT
 from etl_project_tests.forks import FORKS
 
@@ -47,6 +47,8 @@ BOOTSTRAP = os.environ.get("ETL_TEST_KAFKA", "")
 FIRST_MS = 1_741_564_800_000
 """2025-03-10 00:00 UTC."""
 DAY_MS = 86_400_000
+CALM = {"session.timeout.ms": "30000", "heartbeat.interval.ms": "300"}
+"""Nobody is taken for dead, however busy the machine is."""
 QUICK = {"session.timeout.ms": "1500", "heartbeat.interval.ms": "300"}
 """A member that died is noticed soon."""
 
@@ -82,7 +84,7 @@ def subscription(topic: str, **changes: Any) -> Subscription:
     return Subscription(replace(source, **in_source), topic, **{"group": f"group-of-{topic}", **changes})
 
 
-def configured(folder: Path, wait_seconds: float = 20) -> settings.Settings:
+def configured(folder: Path, wait_seconds: float = 120) -> settings.Settings:
     """The settings of a deployment in this folder."""
     return settings.load({"ETL_DATA_DIR": str(folder), "ETL_WAIT_SECONDS": str(wait_seconds)})
 
@@ -100,7 +102,7 @@ class Topic:
 
     @property
     def broker(self) -> Broker:
-        return Broker(self.bootstrap, QUICK)
+        return Broker(self.bootstrap, CALM)
 
     def send(
         self,
@@ -129,7 +131,7 @@ class Topic:
                     break
                 except BufferError:
                     producer.poll(0.1)
-        assert producer.flush(30) == 0
+        assert producer.flush(steady.PATIENCE_SECONDS) == 0
         assert not problems
 
     def delete_before(self, partition: int, offset: int) -> None:
@@ -137,19 +139,23 @@ class Topic:
         asked = TopicPartition(self.name, partition, offset)
         admin = self.admin  # Answers come only for as long as somebody holds the client.
         for answer in admin.delete_records([asked]).values():
-            answer.result(240)
+            answer.result(steady.PATIENCE_SECONDS)
 
     def partitions(self, count: int) -> None:
         """Add partitions until there are `count`."""
         admin = self.admin
         for answer in admin.create_partitions([NewPartitions(self.name, count)]).values():
-            answer.result(240)
+            answer.result(steady.PATIENCE_SECONDS)
 
     def delete(self) -> None:
         """Remove the topic, and wait until it is gone."""
         admin = self.admin
-        for answer in admin.delete_topics([self.name], operation_timeout=240).values():
-            answer.result(240)
+        for answer in admin.delete_topics([self.name], operation_timeout=steady.PATIENCE_SECONDS).values():
+            answer.result(steady.PATIENCE_SECONDS)
+        deadline = time.monotonic() + steady.PATIENCE_SECONDS
+        while self.name in admin.list_topics(timeout=10).topics:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -172,9 +178,9 @@ def create(made: Topic, partitions: int, **config: str) -> None:
         config={"retention.ms": "-1", "message.timestamp.after.max.ms": str(2**63 - 1), **config},
     )
     admin = made.admin
-    for answer in admin.create_topics([asked], operation_timeout=240).values():
-        answer.result(240)
-    deadline = time.monotonic() + 240
+    for answer in admin.create_topics([asked], operation_timeout=steady.PATIENCE_SECONDS).values():
+        answer.result(steady.PATIENCE_SECONDS)
+    deadline = time.monotonic() + steady.PATIENCE_SECONDS
     while len(admin.list_topics(made.name, timeout=10).topics[made.name].partitions) != partitions:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -238,7 +244,7 @@ class OwnBroker:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        first = free_ports(3)
+        first = steady.ports(3)
         self.bootstrap, self.sasl = f"localhost:{first}", f"localhost:{first + 2}"
         self._port = first
         self._process: subprocess.Popen[bytes] | None = None
@@ -258,7 +264,7 @@ class OwnBroker:
             self._process = subprocess.Popen(
                 [str(START), str(self._port), str(self._folder / "broker"), *options], stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + steady.PATIENCE_SECONDS
         while not self._answers():
             assert time.monotonic() < deadline, (self._folder / "broker.log").read_text()
             assert self._process.poll() is None, (self._folder / "broker.log").read_text()
@@ -277,7 +283,7 @@ class OwnBroker:
         """Stop, and wait until it has gone."""
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(240)
+            self._process.wait(steady.PATIENCE_SECONDS)
             self._process = None
 
 
@@ -292,19 +298,6 @@ def own_broker(folder: Path) -> Iterator[OwnBroker]:
         broker.stop(signal.SIGKILL)
 
 
-def free_ports(count: int) -> int:
-    """The first of some neighbouring ports that nobody listens on, chosen at random: others may be choosing too."""
-    for first in random.sample(range(20_000, 32_000, count), 100):
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as one:
-                    one.bind(("localhost", port))
-            return first
-        except OSError:
-            continue
-    raise AssertionError("no free ports")
-
-
 @dataclass(frozen=True)
 class Running:
     """A process that works on a topic, and where its output goes."""
@@ -314,16 +307,16 @@ class Running:
 
     def killed(self, after_seconds: float | None = None) -> bool:
         """Wait for the process to be killed by its fault, or kill it after a while; whether it was killed."""
-        self.process.join(60 if after_seconds is None else after_seconds)
+        self.process.join(steady.PATIENCE_SECONDS if after_seconds is None else after_seconds)
         if after_seconds is not None:
             self.process.kill()
-            self.process.join(240)
+            self.process.join(steady.PATIENCE_SECONDS)
         assert self.process.exitcode is not None, self.printed.read_text()
         return bool(self.process.exitcode == -signal.SIGKILL)
 
     def ended(self, expected_exit: int = 0) -> str:
         """Wait for the process to end by itself; what it printed."""
-        self.process.join(240)
+        self.process.join(steady.PATIENCE_SECONDS)
         assert self.process.exitcode == expected_exit, self.printed.read_text()
         return self.printed.read_text()
 
@@ -353,7 +346,7 @@ def wait_for_commits(made: Topic, group: str, messages: int) -> None:
         TopicPartition(made.name, number) for number in made.admin.list_topics(made.name).topics[made.name].partitions
     ]
     consumer = Consumer({"bootstrap.servers": made.bootstrap, "group.id": group})
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + steady.PATIENCE_SECONDS
     try:
         while sum(max(0, one.offset) for one in consumer.committed(partitions, timeout=10)) < messages:
             assert time.monotonic() < deadline, consumer.committed(partitions, timeout=10)
@@ -365,7 +358,7 @@ def wait_for_commits(made: Topic, group: str, messages: int) -> None:
 def wait_for_member(made: Topic, group: str) -> None:
     """Wait until a member of the group has partitions."""
     admin = made.admin
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + steady.PATIENCE_SECONDS
     while not _has_partitions(admin, group):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -373,7 +366,7 @@ def wait_for_member(made: Topic, group: str) -> None:
 
 def _has_partitions(admin: AdminClient, group: str) -> bool:
     try:
-        described = admin.describe_consumer_groups([group])[group].result(240)
+        described = admin.describe_consumer_groups([group])[group].result(steady.PATIENCE_SECONDS)
     except KafkaException:  # The first group of a new broker has to wait for its coordinator.
         return False
     return any(one.assignment.topic_partitions for one in described.members)
@@ -393,7 +386,7 @@ def _land(made: Topic, folder: Path, printed: Path, changes: dict[str, Any]) -> 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     watch = Watch(stop=stop.is_set, tell=print, warn=print)
-    land(subscription(made.name, **changes), made.broker, configured(folder), watch=watch)
+    land(subscription(made.name, **changes), Broker(made.bootstrap, QUICK), configured(folder), watch=watch)
 
 
 def _print_to(path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from etl_project import utc
+from etl_project_tests import steady
 from etl_project_tests.browser import pages
 from etl_project_tests.deployments import Place, order_file
 from etl_project_tests.e2e.test_daemon import dagster_dev, eventually
@@ -20,7 +21,7 @@ pytestmark = [
     ),
 ]
 
-LAST = utc.now().date() - timedelta(days=1)
+LAST = steady.today() - timedelta(days=1)
 FIRST = LAST - timedelta(days=6)
 BACKFILLED = [FIRST + timedelta(days=n) for n in range(1, 6)]
 ASSETS = ["orders_files", "raw_orders", "orders", "orders_rejects", "daily_sales", "daily_customers", "daily_report"]

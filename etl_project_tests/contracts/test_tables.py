@@ -192,7 +192,7 @@ def test_a_schema_is_created_and_commits_of_all_schemas_are_kept_together(store:
 def shell(store: DuckDBStore) -> Iterator[int]:
     """Somebody's shell that has the file open, in another process."""
     ask(store, "SELECT 1")
-    code = f"import duckdb, time; c = duckdb.connect({str(store.path)!r}); print('open', flush=True); time.sleep(60)"
+    code = f"import duckdb, time; c = duckdb.connect({str(store.path)!r}); print('open', flush=True); time.sleep(600)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "open\n"
     yield process.pid

@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from etl_project.http_out.client import DeliveryOutcome
+from etl_project_tests import steady
 from etl_project_tests.unit.http_in import servers
 from etl_project_tests.unit.http_in.servers import (
     PATIENCE_SECONDS,
@@ -134,11 +135,11 @@ def test_a_receiver_killed_while_it_streams_leaves_nothing_and_takes_the_upload_
         receiver.start("receiver.streaming:2=kill")
         url = f"{receiver.url}/v1/incoming/orders/a-2026-01-05.csv"
         with restarted_after_its_death(receiver, taken), pytest.raises(httpx2.TransportError):
-            httpx2.put(url, content=body, headers=headers("k"))
+            steady.put(url, content=body, headers=headers("k"))
         assert taken == []
         assert receiver.temporaries() == []
-        assert httpx2.put(url, content=body, headers=headers("k")).status_code == 201
-        assert httpx2.put(url, content=body, headers=headers("k")).headers["idempotency-replayed"] == "true"
+        assert steady.put(url, content=body, headers=headers("k")).status_code == 201
+        assert steady.put(url, content=body, headers=headers("k")).headers["idempotency-replayed"] == "true"
         assert receiver.take() == [body]
     finally:
         receiver.stop()
@@ -149,7 +150,7 @@ def test_what_a_killed_receiver_had_landed_arrives_although_nobody_asks_again(tm
     try:
         receiver.start("receiver.landed=kill")
         with pytest.raises(httpx2.TransportError):
-            httpx2.put(f"{receiver.url}/v1/incoming/orders/a-2026-01-05.csv", content=b"x", headers=headers("k"))
+            steady.put(f"{receiver.url}/v1/incoming/orders/a-2026-01-05.csv", content=b"x", headers=headers("k"))
         receiver.wait_for_death()
         assert receiver.files() == []
         receiver.start()

@@ -85,13 +85,12 @@ def send(made: Topic, first: int, count: int, partition: int) -> None:
     made.send(payments(first, count), partition, timestamps)
 
 
-@pytest.mark.timeout(120)
 def test_eight_kills_at_every_step_leave_each_message_exactly_once(own: OwnBroker, tmp_path: Path) -> None:
     killed_and_drained(own, tmp_path, messages=10_000, kills=8)
 
 
 @pytest.mark.stress
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_fifty_kills_leave_each_of_200_000_messages_exactly_once(own: OwnBroker, tmp_path: Path) -> None:
     killed_and_drained(own, tmp_path, messages=200_000, kills=50)
 

@@ -442,6 +442,14 @@ def test_a_disk_that_takes_no_writes_is_one_clear_error(tmp_path: Path, kind: st
     assert [line.split()[0] for line in ran.stdout.splitlines()] == expected, ran.stdout + ran.stderr
 
 
+def alive(pid: int) -> bool:
+    """Whether there is such a process, and not only what is left of one. It may go at any moment of the asking."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def witnessed_rounds(path: Path, witness: Path, seed: int, rounds: int) -> Callable[[Connection], None]:
     """Take random jobs and leave a mark for each that only one process can leave (a symlink: made once, with its text).
 
@@ -456,8 +464,7 @@ def witnessed_rounds(path: Path, witness: Path, seed: int, rounds: int) -> Calla
                 return
             except FileExistsError:
                 other = int(os.readlink(spot))
-                stat = Path(f"/proc/{other}/stat")
-                if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+                if alive(other):
                     raise
                 spot.unlink()
 

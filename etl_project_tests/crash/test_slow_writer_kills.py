@@ -92,18 +92,18 @@ def test_a_drain_in_the_middle_of_a_slow_upload_waits_for_its_end(tmp_path: Path
     ) as slow:
         while not path.exists() or path.stat().st_size < half:
             time.sleep(0.05)
-        said = place.drained(ETL_SETTLE_SECONDS="0.2")
+        said = place.drained(ETL_SETTLE_SECONDS="0.2", ETL_QUIET_SECONDS="3600")
         assert path.name in said and "open for writing" in said
         assert "open for writing" in place.etl("status").stdout
         assert not (place.data / "archive").exists()
         slow.communicate(b"")
     time.sleep(0.3)
-    place.drained(ETL_SETTLE_SECONDS="0.2")
+    place.drained(ETL_SETTLE_SECONDS="0.2", ETL_QUIET_SECONDS="3600")
     [(count,)] = place.query("select count(*) from orders")
     assert count == text.count("\n") - 1
     assert path.exists(), "it stays until it has been quiet"
     commits = place.last_commits()
-    place.drained(ETL_SETTLE_SECONDS="0.2")
+    place.drained(ETL_SETTLE_SECONDS="0.2", ETL_QUIET_SECONDS="3600")
     assert place.last_commits() == commits
     place.drained(ETL_SETTLE_SECONDS="0.2", ETL_QUIET_SECONDS="0.1")
     assert not place.leftovers() and not path.exists()

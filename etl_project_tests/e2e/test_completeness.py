@@ -16,12 +16,17 @@ from etl_project.due.snapshot import look
 from etl_project.sources import completeness
 from etl_project.sources.spec import SourceColumn, SourceSpec, SpecError
 from etl_project.watch import status as statuses
+from etl_project_tests import steady
 from etl_project_tests.projects import SourceProject, source_project
 
 CONTRACT = "CREATE TABLE taps (batch_date DATE NOT NULL, id INTEGER NOT NULL);"
 DEFS = {"name": "taps", "patterns": ["{date}.csv"], "columns": {"id": "id"}, "deadline": "00:00"}
-TODAY = utc.now().date()
 FIRST = date(2025, 3, 1)
+
+
+@pytest.fixture
+def today() -> date:
+    return steady.today()
 
 
 def spec(**more: object) -> SourceSpec:
@@ -76,9 +81,11 @@ def tick(project: SourceProject, cursor: str | None = None) -> tuple[dict[str | 
     return {event.partition: event.passed for event in told}, result.cursor
 
 
-def test_the_sensor_tells_of_overdue_days_once_and_again_when_they_have_come(project: SourceProject) -> None:
-    days = [TODAY - timedelta(days=back) for back in (4, 3, 2)]
-    yesterday = TODAY - timedelta(days=1)
+def test_the_sensor_tells_of_overdue_days_once_and_again_when_they_have_come(
+    project: SourceProject, today: date
+) -> None:
+    days = [today - timedelta(days=back) for back in (4, 3, 2)]
+    yesterday = today - timedelta(days=1)
     assert tick(project) == ({}, None), "a source that never sent anything owes nothing"
     project.drop(f"{days[0]}.csv", "id\n1\n")
     project.drop(f"{days[2]}.csv", "id\n3\n")
@@ -95,22 +102,22 @@ def test_the_sensor_tells_of_overdue_days_once_and_again_when_they_have_come(pro
     assert tick(project, cursor)[0] == {str(days[1]): True, str(yesterday): True}
 
 
-def test_the_check_of_the_files_fails_while_a_day_is_overdue(project: SourceProject) -> None:
-    project.drop(f"{TODAY - timedelta(days=2)}.csv", "id\n1\n")
+def test_the_check_of_the_files_fails_while_a_day_is_overdue(project: SourceProject, today: date) -> None:
+    project.drop(f"{today - timedelta(days=2)}.csv", "id\n1\n")
     project.drain()
     assert project.checks(FIRST, FIRST, completeness.CHECK) == {completeness.CHECK: False}
-    project.drop(f"{TODAY - timedelta(days=1)}.csv", "id\n1\n")
+    project.drop(f"{today - timedelta(days=1)}.csv", "id\n1\n")
     project.drain()
     assert project.checks(FIRST, FIRST, completeness.CHECK) == {completeness.CHECK: True}
 
 
-def test_status_names_the_overdue_days(project: SourceProject) -> None:
-    project.drop(f"{TODAY - timedelta(days=2)}.csv", "id\n1\n")
+def test_status_names_the_overdue_days(project: SourceProject, today: date) -> None:
+    project.drop(f"{today - timedelta(days=2)}.csv", "id\n1\n")
     project.drain()
     deployment = project.deployment
     snapshot = look(deployment.project, utc.now())
     [source] = statuses.status(deployment.project, deployment.instance, snapshot).sources
-    assert source.overdue == (str(TODAY - timedelta(days=1)),)
+    assert source.overdue == (str(today - timedelta(days=1)),)
     assert source.overdue[0] in late(source)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,11 +19,12 @@ import duckdb
 import psutil
 import pytest
 
+from etl_project_tests import steady
 from etl_project_tests.deployments import ROOT, Place, order_file
+from etl_project_tests.steady import PATIENCE_SECONDS
 
 DAY = date(2025, 3, 3)
 EARLIER, LATER = date(2025, 2, 28), date(2025, 3, 4)
-PATIENCE_SECONDS = 240
 
 MATERIALIZED = """
 query ($key: AssetKeyInput!) {
@@ -76,9 +76,7 @@ def dagster_dev(place: Place, log: Path, **environment: str) -> Iterator[Server]
     It ends as by Ctrl-C in a terminal: every process of the group is interrupted, and none of them waits for a request
     that a client has not ended. Interrupted alone, the first process gives each of its two children a minute.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = steady.ports()
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "dagster", "dev", "--port", str(port)],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from etl_project_tests import steady
 from etl_project_tests.deployments import ROOT, Place, order_file
 
 DAY = date(2025, 3, 3)
@@ -108,9 +108,7 @@ def test_an_absent_receiver_costs_a_drain_one_run_and_all_days_go_out_once_it_an
     tmp_path: Path, inbox: Inbox
 ) -> None:
     place = Place(tmp_path / "data")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        nobody = {"ETL_DELIVERY_URL": f"http://127.0.0.1:{free.getsockname()[1]}/", "ETL_DELIVERY_ATTEMPTS": "1"}
+    nobody = {"ETL_DELIVERY_URL": f"http://127.0.0.1:{steady.ports()}/", "ETL_DELIVERY_ATTEMPTS": "1"}
     for number in range(8):
         place.drop(f"{DAY + timedelta(days=number)}.csv", order_file(DAY + timedelta(days=number)))
     for _ in range(2):
@@ -133,9 +131,7 @@ def test_a_kill_after_the_post_and_before_its_record_posts_the_same_key_again(tm
 
 def test_an_upload_to_the_command_becomes_the_days_rows(tmp_path: Path) -> None:
     place = Place(tmp_path / "data")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = steady.ports()
     environment = place.environment(
         ETL_RECEIVER_TOKEN_ACME=TOKEN, ETL_RECEIVER_SOURCES_ACME="orders", ETL_RECEIVER_PORT=str(port)
     )
@@ -155,7 +151,7 @@ def upload(port: int, name: str, text: str) -> int:
     """PUT a file as soon as the server answers; its status."""
     headers = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": f'"{name}"'}
     url = f"http://127.0.0.1:{port}/v1/incoming/orders/{name}"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + steady.PATIENCE_SECONDS
     while True:
         request = urllib.request.Request(url, text.encode(), headers, method="PUT")
         try:

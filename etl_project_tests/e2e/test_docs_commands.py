@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 
 from etl_project import settings
-from etl_project_tests import shop
+from etl_project_tests import shop, steady
 from etl_project_tests.deployments import ROOT, Place, order_file
 from etl_project_tests.documents import Block, blocks, inline
-from etl_project_tests.unit.http_in.servers import PATIENCE_SECONDS, free_port
+from etl_project_tests.unit.http_in.servers import PATIENCE_SECONDS
 
 DAYS = [date(2025, 3, 20), date(2025, 3, 21), date(2025, 3, 22)]
 WAITING = date(2025, 3, 23)
@@ -213,7 +213,7 @@ def test_what_the_page_on_http_sends_is_received_by_what_it_starts(tmp_path: Pat
     (folder / ".curlrc").write_text("fail\nsilent\nshow-error\nretry = 20\nretry-connrefused\nretry-delay = 1\n")
     (folder / "orders-2026-01-05.csv").write_text("id\n1\n")
     (folder / "lines.jsonl").write_text('{"id": 1}\n{"id": 2}\n')
-    reader, port = Reader(folder), str(free_port())
+    reader, port = Reader(folder), str(steady.ports())
     reader.environment |= {"ETL_RECEIVER_PORT": port}
     receivers, sent = [], 0
     try:

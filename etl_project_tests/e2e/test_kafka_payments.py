@@ -13,6 +13,7 @@ import pytest
 
 from etl_project.definitions import load_project, wire
 from etl_project.instance import opened
+from etl_project_tests import steady
 from etl_project_tests.crash.test_kafka_kills import payments
 from etl_project_tests.deployments import ROOT, Place
 from etl_project_tests.kafka_broker import (
@@ -48,12 +49,15 @@ def test_sigterm_ends_the_command_after_the_running_batch(own: OwnBroker, made: 
     """Long before the batch is full or old enough: what was consumed is landed and committed on the way out."""
     place = Place(tmp_path / "data")
     environment = place.environment(ETL_KAFKA_BOOTSTRAP=own.bootstrap)
-    running = etl(environment, tmp_path / "printed.txt", "consume", "payments")
-    wait_for_member(made, "etl-payments")
-    time.sleep(1.5)  # It has its partitions, and takes its messages within moments.
-    os.kill(running.process.pid, 15)
-    printed = running.ended(expected_exit=1)
-    assert "2 messages landed, 1 dead letters, in 2 files" in printed
+    for pause_seconds in (1.5, 6, 24, 96):
+        running = etl(environment, tmp_path / f"printed {pause_seconds}.txt", "consume", "payments")
+        wait_for_member(made, "etl-payments")
+        time.sleep(pause_seconds)  # It has its partitions, and takes its messages within moments, or did not yet.
+        os.kill(running.process.pid, 15)
+        running.process.join(steady.PATIENCE_SECONDS)
+        if "0 messages landed" not in (printed := running.printed.read_text()):
+            break
+    assert running.process.exitcode == 1 and "2 messages landed, 1 dead letters, in 2 files" in printed, printed
     wait_for_commits(made, "etl-payments", 3)
 
 

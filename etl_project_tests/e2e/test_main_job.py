@@ -11,8 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from etl_project import utc
-from etl_project_tests import shop
+from etl_project_tests import shop, steady
 from etl_project_tests.deployments import REAL_FILES, Place, needs_real_files, order_file
 
 DAY = date(2025, 3, 3)
@@ -88,7 +87,7 @@ def test_bad_files_go_to_quarantine_with_a_reason_and_the_others_go_on(place: Pl
     place.drop(f"mostly-broken-{DAY}.csv", order_file(DAY).replace(",2,", ",two,"))
     place.drop("no-date.csv", order_file(DAY))
     place.drop("too-early-2001-01-01.csv", order_file(DAY))
-    place.drop(f"too-far-ahead-{utc.now().date() + timedelta(days=3)}.csv", order_file(DAY))
+    place.drop(f"too-far-ahead-{steady.today() + timedelta(days=3)}.csv", order_file(DAY))
     place.drop("no-such-day-2025-02-30.csv", order_file(DAY))
     (place.incoming / f"unreadable-{DAY}.csv.gz").write_bytes(b"\x1f\x8b not gzip")
     place.drained(expected_exit=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from etl_project import utc
+from etl_project_tests import steady
 from etl_project_tests.deployments import Place, order_file
 
 
@@ -12,7 +12,7 @@ def test_two_files_for_today_within_the_interval_are_one_rebuild_and_the_next_in
     tmp_path: Path,
 ) -> None:
     place = Place(tmp_path / "data")
-    today = utc.now().date()
+    today = steady.today()
 
     def builds_after_drain(interval_seconds: int) -> set[int]:
         """How often each table of today was committed."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import httpx2
 import pytest
 
+from etl_project_tests import steady
 from etl_project_tests.unit.http_in.servers import TOKEN, ReceiverProcess, headers, running
 
 LIMIT = 4 << 20
@@ -53,7 +54,7 @@ every_refusal = pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED
 def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverProcess]:
     environ = {"ETL_RECEIVER_MAX_BYTES": str(LIMIT), "ETL_RECEIVER_IDLE_SECONDS": "600"}
     with running(tmp_path_factory.mktemp("early") / "data", **environ) as started:
-        assert httpx2.put(f"{started.url}/v1/incoming/orders/{NAME}", headers=headers("used")).status_code == 201
+        assert steady.put(f"{started.url}/v1/incoming/orders/{NAME}", headers=headers("used")).status_code == 201
         started.take()
         with socket.create_connection(("127.0.0.1", started.port)) as holder:
             holder.sendall(_head(Refused(0, "PUT", f"/v1/incoming/orders/{NAME}", headers("held"), 100)) + b"part")
@@ -120,7 +121,7 @@ def test_a_sender_that_dribbles_for_longer_than_the_answer_takes_sees_every_refu
 @every_refusal
 def test_httpx_sees_the_refusal(receiver: ReceiverProcess, refused: Refused) -> None:
     for more in ({}, {"Connection": "close"}):
-        response = httpx2.request(
+        response = steady.request(
             refused.method,
             f"{receiver.url}{refused.path}",
             content=BIG[: refused.size],
@@ -159,7 +160,7 @@ def test_a_refused_sender_that_waits_for_100_continue_gets_no_second_request_mix
 
 
 def test_a_connection_goes_on_after_a_refused_body_was_read_away(receiver: ReceiverProcess) -> None:
-    with httpx2.Client() as client:
+    with httpx2.Client(timeout=steady.PATIENCE_SECONDS) as client:
         url = f"{receiver.url}/v1/incoming/orders/{NAME}"
         assert client.put(url, content=BIG[:LIMIT], headers={"Idempotency-Key": '"k"'}).status_code == 401
         assert client.get(f"{receiver.url}/healthz").status_code == 200

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from etl_project.http_in.database import Database, RecordsFull
+from etl_project_tests import steady
 from etl_project_tests.unit.http_in.servers import PATIENCE_SECONDS, ReceiverProcess, headers
 
 DISK = 12 << 20
@@ -56,9 +57,7 @@ def receiver(disk: Path) -> Iterator[ReceiverProcess]:
 
 
 def put(receiver: ReceiverProcess, key: str, body: bytes | Iterator[bytes], name: str = NAME) -> httpx2.Response:
-    return httpx2.put(
-        f"{receiver.url}/v1/incoming/orders/{name}", content=body, headers=headers(key), timeout=PATIENCE_SECONDS
-    )
+    return steady.put(f"{receiver.url}/v1/incoming/orders/{name}", content=body, headers=headers(key))
 
 
 def fill(disk: Path) -> Path:
@@ -109,7 +108,7 @@ def test_an_upload_that_is_larger_than_the_disk_is_507_and_leaves_the_disk_as_it
     for _ in range(2):
         refused_for_room(put(receiver, "big", b"x" * (2 * DISK) if announced else pieces(2 * DISK)))
         assert receiver.temporaries() == []
-        assert httpx2.get(f"{receiver.url}/healthz").status_code == 200
+        assert steady.get(f"{receiver.url}/healthz").status_code == 200
     assert free(disk) > before - (1 << 20)
     eventually_stored(receiver, "big", b"smaller")
 
@@ -131,7 +130,7 @@ def test_a_disk_that_others_fill_in_the_middle_of_an_upload_is_507_and_its_room_
     refused_for_room(put(receiver, "k", body()))
     assert receiver.temporaries() == []
     assert free(disk) >= 3 << 20
-    assert httpx2.get(f"{receiver.url}/healthz").status_code == 200
+    assert steady.get(f"{receiver.url}/healthz").status_code == 200
     eventually_stored(receiver, "k", b"whole")
 
 
@@ -142,12 +141,12 @@ def test_a_full_disk_refuses_everything_and_with_room_everything_goes_on(receive
     filler = fill(disk)
     for _ in range(3):
         refused_for_room(put(receiver, "k", b"content"))
-        refused_for_room(httpx2.get(f"{receiver.url}/healthz"))
+        refused_for_room(steady.get(f"{receiver.url}/healthz"))
     assert receiver.process is not None
     assert receiver.process.is_alive()
     assert receiver.temporaries() == []
     filler.unlink()
-    assert httpx2.get(f"{receiver.url}/healthz").status_code == 200
+    assert steady.get(f"{receiver.url}/healthz").status_code == 200
     eventually_stored(receiver, "k", b"content")
     assert put(receiver, "early", b"before").headers["idempotency-replayed"] == "true"
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from etl_project_tests import steady
 from etl_project_tests.unit.http_in.servers import OTHER_TOKEN, TOKEN, ReceiverProcess, headers, running
 
 LIMIT = 256 * 1024
@@ -31,7 +32,7 @@ def nothing_is_left(receiver: ReceiverProcess) -> Iterator[None]:
 
 
 def put(receiver: ReceiverProcess, path: str, body: bytes = b"x", **options: object) -> httpx2.Response:
-    return httpx2.put(f"{receiver.url}{path}", content=body, **options)  # type: ignore[arg-type]
+    return steady.put(f"{receiver.url}{path}", content=body, **options)  # type: ignore[arg-type]
 
 
 def refused(response: httpx2.Response, status: int, kind: str) -> dict[str, object]:
@@ -142,7 +143,7 @@ def test_a_large_body_is_413_before_it_is_read_and_while_it_streams(receiver: Re
     big = b"x" * (LIMIT + 1)
     refused(put(receiver, "/v1/incoming/orders/a-2026-01-05.csv", big, headers=headers("big")), 413, "too-large")
     pieces = iter([big[:LIMIT], big[LIMIT:]])
-    streamed = httpx2.put(f"{receiver.url}/v1/incoming/orders/a-2026-01-05.csv", content=pieces, headers=headers("big"))
+    streamed = steady.put(f"{receiver.url}/v1/incoming/orders/a-2026-01-05.csv", content=pieces, headers=headers("big"))
     refused(streamed, 413, "too-large")
     answer = raw(receiver, head("huge", 10**15), close=True)
     assert answer.startswith(b"HTTP/1.1 413 ")
@@ -210,7 +211,7 @@ def test_a_body_that_pauses_too_long_is_408_and_cut_off(receiver: ReceiverProces
 def test_what_is_not_json_lines_is_refused(
     receiver: ReceiverProcess, body: bytes, content_type: str, status: int, kind: str
 ) -> None:
-    response = httpx2.post(
+    response = steady.post(
         f"{receiver.url}/v1/incoming/orders",
         content=body,
         headers=headers("lines", **({"Content-Type": content_type} if content_type else {})),
@@ -224,13 +225,13 @@ def test_a_name_that_the_source_would_not_read_is_400_at_once(receiver: Receiver
         assert reason in str(problem["detail"])
     lines = headers("lines", **{"Content-Type": "application/x-ndjson"})
     for day in ("2999-01-01", "1999-01-01"):
-        response = httpx2.post(f"{receiver.url}/v1/incoming/payments?day={day}", content=b"{}", headers=lines)
+        response = steady.post(f"{receiver.url}/v1/incoming/payments?day={day}", content=b"{}", headers=lines)
         refused(response, 400, "day")
 
 
 def test_an_odd_day_is_400(receiver: ReceiverProcess) -> None:
     for query in ("day=yesterday", "day=2026-02-30", "day=2026-01-01&day=2026-01-02"):
-        response = httpx2.post(
+        response = steady.post(
             f"{receiver.url}/v1/incoming/orders?{query}",
             content=b"{}",
             headers=headers("day", **{"Content-Type": "application/x-ndjson"}),
@@ -245,8 +246,8 @@ def test_encoded_and_partial_bodies_are_400(receiver: ReceiverProcess) -> None:
 
 
 def test_unknown_paths_and_methods_are_problems_too(receiver: ReceiverProcess) -> None:
-    refused(httpx2.get(f"{receiver.url}/v2"), 404, "request")
-    wrong_method = httpx2.delete(f"{receiver.url}/v1/incoming/orders/a-2026-01-05.csv", headers=headers("k"))
+    refused(steady.get(f"{receiver.url}/v2"), 404, "request")
+    wrong_method = steady.request("DELETE", f"{receiver.url}/v1/incoming/orders/a-2026-01-05.csv", headers=headers("k"))
     refused(wrong_method, 405, "request")
     assert wrong_method.headers["allow"] == "PUT"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from etl_project_tests import steady
 from etl_project_tests.unit.http_in.servers import TOKEN, ReceiverProcess, headers, running
 
 NAME = "a-2026-01-05.csv"
@@ -49,7 +50,7 @@ def trusting(certificate: tuple[Path, Path]) -> ssl.SSLContext:
 def test_an_upload_over_tls_is_stored_and_replayed(receiver: ReceiverProcess, trusting: ssl.SSLContext) -> None:
     body = BIG[: 3 << 20]
     for replayed in (False, True):
-        response = httpx2.put(
+        response = steady.put(
             f"{receiver.url}/v1/incoming/orders/{NAME}", content=body, headers=headers("k"), verify=trusting
         )
         assert response.status_code == 201
@@ -59,12 +60,12 @@ def test_an_upload_over_tls_is_stored_and_replayed(receiver: ReceiverProcess, tr
 
 def test_a_client_that_does_not_know_the_certificate_sends_nothing(receiver: ReceiverProcess) -> None:
     with pytest.raises(httpx2.ConnectError, match="certificate"):
-        httpx2.put(f"{receiver.url}/v1/incoming/orders/{NAME}", content=b"x", headers=headers("k"))
+        steady.put(f"{receiver.url}/v1/incoming/orders/{NAME}", content=b"x", headers=headers("k"))
 
 
 def test_plain_http_is_not_answered(receiver: ReceiverProcess) -> None:
     with pytest.raises(httpx2.TransportError):
-        httpx2.get(f"http://127.0.0.1:{receiver.port}/healthz")
+        steady.get(f"http://127.0.0.1:{receiver.port}/healthz")
 
 
 def test_early_refusals_reach_fast_and_slow_senders_over_tls(
@@ -73,8 +74,8 @@ def test_early_refusals_reach_fast_and_slow_senders_over_tls(
     url = f"{receiver.url}/v1/incoming/orders/{NAME}"
     for more in ({}, {"Connection": "close"}):
         unknown = {"Idempotency-Key": '"k"', **more}
-        assert httpx2.put(url, content=BIG, headers=unknown, verify=trusting).status_code == 401
-        assert httpx2.put(url, content=BIG, headers=headers("k", **more), verify=trusting).status_code == 413
+        assert steady.put(url, content=BIG, headers=unknown, verify=trusting).status_code == 401
+        assert steady.put(url, content=BIG, headers=headers("k", **more), verify=trusting).status_code == 413
         head = "".join(f"{name}: {value}\r\n" for name, value in {**more, "Content-Length": str(1 << 20)}.items())
         with socket.create_connection(("127.0.0.1", receiver.port), timeout=240) as plain:
             connection = trusting.wrap_socket(plain, server_hostname="127.0.0.1")

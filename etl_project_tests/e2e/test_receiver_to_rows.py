@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import httpx2
 
+from etl_project_tests import steady
 from etl_project_tests.deployments import Place
 from etl_project_tests.unit.http_in.servers import Script, answer, headers, running
 
@@ -59,14 +60,14 @@ def package(folder: Path) -> str:
 def webhook(url: str, number: int) -> httpx2.Response:
     body = json.dumps({"id": f"w{number}", "amount": number}, indent=2).encode()
     signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
-    return httpx2.post(f"{url}/v1/webhooks/shop/events", content=body, headers={"X-Shop": signature})
+    return steady.post(f"{url}/v1/webhooks/shop/events", content=body, headers={"X-Shop": signature})
 
 
 def same_again(url: str, delivery: str) -> httpx2.Response:
     body = b'{"id": "ping", "amount": 0}'
     signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     sent = {"X-Hub": signature, "X-Hub-Delivery": delivery}
-    return httpx2.post(f"{url}/v1/webhooks/hub/events", content=body, headers=sent)
+    return steady.post(f"{url}/v1/webhooks/hub/events", content=body, headers=sent)
 
 
 def test_webhooks_and_lines_become_rows_once_and_their_day_is_delivered_once(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_webhooks_and_lines_become_rows_once_and_their_day_is_delivered_once(tmp
                 for delivery in ("d-1", "d-2"):
                     assert same_again(receiver.url, delivery).status_code == 201
                 for each in lines:
-                    posted = httpx2.post(
+                    posted = steady.post(
                         f"{receiver.url}/v1/incoming/events", content=b'{"id": "l1", "amount": 10}\n', headers=each
                     )
                     assert posted.status_code == 201

@@ -17,6 +17,7 @@ import httpx2
 import psutil
 import pytest
 
+from etl_project_tests import steady
 from etl_project_tests.unit.http_in.servers import (
     OTHER_TOKEN,
     PATIENCE_SECONDS,
@@ -36,7 +37,7 @@ def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverProce
 
 
 def put(receiver: ReceiverProcess, name: str, body: bytes, key: str, token: str = TOKEN) -> httpx2.Response:
-    return httpx2.put(f"{receiver.url}/v1/incoming/orders/{name}", content=body, headers=headers(key, token))
+    return steady.put(f"{receiver.url}/v1/incoming/orders/{name}", content=body, headers=headers(key, token))
 
 
 def test_an_upload_is_stored_and_its_repetition_is_the_first_answer_marked(receiver: ReceiverProcess) -> None:
@@ -68,7 +69,7 @@ def test_keys_are_scoped_by_client(receiver: ReceiverProcess) -> None:
 def test_a_key_without_quotes_is_the_same_key(receiver: ReceiverProcess) -> None:
     url = f"{receiver.url}/v1/incoming/orders/bare-2026-01-05.csv"
     for key, replayed in (("ab-1.2:3", False), ('"ab-1.2:3"', True), ("ab-1.2:3", True)):
-        response = httpx2.put(url, content=b"x", headers={**headers("k"), "Idempotency-Key": key})
+        response = steady.put(url, content=b"x", headers={**headers("k"), "Idempotency-Key": key})
         assert response.status_code == 201
         assert ("idempotency-replayed" in response.headers) is replayed
     assert receiver.take() == [b"x"]
@@ -79,10 +80,10 @@ def test_a_client_may_have_its_keys_in_a_header_of_another_name(tmp_path: Path) 
         url = f"{receiver.url}/v1/incoming/orders/a-2026-01-05.csv"
         sent = {"Authorization": f"Bearer {TOKEN}", "X-Idempotency-Key": "order/7@{x}"}
         for replayed in (False, True):
-            response = httpx2.put(url, content=b"x", headers=sent)
+            response = steady.put(url, content=b"x", headers=sent)
             assert response.status_code == 201
             assert ("idempotency-replayed" in response.headers) is replayed
-        assert httpx2.put(url, content=b"x", headers=headers("k")).json()["type"].endswith(":key-missing")
+        assert steady.put(url, content=b"x", headers=headers("k")).json()["type"].endswith(":key-missing")
         assert put(receiver, "b-2026-01-05.csv", b"y", "k", OTHER_TOKEN).status_code == 201
         assert receiver.take() == [b"x", b"y"]
 
@@ -98,7 +99,7 @@ def test_an_empty_file_is_a_file(receiver: ReceiverProcess) -> None:
 def test_json_lines_become_one_file_named_after_day_and_key(receiver: ReceiverProcess) -> None:
     url = f"{receiver.url}/v1/incoming/payments?day=2026-01-02"
     for _ in range(2):
-        response = httpx2.post(url, content=b'{"a": 1}\n{"a": 2}\n', headers=headers("l", **NDJSON))
+        response = steady.post(url, content=b'{"a": 1}\n{"a": 2}\n', headers=headers("l", **NDJSON))
         assert response.status_code == 201
     [path] = receiver.files()
     assert path.name == response.json()["name"]
@@ -112,7 +113,7 @@ def test_json_lines_become_one_file_named_after_day_and_key(receiver: ReceiverPr
 def test_an_upload_of_many_pieces_arrives_whole(receiver: ReceiverProcess) -> None:
     body = bytes(range(256)) * 4096 * 20
     pieces = (body[start : start + 100_000] for start in range(0, len(body), 100_000))
-    response = httpx2.put(
+    response = steady.put(
         f"{receiver.url}/v1/incoming/orders/big-2026-01-05.bin", content=pieces, headers=headers("big")
     )
     assert response.json()["sha256"] == hashlib.sha256(body).hexdigest()
@@ -122,7 +123,7 @@ def test_an_upload_of_many_pieces_arrives_whole(receiver: ReceiverProcess) -> No
 def test_a_long_upload_that_turns_out_wrong_leaves_nothing(receiver: ReceiverProcess) -> None:
     url = f"{receiver.url}/v1/incoming/orders/wrong-2026-01-05.bin"
     digest = {"Content-Digest": f"sha-256=:{'A' * 43}=:"}
-    response = httpx2.put(url, content=b"x" * 3_000_000, headers=headers("wrong", **digest))
+    response = steady.put(url, content=b"x" * 3_000_000, headers=headers("wrong", **digest))
     assert response.status_code == 400
     with begin_upload(receiver, "wrong-2026-01-05.bin", "wrong", 3_000_001) as connection:
         connection.sendall(b"x" * 3_000_000)
@@ -206,8 +207,8 @@ def test_a_full_disk_is_507_and_leaves_nothing_and_the_key_free(tmp_path: Path) 
 
 
 def test_health_and_the_document_are_open_to_all(receiver: ReceiverProcess) -> None:
-    assert httpx2.get(f"{receiver.url}/healthz").json() == {"status": "ok"}
-    document = httpx2.get(f"{receiver.url}/openapi.json").json()
+    assert steady.get(f"{receiver.url}/healthz").json() == {"status": "ok"}
+    document = steady.get(f"{receiver.url}/openapi.json").json()
     assert document["openapi"] == "3.1.0"
     assert "7 days" in document["info"]["description"]
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from etl_project_tests import steady
 from etl_project_tests.unit.http_in.servers import ReceiverProcess, running
 
 SECRET = "a-secret-of-the-shop"
@@ -44,7 +45,7 @@ def shop(
     receiver: ReceiverProcess, body: bytes, *, secret: str = SECRET, path: str = "shop/payments"
 ) -> httpx2.Response:
     signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    return httpx2.post(
+    return steady.post(
         f"{receiver.url}/v1/webhooks/{path}", content=body, headers={"X-Shop-Signature": f"sha256={signature}"}
     )
 
@@ -53,7 +54,7 @@ def bank(receiver: ReceiverProcess, body: bytes, message: str, at: float) -> htt
     signed = f"{message}.{int(at)}.".encode() + body
     signature = base64.b64encode(hmac.new(base64.b64decode(STANDARD_SECRET), signed, hashlib.sha256).digest()).decode()
     sent = {"webhook-id": message, "webhook-timestamp": str(int(at)), "webhook-signature": f"v1,{signature}"}
-    return httpx2.post(f"{receiver.url}/v1/webhooks/bank/payments", content=body, headers=sent)
+    return steady.post(f"{receiver.url}/v1/webhooks/bank/payments", content=body, headers=sent)
 
 
 def event(number: object, **more: object) -> bytes:

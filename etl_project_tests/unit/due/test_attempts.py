@@ -22,6 +22,7 @@ from etl_project.exclusion import processes, run_lock
 from etl_project.failures import FAILURE_TAG
 from etl_project.sources.intake.scan import Entry, Scan, Unplaced
 from etl_project.storage import Commit
+from etl_project_tests import steady
 
 ENDED = datetime(2025, 3, 20, 12, tzinfo=UTC)
 DAY = date(2025, 3, 3)
@@ -258,7 +259,7 @@ def test_a_run_whose_process_died_is_marked_as_failed_and_a_live_one_is_not(inst
 
 
 def test_a_closed_day_is_committed_as_empty_only_where_its_source_allows_it(project: Project) -> None:
-    day = utc.now().date() - utc.ONE_DAY
+    day = steady.today() - utc.ONE_DAY
     before = day - utc.ONE_DAY
     scan = Scan((), (), (), 0, ())
     made = Commit("raw_shop", str(before), 1, "run", None, "unknown", "x", 0, 1, None, None, None, True, ENDED)

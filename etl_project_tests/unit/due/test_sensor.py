@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -16,6 +16,7 @@ from etl_project import utc
 from etl_project.definitions import build_defs, load_project
 from etl_project.due.snapshot import look
 from etl_project.storage import StoreBusy
+from etl_project_tests import steady
 from etl_project_tests.deployments import Place, order_file
 
 HOLD = """
@@ -25,7 +26,6 @@ connection.execute("create table if not exists held (a int)")
 print("held", flush=True)
 sys.stdin.read()
 """
-YESTERDAY = utc.now().date() - timedelta(days=1)
 
 
 @pytest.fixture
@@ -33,6 +33,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("ETL_SETTLE_SECONDS", "0")
     return Place(tmp_path)
+
+
+@pytest.fixture
+def yesterday() -> date:
+    return steady.today() - timedelta(days=1)
 
 
 @pytest.fixture
@@ -59,9 +64,9 @@ def test_a_quiet_tick_says_that_nothing_is_pending(place: Place, instance: dg.Da
 
 
 def test_a_tick_while_a_run_holds_the_warehouse_is_skipped_and_says_so(
-    place: Place, instance: dg.DagsterInstance
+    place: Place, instance: dg.DagsterInstance, yesterday: date
 ) -> None:
-    place.drop(f"{YESTERDAY}.csv", order_file(YESTERDAY))
+    place.drop(f"{yesterday}.csv", order_file(yesterday))
     warehouse = str(place.data / "warehouse.duckdb")
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, warehouse], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -76,30 +81,34 @@ def test_a_tick_while_a_run_holds_the_warehouse_is_skipped_and_says_so(
 
 
 def test_files_without_a_usable_date_are_asked_for_in_a_run_of_their_own(
-    place: Place, instance: dg.DagsterInstance
+    place: Place, instance: dg.DagsterInstance, yesterday: date
 ) -> None:
-    place.drop("undated.csv", order_file(YESTERDAY))
+    place.drop("undated.csv", order_file(yesterday))
     asked = tick(instance)
     assert isinstance(asked, dg.SensorResult)
     assert [request.job_name for request in asked.run_requests or ()] == ["refuse_undated_files"]
 
 
-def test_the_schedule_asks_for_the_closed_day_whose_file_waits(place: Place, instance: dg.DagsterInstance) -> None:
-    place.drop(f"{YESTERDAY}.csv", order_file(YESTERDAY))
+def test_the_schedule_asks_for_the_closed_day_whose_file_waits(
+    place: Place, instance: dg.DagsterInstance, yesterday: date
+) -> None:
+    place.drop(f"{yesterday}.csv", order_file(yesterday))
     [request] = night(instance)  # type: ignore[misc]
-    assert request.tags["dagster/partition"] == str(YESTERDAY)
+    assert request.tags["dagster/partition"] == str(yesterday)
 
 
-def test_the_schedule_closes_an_empty_day_once_the_source_has_begun(place: Place, instance: dg.DagsterInstance) -> None:
+def test_the_schedule_closes_an_empty_day_once_the_source_has_begun(
+    place: Place, instance: dg.DagsterInstance, yesterday: date
+) -> None:
     assert isinstance(night(instance), dg.SkipReason), "a source that never sent a file has no empty days"
-    before = YESTERDAY - timedelta(days=3)
+    before = yesterday - timedelta(days=3)
     place.drop(f"{before}.csv", order_file(before))
     [request] = night(instance)  # type: ignore[misc]
-    assert request.tags["dagster/partition"] == str(YESTERDAY)
+    assert request.tags["dagster/partition"] == str(yesterday)
 
 
 def test_the_schedule_skips_a_missing_day_where_empty_days_are_not_allowed(
-    place: Place, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    place: Place, instance: dg.DagsterInstance, yesterday: date, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from etl_project.sources.component import FileSource  # noqa: PLC0415
 
@@ -109,11 +118,11 @@ def test_the_schedule_skips_a_missing_day_where_empty_days_are_not_allowed(
         return original(self.model_copy(update={"empty_days": "missing"}), folder)
 
     monkeypatch.setattr(FileSource, "spec", strict)
-    before = YESTERDAY - timedelta(days=3)
+    before = yesterday - timedelta(days=3)
     place.drop(f"{before}.csv", order_file(before))
     skipped = night(instance)
     assert isinstance(skipped, dg.SkipReason)
-    assert f"{YESTERDAY} is missing" in str(skipped.skip_message) and "not written as empty" in str(
+    assert f"{yesterday} is missing" in str(skipped.skip_message) and "not written as empty" in str(
         skipped.skip_message
     )
 

@@ -26,11 +26,12 @@ from etl_project.http_in.database import Database
 from etl_project.http_out.client import DeliveryClient
 from etl_project.http_out.records import Deliveries
 from etl_project.http_out.settings import Outgoing
+from etl_project_tests import steady
 from etl_project_tests.forks import FORKS
+from etl_project_tests.steady import PATIENCE_SECONDS
 
 TOKEN = "correct-horse-battery"
 OTHER_TOKEN = "another-horse-battery"
-PATIENCE_SECONDS = 240
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -61,19 +62,12 @@ def deliver(folder: Path, url: str) -> None:
         sender.deliver("report", date(2026, 3, 1), {"revenue": "12.30"})
 
 
-def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class ReceiverProcess:
     """A receiver in a process of its own, to be killed and started again on the same data and port."""
 
     def __init__(self, data_dir: Path, certificate: Path | None = None, **environ: str) -> None:
         self.data_dir = data_dir
-        self.port = free_port()
+        self.port = steady.ports()
         self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.port}"
         self._verify = ssl.create_default_context(cafile=str(certificate) if certificate else None)
         self._environ = {
@@ -97,7 +91,7 @@ class ReceiverProcess:
         while time.monotonic() < deadline:
             assert self.process.is_alive(), self.log()
             try:
-                if httpx2.get(f"{self.url}/healthz", timeout=5, verify=self._verify).status_code == health:
+                if steady.get(f"{self.url}/healthz", timeout=5, verify=self._verify).status_code == health:
                     return self
                 time.sleep(0.02)
             except httpx2.TransportError:
@@ -181,9 +175,9 @@ def outgoing(url: str, **changes: object) -> Outgoing:
     values: dict[str, object] = {
         "token": TOKEN,
         "connect_seconds": 5.0,
-        "read_seconds": 10.0,
+        "read_seconds": 60.0,
         "attempts": 40,
-        "total_seconds": 50.0,
+        "total_seconds": 240.0,
         "first_wait_seconds": 0.05,
         "longest_wait_seconds": 0.2,
     }

@@ -22,7 +22,8 @@ from etl_project.http_out.resource import Delivery
 from etl_project.http_out.settings import Outgoing
 from etl_project.settings import SettingsError
 from etl_project.storage import DuckDBPartitionIOManager
-from etl_project_tests.unit.http_in.servers import Script, answer, client, free_port, outgoing
+from etl_project_tests import steady
+from etl_project_tests.unit.http_in.servers import Script, answer, client, outgoing
 
 DAYS = ("2026-03-01", "2026-03-02", "2026-03-03")
 
@@ -111,7 +112,7 @@ def test_a_refused_day_fails_the_run_for_good_after_the_others_went_out(project:
 
 def test_an_unreachable_receiver_fails_the_run_retryably(project: Project) -> None:
     instance = dg.DagsterInstance.ephemeral()
-    assert not project.run(outgoing(f"http://127.0.0.1:{free_port()}/", attempts=1), instance).success
+    assert not project.run(outgoing(f"http://127.0.0.1:{steady.ports()}/", attempts=1), instance).success
     assert instance.get_runs()[0].tags[FAILURE_TAG] == "transient"
 
 
@@ -182,7 +183,7 @@ def test_every_failed_run_is_posted_once_and_an_unreachable_receiver_loses_none(
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         works.execute_in_process(instance=instance)
         failed = [breaks.execute_in_process(instance=instance, raise_on_error=False).run_id for _ in range(2)]
-        unreachable = run_failure_alert(Delivery(outgoing(f"http://127.0.0.1:{free_port()}/", attempts=1), records))
+        unreachable = run_failure_alert(Delivery(outgoing(f"http://127.0.0.1:{steady.ports()}/", attempts=1), records))
         with pytest.raises(Exception, match="no confirmation"):
             unreachable(dg.build_sensor_context(instance))
         with script.serving() as port:

@@ -19,7 +19,7 @@ from etl_project.instance import history_files
 from etl_project_tests.deployments import ROOT
 from etl_project_tests.forks import FORKS
 
-WAIT_SECONDS = 120
+WAIT_SECONDS = 240
 OLDER_STAMP = "5771160a95ad"
 FIRST_START = """
 import sys, time

@@ -16,7 +16,6 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from etl_project import utc
 from etl_project.declare import contracts
 from etl_project.new_source import CannotUse, Made, make
 from etl_project.new_source.column_types import Evidence
@@ -24,6 +23,7 @@ from etl_project.sources.component import FileSource
 from etl_project.sources.reading import judge
 from etl_project.sources.reading.values.convert import Converter
 from etl_project.sources.spec import SourceColumn
+from etl_project_tests import steady
 from etl_project_tests.deployments import REAL_FILES, needs_real_files
 
 CSV = "sales_2025-03-03.csv"
@@ -323,7 +323,7 @@ def test_the_same_sample_gives_the_same_files(tmp_path: Path) -> None:
 
 
 def test_days_out_of_reach_and_names_with_more_than_a_date_are_to_be_reviewed(tmp_path: Path) -> None:
-    ahead = utc.now().date() + timedelta(days=3)
+    ahead = steady.today() + timedelta(days=3)
     for name, says in (
         ("sales_2001-01-01.csv", "lies before ETL_START_DATE"),
         (f"sales_{ahead}.csv", "lies ahead"),

@@ -9,12 +9,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from etl_project import utc
 from etl_project.declare.daily_table import daily
 from etl_project.proofs.prove.subject import Subject, Unprovable, subject
 from etl_project.proofs.verify.targets import stored_assets
 from etl_project.sources.assets import SOURCE_METADATA
 from etl_project.storage import DuckDBPartitionIOManager
+from etl_project_tests import steady
 
 DAILY = daily(date(2024, 1, 1))
 DAY = date(2024, 1, 10)
@@ -65,7 +65,7 @@ def test_a_window_of_days_is_read_in_full(tmp_path: Path) -> None:
     assert found.reads == {"up": ("2024-01-08", "2024-01-09", "2024-01-10")}
     first = looked_at([up, down], "down", tmp_path, date(2024, 1, 1))
     assert first.reads == {"up": ("2024-01-01",)}
-    today = utc.now().date().isoformat()
+    today = steady.today().isoformat()
     assert looked_at([up, down, everything, last], "last", tmp_path).reads == {"down": (today,), "everything": (None,)}
 
 
@@ -107,7 +107,7 @@ def test_what_cannot_be_rebuilt_on_the_side_is_refused(tmp_path: Path) -> None:
         ([up], "nothing", DAY, "There is no stored asset 'nothing'; there are up"),
         ([shop_files], "shop_files", DAY, "there are none"),
         ([up], "up", date(2023, 12, 31), "has days from 2024-01-01 to today"),
-        ([up], "up", utc.now().date() + timedelta(days=2), "to today"),
+        ([up], "up", steady.today() + timedelta(days=2), "to today"),
     ):
         with pytest.raises(Unprovable, match=says):
             looked_at(assets, name, tmp_path, day)

@@ -244,7 +244,7 @@ def test_a_warehouse_that_a_run_holds_is_waited_for_and_then_said_to_be_busy(pla
 def _hold(path: str) -> None:
     with duckdb.connect(path, config={"custom_user_agent": "dagster"}):
         Path(path).with_suffix(".held").touch()
-        time.sleep(60)
+        time.sleep(600)
 
 
 def test_a_damaged_database_is_one_finding_that_names_the_file(place: Place) -> None:

@@ -27,7 +27,7 @@ OPTIONAL = ["polars", "confluent_kafka", "uvicorn"]
 
 def run_without(names: list[str], code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", WITHOUT.format(names=names, code=code)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_the_io_managers_work_without_what_only_the_project_needs(tmp_path: Path) -> None:

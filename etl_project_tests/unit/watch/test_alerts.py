@@ -21,8 +21,9 @@ from etl_project.due.snapshot import look
 from etl_project.watch import alerts_sensor
 from etl_project.watch.alerts import Alert, alerts
 from etl_project.watch.alerts_sensor import CHECK, Memory
+from etl_project_tests import steady
 from etl_project_tests.deployments import ROOT, Place, order_file
-from etl_project_tests.unit.http_in.servers import Script, answer, free_port
+from etl_project_tests.unit.http_in.servers import Script, answer
 
 DAY = date(2025, 3, 3)
 
@@ -101,7 +102,7 @@ def test_with_an_address_each_state_is_posted_once_and_an_unreachable_receiver_l
 ) -> None:
     script = Script(answer(201))
     with instances.opened(ROOT) as opened, script.serving() as port:
-        monkeypatch.setenv("ETL_DELIVERY_URL", f"http://127.0.0.1:{free_port()}/")
+        monkeypatch.setenv("ETL_DELIVERY_URL", f"http://127.0.0.1:{steady.ports()}/")
         nobody = Sensor(opened)
         assert nobody.tick(), "a receiver that is away does not keep the checks from being told"
         assert "0 alerts told, 1 not confirmed" in nobody.skipped
@@ -154,7 +155,7 @@ def test_what_was_refused_long_ago_is_not_even_read(place: Place) -> None:
 
 def test_every_overdue_day_of_the_last_week_is_an_alert_of_its_own(place: Place) -> None:
     project, _ = load_project()
-    today = utc.now().date()
+    today = steady.today()
     for before in (20, 4, 2):
         place.drop(f"{today - timedelta(days=before)}.csv", order_file(today - timedelta(days=before)))
     orders = next(spec for spec in project.sources if spec.name == "orders")

@@ -16,6 +16,7 @@ import pytest
 from etl_project import atomic
 from etl_project.sources.intake import admit, lots
 from etl_project.sources.intake.writers import Writers
+from etl_project_tests.steady import PATIENCE_SECONDS
 from etl_project_tests.unit.sources.world import World, rows
 
 
@@ -132,15 +133,17 @@ def test_an_interrupt_ends_it_after_the_files_at_work_and_all_others_keep_waitin
     world = World(tmp_path)
     for at in range(200):
         world.drop(f"a{at:03}-2024-03-0{1 + at % 2}.csv", rows(1 + at))
-    made, begun = admit.private_copy.made, count(1)
+    made, begun, told = admit.private_copy.made, count(1), threading.Event()
 
     def slowly(entry: Any, *rest: Any) -> Any:
         if next(begun) == 10:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+            told.wait(PATIENCE_SECONDS)
         time.sleep(0.02)  # Time for the other thread, which the signal wakes, to stop what was not begun.
         return made(entry, *rest)
 
     def interrupt(*_: object) -> None:
+        told.set()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(admit.private_copy, "made", slowly)

@@ -61,7 +61,8 @@ def kill():
 
 threading.Thread(target=kill, daemon=True).start()
 rows = "SELECT range AS a, range::VARCHAR || repeat('x', 20) AS s FROM range(3000000)"
-connection.execute(f"CREATE TABLE t AS {rows} ORDER BY hash(a)")
+while True:  # Until the other thread has had its turn.
+    connection.execute(f"CREATE OR REPLACE TABLE t AS {rows} ORDER BY hash(a)")
 """
 
 
