@@ -109,6 +109,10 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
         description="Files have no day in their name: column of the table whose day is that of its row, any number of "
         "days in a file.",
     )
+    days_left_out: Literal["keep", "remove"] | None = Field(
+        default=None,
+        description="With `day_from`: whether days that a newer file of the same name holds no more keep their rows.",
+    )
     business_zone: str | None = Field(
         default=None, description="IANA zone whose days the files, and the rows by `event_column`, are of; else UTC."
     )
@@ -195,6 +199,7 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
             date_column=self.date_column,
             business_zone=self.business_zone,
             day_from=self._day_of_rows(),
+            days_left_out=self.days_left_out,
             values=self.over(PLAIN),
             rows=self.row_settings(contract, self._filled(), self.computed),
             column_values=dict(value_words.of_columns(self, self.column_settings)),

@@ -119,6 +119,7 @@ class SourceSpec:
     `day_from`: files have no day in their name; the day of a row is that of this column, in the same zone. A file may
     hold rows of many days. `files_per_day` says what two files do that hold the same day; `every`: each of them adds
     its rows, also one that has the name of another. A date in `patterns` says then which of them is the newest.
+    `days_left_out`: what becomes of days that an earlier file of the same name held and a newer one does not.
     `encoding`, then `other_encodings`, are tried on all of a file; `valid_utf8`: what a file is that is valid UTF-8
     with letters beyond ASCII although it should be in another encoding.
     `values`: how the values of all columns are written; `column_values`: those of single columns of the contract.
@@ -153,6 +154,7 @@ class SourceSpec:
     date_column: str | None = None
     business_zone: str | None = None
     day_from: str | None = None
+    days_left_out: Literal["keep", "remove"] | None = None
     values: ValueSettings = PLAIN
     column_values: Mapping[str, ValueSettings] = field(default_factory=dict)
     layout: Layout = PLAIN_LAYOUT
@@ -205,6 +207,12 @@ class SourceSpec:
                 made = "" if self.day_from is None or read.day is None else read.day.isoformat()
                 return read.group, f"{made}{read.time}"
         return name, ""
+
+    @property
+    def names_one_export(self) -> bool:
+        """Whether, with `day_from`, every name has a date: that of the export, which has this name alone."""
+        dated = [pattern for pattern in self._timed if pattern.forms]
+        return self.day_from is not None and len(dated) == len(self.patterns)
 
     def column(self, name: str) -> SourceColumn:
         """The contract column of this name."""
@@ -327,8 +335,14 @@ def _problems_of_days(spec: SourceSpec) -> Iterator[str]:
 
 def _problems_of_day_from(spec: SourceSpec) -> Iterator[str]:
     """What is wrong with the column that says the day of each row, of files that have none in their name."""
+    if spec.days_left_out not in (None, "keep", "remove"):
+        yield f"days_left_out is {spec.days_left_out!r}; it can be keep, remove"
     if spec.day_from is None:
+        if spec.days_left_out is not None:
+            yield "days_left_out needs day_from: the column that says the day of each row"
         return
+    if spec.files_per_day == "every" and spec.days_left_out is not None:
+        yield "days_left_out and files_per_day: every exclude each other: there no file replaces another"
     column = next((one for one in spec.types if one.name == spec.day_from and one.name in spec.filled), None)
     example = next((one.name for one in spec.types if one.name in spec.filled and one.type in EVENT_TYPES), "sold_on")
     if column is None:

@@ -78,6 +78,9 @@ class Day:
         self._folder = root / spec.name / UNDATED if day is None else day_folder(root, spec, day)
         self._spec = spec
         versions = list(_versions(os.fspath(self._folder), ""))
+        self._earlier: dict[str, list[Accepted]] | None = None if day is not None else {}
+        for version in versions if self._earlier is not None else ():
+            self._note(version)
         self.highest = max((version.sequence for version in versions), default=0)
         self._current = {_counts_with(version.name, spec): version for version in counting(versions, spec)}
         self._by_content = {version.sha256: version for version in self._current.values()}
@@ -103,6 +106,12 @@ class Day:
     def beside(self, version: Accepted) -> list[Accepted]:
         """The other versions that count."""
         return [one for one in self._current.values() if one != version]
+
+    def before(self, name: str) -> list[Accepted]:
+        """Of files whose rows are of many days: the versions of this name that are older than what comes now."""
+        which, made = self._spec.version_of(name)
+        of_name = () if self._earlier is None else self._earlier.get(which, ())
+        return [version for version in of_name if self._spec.version_of(version.name)[1] <= made]
 
     def accept(self, name: str, copy: Path, sha256: str, unsynced: set[Path] | None = None) -> Accepted:
         """Make `copy` (complete, flushed to disk, on the archive's file system) the newest version, in one rename.
@@ -148,7 +157,12 @@ class Day:
         above = folder.parents[: len(folder.relative_to(self._folder.parent).parts)]
         return [folder, *above]
 
+    def _note(self, version: Accepted) -> None:
+        if self._earlier is not None:
+            self._earlier.setdefault(self._spec.version_of(version.name)[0], []).append(version)
+
     def _count(self, version: Accepted) -> None:
+        self._note(version)
         self.highest = version.sequence
         which = _counts_with(version.name, self._spec)
         old = self._current.get(which)

@@ -4,12 +4,14 @@ Belongs here: what such a file is to those that came before it, and judging it. 
 steps around it (`admit`), where it lies afterwards (`spread`).
 
 What a file holds of a day replaces what others had of it (`latest`), or adds to it (`many`: a file that comes again
-under its name replaces itself; `every`: it does not). A day that it does not hold is none of its business.
+under its name replaces itself; `every`: it does not). A day that no file of its name has held is none of its business;
+one that an earlier file of its name has held, and it does not, it may empty (`left_out`).
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Set
+from datetime import date, timedelta
 from pathlib import Path
 
 from etl_project import utc
@@ -52,14 +54,46 @@ def decide(
         if twin is not None and found.days:
             kind = "duplicate"
             raise FileRefused("duplicate", f"the same content as {names.shown(twin.name)}", "content that is new")
+        emptied = left_out(found.days, _held_before(name, archived, spec), spec)
     except FileRefused as refusal:
         reason = reason_of(copy, entry, spec, None, kind, refusal, archived.highest)
         return put_aside(quarantine_root, reason, entry, copy)
-    days = tuple(sorted(found.days))
+    days = tuple(sorted(found.days | emptied))
     kept_as = _kept_as(name, copy, own, archived, spec)
     spread.accept(archived, archive_root, spec, copy.path, copy.sha256, spread.Spread(kept_as, days, *span))
     quarantine.settle(quarantine_root, spec, None, name)
     return Received(name, None, "accepted", found.rows, found.rejected, copy.sha256, days=days)
+
+
+def left_out(days: Set[date], before: Set[date], spec: SourceSpec) -> frozenset[date]:
+    """The days that a file of these `days` takes the rows from which earlier files of its name gave them.
+
+    It counts for them too, with no rows. `before`: the days of those earlier files. Where nothing is declared, a file
+    is itself again, without what was taken out of it; but days before its first one keep their rows if it has newer
+    ones, too: it is a window that has moved on. Raises FileRefused where it may be one or the other.
+    """
+    gone = frozenset(before - days)
+    if not gone or spec.days_left_out == "keep":
+        return frozenset()
+    if spec.days_left_out == "remove" or spec.names_one_export:
+        return gone
+    passed = frozenset(day for day in gone if not days or day < min(days))
+    if passed and not (days and max(days) > max(before)):
+        first = min(passed)
+        said = f"no row of {first}{f' and {len(passed) - 1} more days' if len(passed) > 1 else ''}"
+        raise FileRefused(
+            "days are gone",
+            f"{said}, which an earlier file of this name held, and no newer day",
+            "days_left_out: remove (the rows of such days go) or keep (they stay)",
+        )
+    return gone - passed
+
+
+def _held_before(name: str, archived: archive.Day, spec: SourceSpec) -> set[date]:
+    """The days that earlier files of this name count for; none where every file adds its rows."""
+    if spec.files_per_day == "every":
+        return set()
+    return {day for version in archived.before(name) for day in spread.recorded(version.path).days}
 
 
 def _refuse_without_days(found: Judged, spec: SourceSpec) -> None:

@@ -113,6 +113,57 @@ def test_a_file_that_comes_again_under_its_name(
     assert ids(world) == expected, "what it does not hold stays as it is"
 
 
+@pytest.mark.parametrize("files_per_day", ["many", "latest"])
+def test_a_day_that_a_corrected_file_holds_no_more_has_no_rows(tmp_path: Path, files_per_day: str) -> None:
+    world = World(tmp_path, spec(files_per_day=files_per_day))
+    whole = ("1,2024-03-01,", "2,2024-03-02,", "3,2024-03-03,")
+    sent(world, "export.csv", *whole)
+    assert sent(world, "export.csv", whole[0], whole[2]).days == (FIRST, SECOND, THIRD)
+    assert ids(world) == {FIRST: [1], THIRD: [3]}
+    before = world.state()
+    assert sent(world, "export.csv", whole[0], whole[2]).outcome == "identical"
+    assert world.state() == before
+    sent(world, "export.csv", whole[0])
+    assert ids(world) == {FIRST: [1]}
+    sent(world, "export.csv", *whole)
+    assert ids(world) == {FIRST: [1], SECOND: [2], THIRD: [3]}
+
+
+def test_days_that_a_file_no_longer_holds_are_the_rows_of_other_files(tmp_path: Path) -> None:
+    world = World(tmp_path, SPEC)
+    sent(world, "a.csv", "1,2024-03-01,", "2,2024-03-02,", "3,2024-03-03,")
+    sent(world, "b.csv", "4,2024-03-02,")
+    sent(world, "a.csv", "1,2024-03-01,", "3,2024-03-03,")
+    assert ids(world) == {FIRST: [1], SECOND: [4], THIRD: [3]}
+
+
+def test_a_first_day_that_is_gone_is_asked_about_and_the_answer_counts(tmp_path: Path) -> None:
+    for rows in (["2,2024-03-02,"], []):
+        for answer, expected in (("keep", {FIRST: [1]}), ("remove", {})):
+            world = World(tmp_path / f"{len(rows)}{answer}", SPEC)
+            sent(world, "export.csv", "1,2024-03-01,", "2,2024-03-02,")
+            one = sent(world, "export.csv", *rows)
+            assert one.outcome == "refused" and one.reason is not None
+            assert "no row of 2024-03-01" in one.reason and "days_left_out: remove" in one.reason
+            assert ids(world) == {FIRST: [1], SECOND: [2]}
+            world.spec = spec(days_left_out=answer)
+            assert sent(world, "export.csv", *rows).outcome == "accepted"
+            second = {SECOND: [2]} if rows or answer == "keep" else {}
+            assert ids(world) == expected | second
+
+
+def test_a_name_with_a_date_is_one_export_whatever_day_is_gone_from_it(tmp_path: Path) -> None:
+    for pattern in ("export_{date}.csv", "export_{date}T{time}.csv"):
+        world = World(tmp_path / str(len(pattern)), spec(patterns=(pattern,)))
+        name = "export_2024-03-05.csv" if "{time}" not in pattern else "export_2024-03-05T0600.csv"
+        sent(world, name, "1,2024-03-01,", "2,2024-03-02,")
+        sent(world, name.replace("0600", "0700"), "2,2024-03-02,")
+        assert ids(world) == {SECOND: [2]}
+        if "{time}" in pattern:
+            sent(world, name.replace("0600", "0500"), "9,2024-03-02,")
+            assert ids(world) == {SECOND: [2]}, "an older export takes nothing away"
+
+
 @pytest.mark.parametrize(("files_per_day", "second"), [("many", [2, 3]), ("latest", [3]), ("every", [2, 3])])
 def test_another_file_adds_to_a_day_or_is_the_day(tmp_path: Path, files_per_day: str, second: list[int]) -> None:
     world = World(tmp_path, spec(files_per_day=files_per_day))
@@ -271,6 +322,9 @@ def test_two_processes_do_not_take_files_in_at_once(tmp_path: Path) -> None:
         ({"day_from": "id"}, "day_from id must be DATE, TIMESTAMP, TIMESTAMP WITH TIME ZONE; it is INTEGER"),
         ({"date_column": "sold_on"}, "day_from and date_column exclude each other"),
         ({"event_column": "sold_on"}, "day_from and event_column exclude each other"),
+        ({"days_left_out": "drop"}, "days_left_out is 'drop'; it can be keep, remove"),
+        ({"day_from": None, "days_left_out": "keep", "patterns": ("{date}.csv",)}, "days_left_out needs day_from"),
+        ({"files_per_day": "every", "days_left_out": "keep"}, "days_left_out and files_per_day: every exclude"),
         ({"files_per_day": "each"}, "files_per_day is 'each'; it can be many, latest, every"),
         ({"files_per_day": "every", "day_from": None}, "files_per_day is 'every'; it can be many, latest"),
         ({"patterns": ("{day}.csv",)}, "does not say a whole date"),
@@ -294,12 +348,17 @@ _ROWS = st.lists(
 _HISTORY = st.lists(st.tuples(st.sampled_from(["a.csv", "b.csv"]), _ROWS), min_size=1, max_size=6)
 
 
+def _days(rows: list[str]) -> set[date]:
+    return {date.fromisoformat(day) for day in (row.split(",")[1] for row in rows) if day[:4] == "2024"}
+
+
 class Model:
     """What should be, said in another way: every accepted file with the rows of its days."""
 
     def __init__(self, files_per_day: str) -> None:
         self._mode = files_per_day
         self.accepted: list[tuple[str, bytes, list[str]]] = []
+        self._emptied: list[tuple[int, date]] = []
 
     def current(self) -> list[tuple[str, bytes, list[str]]]:
         if self._mode == "latest":
@@ -324,13 +383,28 @@ class Model:
             of_name = [one for one in self.accepted if one[0] == name]
             if of_name and content.startswith(of_name[-1][1]):
                 self.accepted.remove(of_name[-1])
+        elif not self._empties(name, rows):
+            return "refused"
         self.accepted.append((name, content, rows))
         return "accepted"
+
+    def _empties(self, name: str, rows: list[str]) -> bool:
+        """Note the days that the file takes its earlier rows from; False where nobody can know whether it does."""
+        held = {day for one in self.accepted if one[0] == name for day in _days(one[2])}
+        own = _days(rows)
+        moved_on = bool(own) and max(own) > max(held, default=date.min)
+        gone = [day for day in sorted(held - own) if not moved_on or day > min(own)]
+        if gone and not (own and gone[0] > min(own)):
+            return False
+        self._emptied += [(len(self.accepted), day) for day in gone]
+        return True
 
     def rows(self) -> dict[date, list[int]]:
         found: dict[date, list[int]] = {}
         for day in (FIRST, SECOND, THIRD):
-            holding = [one for one in self.accepted if any(row.split(",")[1] == str(day) for row in one[2])]
+            holding = [
+                one for at, one in enumerate(self.accepted) if day in _days(one[2]) or (at, day) in self._emptied
+            ]
             if self._mode == "latest":
                 holding = holding[-1:]
             elif self._mode == "many":
