@@ -101,16 +101,16 @@ def to_pandas(rows: pa.Table, record: bytes | None, dtypes: Dtypes) -> pd.DataFr
     if dtypes == "pyarrow":
         arrow_backed: pd.DataFrame = rows.to_pandas(types_mapper=pd.ArrowDtype)
         return arrow_backed
-    sample = _sample(record) if dtypes == "recorded" else None
-    if sample is None:
+    written = sample(record) if dtypes == "recorded" else None
+    if written is None:
         return _by_pandas(_with_durations(rows), {})
-    fields = {field.name: field for field in sample.schema}
-    meta = {str(c["field_name"]): c for c in json.loads(sample.schema.metadata[b"pandas"])["columns"]}
+    fields = {field.name: field for field in written.schema}
+    meta = {str(c["field_name"]): c for c in json.loads(written.schema.metadata[b"pandas"])["columns"]}
     columns = [_as_written(name, rows[name], fields.get(name)) for name in rows.column_names]
     # Named anew: pandas' metadata speaks of the frame as a whole, with the columns that are missing here.
     table = pa.table(columns, names=rows.column_names)
     kept = {n: c for n, c in meta.items() if n in rows.column_names and _still(table[n], c, fields[n])}
-    return _in_order(_by_pandas(table, kept, fields, sample), sample, rows)
+    return _in_order(_by_pandas(table, kept, fields, written), written, rows)
 
 
 def to_polars(rows: pa.Table, record: bytes | None) -> Any:
@@ -142,10 +142,12 @@ def _unpacked(record: bytes) -> bytes:
     return zlib.decompress(record.partition(b":")[2])
 
 
-def _sample(record: bytes | None) -> pa.Table | None:
+def sample(record: bytes | None) -> pa.Table | None:
     """The frame without rows that pandas wrote; None where another library did, or nobody said."""
     if record is None or not record.startswith(_PANDAS):
         return None
+    # pandas tells Arrow of its own types when it first makes such an array. Before, a period would be read as a number.
+    pa.array(pd.PeriodIndex([], freq="D"))
     table = pa.ipc.open_stream(_unpacked(record)).read_all()
     return table if b"pandas" in (table.schema.metadata or {}) else None
 

@@ -1,6 +1,9 @@
 """What comes back is what went in: every dtype of pandas and polars, its values and their Python types."""
 
 import datetime as dt
+import pickle
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
@@ -15,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager
+from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager, recorded
 from etl_project.storage.contract import ReadRefused, WriteRefused
 from etl_project.storage.dagster.io_manager import PartitionIOManager
 
@@ -166,11 +169,6 @@ OF_TWO_DAYS: dict[str, tuple[Any, Any, list[Any]]] = {
     "text, then a category": (["a"], pd.Categorical(["b"]), ["a", "b"]),
     "wider": (pd.Series([1], dtype="int8"), pd.Series([2**40]), [1, 2**40]),
     "whole numbers after fractions": ([1.5], [2], [1.5, 2]),
-    "days, then months": (
-        pd.period_range("2024-01-05", periods=1, freq="D"),
-        pd.period_range("2024-01", periods=1, freq="M"),
-        [pd.Timestamp("2024-01-05"), pd.Timestamp("2024-01-01")],
-    ),
 }
 
 
@@ -191,6 +189,75 @@ def test_a_dtype_that_differs_from_day_to_day_costs_no_value(make: Make, name: s
     found = dg.Definitions(assets=[frame], resources={"io_manager": manager}).load_asset_value("frame")
     values = found.sort_values("batch_date")["v"].tolist()
     assert [None if pd.isna(value) else value for value in values] == expected
+
+
+ONE_MEANING: dict[str, tuple[Any, Any, str]] = {
+    "days, then months": (
+        pd.period_range("2024-01-05", periods=1, freq="D"),
+        pd.period_range("2024-01", periods=1, freq="M"),
+        "'v' is of type period[M], and in other partitions period[D]",
+    ),
+    "months, then days": (
+        pd.period_range("2024-01", periods=1, freq="M"),
+        pd.period_range("2024-01-05", periods=1, freq="D"),
+        "'v' is of type period[D], and in other partitions period[M]",
+    ),
+    "intervals that hold their other end": (
+        pd.interval_range(0, 1, closed="left"),
+        pd.interval_range(0, 1, closed="right"),
+        "'v' is of type interval[int64, right], and in other partitions interval[int64, left]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONE_MEANING)
+def test_a_type_that_says_what_a_value_means_is_the_same_in_all_partitions(make: Make, name: str) -> None:
+    """The rows do not say it, so one day would be read with what the other one meant."""
+    first, second, says = ONE_MEANING[name]
+    frames = {"2024-01-05": first, "2024-01-06": second}
+
+    @dg.asset(partitions_def=DAILY, backfill_policy=dg.BackfillPolicy.single_run())
+    def frame(context: dg.AssetExecutionContext) -> pd.DataFrame:
+        days = {day: frames[day] for day in context.partition_keys}
+        one = [pd.DataFrame({"batch_date": [dt.date.fromisoformat(day)], "v": v}) for day, v in days.items()]
+        return pd.concat(one, ignore_index=True)
+
+    def build(**tags: str) -> dg.ExecuteInProcessResult:
+        key = None if tags else day
+        return dg.materialize(
+            [frame], resources={"io_manager": manager}, partition_key=key, tags=tags, raise_on_error=False
+        )
+
+    manager = make()
+    day = "2024-01-05"
+    assert build().success
+    day = "2024-01-06"
+    for _ in "again":
+        refused = build()
+        [failed] = refused.get_step_failure_events()
+        assert not refused.success and says in str(failed.step_failure_data.user_failure_data.description)  # type: ignore[union-attr]
+    defs = dg.Definitions(assets=[frame], resources={"io_manager": manager})
+    assert defs.load_asset_value("frame")["v"].tolist() == list(first)
+    frames = dict.fromkeys(frames, second)
+    tags = {"dagster/asset_partition_range_start": "2024-01-05", "dagster/asset_partition_range_end": "2024-01-06"}
+    assert build(**tags).success, "all partitions at once"
+    assert defs.load_asset_value("frame")["v"].tolist() == [*second, *second]
+
+
+def test_another_process_reads_what_pandas_types_of_its_own_were_written(tmp_path: Path) -> None:
+    """A process that never made such a value knows of no such type of Arrow."""
+    frame = pd.DataFrame({"p": pd.period_range("2024-01", periods=2, freq="M"), "i": pd.interval_range(0, 2)})
+    rows = pa.table({"p": frame["p"].dt.start_time.astype("datetime64[us]"), "i": [{"left": 0, "right": 1}] * 2})
+    (tmp_path / "written").write_bytes(pickle.dumps((rows, recorded.of_pandas(pa.Table.from_pandas(frame)))))
+    script = """
+import pathlib, pickle, sys
+from etl_project.storage import recorded
+rows, record = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
+frame = recorded.to_pandas(rows, record, "recorded")
+print(*map(str, frame["p"]), *map(str, frame["i"]), sep="; ")
+"""
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "written"], check=True, stdout=subprocess.PIPE)
+    assert done.stdout.decode().strip() == "2024-01; 2024-02; (0, 1]; (0, 1]"
 
 
 def test_what_another_tool_wrote_has_pandas_own_dtypes(make: Make) -> None:

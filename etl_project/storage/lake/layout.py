@@ -129,6 +129,11 @@ def frame_of(path: Path | str) -> bytes | None:
     return None if found is None else b64decode(found)
 
 
+def intact_frame(path: Path) -> bytes | None:
+    """The same, None for a damaged file."""
+    return _unless_damaged(lambda: frame_of(path), None)
+
+
 def last_record(path: Path | str) -> Commit | None:
     """The newest commit record in a file's footer. Raises what `history` raises."""
     footer = _footer(path)

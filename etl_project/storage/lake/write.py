@@ -19,6 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from etl_project import atomic
+from etl_project.storage import meanings
 from etl_project.storage.contract import Commit, PartlyCommitted, Request, Scope, Table, WriteRefused
 from etl_project.storage.fetch import arrow_reader
 from etl_project.storage.judging import deviation, drift, fingerprint, judgement, row_tally
@@ -68,9 +69,11 @@ class ParquetWrite:
         self._partition_columns = () if scope.partitions[0].key is None else table.partition_columns
         self._schema_changes: tuple[str, ...] = ()
         self._deviating = 0
+        self._meanings = meanings.of(request.frame)
 
     def run(self) -> list[Commit]:
         """Replace every partition whose data is sound; PartlyCommitted names the others."""
+        self._refuse_other_meaning()
         targets, pairs = self._matched()
         limited = self._table.max_changed_ratio is not None or bool(self._table.max_sum_change)
         if self._payload.stream is not None and not limited and not any(pair.checked for pair in pairs):
@@ -97,6 +100,15 @@ class ParquetWrite:
         if failures:
             raise PartlyCommitted(partly(self._table, self._scope, len(done), failures), done, failures)
         return done
+
+    def _refuse_other_meaning(self) -> None:
+        """A frame's types may not mean something else than those with which files of other partitions were written."""
+        if not self._meanings:
+            return
+        own = {partition.key for partition in self._scope.partitions}
+        others = (path for key, path in self._lake.files(self._table.asset) if key not in own)
+        other = next((frame for frame in map(layout.intact_frame, others) if frame is not None), None)
+        meanings.refuse_another(self._table, self._scope, self._request.frame, other)
 
     def _matched(self) -> tuple[list[Column], list[Pair]]:
         """All columns of the new files, and which of them come in; every refused difference at once."""
@@ -260,7 +272,9 @@ class ParquetWrite:
         judged = judgement.judge(sides, now())
         record, changed = judged.records[n], bool(judged.changed)
         self._deviating += record.deviation is not None and record.deviation.repeats == 0
-        if previous is not None and is_there and not changed and _says_the_same(record, previous):
+        changed_meaning = is_there and self._meanings and self._meanings != meanings.of(layout.intact_frame(path))
+        unchanged = is_there and not (changed or changed_meaning)
+        if previous is not None and unchanged and _says_the_same(record, previous):
             self._request.still_owner()
             return replace(previous, changed=False)
         if self._table.keep_versions and changed and previous is not None and there is not None:

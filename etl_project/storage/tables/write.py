@@ -16,6 +16,7 @@ from datetime import datetime
 import duckdb
 
 from etl_project import faults
+from etl_project.storage import meanings
 from etl_project.storage.contract import Commit, Request, Scope, Table, WriteRefused
 from etl_project.storage.judging import drift, judgement, row_tally
 from etl_project.storage.judging.drift import Pair
@@ -171,7 +172,22 @@ class TableWrite:
         made = "table created" in self._schema_changes
         home, schema = self._engine.schema, self._target.schema
         owners.claim(self._connection, self.table, schema, made, held, home, self._engine.keyed)
+        self._refuse_other_meaning(here, schema)
         owners.note_frame(self._connection, schema, self.table.name, self._request.frame, home)
+
+    def _refuse_other_meaning(self, here: Rows, schema: str) -> None:
+        """A frame's types may not mean something else than those with which rows of other partitions were written."""
+        new = self._request.frame
+        if new is None:
+            return
+        known = owners.frame_of(self._connection, schema, self.table.name, self._engine.schema)
+        if known in (None, new):
+            return
+        binds = Binds()
+        within = here.placement.within(here.place, binds, self._everything)
+        others = f"SELECT 1 FROM {self._target.name} WHERE ({within}) IS NOT TRUE LIMIT 1"
+        if meanings.of(new) and self._connection.execute(others, binds.values or None).fetchone():
+            meanings.refuse_another(self.table, self.scope, new, known)
 
     def _previous(self) -> dict[int, Commit]:
         keys = [partition.key for partition in self.scope.partitions]
