@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from etl_project import utc
+from etl_project.cli import plan
 from etl_project.cli.common import deployment, show_run, span
 from etl_project.cli.console import console
-from etl_project.due import Deployment, Drained, Project, Wish, ahead, by_hand, look, words
+from etl_project.due import Drained, Project, Wish
 from etl_project.due import drain as drain_module
 from etl_project.sources import fit, quarantine
 
@@ -31,7 +31,7 @@ def drain(
     ] = False,
     select: Select = None,
     through: Through = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Run nothing: say what `etl plan` says.")] = False,
 ) -> None:
     """Run what is pending until nothing is.
 
@@ -40,12 +40,11 @@ def drain(
     others go on), 2 usage.
     """
     wish = Wish(allow_shrink, for_good_too=allow_shrink, select=tuple(select or ()), through=tuple(through or ()))
+    if dry_run:
+        raise typer.Exit(plan.tell(wish))
     with deployment() as opened:
         unfit = fit.after_a_change(opened.project.sources, opened.project.settings)
         show_unfit(unfit)
-        if dry_run:
-            show_ahead(opened, wish)
-            return
         refused_before = refused(opened.project)
         done = drain_module.drain(opened, show_run, wish)
         newly_refused = len(refused(opened.project) - refused_before)
@@ -63,16 +62,6 @@ def show_unfit(unfit: Sequence[fit.Unfit]) -> None:
             "before more is built (`etl contract check` reads every file in full)",
             soft_wrap=True,
         )
-
-
-def show_ahead(opened: Deployment, wish: Wish) -> None:
-    """One line for each run that a drain would begin with, and one for everything that has to wait."""
-    found = ahead(opened, look(opened.project, utc.now()), wish)
-    for one in found.due:
-        console.print(f"would build {span(one)}: {escape(', '.join(one.assets))}", soft_wrap=True, highlight=False)
-    for line in [*words.of_held(found), *by_hand(opened.project.nodes)]:
-        console.print(escape(line), soft_wrap=True, highlight=False)
-    console.print(f"{len(found.due)} runs are pending; nothing was run")
 
 
 def show_drained(done: Drained, newly_refused: int) -> bool:

@@ -21,6 +21,7 @@ from etl_project.instance import json_lines
 
 COMMANDS = (
     "demo",
+    "plan",
     "drain",
     "rebuild",
     "retry",

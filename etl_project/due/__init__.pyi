@@ -2,6 +2,7 @@ from . import attempts as attempts
 from . import check_verdicts as check_verdicts
 from . import drain as drain
 from . import first_day as first_day
+from . import preview as preview
 from . import rebuild as rebuild
 from . import stop as stop
 from . import words as words
@@ -27,6 +28,7 @@ from .graph import Key as Key
 from .graph import Node as Node
 from .jobs import jobs_of as jobs_of
 from .many_days import many_days_jobs as many_days_jobs
+from .pending import Cause as Cause
 from .pending import Due as Due
 from .pending import Outlook as Outlook
 from .pending import in_dependency_order as in_dependency_order

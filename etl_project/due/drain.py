@@ -8,13 +8,14 @@ what came of it, is `execution`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from etl_project import utc
 from etl_project.due import attempts, check_verdicts, words
 from etl_project.due.check_verdicts import RedCheck
 from etl_project.due.execution import Deployment, Ended, execute, refuse_undated, take_in_many_days
+from etl_project.due.graph import Key
 from etl_project.due.pending import Due, Outlook
 from etl_project.due.snapshot import Project, Snapshot, look, outlook, selected, tidy
 from etl_project.exclusion import run_lock
@@ -145,11 +146,18 @@ def drain(
                 return done
 
 
-def ahead(deployment: Deployment, snapshot: Snapshot, wish: Wish) -> Outlook:
-    """What is due in this snapshot, within what is wished for."""
+def ahead(
+    deployment: Deployment,
+    snapshot: Snapshot,
+    wish: Wish,
+    *,
+    eventually: bool = False,
+    given_up: Iterable[tuple[str, Key]] = (),
+) -> Outlook:
+    """What is due in this snapshot, within what is wished for; `eventually` as in `pending.Settings`."""
     project = selected(deployment.project, wish.select)
     red = check_verdicts.red(project.nodes, snapshot.commits, deployment.instance)
-    return outlook(project, snapshot, red=red, through=wish.through)
+    return outlook(project, snapshot, red=red, through=wish.through, eventually=eventually, given_up=given_up)
 
 
 def _to_try(deployment: Deployment, found: Outlook, tried: set[str], done: Drained, wish: Wish) -> Iterator[Due]:

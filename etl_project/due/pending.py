@@ -17,12 +17,13 @@ from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 from etl_project.due.graph import DAYS_JOB, SAME_DAY, Key, Node, Window, in_dependency_order, islands
-from etl_project.due.reasons import Found, Heads, Held, Red, Verdict, digest
+from etl_project.due.reasons import Cause, Found, Heads, Held, Red, Verdict, digest
 from etl_project.storage import Head, input_hash
 from etl_project.utc import ONE_DAY, days_between
 
 __all__ = [
     "SAME_DAY",
+    "Cause",
     "Due",
     "Heads",
     "Held",
@@ -97,12 +98,14 @@ class Outlook:
 
     `held`: partitions that wait for another one. `stale`: committed partitions of assets that read themselves, made of
     rows that have been replaced since. `lacking`: partitions that wait for one that nothing will build by itself.
+    `causes`: why each partition that is due is due.
     """
 
     due: list[Due]
     held: Mapping[str, Mapping[Key, Held]]
     stale: Mapping[str, Sequence[Key]]
     lacking: Mapping[str, Mapping[Key, Held]]
+    causes: Mapping[str, Mapping[Key, Cause]] = field(default_factory=dict)
 
 
 def pending(
@@ -132,12 +135,15 @@ def pending(
 @dataclass(frozen=True)
 class Settings:
     """How to look at the nodes, as in `pending`. `through`: assets that read themselves and are to be rebuilt after
-    a correction of one of their partitions."""
+    a correction of one of their partitions. `eventually`: what is due is all that is going to be built once the runs
+    before it are done, but for what is `given_up` and what is built of that."""
 
     open_day_interval: timedelta
     closing: date | None = None
     first_day: date = date.min
     through: frozenset[str] = frozenset()
+    eventually: bool = False
+    given_up: frozenset[tuple[str, Key]] = frozenset()
 
 
 def outlook(
@@ -164,6 +170,7 @@ def outlook(
         {asset: held for look in looks for asset, held in look.held.items() if held},
         {asset: sorted(keys, key=str) for look in looks for asset, keys in look.stale.items() if keys},
         {asset: lacking for look in looks for asset, lacking in look.lacking.items() if lacking},
+        {asset: causes for look in looks for asset, causes in look.causes.items() if causes},
     )
 
 
@@ -276,7 +283,7 @@ def _found(
     for (asset, key), head in heads.items():
         if asset in committed and (isinstance(key, str) or key <= today):
             committed[asset][key] = head
-    found = Found(now, settings.first_day, last_day, settings.through, red)
+    found = Found(now, settings.first_day, last_day, settings.through, red, settings.eventually, settings.given_up)
     for node in ordered:
         if node.source is not None:
             readers = [committed[reader.asset] for reader in ordered if node.asset in reader.upstream]

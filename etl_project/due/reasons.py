@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from etl_project.due.graph import SAME_DAY, Days, Key, Node, Reading, Window, text_of
 from etl_project.storage import UNKNOWN, Head, input_hash, is_asked_again
@@ -39,11 +39,23 @@ class Held(NamedTuple):
     why: str
 
 
+What = Literal["file", "first", "changed", "follows", "asked", "unchecked"]
+
+
+class Cause(NamedTuple):
+    """Why a partition is due: a file waits, it was never built, `inputs` have changed since its commit or are built in
+    the same go, somebody asked for it, or a blocking check of it did not finish."""
+
+    what: What
+    inputs: tuple[str, ...] = ()
+
+
 @dataclass
 class Found:
     """What is known of the assets so far, upstream first: what each partition offers, is due for, or has to wait for.
 
-    Nothing after `last_day` is due.
+    Nothing after `last_day` is due. With `eventually` nothing has to wait for what is to be built first: what is due is
+    all that is going to be built, if everything goes well but what is `given_up`.
     """
 
     now: datetime
@@ -51,9 +63,12 @@ class Found:
     last_day: date
     through: Collection[str]
     red: Red | None
+    eventually: bool = False
+    given_up: Collection[tuple[str, Key]] = ()
     nodes: dict[str, Node] = field(default_factory=dict)
     offers: dict[str, Mapping[Key, str | None]] = field(default_factory=dict)
     due: dict[str, dict[Key, str]] = field(default_factory=dict)
+    causes: dict[str, dict[Key, Cause]] = field(default_factory=dict)
     held: dict[str, dict[Key, Held]] = field(default_factory=dict)
     stale: dict[str, set[Key]] = field(default_factory=dict)
     lacking: dict[str, dict[Key, Held]] = field(default_factory=dict)
@@ -64,7 +79,9 @@ class Found:
         """Add an asset that takes files in: due where a file waits."""
         self._start(node, offers)
         inside = self._inside(node)
-        self.due[node.asset] = {day: files for day, files in waiting.items() if inside(day)}
+        there = (day for day in waiting if inside(day) and (node.asset, day) not in self.given_up)
+        self.due[node.asset] = {day: waiting[day] for day in there}
+        self.causes[node.asset] = dict.fromkeys(self.due[node.asset], Cause("file"))
 
     def take(self, node: Node, committed: Mapping[Key, Head]) -> None:
         """Add an asset whose upstreams are all there: due where its inputs ask for a commit."""
@@ -92,11 +109,12 @@ class Found:
         for (asset, key), verdict in (self.red or {}).items():
             if asset == node.asset and not verdict.finished and inside(key) and key in committed:
                 self.due[asset][key] = digest(["unchecked", committed[key].fingerprint, committed[key].input_hash])
+                self.causes[asset][key] = Cause("unchecked")
 
     def _start(self, node: Node, offers: Mapping[Key, str | None]) -> None:
         self.nodes[node.asset], self.offers[node.asset] = node, offers
         self.due[node.asset], self.held[node.asset], self.lacking[node.asset] = {}, {}, {}
-        self.stale[node.asset] = set()
+        self.causes[node.asset], self.stale[node.asset] = {}, set()
 
     def _take_own(self, node: Node, key: Key, inputs: Sequence[Input], own: Input) -> None:
         """One partition of an asset that reads itself. One without earlier commits starts from nothing.
@@ -125,9 +143,12 @@ class Found:
         """Note the partition as due, or as held by what it reads."""
         if reason is None:
             return
-        waits = next((held for each in inputs if (held := waits_on(key, each)) is not None), None)
+        waits = next((held for each in inputs if (held := waits_on(key, each, self.eventually)) is not None), None)
+        if (asset, key) in self.given_up:
+            waits = Held(asset, key, "failed for good")
         if waits is None:
             self.due[asset][key] = reason
+            self.causes[asset][key] = cause_of(key, inputs, self.heads[asset].get(key))
         else:
             self.held[asset][key] = waits
 
@@ -275,13 +296,29 @@ def _others_changed(key: Key, inputs: Sequence[Input], head: Head) -> bool:
     )
 
 
-def waits_on(key: Key, each: Input) -> Held | None:
-    """The partition to wait for: one that is built in another run, waits itself, or whose blocking check is red."""
+def cause_of(key: Key, inputs: Sequence[Input], head: Head | None) -> Cause:
+    """Why a partition that is due is due. Which input has changed is known where inputs have commits of their own."""
+    built = tuple(each.asset for each in inputs if any(that in each.due for that in each.read(key)))
+    if built:
+        return Cause("follows", built)
+    if head is None:
+        return Cause("first")
+    if is_asked_again(head.input_hash):
+        return Cause("asked")
+    since = tuple(each.asset for each in inputs if _committed_since(head, key, [each]))
+    return Cause("changed", since or tuple(each.asset for each in inputs))
+
+
+def waits_on(key: Key, each: Input, eventually: bool = False) -> Held | None:
+    """The partition to wait for: one that is built in another run, waits itself, or whose blocking check is red.
+
+    `eventually`: what is built in another run will have been built.
+    """
     for that in each.read(key):
         if that in each.held:
             return each.held[that]
         if that in each.due:
-            if that != key or each.elsewhere:
+            if not eventually and (that != key or each.elsewhere):
                 return Held(each.asset, that, "is to be built first")
         elif that in each.red:
             return Held(each.asset, that, each.red[that])

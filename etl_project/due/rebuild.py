@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import chain
+from typing import NamedTuple
 
 from etl_project.declare import warehouse
 from etl_project.due.drain import MOST_FAILURES_IN_A_ROW, Drained, OnRun
@@ -47,6 +48,16 @@ class Plan:
     left_out: Sequence[str]
 
 
+class Outdated(NamedTuple):
+    """A partition whose `rows` rows were built by another code version than the asset has `now`; None: by none."""
+
+    asset: str
+    key: Key
+    made_by: str | None
+    now: str
+    rows: int
+
+
 def plan(project: Project, snapshot: Snapshot, ahead: Outlook, assets: Collection[str], span: Span) -> Plan:
     """Rebuild these assets over the span: every partition that is committed, or has what it reads.
 
@@ -71,20 +82,33 @@ def stale(project: Project, snapshot: Snapshot, assets: Collection[str], span: S
 
     Raises NoSuchAsset as `plan`, and StoreBusy (retrying helps) while a run holds the warehouse.
     """
+    return Plan(runs_of(project, snapshot, outdated(project, snapshot, assets, span)), [])
+
+
+def outdated(project: Project, snapshot: Snapshot, assets: Collection[str], span: Span) -> list[Outdated]:
+    """Which partitions other code committed than the assets have now. Raises as `stale`."""
     wanted = {node.asset: node for node in (_named(project, assets) if assets else project.nodes)}
     commits = chain(
         warehouse(project.settings).last_commits(wanted).values(), project.lake.last_commits(wanted).values()
     )
-    chosen: dict[str, set[Key]] = {}
+    found = []
     for commit in commits:
         node = wanted[commit.asset]
         key = node.keys.key(commit.partition)
         # Of rows that were brought back, the code that had given the ones in their place: they are held against it.
         made_by = commit.code_version if commit.restored is None else commit.restored.code_version
-        outdated = node.code_version and made_by != node.code_version
-        if key is not None and outdated and key in span and (node.asset, key) in snapshot.commits:
-            chosen.setdefault(node.asset, set()).add(key)
-    return Plan(_runs(project, snapshot, chosen), [])
+        differs = node.code_version and made_by != node.code_version
+        if key is not None and differs and key in span and (node.asset, key) in snapshot.commits:
+            found.append(Outdated(node.asset, key, made_by, node.code_version, commit.rows))
+    return found
+
+
+def runs_of(project: Project, snapshot: Snapshot, which: Iterable[Outdated]) -> list[Due]:
+    """The runs that build these partitions again."""
+    chosen: dict[str, set[Key]] = {}
+    for one in which:
+        chosen.setdefault(one.asset, set()).add(one.key)
+    return _runs(project, snapshot, chosen)
 
 
 def in_words(one: Plan) -> list[str]:

@@ -238,10 +238,18 @@ def outlook(
     *,
     red: Red | None = None,
     through: Iterable[str] = (),
+    eventually: bool = False,
+    given_up: Iterable[tuple[str, Key]] = (),
 ) -> pending.Outlook:
-    """The runs to ask for in this snapshot, and what is not asked for and why."""
-    interval = timedelta(seconds=project.settings.open_day_interval_seconds)
-    how = pending.Settings(interval, closing, first_day_of(project.settings, snapshot), frozenset(through))
+    """The runs to ask for in this snapshot, and what is not asked for and why; `eventually` as in `Settings`."""
+    how = pending.Settings(
+        timedelta(seconds=project.settings.open_day_interval_seconds),
+        closing,
+        first_day_of(project.settings, snapshot),
+        frozenset(through),
+        eventually,
+        frozenset(given_up),
+    )
     return pending.outlook(project.nodes, snapshot.sources, snapshot.commits, snapshot.at, how, red)
 
 
