@@ -5,7 +5,7 @@ Does not belong here: decoding for good (`stream`), guessing an encoding that no
 
 Nearly every text is valid in an encoding of one byte a letter, so reading UTF-8 as one of these goes wrong without a
 word: München becomes MÃ¼nchen. But hardly any text of another encoding is valid UTF-8 once it has letters beyond
-ASCII. So such a file is refused, unless its source says what is meant.
+ASCII. So such a file is refused, unless its source says what is meant; and so is Windows' text in an ISO encoding.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ def settled(file: SourceFile, spec: SourceSpec) -> SourceSpec:
     candidates = spec.encodings
     if len(candidates) == 1:
         return spec
-    for one in candidates:
-        alone = replace(spec, encoding=one, other_encodings=(), valid_utf8=_strictly(spec))
-        if _fits(file, alone):
-            return alone
+    # An archived file may have been accepted before control characters were looked at.
+    for passes_controls in (False, True) if file.accepted else (False,):
+        for one in candidates:
+            alone = replace(spec, encoding=one, other_encodings=(), valid_utf8=_strictly(spec))
+            if _fits(file, alone, passes_controls):
+                return alone
     raise FileRefused(
         "wrong encoding", "bytes that none of the declared encodings has", f"text in {' or '.join(candidates)}"
     )
@@ -45,16 +47,16 @@ def _strictly(spec: SourceSpec) -> ValidUtf8:
     return "as_declared" if spec.valid_utf8 == "as_declared" else "refuse"
 
 
-def _fits(file: SourceFile, spec: SourceSpec) -> bool:
+def _fits(file: SourceFile, spec: SourceSpec, passes_controls: bool) -> bool:
     decoder = codecs.getincrementaldecoder(spec.encoding)("strict")
     try:
-        for piece in stream.watched(compression.pieces(file, spec), spec):
+        for piece in stream.watched(compression.pieces(file, spec), spec, passes_controls=passes_controls):
             decoder.decode(piece)
         decoder.decode(b"", final=True)
     except UnicodeError:
         return False
     except FileRefused as refused:
-        if refused.reason != stream.HIDDEN_UTF8:
+        if refused.reason not in (stream.HIDDEN_UTF8, stream.HIDDEN_CP1252):
             raise
         return False
     return True

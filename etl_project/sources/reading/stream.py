@@ -7,6 +7,7 @@ the bytes are packed (`compression`), what a line means (the formats).
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _BOM = codecs.BOM_UTF8
 HIDDEN_UTF8 = "UTF-8 under another name"
+HIDDEN_CP1252 = "cp1252 under another name"
+_CONTROLS = re.compile(b"[\x80-\x9f]")
+"""In ISO 8859 control characters that no text has; in Windows' code pages letters and signs, like the euro's."""
 
 
 def text_blocks(file: SourceFile, spec: SourceSpec) -> Iterator[bytes]:
@@ -36,7 +40,7 @@ def text_blocks(file: SourceFile, spec: SourceSpec) -> Iterator[bytes]:
     line = 1
     first = True
     empty_lines = EmptyLines(file, spec)
-    for decoded in _lines_ended(_utf8(compression.pieces(file, spec), spec), spec):
+    for decoded in _lines_ended(_utf8(file, spec), spec):
         piece = decoded.removeprefix(_BOM) if first else decoded
         first = False
         cut = piece.rfind(b"\n") + 1
@@ -79,7 +83,7 @@ def texts(file: SourceFile, spec: SourceSpec) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     line, first = 1, True
     empty_lines = EmptyLines(file, spec)
-    for piece in chain(_utf8(compression.pieces(file, spec), spec), (b"",)):
+    for piece in chain(_utf8(file, spec), (b"",)):
         held, _ = decoder.getstate()
         whole = held + piece
         try:
@@ -96,30 +100,34 @@ def texts(file: SourceFile, spec: SourceSpec) -> Iterator[str]:
         file.passed.lines += line
 
 
-def _utf8(pieces: Iterator[bytes], spec: SourceSpec) -> Iterator[bytes]:
+def _utf8(file: SourceFile, spec: SourceSpec) -> Iterator[bytes]:
     """The pieces in UTF-8; those that should be UTF-8 already are passed on as they are, and checked later."""
+    pieces = compression.pieces(file, spec)
     if codecs.lookup(spec.encoding).name in ("utf-8", "utf-8-sig"):
         yield from pieces
         return
     decoder = codecs.getincrementaldecoder(spec.encoding)("strict")
     try:
-        for piece in watched(pieces, spec):
+        for piece in watched(pieces, spec, passes_controls=file.accepted):
             yield decoder.decode(piece).encode("utf-8")
         yield decoder.decode(b"", final=True).encode("utf-8")
     except UnicodeError as error:
         raise FileRefused("wrong encoding", str(error), f"text in {spec.encoding}") from None
 
 
-def watched(pieces: Iterator[bytes], spec: SourceSpec) -> Iterator[bytes]:
-    """The pieces, unless all together are UTF-8 with letters beyond ASCII although another encoding is declared.
+def watched(pieces: Iterator[bytes], spec: SourceSpec, *, passes_controls: bool) -> Iterator[bytes]:
+    """The pieces, unless their letters beyond ASCII can hardly be of the declared encoding.
 
-    Raises FileRefused at the end of such a file: read as declared, it would be garbled without a word.
+    Raises FileRefused at the end of such a file: read as declared, it would be garbled without a word. That is one in
+    UTF-8, and, unless `passes_controls`, one in a code page of Windows that ISO 8859 is said of.
     """
-    if spec.valid_utf8 == "as_declared" or codecs.lookup(spec.encoding).name.startswith("utf"):
+    name = codecs.lookup(spec.encoding).name
+    if spec.valid_utf8 == "as_declared" or name.startswith("utf"):
         yield from pieces
         return
     utf8: codecs.IncrementalDecoder | None = codecs.getincrementaldecoder("utf-8")("strict")
-    ascii_only = True
+    ascii_only, line, control = True, 1, ""
+    looks_for_controls = name.startswith("iso8859") and not passes_controls
     for piece in pieces:
         try:
             if utf8 is not None and not (ascii_only and piece.isascii()):
@@ -127,13 +135,21 @@ def watched(pieces: Iterator[bytes], spec: SourceSpec) -> Iterator[bytes]:
                 utf8.decode(piece)
         except UnicodeDecodeError:
             utf8 = None
+        if looks_for_controls and not control:
+            found = _CONTROLS.search(piece)
+            if found:
+                where = line + piece.count(b"\n", 0, found.start())
+                control = f"byte 0x{found[0][0]:02X} in line {where}"
+            line += piece.count(b"\n")
         yield piece
+    as_declared = "`valid_utf8: as_declared` as they are declared"
     if utf8 is not None and not ascii_only and not utf8.getstate()[0]:
-        expected = (
-            f"text in {spec.encoding}; `encoding: [utf-8, {spec.encoding}]` reads such files as UTF-8, "
-            "`valid_utf8: as_declared` as they are declared"
-        )
-        raise FileRefused(HIDDEN_UTF8, "valid UTF-8 with letters beyond ASCII", expected)
+        expected = f"`encoding: [utf-8, {spec.encoding}]` reads such files as UTF-8, {as_declared}"
+        raise FileRefused(HIDDEN_UTF8, "valid UTF-8 with letters beyond ASCII", f"text in {spec.encoding}; {expected}")
+    if control:
+        expected = f"`encoding: cp1252` (or another code page) reads such bytes as letters, {as_declared}"
+        said = f"{control}, a control character in {spec.encoding}"
+        raise FileRefused(HIDDEN_CP1252, said, f"text in {spec.encoding}; {expected}")
 
 
 def _refuse_unreadable(block: bytes, line: int, spec: SourceSpec) -> None:

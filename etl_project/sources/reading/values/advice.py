@@ -32,6 +32,8 @@ _DATE = re.compile(r"(\d{1,4})([./ -]?)(\d{1,2}|[A-Za-z]{3,9})\2(\d{1,4})(.*)", 
 
 def for_text(text: str, kind: pa.DataType, settings: ValueSettings) -> str:
     """` (...)` naming the settings, or nothing where the text looks like no value at all."""
+    if pa.types.is_nested(kind):
+        return ""
     found = list(dict.fromkeys(_wanted(text, kind, settings)))
     return f" (as a value it needs {', '.join(found)})" if found else ""
 

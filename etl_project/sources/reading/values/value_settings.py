@@ -101,6 +101,9 @@ class ValueSettings:
         }
         for text in sorted(both):
             yield f"{where}true_values and false_values both hold {text!r}; a word is one of them"
+        for key in ("true_values", "false_values"):
+            for text in sorted({*_texts(self.null_values)} & {*_texts(getattr(self, key))}):
+                yield f"{where}{key} and null_values both hold {text!r}; a word is one of them"
 
 
 PLAIN = ValueSettings()

@@ -39,6 +39,33 @@ def test_it_is_read_as_utf_8_or_as_declared_where_the_source_says_so(tmp_path: P
         assert city(tmp_path, lines(CITY).decode().encode("cp1252"), encoding="cp1252", valid_utf8=allowed) == "München"
 
 
+PRICE = "1,1,,5 €"
+
+
+def test_windows_letters_are_no_invisible_characters_of_an_iso_encoding(tmp_path: Path) -> None:
+    windows = lines("2,1,,x") + (PRICE + "\n").encode("cp1252")
+    for encoding in ("latin-1", "iso-8859-15"):
+        with pytest.raises(FileRefused, match="byte 0x80 in line 3, a control character in") as refused:
+            read(windows, tmp_path, spec(encoding=encoding))
+        assert "encoding: cp1252" in str(refused.value) and "valid_utf8: as_declared" in str(refused.value)
+        assert len(all_rows(read(windows, tmp_path, spec(encoding=encoding, valid_utf8="as_declared")))) == 2
+    with pytest.raises(FileRefused, match="valid UTF-8"):
+        read(lines(PRICE), tmp_path, spec(encoding="latin-1"))
+    both = spec(encoding="latin-1", other_encodings=("cp1252",))
+    assert [row["note"] for row in all_rows(read(windows, tmp_path, both))] == ["x", "5 €"]
+
+
+@pytest.mark.parametrize("others", [(), ("ascii",)])
+def test_a_file_that_was_accepted_before_windows_letters_were_looked_for_stays_readable(
+    tmp_path: Path, others: tuple[str, ...]
+) -> None:
+    path = tmp_path / "content"
+    path.write_bytes((PRICE + "\n").join(["id,amount,at,note\n", ""]).encode("cp1252"))
+    source = spec(encoding="latin-1", other_encodings=others)
+    (row,) = all_rows(judge.read(path, source, "a-2024-03-05.csv", DAY, accepted=True))
+    assert row["note"] == "5 \x80"
+
+
 def test_of_several_encodings_the_first_that_fits_all_bytes_counts(tmp_path: Path) -> None:
     for order in (("utf-8", "cp1252"), ("cp1252", "utf-8")):
         both = {"encoding": order[0], "other_encodings": order[1:]}

@@ -247,6 +247,7 @@ def test_missing_numbers_and_midnights_of_a_parquet_file_are_read_by_declaration
         ({"null_values": (None,)}, "write it in quotes, like 'NULL'"),
         ({"null_values": (-999,)}, "write it in quotes, like '-999'"),
         ({"true_values": ("Y",), "false_values": ("y",)}, "both hold 'y'"),
+        ({"true_values": ("Y",), "null_values": ("Y",)}, "true_values and null_values both hold 'Y'"),
         ({"date_format": ("dd.mm.yyyy",)}, "date_format is 'dd.mm.yyyy'; it is a form like '%d.%m.%Y'"),
         ({"date_format": ("%d.%m",)}, "it needs its year once"),
         ({"date_format": ("%d.%m.%Y %Q",)}, "%Q is not known"),
