@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, time
-from typing import Literal
+from typing import Any, Literal, TypeVar, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pyarrow as pa
@@ -57,6 +57,8 @@ _PLAIN_TYPES = {
     "TIMESTAMP": pa.timestamp("us"),
     "TIMESTAMP WITH TIME ZONE": pa.timestamp("us", "UTC"),
 }
+T = TypeVar("T")
+
 _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
 
 
@@ -161,6 +163,7 @@ class SourceSpec:
     rows: RowSettings = NO_RULES
     _timed: tuple[NamePattern, ...] = field(init=False, repr=False, compare=False, default=())
     _by_name: Mapping[str, SourceColumn] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _derived: dict[Any, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         problems = [
@@ -181,6 +184,15 @@ class SourceSpec:
         dated = self.day_from is None
         patterns = (NamePattern(pattern, dated=dated) for pattern in self.patterns if "{time}" in pattern or not dated)
         object.__setattr__(self, "_timed", tuple(pattern for pattern in patterns if pattern.orders))
+
+    def derived(self, make: Callable[[SourceSpec], T]) -> T:
+        """What `make` gives for this source, made once: a file of five rows would wait for it longer than for its rows.
+
+        `make` is a function or class of a module, and its result is never changed.
+        """
+        if make not in self._derived:
+            self._derived[make] = make(self)
+        return cast(T, self._derived[make])
 
     @property
     def separator(self) -> str:
@@ -233,13 +245,17 @@ class SourceSpec:
     @property
     def targets(self) -> tuple[SourceColumn, ...]:
         """The contract columns that a file fills, in the order of `columns`; last the one for unknown columns."""
-        return tuple(self._by_name[name] for name in self.filled)
+        return self.derived(_targets)
 
     @property
     def filled(self) -> tuple[str, ...]:
         """The names of these columns. Several names in `columns` may stand for one of them."""
         kept = (UNKNOWN_COLUMNS,) if self.layout.unknown_columns == "keep" else ()
         return (*dict.fromkeys(self.columns.values()), *kept)
+
+
+def _targets(spec: SourceSpec) -> tuple[SourceColumn, ...]:
+    return tuple(spec.column(name) for name in spec.filled)
 
 
 def _problems_of_names(spec: SourceSpec) -> Iterator[str]:

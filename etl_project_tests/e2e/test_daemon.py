@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
@@ -142,7 +143,10 @@ def serves_code(process: psutil.Process) -> bool:
 @pytest.mark.timeout(1200)  # It starts `dagster dev` twice, which a busy machine takes minutes for.
 def test_a_dropped_file_is_materialized_and_a_restart_keeps_the_history(tmp_path: Path) -> None:
     place, log = Place(tmp_path / "data"), tmp_path / "dev.log"
-    with dagster_dev(place, log, ETL_START_DATE="") as server:
+    pool = ThreadPoolExecutor(1)
+    beside = pool.submit(place.etl, "drain")  # The folder comes into being under both at once.
+    with pool, dagster_dev(place, log, ETL_START_DATE="") as server:
+        assert beside.result().returncode == 0, beside.result()
         [states] = server.ask(INSTIGATORS)["repositoriesOrError"]["nodes"]
         running = {s["name"] for s in states["sensors"] if s["sensorState"]["status"] == "RUNNING"}
         running |= {s["name"] for s in states["schedules"] if s["scheduleState"]["status"] == "RUNNING"}

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -67,6 +67,27 @@ def test_a_full_disk_is_one_line_and_the_next_drain_with_room_goes_on(small_disk
     assert "0 failed" in place.drained()
     assert place.query("select count(*) from orders") == [(6,)]
     assert "0 runs, 0 failed" in place.drained()
+
+
+@pytest.mark.long
+def test_a_disk_that_is_full_by_now_is_one_line_from_every_command_and_costs_nothing(small_disk: Path) -> None:
+    place = Place(small_disk)
+    subprocess.run(["mount", "-o", "remount,size=60m", str(small_disk)], check=True)
+    place.drop(f"orders-{DAY}.csv", order_file(DAY))
+    place.drained()
+    place.drop(f"orders-{DAY + timedelta(days=1)}.csv", order_file(DAY + timedelta(days=1)))
+    filler = small_disk / "filler"
+    for room in (0, 300_000):
+        free = shutil.disk_usage(small_disk).free
+        filler.write_bytes(bytes(max(0, free - room)))
+        for command in (["drain"], ["status"], ["verify"], ["history", "orders"], ["retry"], ["contract", "plan"]):
+            done = place.etl(*command)
+            assert "Traceback" not in done.stdout + done.stderr, (command, done)
+            assert done.returncode == 0 or "Retrying helps once there is room" in done.stderr.splitlines()[-1], done
+        filler.unlink()
+    assert "0 failed" in place.drained()
+    assert place.query("select count(*) from orders") == [(12,)]
+    assert place.etl("verify").returncode == 0
 
 
 @pytest.mark.parametrize("name", ["wh?t", "line\nbreak"])

@@ -283,6 +283,39 @@ def test_a_head_of_more_than_64_kib_is_431_whether_it_ends_or_not(receiver: Rece
     assert raw(receiver, longest).startswith(b"HTTP/1.1 200 ")
 
 
+HOSTILE = (
+    b"\xff\xfe\x80",
+    b"",
+    b'"\\"',
+    b"-1",
+    b"5, 5",
+    b"9" * 400,
+    b"a\x00b",
+    b":AA:",
+    b"sha-256=:!:",
+    b"chunked",
+    b"Bearer \xff",
+)
+HEADERS = (
+    *(b"Authorization", b"Idempotency-Key", b"Content-Length", b"Transfer-Encoding", b"Content-Type"),
+    *(b"Content-Encoding", b"Content-Range", b"Repr-Digest", b"Content-Digest", b"Digest", b"Expect", b"Connection"),
+    *(b"Upgrade", b"Host", b"X-Forwarded-For", b"Range", b"TE", b"webhook-id", b"webhook-timestamp"),
+)
+
+
+def test_no_value_of_any_header_is_answered_with_500_or_not_at_all(receiver: ReceiverProcess) -> None:
+    ways = [(name, value, False) for name in HEADERS for value in HOSTILE]
+    ways += [(name, value, True) for name in HEADERS[:3] for value in HOSTILE]  # Beside a good one of that name.
+    for number, (name, value, is_added) in enumerate(ways):
+        good = head(f"hostile-{number}", 1, close=True).removesuffix(b"\r\n\r\n").split(b"\r\n")
+        lines = [line for line in good if is_added or not line.startswith(name + b":")]
+        lines.insert(2, name + b": " + value)
+        answer = raw(receiver, b"\r\n".join(lines) + b"\r\n\r\nx", close=True)
+        assert answer[:13] in {b"HTTP/1.1 201 ", b"HTTP/1.1 400 ", b"HTTP/1.1 401 "}, (name, value, answer)
+    assert "Traceback" not in receiver.log()
+    assert set(receiver.take()) <= {b"x"}
+
+
 def test_a_body_in_a_coding_that_is_not_undone_here_is_501_and_nothing_is_stored(receiver: ReceiverProcess) -> None:
     for coding in ("gzip, chunked", "deflate, chunked", "chunked, chunked"):
         coded = head("coded", None).replace(b"Transfer-Encoding: chunked", b"Transfer-Encoding: " + coding.encode())

@@ -214,7 +214,7 @@ class Receiver:
                 other = names.shown(twin.name)
                 raise FileRefused("duplicate", f"the same content as {other}", f"content that {day} does not have yet")
             found = judged(SourceFile(copy.path, name, day), spec) if verdict is None else _of_verdict(verdict)
-            self._others.refuse_cut(copy.path, waiting, found.ends_in_a_reject)
+            self._others.refuse_cut(copy, waiting, found.ends_in_a_reject)
             if self._emptied is not None:
                 self._emptied.refuse(waiting, found.rows, archived)
             kind = "duplicate"

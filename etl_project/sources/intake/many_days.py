@@ -49,7 +49,7 @@ def decide(
     kind: quarantine.Kind = "refused"
     try:
         found = judged(SourceFile(copy.path, name, span=span), spec)
-        others.refuse_cut(copy.path, entry, found.ends_in_a_reject)
+        others.refuse_cut(copy, entry, found.ends_in_a_reject)
         _refuse_without_days(found, spec)
         if twin is not None and found.days:
             kind = "duplicate"

@@ -18,6 +18,7 @@ from threading import Lock
 from etl_project.sources import names
 from etl_project.sources.intake import archive
 from etl_project.sources.intake.archive import Accepted
+from etl_project.sources.intake.private_copy import Copy
 from etl_project.sources.intake.scan import Entry, Waiting
 from etl_project.sources.reading import compression, judge
 from etl_project.sources.reading.file_format import SourceFile
@@ -56,12 +57,12 @@ class Others:
     def _asks_for_ends(self) -> bool:
         return self._spec.format in _OF_LINES and self._spec.unended_last_line == "refuse"
 
-    def refuse_cut(self, copy: Path, waiting: Entry | Waiting, last_row_is_reject: bool) -> None:
+    def refuse_cut(self, copy: Copy, waiting: Entry | Waiting, last_row_is_reject: bool) -> None:
         """Raise FileRefused for a file whose last line has no end although the source's other files end theirs.
 
         Without other files, a last line that is no row either says the same. `unended_last_line: accept` accepts both.
         """
-        if not self._asks_for_ends or has_its_end(copy, waiting.name, self._spec):
+        if not self._asks_for_ends or _ends(copy, waiting.name, self._spec):
             return
         ends = [ends for path, ends in self._beside.items() if path != waiting.path]
         ends += [has_its_end(one.path, one.name, self._spec) for one in self._newest]
@@ -132,6 +133,12 @@ def _folders(root: Path) -> list[os.DirEntry[str]]:
             return [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
+
+
+def _ends(copy: Copy, name: str, spec: SourceSpec) -> bool:
+    """As `has_its_end`, without opening a copy whose bytes are here and end as those of most files do."""
+    plain = copy.content is not None and spec.layout.compression == "name" and not name.endswith(_PACKED)
+    return (plain and copy.content is not None and copy.content.endswith(b"\n")) or has_its_end(copy.path, name, spec)
 
 
 def has_its_end(path: Path, name: str, spec: SourceSpec) -> bool:

@@ -29,7 +29,8 @@ def claim(folder: Path) -> Iterator[Path]:
     try:
         yield own
     finally:
-        _forget(own, folder)
+        for parent, _, _ in os.walk(own, topdown=False):
+            _forget(Path(parent), folder)
 
 
 def remove(folder: Path, entry: Entry | Waiting, through: Path | None = None) -> None:
@@ -46,7 +47,7 @@ def remove(folder: Path, entry: Entry | Waiting, through: Path | None = None) ->
     if os.path.lexists(claimed):
         remove(folder, entry)  # The claim has a file of this name that had to stay.
         return
-    if claimed.parent != through:
+    if not claimed.parent.is_dir():
         claimed.parent.mkdir(parents=True, exist_ok=True)
     try:
         with suppress(FileNotFoundError):
@@ -59,8 +60,6 @@ def remove(folder: Path, entry: Entry | Waiting, through: Path | None = None) ->
                 _put_back(claimed, folder / entry.name)
         faults.reach("incoming.after_removal")
     finally:
-        if claimed.parent != through:
-            _forget(claimed.parent, folder, through)
         if entry.folder != os.fspath(folder):  # It lay in a claim.
             _forget(Path(entry.path).parent, folder)
 
@@ -89,13 +88,12 @@ def _put_back(claimed: Path, place: Path) -> None:
         os.unlink(claimed)
 
 
-def _forget(parent: Path, folder: Path, below: Path | None = None) -> None:
-    """Remove the empty folders of a claim (or only those `below` it), from the inside out; folders of the sender's own
-    are left alone.
+def _forget(parent: Path, folder: Path) -> None:
+    """Remove the empty folders of a claim, from the inside out; folders of the sender's own are left alone.
 
     `.taken` itself stays: another thread may be about to make its claim in it.
     """
-    while (below or folder / CLAIMS) in parent.parents:
+    while folder / CLAIMS in parent.parents:
         try:
             os.rmdir(parent)
         except OSError:

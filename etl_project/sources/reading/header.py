@@ -128,7 +128,7 @@ def match(found: Sequence[str], spec: SourceSpec, file: SourceFile) -> Match:
 
     Raises FileRefused naming every column that is missing, not expected or repeated, and the setting that would help.
     """
-    names = Names(spec)
+    names = spec.derived(Names)
     places: dict[int, list[int]] = {}
     unknown: dict[str, int] = {}
     for at, name in enumerate(found):

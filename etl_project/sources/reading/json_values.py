@@ -59,23 +59,32 @@ _FLAT_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=
 """The same where nobody has to tell a number from a text: quicker."""
 
 
+class _Columns:
+    """What the columns of a source say about its objects, the same for all of its files."""
+
+    def __init__(self, spec: SourceSpec) -> None:
+        self.names = spec.derived(Names)
+        self.takes_nested = [takes_nested(target, spec) for target in spec.targets]
+        settings = spec.settings_of_columns
+        self.null_values = [settings.get(target.name, PLAIN).null_values for target in spec.targets]
+        self.plain = self.names.plain({at for at, target in enumerate(spec.targets) if not target.is_nested})
+        # Most sources have flat objects and nothing beside their columns: these are worth a shorter way.
+        self.is_flat = (
+            not self.names.has_paths
+            and spec.layout.unknown_columns == "refuse"
+            and not spec.layout.ignored_columns
+            and not any(self.takes_nested)
+        )
+
+
 class Records:
     """The records of one file, by the source's columns."""
 
     def __init__(self, spec: SourceSpec) -> None:
-        self._names = Names(spec)
-        self._targets = spec.targets
-        self._takes_nested = [takes_nested(target, spec) for target in spec.targets]
-        settings = spec.settings_of_columns
-        self._null_values = [settings.get(target.name, PLAIN).null_values for target in spec.targets]
-        self._plain = self._names.plain({at for at, target in enumerate(spec.targets) if not target.is_nested})
-        # Most sources have flat objects and nothing beside their columns: these are worth a shorter way.
-        self._is_flat = (
-            not self._names.has_paths
-            and spec.layout.unknown_columns == "refuse"
-            and not spec.layout.ignored_columns
-            and not any(self._takes_nested)
-        )
+        columns = spec.derived(_Columns)
+        self._names, self._targets = columns.names, spec.targets
+        self._takes_nested, self._null_values = columns.takes_nested, columns.null_values
+        self._plain, self._is_flat = columns.plain, columns.is_flat
         self.decoder = _FLAT_DECODER if self._is_flat else DECODER
         self.seen: set[int] = set()
         self.count = 0

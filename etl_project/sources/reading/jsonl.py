@@ -49,9 +49,9 @@ def count(file: SourceFile, spec: SourceSpec) -> int:
 
 def refuse_missing(records: Records, file: SourceFile, spec: SourceSpec) -> None:
     """Raise FileRefused where a column that the file may not lack is in none of its records."""
-    missing = header.Names(spec).missing(records.seen, file) if records.count else []
+    names = spec.derived(header.Names)
+    missing = names.missing(records.seen, file) if records.count else []
     if missing:
-        names = header.Names(spec)
         expected = "; ".join([", ".join(spec.columns), *header.hints(spec, missing, ())])
         raise FileRefused("wrong columns", f"missing {', '.join(map(names.given, missing))}", expected)
 
