@@ -155,9 +155,11 @@ def changeable(found: list[tuple[TableStore, list[Stored]]]) -> list[tuple[Table
     for store, _ in found:
         if not store.engine.keyed:
             raise Unchangeable(
-                f"`etl contract` changes no tables of {store.identity}: it keeps no keys and checks to compare an "
-                "edited contract with. They count from the next write on; alter columns by SQL. Nothing was changed; "
-                "retrying does not help."
+                f"`etl contract` changes no tables of {store.identity}: it keeps no keys, checks and defaults that an "
+                "edited contract could be compared with. Edited ones count from the next write on. For a column of "
+                "another type or name: drop the table there (DROP TABLE name), then `etl drain`; it makes it by its "
+                "contract, and builds its days from the archive and from what it reads. Nothing was changed; retrying "
+                "does not help."
             )
     return found
 

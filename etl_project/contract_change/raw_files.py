@@ -40,14 +40,22 @@ def _why(there: pa.Schema, declared: pa.Schema) -> str:
     other = [
         f"{field.name} is {there.field(field.name).type}, not {field.type}"
         for field in declared
-        if not _reads_alike(there.field(field.name).type, field.type)
+        if not reads_alike(there.field(field.name).type, field.type)
     ]
     return f"in its raw rows {', '.join(other)}" if other else ""
 
 
-def _reads_alike(old: pa.DataType, new: pa.DataType) -> bool:
+def reads_alike(old: pa.DataType, new: pa.DataType) -> bool:
+    """Whether what lies there as the one type is what would be read as the other.
+
+    A STRUCT has the same fields in the same order: one that is new, or has another name, is in the archive alone.
+    """
     if pa.types.is_nested(old) or pa.types.is_nested(new):
-        return bool(pa.types.is_nested(old) and pa.types.is_nested(new))
+        if old.id != new.id or old.num_fields != new.num_fields:
+            return False
+        pairs = [(old.field(n), new.field(n)) for n in range(new.num_fields)]
+        named = pa.types.is_struct(new)  # The element of a list is called differently by every writer.
+        return all((not named or one.name == other.name) and reads_alike(one.type, other.type) for one, other in pairs)
     return _text(old) == _text(new) or conversion.keeps_every_text(_text(old), _text(new))
 
 

@@ -42,6 +42,15 @@ def test_everything_that_the_project_does_with_a_warehouse_works_on_a_lake(tmp_p
     place.drained(**lake)
     changed = {key for key, value in prints(store.last_commits()).items() if built[key] != value}  # type: ignore[arg-type]
     assert {key for _, key in changed} == {DAYS[0].isoformat()} and ("orders", DAYS[0].isoformat()) in changed
+    refused = place.etl("contract", "plan", "orders", **lake)
+    assert refused.returncode == 2 and "DROP TABLE name" in refused.stderr and "`etl drain`" in refused.stderr
+    before = prints(store.last_commits())  # type: ignore[arg-type]
+    with store.connect() as connection:
+        connection.execute("DROP TABLE orders")  # The way that the refusal names.
+    place.drained(**lake)
+    assert prints(store.last_commits()) == before, "built again from the archive"  # type: ignore[arg-type]
+    with store.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM orders").fetchall() == [(12,)]
     said = [place.etl(*command, **lake) for command in (("verify",), ("status", "--json"), ("doctor",))]
     said.append(place.etl("prove", "daily_sales", "--day", str(DAYS[0]), **lake))
     for done in said:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
-from etl_project.contract_change import Applied, Plan, Refused, Wanted, apply, plan, unapplied, words
+from etl_project.contract_change import Applied, Plan, Refused, Wanted, apply, plan, raw_files, unapplied, words
+from etl_project.contract_change.job import contract_job
 from etl_project.failures import Permanent
 from etl_project.proofs import stored_assets, whole
 from etl_project_tests.forks import FORKS
@@ -342,3 +344,44 @@ def test_a_write_that_an_edited_contract_blocks_names_the_way(project: Opened) -
         instance = opened.deployment.instance
         failures = [str(event) for run in instance.get_runs() for event in instance.all_logs(run.run_id)]
         assert any("amount DECIMAL(12,3), note DATE now: `etl contract plan`" in one for one in failures)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "alike"),
+    [
+        (pa.struct({"a": pa.int32()}), pa.struct({"a": pa.int64()}), True),
+        (pa.struct({"a": pa.int64()}), pa.struct({"a": pa.string()}), False),
+        (pa.struct({"a": pa.int64()}), pa.struct({"a": pa.int64(), "b": pa.string()}), False),
+        (pa.struct({"a": pa.int64(), "b": pa.int64()}), pa.struct({"b": pa.int64(), "a": pa.int64()}), False),
+        (pa.list_(pa.field("item", pa.int64())), pa.list_(pa.field("element", pa.int64())), True),
+        (pa.list_(pa.int64()), pa.list_(pa.date32()), False),
+        (pa.list_(pa.struct({"a": pa.int64()})), pa.list_(pa.struct({"z": pa.int64()})), False),
+        (pa.list_(pa.int64()), pa.string(), False),
+    ],
+)
+def test_a_raw_file_whose_nested_values_are_others_by_the_contract_is_read_again(
+    old: pa.DataType, new: pa.DataType, alike: bool
+) -> None:
+    assert raw_files.reads_alike(old, new) is alike
+
+
+def test_the_job_only_plans_until_it_is_told_to_carry_out_and_then_does_what_the_command_does(project: Opened) -> None:
+    with project(amount="DECIMAL(12, 3)") as opened:
+        job = contract_job(opened.deployment.project, stored_assets(opened.definitions))
+
+        def run(**config: Any) -> Any:
+            settings = {"ops": {"apply_contracts": {"config": config}}}
+            return job.execute_in_process(settings, instance=opened.deployment.instance, raise_on_error=False)
+
+        assert run().success
+        assert not planned(opened).empty, "nothing was changed"
+        assert not run(carry_out=True, accept=["everything"]).success
+        assert not planned(opened).empty
+        for _ in range(2):  # The run-twice twin.
+            assert run(carry_out=True).success
+            [column] = opened.query(
+                "select data_type from duckdb_columns() where column_name = 'amount' and table_name = 'sales'"
+            )
+            assert column == ("DECIMAL(12,3)",)
+        assert not opened.drain().failed
+        sound(opened)
