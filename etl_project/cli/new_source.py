@@ -43,6 +43,7 @@ def new_source(
     for point in made.review:
         console.print(f"  • {escape(point)}", highlight=False)
     drop = project.settings.incoming / name
+    drop.mkdir(parents=True, exist_ok=True)
     console.print(f"Next: drop the files into {escape(str(drop))}, then `etl drain`", highlight=False)
 
 

@@ -69,14 +69,16 @@ def quarantine_release(
     """
     configured = settings.load()
     stuck = 0
-    for one in _chosen(keys, everything, source, matching):
+    chosen = _chosen(keys, everything, source, matching)
+    for one in chosen:
         try:
             path = quarantine.release(configured.quarantine, one.reason.key, configured.incoming)
             console.print(f"{escape(str(path))} waits to be judged again", highlight=False, soft_wrap=True)
         except quarantine.NotReleased as error:
             stuck += 1
             console.print(f"[red]not released[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-    console.print("Next: `etl drain`, or let the sensor find them.")
+    if chosen:
+        console.print("Next: `etl drain`, or let the sensor find them.")
     raise typer.Exit(1 if stuck else 0)
 
 

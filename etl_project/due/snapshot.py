@@ -1,7 +1,7 @@
 """What is there right now: files that wait, accepted versions, commits. The eyes of `pending()`.
 
 Belongs here: reading folders and commit records, and turning them into what `pending` compares. A look writes nothing,
-and keeps nothing between two looks; files that were taken in and have been quiet are removed by `tidy`.
+and keeps nothing between two looks; `tidy` makes drop folders, and removes files that were taken in and are quiet.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import chain
@@ -220,7 +221,15 @@ def _scans(project: Project, now: datetime) -> tuple[dict[str, scan.Scan], dict[
 
 
 def tidy(project: Project, snapshot: Snapshot) -> list[str]:
-    """Remove what was taken in and has been quiet from the drop folders; what was in the way, in words."""
+    """Remove what was taken in and has been quiet from the drop folders; what was in the way, in words.
+
+    Sources of which nothing was seen yet get their drop folder, so that a person finds where files go. One that was
+    removed is not made again: whoever removed it has to know that nothing comes in any more.
+    """
+    for spec in project.sources:
+        if spec.name not in snapshot.unreadable:
+            with suppress(OSError):  # Whoever brings the first file makes it, or is told why that cannot be.
+                (project.settings.incoming / spec.name).mkdir(parents=True, exist_ok=True)
     found = ((spec, snapshot.scans[spec.name]) for spec in project.sources)
     incoming = project.settings.incoming
     return [problem for spec, seen in found for problem in admit.tidy(seen, spec, incoming, snapshot.at)]

@@ -35,7 +35,6 @@ def test_from_a_sample_file_to_a_table_without_python_even_if_the_first_try_was_
     assert checked.returncode == 0 and "validated successfully" in checked.stdout, checked.stdout + checked.stderr
 
     drop = checkout.folder / "data" / "incoming" / "refunds"
-    drop.mkdir(parents=True)
     path.rename(drop / path.name)
     drained = checkout.etl("drain")
     assert drained.returncode == 0, drained.stdout + drained.stderr

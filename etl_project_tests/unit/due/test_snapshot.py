@@ -67,14 +67,18 @@ def test_what_is_no_file_to_read_is_named_by_drain_status_and_sensor(
 
 def test_a_drop_folder_that_was_removed_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with source_project(tmp_path, DEFS, CONTRACT, monkeypatch) as project:
+        folder = project.data / "incoming" / "counts"
+        snapshot.look(project.deployment.project, utc.now())
+        assert not folder.exists(), "a look makes nothing"
         assert project.drain().unreadable == {}, "a source that has not sent anything yet needs no folder"
+        assert folder.is_dir(), "a person finds where files go"
         project.drop("2025-03-03.csv", "units\n1\n")
         project.drain()
         (project.data / "incoming" / "counts").rename(tmp_path / "elsewhere")
         for _ in range(2):
             done = project.drain()
             assert (done.runs, list(done.unreadable)) == (0, ["counts"])
-            assert "is not there any more" in done.unreadable["counts"]
+            assert "is not there any more" in done.unreadable["counts"] and not folder.exists()
         given = project.deployment
         seen = snapshot.look(given.project, utc.now())
         assert status(given.project, given.instance, seen).sources[0].notices == tuple(done.unreadable.values())
