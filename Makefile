@@ -25,9 +25,12 @@ dev: $(SETUP)  ## the Dagster UI on the same data, with sensor and schedule runn
 kafka:  ## a real one-node Kafka broker at localhost:9092, until Ctrl-C (needs Java 17 and Maven)
 	@deploy/kafka/start.sh
 
-# Three at a time on two cores: some of them mostly wait, for a daemon or for a lock.
+# The bytecode of what hundreds of processes load is kept, whatever the environment says.
+test long properties crash: export PYTHONDONTWRITEBYTECODE :=
+
+# Four at a time on two cores: some of them mostly wait, for a daemon or for a lock.
 test: $(SETUP)  ## all tests but the long ones
-	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m 'not stress and not long'
+	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m 'not stress and not long'
 
 # The properties that `make test` tries on a fixed set of examples are tried on new ones here; SEED=... repeats them.
 SEED ?= $(shell $(PYTHON) -c 'import random; print(random.SystemRandom().randrange(2**32))')

@@ -10,7 +10,6 @@ import fcntl
 import functools
 import os
 import socket
-import tempfile
 import time
 from contextlib import ExitStack, suppress
 from datetime import UTC, date, datetime, timedelta
@@ -38,7 +37,7 @@ def ports(count: int = 1) -> int:
     A port that is only looked at may be anybody's by the time that the server has started, and again while it is
     stopped. These are reserved, by locks that end with the process, and lie below those that the system gives away.
     """
-    folder = Path(tempfile.gettempdir(), f"etl-test-ports-{os.getuid()}")
+    folder = Path("/tmp", f"etl-test-ports-{os.getuid()}")  # The same one for all, wherever they work.
     folder.mkdir(exist_ok=True)
     for first in range(20_000, 32_000, count):
         with ExitStack() as locks, suppress(OSError):

@@ -99,11 +99,15 @@ def _reached(start: Module) -> Mapping[str, str]:
         return {start.name: _text(start.path)}  # It was loaded under a name of its own: nothing says where others are.
     boundary = parts[: 2 if parts[0] == _OURS else 1]
     found: dict[str, str] = {}
+    seen: set[str] = set()
     waiting = [start.name]
     while waiting:
         name = waiting.pop()
-        path = _located(root, name)
-        if name not in found and path is not None and name.split(".")[: len(boundary)] == boundary:
+        # Most names are those of libraries, or of functions: the disk is asked once, and for names of the package only.
+        if name in seen or name.split(".")[: len(boundary)] != boundary:
+            continue
+        seen.add(name)
+        if (path := _located(root, name)) is not None:
             found[name] = _text(path)
             waiting += _imported(found[name], name, path.name == "__init__.py")
     return found

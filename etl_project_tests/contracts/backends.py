@@ -27,14 +27,17 @@ class LostAnswers(DuckDBFile):
 
 
 def _ducklake(folder: Path) -> Store:
-    return DuckLakeStore(postgres.url_of(folder), folder / "warehouse", wait_seconds=20, scratch=folder)
+    return DuckLakeStore(postgres.url_of(folder), folder / "warehouse", wait_seconds=WAIT_SECONDS, scratch=folder)
 
+
+WAIT_SECONDS = 240
+"""For others that are in the way: for as long as any of them may need on a busy machine."""
 
 BACKENDS: dict[str, Callable[[Path], Store]] = {
-    "duckdb": lambda folder: DuckDBStore(folder / "warehouse.duckdb", wait_seconds=20),
-    "parquet": lambda folder: ParquetStore(folder / "lake", wait_seconds=20),
+    "duckdb": lambda folder: DuckDBStore(folder / "warehouse.duckdb", wait_seconds=WAIT_SECONDS),
+    "parquet": lambda folder: ParquetStore(folder / "lake", wait_seconds=WAIT_SECONDS),
     "duckdb-lost-commit-answer": lambda folder: TableStore(
-        LostAnswers(folder / "warehouse.duckdb", {}), wait_seconds=20
+        LostAnswers(folder / "warehouse.duckdb", {}), wait_seconds=WAIT_SECONDS
     ),
     **({"ducklake": _ducklake} if postgres.SERVER else {}),
 }

@@ -21,9 +21,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from etl_project import faults
 from etl_project.failures import EtlError
 from etl_project.storage.contract import ReadRefused, Request, Scope, WriteRefused
-from etl_project_tests.contracts.backends import open_store
+from etl_project_tests.contracts.backends import BACKENDS, open_store
 from etl_project_tests.contracts.conftest import ORDERS, in_order
 
+LAKE = "ducklake"
 FIRST = date(2024, 1, 1)
 DAYS = st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True).map(sorted)
 VALUES = st.lists(st.integers(-5, 5), max_size=4)
@@ -118,6 +119,15 @@ class AnyOrder(RuleBasedStateMachine):
 
 def test_any_interleaving_ends_as_the_last_successful_write_of_each_day(backend: str) -> None:
     machine = type(f"AnyOrder_{backend}", (AnyOrder,), {"backend": backend})
+    # Every step in a lake is a dozen questions to a server: fewer of them here, as many in the next test.
+    run_state_machine_as_test(machine, settings=settings_of(examples=2 if backend == LAKE else 6))
+
+
+@pytest.mark.long
+def test_more_interleavings_in_a_lake_end_as_the_last_successful_write_of_each_day() -> None:
+    if LAKE not in BACKENDS:
+        pytest.skip("there is no lake without a PostgreSQL server")
+    machine = type(f"AnyOrder_{LAKE}", (AnyOrder,), {"backend": LAKE})
     run_state_machine_as_test(machine, settings=settings_of(examples=6))
 
 

@@ -324,7 +324,7 @@ def test_two_runs_that_ask_for_the_same_jobs_in_another_order_both_get_through(
 def test_processes_that_start_together_after_a_reboot_are_no_strangers(path: Path, start: Callable[..., Child]) -> None:
     for attempt in range(3):
         Path(f"{path}-host").write_text("earlier boot pid:[1]\nmachine\n")
-        children = [start(holding(path, f"run {n}", [(f"asset {n}", str(attempt))], wait_seconds=20)) for n in range(6)]
+        children = [start(holding(path, f"run {n}", [(f"asset {n}", str(attempt))], wait_seconds=240)) for n in range(6)]
         assert [[said for said in iter(child.says, "held") if "waits" not in str(said)] for child in children] == [
             []
         ] * 6
