@@ -12,7 +12,7 @@ from etl_project.due.rebuild import Span, plan, rebuild, stale
 from etl_project.due.snapshot import look
 from etl_project.proofs import chosen, stored_assets
 from etl_project.proofs import rollback as going_back
-from etl_project_tests.unit.due.test_any_asset import MARCH, World, amounts_of, copy, world
+from etl_project_tests.unit.due.own_assets import MARCH, World, amounts_of, copy, world
 
 DAY = MARCH[0]
 

@@ -15,7 +15,7 @@ from etl_project.due.drain import Wish, ahead
 from etl_project.due.rebuild import Plan, Span, in_words, plan, rebuild, stale
 from etl_project.due.snapshot import NoSuchAsset, look
 from etl_project.storage.contract import WriteRefused
-from etl_project_tests.unit.due.test_any_asset import DAYS, MARCH, World, amounts_of, world
+from etl_project_tests.unit.due.own_assets import DAYS, MARCH, World, amounts_of, world
 
 SPAN = Span(date(2025, 3, 1), date(2025, 3, 5))
 
