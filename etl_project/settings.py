@@ -34,11 +34,14 @@ MOST_VERSIONS = 1000
 
 MOST_DAYS = 100_000
 
+CONFIRM_DAYS = 31
+"""A month is a usual backfill; more of it deserves a second look."""
+
 NAMES = (
     *("ETL_DATA_DIR", "ETL_START_DATE", "ETL_SETTLE_SECONDS", "ETL_QUIET_SECONDS", "ETL_OPEN_DAY_INTERVAL_SECONDS"),
     *("ETL_SENSOR_INTERVAL_SECONDS", "ETL_WAIT_SECONDS", "ETL_MEMORY_LIMIT_MB", "ETL_PREVIEW_ROWS"),
     *("ETL_KEEP_VERSIONS", "ETL_HISTORY_DAYS", "ETL_LOG_FORMAT", "ETL_PIPELINES", "ETL_FAULT"),
-    *("ETL_WAREHOUSE", "ETL_WAREHOUSE_DATA"),
+    *("ETL_WAREHOUSE", "ETL_WAREHOUSE_DATA", "ETL_CONFIRM_DAYS"),
 )
 """Every variable of the project as a whole; a test holds them against docs/settings.md."""
 PREFIXES = ("ETL_KAFKA_", "ETL_SCHEMA_REGISTRY_", "ETL_DELIVERY_", "ETL_RECEIVER_", "ETL_TEST_")
@@ -78,6 +81,8 @@ class Settings:
     """Replaced versions of each day that stay, where an asset does not say otherwise."""
     history_days: int | None = None
     """How long Dagster's history is kept by a job of its own; None: for good, unless somebody asks."""
+    confirm_days: int = CONFIRM_DAYS
+    """So many days a command builds again without asking."""
     warehouse_url: str | None = field(default=None, repr=False)
     """The address of a warehouse that other machines share, None for a DuckDB file. It may hold a password."""
     warehouse_data: str | None = None
@@ -158,6 +163,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         memory_limit_mb=_megabytes(env, MEMORY_LIMIT),
         keep_versions=_versions(env, "ETL_KEEP_VERSIONS"),
         history_days=_days(env, "ETL_HISTORY_DAYS"),
+        confirm_days=CONFIRM_DAYS if (asked := _days(env, "ETL_CONFIRM_DAYS", 0, CONFIRM_DAYS)) is None else asked,
         **_warehouse(env),
     )
 
@@ -262,12 +268,12 @@ def _versions(env: Mapping[str, str], name: str) -> int:
     return int(text)
 
 
-def _days(env: Mapping[str, str], name: str) -> int | None:
+def _days(env: Mapping[str, str], name: str, least: int = 1, like: int = 90) -> int | None:
     text = env.get(name)
     if not text:
         return None
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_DAYS:
-        raise SettingsError(f"{name}={text!r} is no number of days; write 1 or more, like 90.")
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= MOST_DAYS:
+        raise SettingsError(f"{name}={text!r} is no number of days; write {least} or more, like {like}.")
     return int(text)
 
 

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from etl_project.cli import plan
+from etl_project import utc
+from etl_project.cli import confirm, plan
 from etl_project.cli.common import deployment, show_run, span
 from etl_project.cli.console import console
-from etl_project.due import Drained, Project, Wish
+from etl_project.due import Deployment, Drained, Project, Wish, look
 from etl_project.due import drain as drain_module
+from etl_project.due import preview as previewing
 from etl_project.sources import fit, quarantine
 
 Select = Annotated[
@@ -32,6 +34,7 @@ def drain(
     select: Select = None,
     through: Through = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Run nothing: say what `etl plan` says.")] = False,
+    yes: confirm.Yes = False,
 ) -> None:
     """Run what is pending until nothing is.
 
@@ -45,11 +48,23 @@ def drain(
     with deployment() as opened:
         unfit = fit.after_a_change(opened.project.sources, opened.project.settings)
         show_unfit(unfit)
+        if wish.through:
+            ask_through(opened, wish, yes)
         refused_before = refused(opened.project)
         done = drain_module.drain(opened, show_run, wish)
         newly_refused = len(refused(opened.project) - refused_before)
     sound = show_drained(done, newly_refused) and not unfit and not opened.project.broken
     raise typer.Exit(0 if sound else 1)
+
+
+def ask_through(opened: Deployment, wish: Wish, yes: bool) -> None:
+    """Ask before --through rebuilds many days: nothing but that was asked for by hand."""
+    found = previewing.preview(opened, look(opened.project, utc.now()), wish)
+    steps = [step for step in (*found.now, *found.after) if step.asset in wish.through]
+    days, most = {key for step in steps for key in step.keys}, opened.project.settings.confirm_days
+    confirm.ask(
+        f"Building {', '.join(wish.through)} again in order", len(days), most, yes, lambda: plan.show_steps(steps)
+    )
 
 
 def show_unfit(unfit: Sequence[fit.Unfit]) -> None:

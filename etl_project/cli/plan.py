@@ -136,17 +136,23 @@ def _deployment(found: Opened) -> Deployment:
     return Deployment(found.project, {}, found.instance)
 
 
+def show_steps(steps: Sequence[previewing.Step]) -> None:
+    """What is built, by asset and reason."""
+    if steps:
+        _print(_steps_table(steps))
+
+
 def show_after(steps: Sequence[previewing.Step]) -> None:
     """What becomes due once something else is built, if its rows are others then."""
     if steps:
         console.print("\nAfter it, as far as rows change:")
-        _print(_steps_table(steps))
+    show_steps(steps)
 
 
 def _show(ahead: previewing.Preview, pinned: Iterable[str], unfollowed: Iterable[str]) -> None:
     if ahead.now:
         console.print("Now:")
-        _print(_steps_table(ahead.now))
+    show_steps(ahead.now)
     show_after(ahead.after)
     told = [
         *(("yellow", "tried again", _tried(part)) for part in ahead.runs if attempts.failures_of(part.attempts)),

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from etl_project.cli import confirm
 from etl_project.cli.common import opened
 from etl_project.cli.console import console
 from etl_project.due import complaints_of
@@ -29,7 +30,13 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def rollback(
-    asset: Asset, day: Day = None, until: Until = None, to: To = None, as_of: AsOf = None, reason: Reason = ""
+    asset: Asset,
+    day: Day = None,
+    until: Until = None,
+    to: To = None,
+    as_of: AsOf = None,
+    reason: Reason = "",
+    yes: confirm.Yes = False,
 ) -> None:
     """Bring back the rows that an earlier commit of a day had left, and pin the day to them.
 
@@ -43,10 +50,19 @@ def rollback(
         planned = going_back.plan(target, keys, to, rollback_job.moment(as_of))  # Says no before a run is made.
         for line in planned.left:
             console.print(escape(f"left as it is: {line}"), highlight=False, soft_wrap=True)
+        most = found.project.settings.confirm_days
+        confirm.ask(f"Rolling {asset} back", len(planned.back), most, yes, lambda: show_planned(planned))
         commits = run(found, rollback_job.ROLLBACK_JOB, "roll_back", form, asset)
     for commit in commits:
         console.print(escape(_said(commit)), highlight=False, soft_wrap=True)
     raise typer.Exit(0 if commits else 1)
+
+
+def show_planned(planned: going_back.Planned) -> None:
+    """One line a day: the rows that go, and whose rows come back."""
+    for one in planned.back:
+        line = f"{one.key or 'all'}: {one.head.rows:,} rows go, those of commit {one.sequence} come back"
+        console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def run(found: Any, job: str, op: str, form: dict[str, Any], asset: str) -> list[Commit]:

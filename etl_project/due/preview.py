@@ -116,6 +116,15 @@ def _waiting_for_something(snapshot: Snapshot) -> Iterator[str]:
         yield f"{source}: {len(files)} files say their days in their rows: they are taken in first, then days are due"
 
 
+def rebuilt(deployment: Deployment, snapshot: Snapshot, runs: Iterable[Due]) -> list[Step]:
+    """What these runs build, as the steps of somebody's asking."""
+    causes: dict[str, dict[Key, Cause]] = {}
+    for one in runs:
+        for asset in one.assets:
+            causes.setdefault(asset, {}).update(dict.fromkeys(one.keys, Cause("asked")))
+    return _steps(deployment, snapshot, causes)
+
+
 def after_rebuild(deployment: Deployment, snapshot: Snapshot, runs: Iterable[Due]) -> list[Step]:
     """What is built of these partitions, and so becomes due once they are built again and have other rows."""
     asked = {(asset, key) for one in runs for asset in one.assets for key in one.keys}
@@ -124,15 +133,22 @@ def after_rebuild(deployment: Deployment, snapshot: Snapshot, runs: Iterable[Due
         for which, head in snapshot.commits.items()
         if which in asked
     }
+    downstream = {asset for asset, _ in asked}
+    for node in in_dependency_order(deployment.project.nodes):
+        if downstream.intersection(node.upstream):
+            downstream.add(node.asset)
     there = ahead(deployment, snapshot, Wish(), eventually=True)
     later = ahead(deployment, replace(snapshot, commits={**snapshot.commits, **again}), Wish(), eventually=True)
+    days = {key for _, key in asked}
+
+    def known(asset: str, key: Key, cause: Cause) -> bool:
+        """Whether it is due anyway, for the same reason."""
+        return key not in days and there.causes.get(asset, {}).get(key) == cause
+
     follows = {
-        asset: {
-            key: cause
-            for key, cause in causes.items()
-            if (asset, key) not in asked and key not in there.causes.get(asset, {})
-        }
+        asset: {key: why for key, why in causes.items() if (asset, key) not in asked and not known(asset, key, why)}
         for asset, causes in later.causes.items()
+        if asset in downstream
     }
     return _steps(deployment, snapshot, follows)
 

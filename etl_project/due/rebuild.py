@@ -111,15 +111,6 @@ def runs_of(project: Project, snapshot: Snapshot, which: Iterable[Outdated]) -> 
     return _runs(project, snapshot, chosen)
 
 
-def in_words(one: Plan) -> list[str]:
-    """What would be built, one line for each asset."""
-    keys: dict[str, set[Key]] = {}
-    for run in one.runs:
-        for asset in run.assets:
-            keys.setdefault(asset, set()).update(run.keys)
-    return [f"{asset} {keys_in_words(built)}".strip() for asset, built in keys.items()]
-
-
 def rebuild(
     deployment: Deployment,
     runs: Iterable[Due],

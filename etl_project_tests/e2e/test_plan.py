@@ -101,3 +101,22 @@ def test_a_folder_that_is_gone_and_a_day_that_failed_for_good_need_a_person(tmp_
     assert found["failed_for_good"][0]["first"] == str(DAYS[0]) and "orders" in found["failed_for_good"][0]["assets"]
     shutil.rmtree(place.incoming)
     assert any("is not there any more" in line for line in plan(place, exit_code=1)["to_look_at"])
+
+
+def test_more_days_than_allowed_are_refused_without_a_terminal_and_built_where_it_is_meant(tmp_path: Path) -> None:
+    place, few = Place(tmp_path / "data"), {"ETL_CONFIRM_DAYS": "1", "ETL_KEEP_VERSIONS": "2"}
+    for price in ("2.50", "3.50"):
+        for day in DAYS[:2]:
+            place.drop(f"{day}.csv", order_file(day, price=price))
+        place.drained(**few)
+    for command in (["rebuild", "orders"], ["rollback", "orders", "--day", str(DAYS[0]), "--until", str(DAYS[1])]):
+        before = everything(place)
+        refused = place.etl(*command, **few)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+        assert "2 days" in refused.stderr and "ETL_CONFIRM_DAYS=1" in refused.stderr
+        assert everything(place) == before
+        done = place.etl(*command, "--yes", **few)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert place.query("select count(*) from orders where unit_price = 2.5") == [(6,)]
+    shown = place.etl("rebuild", "orders", "--dry-run", **few).stdout
+    assert "2 replaced, 12 rows now" in shown and "After it" in shown and "daily_report" in shown

@@ -27,6 +27,8 @@ def test_all_state_is_under_the_data_folder(tmp_path: Path) -> None:
         ("ETL_OPEN_DAY_INTERVAL_SECONDS", "five minutes"),
         ("ETL_MEMORY_LIMIT_MB", "64"),
         ("ETL_MEMORY_LIMIT_MB", "2GB"),
+        ("ETL_CONFIRM_DAYS", "-1"),
+        ("ETL_CONFIRM_DAYS", "a month"),
         ("ETL_PREVIEW_ROWS", "-5"),
         ("ETL_PREVIEW_ROWS", "five"),
         ("ETL_PREVIEW_ROWS", "1000"),

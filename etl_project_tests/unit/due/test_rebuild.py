@@ -12,7 +12,7 @@ import pytest
 
 from etl_project import utc
 from etl_project.due.drain import Wish, ahead
-from etl_project.due.rebuild import Plan, Span, in_words, plan, rebuild, stale
+from etl_project.due.rebuild import Plan, Span, plan, rebuild, stale
 from etl_project.due.snapshot import NoSuchAsset, look
 from etl_project.storage.contract import WriteRefused
 from etl_project_tests.unit.due.own_assets import DAYS, MARCH, World, amounts_of, world
@@ -84,7 +84,7 @@ def test_what_other_code_built_is_listed_and_built_again(tmp_path: Path, monkeyp
         assert found.drain().runs == 0, "new code alone asks for nothing"
         project = found.deployment.project
         some = stale(project, look(project, utc.now()), [], Span(date(2025, 3, 4)))
-        assert in_words(some) == [f"report {MARCH[3]} to {MARCH[4]}"]
+        assert [(one.assets, one.span) for one in some.runs] == [(("report",), f"{MARCH[3]} to {MARCH[4]}")]
         everything = stale(project, look(project, utc.now()), ["report"], Span())
         assert rebuild(found.deployment, everything.runs, silent).all_well
         assert found.query("select distinct version from report") == [("2",)]
