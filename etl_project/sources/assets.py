@@ -31,6 +31,7 @@ from etl_project.sources.asset_names import Names
 from etl_project.sources.day_reader import DayReader, Unreadable
 from etl_project.sources.intake import admit, archive, lost, quarantine, scan
 from etl_project.sources.intake.outcome import Received
+from etl_project.sources.intake.trouble import CannotReceive
 from etl_project.sources.names import shown
 from etl_project.sources.reading import judge, small_files
 from etl_project.sources.reading.file_format import SourceFile
@@ -179,7 +180,7 @@ def _refuse_failed(failed: Sequence[admit.Failed]) -> None:
     """Raise one error for all files that could not be received. They are where they were, and are due again."""
     if failed:
         lines = "; ".join(f"{shown(one.waiting.name)}: {one.error}" for one in failed)
-        raise admit.CannotReceive(f"{len(failed)} files could not be received, the others were: {lines}")
+        raise CannotReceive(f"{len(failed)} files could not be received, the others were: {lines}")
 
 
 def day_metadata(received: Sequence[Received], root: Path, spec: SourceSpec, day: date) -> dict[str, Any]:

@@ -78,9 +78,7 @@ def of_files(
 def _counted(spec: SourceSpec, configured: Settings, days: Days) -> Iterator[tuple[date, Sequence[judge.Counted]]]:
     """The records of the files of each day. A file that holds many days is read once."""
     known: dict[str, dict[date | None, judge.Counted]] = {}
-    for day, accepted in archive.accepted_days(configured.archive, spec).items():
-        if not _within(day, days):
-            continue
+    for day, accepted in archive.accepted_days(configured.archive, spec, days).items():
         if spec.day_from is None:
             yield day, [judge.count_rows(spec, file) for file in accepted]
             continue

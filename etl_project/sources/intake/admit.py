@@ -12,7 +12,6 @@ the same place.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from etl_project import faults, utc
-from etl_project.failures import EtlError, Transient
+from etl_project.failures import EtlError
 from etl_project.sources import names
 from etl_project.sources.intake import (
     archive,
@@ -38,10 +37,11 @@ from etl_project.sources.intake import (
     spread,
     threads,
 )
-from etl_project.sources.intake.outcome import Judged, Received, judged, put_aside, reason_of
+from etl_project.sources.intake.outcome import Received, judged, of_verdict, put_aside, reason_of
 from etl_project.sources.intake.plausible import Others
 from etl_project.sources.intake.private_copy import Copy, Uncopied
 from etl_project.sources.intake.scan import Entry, Scan, Unplaced, Waiting
+from etl_project.sources.intake.trouble import CannotReceive, receiving
 from etl_project.sources.intake.writers import Writers
 from etl_project.sources.reading import judge, small_files
 from etl_project.sources.reading.file_format import SourceFile
@@ -54,10 +54,6 @@ _PIECE_BYTES = 2**20
 
 MOST_REMOVED = 10_000
 """So many files leave a drop folder in one go: a sensor's tick has to end within a minute."""
-
-
-class CannotReceive(Transient):
-    """The system is in the way (permission, full disk). The file is where it was; retrying helps once it is mended."""
 
 
 class Failed(NamedTuple):
@@ -82,7 +78,7 @@ def receive(
     Raises CannotReceive (retrying helps) when the system is in the way; the file is then where it was. Two calls for
     one day of one source must not run at the same time (the run's lock sees to that).
     """
-    with _receiving(waiting):
+    with receiving(waiting):
         receiver = Receiver(spec, incoming_root, archive_root, quarantine_root)
         archived = archive.Day(archive_root, spec, waiting.day)
     return receiver.receive(waiting, archived)
@@ -112,7 +108,7 @@ class Receiver:
 
     def receive(self, waiting: Waiting, archived: archive.Day) -> Received:
         """As `receive`; `archived` is the archive of the file's day."""
-        with _receiving(waiting), private_copy.made(waiting, self._copies, self._writers) as copy:
+        with receiving(waiting), private_copy.made(waiting, self._copies, self._writers) as copy:
             if not isinstance(copy, Copy):
                 return Received(waiting.name, waiting.day, copy)
             taken_as = self._taken_as(waiting, copy, archived)
@@ -128,7 +124,7 @@ class Receiver:
         file leaves. A kill leaves some of the files in the archive and all of them where they were: they are found to
         be what the archive has.
         """
-        with _receiving(lot[0]), self._copies_of(lot) as copies:
+        with receiving(lot[0]), self._copies_of(lot) as copies:
             return self._receive_copies(lot, copies, archived)
 
     @contextmanager
@@ -150,7 +146,7 @@ class Receiver:
         unsynced: set[Path] = set()
         for one, copy in zip(lot, copies, strict=True):
             try:
-                with _receiving(one):
+                with receiving(one):
                     if isinstance(copy, OSError):
                         raise copy
                     if not isinstance(copy, Copy):
@@ -163,7 +159,7 @@ class Receiver:
             except EtlError as error:
                 failed = Failed(one, error)
                 break
-        with _receiving(lot[0]):
+        with receiving(lot[0]):
             threads.sync_folders(unsynced)
         self._let_go(done)
         return results, failed
@@ -173,7 +169,7 @@ class Receiver:
         with ExitStack() as claims:
             claim = None if self._spec.quiet_seconds else claims.enter_context(removal.claim(self._folder))
             for one, copy, taken_as in done:
-                with _receiving(one):
+                with receiving(one):
                     faults.reach("incoming.after_archive")
                     self._leave(one, copy, taken_as, claim)
 
@@ -213,7 +209,7 @@ class Receiver:
             if twin is not None and not self._is_empty(copy, name, day):
                 other = names.shown(twin.name)
                 raise FileRefused("duplicate", f"the same content as {other}", f"content that {day} does not have yet")
-            found = judged(SourceFile(copy.path, name, day), spec) if verdict is None else _of_verdict(verdict)
+            found = judged(SourceFile(copy.path, name, day), spec) if verdict is None else of_verdict(verdict)
             self._others.refuse_cut(copy, waiting, found.ends_in_a_reject)
             if self._emptied is not None:
                 self._emptied.refuse(waiting, found.rows, archived)
@@ -238,7 +234,7 @@ class Receiver:
         entry, why = unplaced
         spec = self._spec
         expected = f"{' or '.join(spec.patterns)} with a date from {spec.start_date} on, at most a day ahead (UTC)"
-        with _receiving(entry), private_copy.made(entry, self._copies, self._writers) as copy:
+        with receiving(entry), private_copy.made(entry, self._copies, self._writers) as copy:
             if not isinstance(copy, Copy):
                 return Received(entry.name, None, copy)
             reason = reason_of(copy, entry, spec, None, "undated", FileRefused(why, names.shown(entry.name), expected))
@@ -251,7 +247,7 @@ class Receiver:
 
         As `receive`. Nobody else may take such files of the source in meanwhile (`spread.exclusive`).
         """
-        with _receiving(entry), private_copy.made(entry, self._copies, self._writers) as copy:
+        with receiving(entry), private_copy.made(entry, self._copies, self._writers) as copy:
             if not isinstance(copy, Copy):
                 return Received(entry.name, None, copy)
             taken_as = self._taken_as(entry, copy, archived)
@@ -307,7 +303,7 @@ def put_into_quarantine(
     unplaced: Unplaced, spec: SourceSpec, incoming_root: Path, archive_root: Path, quarantine_root: Path
 ) -> Received:
     """Take a file that belongs to no day into quarantine, with the reason. Raises and repeats like `receive`."""
-    with _receiving(unplaced.entry):
+    with receiving(unplaced.entry):
         receiver = Receiver(spec, incoming_root, archive_root, quarantine_root)
     return receiver.put_into_quarantine(unplaced)
 
@@ -327,7 +323,7 @@ def tidy(found: Scan, spec: SourceSpec, incoming_root: Path, now: datetime) -> l
         if writers.have_path(one.entry.path):
             continue
         try:
-            with _receiving(one.entry):
+            with receiving(one.entry):
                 removal.remove(folder, one.entry)
                 kept.forget(folder, [(one.identity, one.taken_ns)])
         except CannotReceive as error:
@@ -362,7 +358,7 @@ def receive_all(
     sweep(spec, incoming_root, archive_root)
     if not waiting:
         return Results((), ())
-    with _receiving(waiting[0]):
+    with receiving(waiting[0]):
         receiver = Receiver(spec, incoming_root, archive_root, quarantine_root, waiting, may_empty=may_empty)
 
     interrupted = threading.Event()
@@ -378,7 +374,7 @@ def receive_all(
             if day in failed:
                 continue
             try:
-                with _receiving(lot[0]):
+                with receiving(lot[0]):
                     if day not in archived:
                         archived[day] = archive.Day(archive_root, spec, day)
                 results, fault = receiver.receive_lot(lot, archived[day])
@@ -398,25 +394,3 @@ def receive_all(
     received = {one: result for done, _ in outcomes for one, result in done}
     failed = [failure for _, failures in outcomes for failure in failures]
     return Results(tuple(received[one] for one in waiting if one in received), tuple(failed))
-
-
-def _of_verdict(verdict: Verdict) -> Judged:
-    if verdict.refused is not None:
-        raise verdict.refused
-    return Judged(verdict.rows, verdict.rejected, verdict.ends_in_a_reject)
-
-
-@contextmanager
-def _receiving(entry: Entry | Waiting) -> Iterator[None]:
-    """Turn the system's errors into one that says which file, what is in the way, and what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            advice = "free some space; the file waits where it is"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            advice = "let this user read the file and write to its folder; the file waits where it is"
-        else:
-            advice = "the file waits where it is and is tried again"
-        at = "" if error.filename is None else f" at {names.shown(os.fsdecode(error.filename))}"
-        raise CannotReceive(f"{names.shown(entry.path)}: {error.strerror or error}{at}; {advice}.") from error

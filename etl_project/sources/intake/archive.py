@@ -50,11 +50,18 @@ def accepted(root: Path, spec: SourceSpec, day: date) -> tuple[Accepted, ...]:
     return counting(_versions(os.fspath(day_folder(root, spec, day)), ""), spec)
 
 
-def accepted_days(root: Path, spec: SourceSpec) -> dict[date, tuple[Accepted, ...]]:
-    """Every day with an accepted file, ascending, in one pass over the folders (no file is opened or stat'ed)."""
+def accepted_days(
+    root: Path, spec: SourceSpec, within: tuple[date, date] | None = None
+) -> dict[date, tuple[Accepted, ...]]:
+    """Every day with an accepted file, ascending, in one pass over the folders (no file is opened or stat'ed).
+
+    `within`: the first and the last day of interest; the folders of others are not looked into.
+    """
     days: dict[date, tuple[Accepted, ...]] = {}
     for entry in sorted(_listing(os.fspath(root / spec.name)), key=lambda entry: entry.name):
         if _DAY.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+            if within is not None and not within[0].isoformat() <= entry.name <= within[1].isoformat():
+                continue
             versions = counting(_versions(entry.path, ""), spec)
             if versions:
                 days[date.fromisoformat(entry.name)] = versions

@@ -19,6 +19,7 @@ from etl_project.sources.intake.scan import Entry, Waiting
 from etl_project.sources.reading import judge
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
+from etl_project.sources.reading.small_files import Verdict
 from etl_project.sources.spec import SourceSpec
 
 Outcome = Literal["accepted", "identical", "duplicate", "refused", "vanished", "unsettled"]
@@ -62,6 +63,13 @@ def judged(sent: SourceFile, spec: SourceSpec) -> Judged:
             for records in (batch.rows, batch.rejects):
                 days.update(day for day in records["batch_date"].unique().to_pylist() if day is not None)
     return Judged(rows, rejected, ends_in_a_reject, frozenset(days))
+
+
+def of_verdict(verdict: Verdict) -> Judged:
+    """The same of a file that was judged together with others. Raises FileRefused likewise."""
+    if verdict.refused is not None:
+        raise verdict.refused
+    return Judged(verdict.rows, verdict.rejected, verdict.ends_in_a_reject)
 
 
 def _last_line(records: pa.Table) -> int:

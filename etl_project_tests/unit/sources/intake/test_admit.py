@@ -18,7 +18,7 @@ from typing import IO, Any
 import pytest
 
 from etl_project.sources.intake import admit, archive, private_copy, quarantine, removal
-from etl_project.sources.intake.admit import CannotReceive
+from etl_project.sources.intake.trouble import CannotReceive
 from etl_project_tests.unit.sources.intake.test_scan import HOSTILE
 from etl_project_tests.unit.sources.world import DAY, NOW, SPEC, World, lines, rows, spec
 

@@ -83,6 +83,17 @@ def test_all_days_come_in_one_pass_and_equal_the_days_one_by_one(tmp_path: Path)
     assert found == {day: archive.accepted(tmp_path, SPEC, day) for day in days}
 
 
+def test_a_look_at_some_days_opens_no_folder_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    days = [date(2024, 3, number) for number in (4, 5, 6, 7)]
+    for day in days:
+        accept(tmp_path, "a.csv", "1", day)
+    opened: list[str] = []
+    listing = archive._listing
+    monkeypatch.setattr(archive, "_listing", lambda folder: opened.append(folder) or listing(folder))  # type: ignore[func-returns-value]
+    assert list(archive.accepted_days(tmp_path, SPEC, (days[1], days[2]))) == days[1:3]
+    assert {day for day in days if any(str(day) in folder for folder in opened)} == {*days[1:3]}
+
+
 def test_names_are_in_the_order_of_their_bytes_and_nested_ones_are_apart(tmp_path: Path) -> None:
     odd = [
         os.fsdecode(name) for name in (b"Z.csv", b"a/b.csv", b"a", "é.csv".encode(), b"\xff.csv", b"n\nl", b"x" * 255)
