@@ -25,6 +25,11 @@ _DUCKDB = "duckdb:///"
 _LAKE = "ducklake:postgres:"
 _LAKE_EXAMPLE = f"{_LAKE}dbname=warehouse host=db.example.com user=etl"
 
+LAKE_URL = "ETL_LAKE"
+_BUCKET_EXAMPLE = "s3://bucket/prefix"
+_BUCKET = re.compile(r"(s3a?|gs|az|azure)://", re.IGNORECASE)
+_ANY_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
 MOST_PREVIEW_ROWS = 100
 """Previews are kept with every event for good."""
 
@@ -41,7 +46,7 @@ NAMES = (
     *("ETL_DATA_DIR", "ETL_START_DATE", "ETL_SETTLE_SECONDS", "ETL_QUIET_SECONDS", "ETL_OPEN_DAY_INTERVAL_SECONDS"),
     *("ETL_SENSOR_INTERVAL_SECONDS", "ETL_WAIT_SECONDS", "ETL_MEMORY_LIMIT_MB", "ETL_PREVIEW_ROWS"),
     *("ETL_KEEP_VERSIONS", "ETL_HISTORY_DAYS", "ETL_LOG_FORMAT", "ETL_PIPELINES", "ETL_FAULT"),
-    *("ETL_WAREHOUSE", "ETL_WAREHOUSE_DATA", "ETL_CONFIRM_DAYS"),
+    *("ETL_WAREHOUSE", "ETL_WAREHOUSE_DATA", "ETL_LAKE", "ETL_CONFIRM_DAYS"),
 )
 """Every variable of the project as a whole; a test holds them against docs/settings.md."""
 PREFIXES = ("ETL_KAFKA_", "ETL_SCHEMA_REGISTRY_", "ETL_DELIVERY_", "ETL_RECEIVER_", "ETL_TEST_")
@@ -89,6 +94,10 @@ class Settings:
     """Where the files of such a warehouse lie: a folder, or the address of a bucket."""
     warehouse_file: Path | None = None
     """The DuckDB file, where it is not the one in the data folder."""
+    lake_url: str | None = None
+    """The bucket and prefix of a lake that other machines share, None for a folder."""
+    lake_folder: Path | None = None
+    """The folder of the lake, where it is not the one in the data folder."""
 
     @property
     def incoming(self) -> Path:
@@ -111,9 +120,9 @@ class Settings:
         return self.data_dir / "dead_letters"
 
     @property
-    def lake(self) -> Path:
-        """Parquet, one file a day and asset."""
-        return self.data_dir / "lake"
+    def lake(self) -> Path | str:
+        """Parquet, one file a day and asset: a folder, or the address of a bucket. Ask `declare.lake` for the store."""
+        return self.lake_url or self.lake_folder or self.data_dir / "lake"
 
     @property
     def warehouse(self) -> Path:
@@ -165,6 +174,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         history_days=_days(env, "ETL_HISTORY_DAYS"),
         confirm_days=CONFIRM_DAYS if (asked := _days(env, "ETL_CONFIRM_DAYS", 0, CONFIRM_DAYS)) is None else asked,
         **_warehouse(env),
+        **_lake(env),
     )
 
 
@@ -189,6 +199,27 @@ def _warehouse(env: Mapping[str, str]) -> dict[str, Any]:
             f"{WAREHOUSE_URL} names no warehouse; write {_DUCKDB}PATH for a DuckDB file, or {_LAKE_EXAMPLE}."
         )
     return {"warehouse_file": Path(path).expanduser().absolute()} if url else {}
+
+
+def _lake(env: Mapping[str, str]) -> dict[str, Any]:
+    """Where the lake is. What may be a key in an address is not shown."""
+    said = (env.get(LAKE_URL) or "").removeprefix("file://")
+    if not said:
+        return {}
+    if not _ANY_URL.match(said):
+        return {"lake_folder": Path(said).expanduser().absolute()}
+    bucket, _, prefix = said.partition("://")[2].partition("/")
+    if not _BUCKET.match(said):
+        problem = f"is the address of a {said.partition(':')[0]!r} service"
+    elif re.search(r"[@?#%\\\s]", said):
+        problem = "has more than a bucket and a prefix in it (if that is a key: it belongs into AWS_ variables)"
+    elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", bucket):
+        problem = "names no bucket"
+    elif any(part in ("", ".", "..") for part in prefix.strip("/").split("/")) and prefix.strip("/"):
+        problem = "has a prefix with an empty part, . or .. in it"
+    else:
+        return {"lake_url": said.rstrip("/")}
+    raise SettingsError(f"{LAKE_URL} {problem}; write a path, like /mnt/lake, or {_BUCKET_EXAMPLE}.")
 
 
 def start_date(environ: Mapping[str, str] | None = None) -> date:

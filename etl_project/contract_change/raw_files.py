@@ -9,7 +9,6 @@ from __future__ import annotations
 from datetime import date
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from etl_project import utc
 from etl_project.sources import Names, SourceSpec, judge
@@ -23,11 +22,7 @@ def other_columns(lake: ParquetStore, spec: SourceSpec) -> dict[date, str]:
     """
     declared = judge.rows_schema(spec)
     found: dict[date, str] = {}
-    for key, path in lake.files(Names.of(spec.name).raw):
-        try:
-            there = pq.read_schema(path)
-        except (pa.ArrowException, OSError):
-            continue
+    for key, there in lake.schemas(Names.of(spec.name).raw):
         if key is not None and (why := _why(there, declared)):
             found[utc.day_of(key)] = why
     return found

@@ -10,6 +10,7 @@ from .daily_table import daily_table as daily_table
 from .daily_table import days_from as days_from
 from .daily_table import single_run as single_run
 from .daily_table import table_contract as table_contract
+from .lake import lake as lake
 from .warehouse import warehouse as warehouse
 from .warehouse import warehouse_io_manager as warehouse_io_manager
 from .warehouse import warehouse_resource as warehouse_resource

@@ -18,7 +18,7 @@ from pathlib import Path
 import duckdb
 
 from etl_project import atomic, utc
-from etl_project.declare import warehouse
+from etl_project.declare import lake, warehouse
 from etl_project.settings import Settings
 from etl_project.sources import SourceSpec, scan
 from etl_project.storage import StoreBusy, StoreUnavailable
@@ -27,6 +27,7 @@ _OLD_ENOUGH = timedelta(hours=1)
 """A file that is too young to be touched has settled by the time its day is asked for."""
 _LAKE_PREFIX = "batch_date="
 _REMEMBERED = "first_day.json"
+_REMEMBERED_OF_LAKE = "first_day_of_lake.json"
 _FIRST_COMMIT = (
     "SELECT min(try_cast(partition_key AS DATE)) FROM etl_commits "
     "WHERE regexp_full_match(partition_key, '[0-9]{4}-[0-9]{2}-[0-9]{2}')"
@@ -53,11 +54,29 @@ def _days(settings: Settings, sources: Iterable[SourceSpec], now: datetime) -> I
             yield from (file.day for file in found.waiting)
             if found.many_days:
                 yield settings.start_date  # Its rows may be of any day.
-    for asset in _folders(settings.lake):
-        yield from _named(settings.lake / asset, _LAKE_PREFIX)
+    yield from _in_lake(settings)
     committed = _first_commit(settings)
     if committed is not None:
         yield committed
+
+
+def _in_lake(settings: Settings) -> Iterator[date]:
+    """The days of the lake's files; of a bucket the first one of each asset, as of the last time that it answered."""
+    if isinstance(settings.lake, Path):
+        for asset in _folders(settings.lake):
+            yield from _named(settings.lake / asset, _LAKE_PREFIX)
+        return
+    path = settings.cache / _REMEMBERED_OF_LAKE
+    try:
+        keys = lake(settings).first_keys()
+    except StoreUnavailable:
+        remembered = _remembered(path) or {}
+        keys = [str(remembered.get("first"))] if remembered.get("warehouse") == settings.lake else []
+    else:
+        first = min((key for key in keys if utc.is_day(key)), default=None)
+        if first is not None:
+            _remember(path, {"warehouse": settings.lake, "first": first})
+    yield from (utc.day_of(key) for key in keys if utc.is_day(key))
 
 
 def _named(folder: Path, prefix: str = "") -> Iterator[date]:

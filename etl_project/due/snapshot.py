@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from itertools import chain
 from math import inf
 
-from etl_project.declare import warehouse
+from etl_project.declare import lake, warehouse
 from etl_project.due import pending
 from etl_project.due.following import FOLLOWS_METADATA, nodes
 from etl_project.due.graph import Key
@@ -47,7 +47,7 @@ class Project:
     @property
     def lake(self) -> ParquetStore:
         """The store of the raw files."""
-        return ParquetStore(self.settings.lake, cache=self.settings.cache)
+        return lake(self.settings)
 
 
 class NoSuchAsset(Permanent):

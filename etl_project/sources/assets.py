@@ -22,6 +22,7 @@ from etl_project.declare import (
     contract_metadata,
     contracts,
     daily_partitions,
+    lake,
     single_run,
 )
 from etl_project.failures import Permanent
@@ -36,7 +37,7 @@ from etl_project.sources.names import shown
 from etl_project.sources.reading import judge, small_files
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.spec import SourceSpec
-from etl_project.storage import ALLOW_SHRINK_TAG, ParquetStore, Partial, input_hash, receipts_of, reported
+from etl_project.storage import ALLOW_SHRINK_TAG, Partial, input_hash, receipts_of, reported
 
 SOURCE_METADATA = "etl/source"
 """Asset metadata: the asset takes in the files of this source."""
@@ -364,7 +365,7 @@ def _why_lost(
     own, key = Names.of(spec.name), day.isoformat()
     if accepted and meant:
         return None
-    built = ParquetStore(configured.lake).last_commits([own.raw], [key]).get((own.raw, key))
+    built = lake(configured).last_commits([own.raw], [key]).get((own.raw, key))
     if built is None or built.input_hash == input_hash([(own.files, key, archive.fingerprint(accepted))]):
         return None
     if accepted:

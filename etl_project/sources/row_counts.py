@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
+from etl_project.declare import lake
 from etl_project.settings import Settings
 from etl_project.sources import lateness
 from etl_project.sources.asset_names import Names
@@ -22,7 +23,7 @@ from etl_project.sources.intake import archive
 from etl_project.sources.reading import judge
 from etl_project.sources.spec import SourceSpec
 from etl_project.sources.typed import row_key
-from etl_project.storage import ParquetStore, Scope, Slice, Store, Table, has_table, quote
+from etl_project.storage import Scope, Slice, Store, Table, has_table, quote
 from etl_project.utc import ONE_DAY, day_of, days_between
 
 NOTHING = judge.Counted(0, 0)
@@ -50,7 +51,7 @@ class RowCounts(NamedTuple):
 def raw_rows(spec: SourceSpec, configured: Settings, days: Days) -> Slice | None:
     """The raw rows of all files that can hold rows of these days; None where there are none."""
     raw = Names.of(spec.name).raw
-    store = ParquetStore(configured.lake)
+    store = lake(configured)
     reach = None if days is None else days_between(days[0], days[1] + spec.lateness_days * ONE_DAY)
     commits = store.last_commits([raw], None if reach is None else {day.isoformat() for day in reach})
     if not commits:
@@ -115,11 +116,11 @@ def of_rows(
 
 def behind(spec: SourceSpec, configured: Settings, warehouse: Store) -> set[date]:
     """The days of the table for which raw rows were committed after it was: due to be built, and so without account."""
-    own, lake = Names.of(spec.name), ParquetStore(configured.lake)
+    own, files = Names.of(spec.name), lake(configured)
     built = {key: commit.committed_at for (_, key), commit in warehouse.last_commits([own.typed]).items()}
     return {
         day
-        for (_, key), commit in lake.last_commits([own.raw]).items()
+        for (_, key), commit in files.last_commits([own.raw]).items()
         for day in days_between(day_of(str(key)) - spec.lateness_days * ONE_DAY, day_of(str(key)))
         if str(day) not in built or built[str(day)] < commit.committed_at
     }

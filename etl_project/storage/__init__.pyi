@@ -60,6 +60,7 @@ from .judging.receipts import receipts_of as receipts_of
 from .judging.row_tally import Rows as Rows
 from .judging.versions import at_commit as at_commit
 from .judging.versions import at_moment as at_moment
+from .lake import trial as trial
 from .lake.parquet import in_memory as in_memory
 from .lake.store import ParquetStore as ParquetStore
 from .scratch import scratch_folder as scratch_folder

@@ -19,6 +19,10 @@ class UnknownPlace(Permanent):
     """The setting names no place that this store can write to. Retrying does not help."""
 
 
+class ExtraMissing(Permanent):
+    """The packages of an extra that a setting needs are not installed. Retrying does not help."""
+
+
 def local_path(given: str | Path, setting: str, example: str) -> Path:
     """The absolute path that is meant, `~` and `duckdb:///` understood; no link is resolved.
 

@@ -26,11 +26,14 @@ from etl_project import settings
 from etl_project.declare import warehouse
 from etl_project.failures import EtlError
 from etl_project.settings import Settings
-from etl_project.storage import StoreBusy
+from etl_project.storage import StoreBusy, trial
 
 LEAST_FREE_BYTES = 1 << 30
 MOST_CLOCK_SECONDS = 2.0
 """Files are taken by their age: where the clock of a file server is off by more, new ones look old, or never do."""
+
+MOST_BUCKET_CLOCK_SECONDS = 60.0
+"""Far from what S3 refuses (15 minutes), and more than the times of objects are exact to."""
 
 
 class Answer(NamedTuple):
@@ -58,6 +61,7 @@ def examine(environ: Mapping[str, str], load_pipelines: Callable[[], str]) -> It
     yield _disk(configured)
     yield from _file_system(configured)
     yield _warehouse(configured)
+    yield from _bucket(configured)
     yield _pipelines(load_pipelines)
 
 
@@ -181,6 +185,25 @@ def _warehouse(configured: Settings) -> Answer:
     except EtlError as error:
         return Answer("warehouse", False, str(error), "`etl verify` tells more; docs/observe.md says what to do.")
     return Answer("warehouse", True, f"free; {len(records):,} committed partitions in {store.identity}")
+
+
+def _bucket(configured: Settings) -> Iterator[Answer]:
+    """What a lake in a bucket rests on, tried there; a lake in a folder is answered for by the file system's."""
+    if configured.lake_url is None:
+        return
+    try:
+        found = trial.of(configured.lake_url)
+    except EtlError as error:
+        yield Answer("lake", False, str(error))
+        return
+    advice = "Two writers of one day could both win: use a server that has conditional writes."
+    ignored = ", ".join(found.ignored)
+    said = f"{configured.lake_url} can be listed, written and read; two writers collide"
+    yield Answer("lake", not ignored, f"{ignored} is ignored by {configured.lake_url}" if ignored else said, advice)
+    off = found.clock_off_seconds
+    told = f"{configured.lake_url} and this machine agree within {off:.0f} s"
+    advice = "Let this machine's clock follow a time server (NTP): past 15 minutes the server refuses everything."
+    yield Answer("clock of the lake", off <= MOST_BUCKET_CLOCK_SECONDS, told, advice)
 
 
 def _pipelines(load_pipelines: Callable[[], str]) -> Answer:

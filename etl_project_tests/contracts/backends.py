@@ -15,7 +15,7 @@ from etl_project.storage.engines.duckdb_file import DuckDBFile, DuckDBStore
 from etl_project.storage.engines.ducklake.engine import DuckLakeStore
 from etl_project.storage.lake.store import ParquetStore
 from etl_project.storage.tables.store import TableStore
-from etl_project_tests import postgres
+from etl_project_tests import postgres, s3
 
 
 class LostAnswers(DuckDBFile):
@@ -40,6 +40,7 @@ BACKENDS: dict[str, Callable[[Path], Store]] = {
         LostAnswers(folder / "warehouse.duckdb", {}), wait_seconds=WAIT_SECONDS
     ),
     **({"ducklake": _ducklake} if postgres.SERVER else {}),
+    **({"bucket": s3.lake_of} if s3.BUCKET else {}),
 }
 
 

@@ -33,6 +33,7 @@ STEPS = {
     "duckdb-lost-commit-answer": ["after_claim", "between_delete_and_insert", "before_commit"],
     "ducklake": ["after_claim", "between_delete_and_insert", "before_commit"],
     "parquet": ["half_written", "before_rename"],
+    "bucket": ["before_put"],
 }
 
 

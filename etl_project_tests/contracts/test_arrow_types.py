@@ -186,5 +186,5 @@ def test_moments_in_nanoseconds_that_are_whole_microseconds_go_in(bench: Bench) 
             "span": pa.array([span], pa.duration("ns")),
         }
     )
-    bench.replace(rows.drop_columns(["span"]) if bench.backend in ("parquet", "ducklake") else rows, day(DAY))
+    bench.replace(rows.drop_columns(["span"]) if bench.backend in ("parquet", "bucket", "ducklake") else rows, day(DAY))
     assert bench.arrow(day(DAY), columns=["at"])["at"].cast(pa.timestamp("us")).to_pylist() == [moment]

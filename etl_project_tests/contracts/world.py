@@ -108,8 +108,9 @@ def records_agree(backend: str, folder: Path, scope: Scope) -> None:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Temporary files that a killed process left behind."""
-    return [p for p in folder.rglob("*") if p.name.startswith(atomic.TEMPORARY_PREFIX) or p.name.endswith(".wal")]
+    """Temporary files that a killed process left behind, but for those of what is only remembered."""
+    found = (p for p in folder.rglob("*") if p.parent.name != "records")
+    return [p for p in found if p.name.startswith(atomic.TEMPORARY_PREFIX) or p.name.endswith(".wal")]
 
 
 def keep_writing(backend: str, folder: Path, scope: Scope, version: int, rounds: int) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from etl_project.storage.contract import Request
-from etl_project_tests import postgres
+from etl_project_tests import postgres, s3
 from etl_project_tests.contracts import world
 
 STEPS = {
@@ -20,9 +20,11 @@ STEPS = {
 }
 if postgres.SERVER:
     STEPS["ducklake"] = [step.replace("duckdb", "ducklake") for step in STEPS["duckdb"]]
+if s3.BUCKET:
+    STEPS["bucket"] = ["parquet.half_written", "bucket.before_put", "bucket.after_put"]
 KILLED = -signal.SIGKILL
 DAYS = world.days(3)
-AFTER = ("duckdb.after_commit", "ducklake.after_commit", "parquet.after_rename")
+AFTER = ("duckdb.after_commit", "ducklake.after_commit", "parquet.after_rename", "bucket.after_put")
 
 
 @pytest.mark.parametrize("kind", ["kill", "error", "full"])
@@ -31,7 +33,7 @@ def test_a_write_stopped_at_a_step_changes_whole_days_or_nothing(
     backend: str, step: str, kind: str, tmp_path: Path
 ) -> None:
     world.write(backend, tmp_path, DAYS, 1)
-    nth = ":2" if backend == "parquet" else ""
+    nth = ":2" if backend in ("parquet", "bucket") else ""
     code = world.finish(world.write, backend, tmp_path, DAYS, 2, f"{step}{nth}={kind}")
     there = list(world.versions(backend, tmp_path, DAYS).values())
     world.records_agree(backend, tmp_path, DAYS)

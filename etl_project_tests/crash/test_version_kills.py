@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from etl_project.storage.contract import Request, Version
+from etl_project_tests import s3
 from etl_project_tests.contracts import world
 
 STEPS = {
@@ -22,7 +23,9 @@ STEPS = {
     ],
     "parquet": ["parquet.version_kept", "parquet.half_written", "parquet.before_rename", "parquet.after_rename"],
 }
-AFTER = ("duckdb.after_commit", "parquet.after_rename")
+if s3.BUCKET:
+    STEPS["bucket"] = ["bucket.version_kept", "parquet.half_written", "bucket.before_put", "bucket.after_put"]
+AFTER = ("duckdb.after_commit", "parquet.after_rename", "bucket.after_put")
 TABLE = replace(world.TABLE, keep_versions=2)
 DAY = world.days(1)
 KEY = DAY.partitions[0].key

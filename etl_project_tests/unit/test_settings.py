@@ -97,6 +97,36 @@ def test_only_one_place_knows_which_engine_the_warehouse_is() -> None:
     assert named == {"declare/warehouse.py", "proofs/prove/rebuild.py", "due/first_day.py"}
 
 
+def test_the_lake_is_a_folder_or_a_bucket(tmp_path: Path) -> None:
+    def loaded(lake: str) -> settings.Settings:
+        return settings.load({"ETL_DATA_DIR": str(tmp_path), "ETL_LAKE": lake})
+
+    assert loaded("").lake == tmp_path / "lake"
+    assert loaded(f"{tmp_path}/elsewhere").lake == loaded(f"file://{tmp_path}/elsewhere").lake == tmp_path / "elsewhere"
+    assert loaded("s3://bucket/a/b/").lake == "s3://bucket/a/b" == loaded("s3://bucket/a/b").lake_url
+    assert loaded("s3://bucket").lake == "s3://bucket"
+
+
+@pytest.mark.parametrize(
+    ("lake", "said"),
+    [
+        ("s3://key:hunter22@bucket/p", "more than a bucket and a prefix"),
+        ("s3://bucket/p?secret=hunter22", "more than a bucket and a prefix"),
+        ("s3://", "names no bucket"),
+        ("s3:///hunter22", "names no bucket"),
+        ("s3:bucket/hunter22", "address of a 's3' service"),
+        ("s3://bucket/a//hunter22", "an empty part"),
+        ("s3://bucket/../hunter22", "an empty part"),
+        ("https://host/hunter22", "address of a 'https' service"),
+        ("md:hunter22", "address of a 'md' service"),
+    ],
+)
+def test_a_wrong_lake_is_one_line_that_does_not_show_it(tmp_path: Path, lake: str, said: str) -> None:
+    with pytest.raises(settings.SettingsError, match=f"ETL_LAKE .*{said}.*s3://bucket/prefix") as refusal:
+        settings.load({"ETL_DATA_DIR": str(tmp_path), "ETL_LAKE": lake})
+    assert "hunter22" not in str(refusal.value) and "\n" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(("value", "rows"), [("", 5), ("0", 0), ("100", 100)])
 def test_how_many_rows_are_shown_can_be_said_and_switched_off(tmp_path: Path, value: str, rows: int) -> None:
     assert settings.load({"ETL_DATA_DIR": str(tmp_path), "ETL_PREVIEW_ROWS": value}).preview_rows == rows

@@ -27,8 +27,11 @@ from etl_project.storage import Commit, Deviation, Store
 _ZONES = ("UTC", "Asia/Shanghai", "America/New_York", "Pacific/Apia", "Asia/Kathmandu")
 _THREADS = (1, 4, 2, 8)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
-_WAREHOUSE = "ETL_WAREHOUSE"
-_LEFT_OUT = ("DAGSTER_HOME", "ETL_FAULT", "ETL_DELIVERY_", "ETL_KAFKA_", "ETL_RECEIVER_", "ETL_WAREHOUSE", "PG", "AWS_")
+_ELSEWHERE = ("ETL_WAREHOUSE", "ETL_LAKE")
+_LEFT_OUT = (
+    *("DAGSTER_HOME", "ETL_FAULT", "ETL_DELIVERY_", "ETL_KAFKA_", "ETL_RECEIVER_", "PG", "AWS_"),
+    *_ELSEWHERE,
+)
 """Variables that lead out of the scratch folder."""
 
 
@@ -151,9 +154,9 @@ def rebuilt_aside(subject: Subject, targets_in: scratch.TargetsIn, real: Setting
 
 
 def _settings(folder: Path) -> Settings:
-    """The settings of a folder on the side. Its warehouse is a DuckDB file in it, whatever the real one is: the same
-    rows have the same fingerprint in both."""
-    aside = {name: value for name, value in os.environ.items() if not name.startswith(_WAREHOUSE)}
+    """The settings of a folder on the side. Its warehouse is a DuckDB file and its lake a folder in it, whatever the
+    real ones are: the same rows have the same fingerprint in both."""
+    aside = {name: value for name, value in os.environ.items() if not name.startswith(_ELSEWHERE)}
     return settings.load({**aside, "ETL_DATA_DIR": str(folder)})
 
 

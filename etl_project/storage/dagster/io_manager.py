@@ -58,7 +58,7 @@ from etl_project.storage.dagster.scopes import scope_named, scope_of, table_of
 from etl_project.storage.engines.duckdb_file import DuckDBStore
 from etl_project.storage.judging.messages import missing_partitions
 from etl_project.storage.judging.receipts import receipts_of, refuse_missing
-from etl_project.storage.lake import layout
+from etl_project.storage.lake import address, names
 from etl_project.storage.lake.store import ParquetStore
 from etl_project.storage.places import UnknownPlace, local_path
 from etl_project.storage.recorded import Dtypes
@@ -341,9 +341,9 @@ class DuckDBPartitionIOManager(PartitionIOManager):
 
 
 class ParquetPartitionIOManager(PartitionIOManager):
-    """Parquet files, one a partition: one rename a partition, the commit record in the footer."""
+    """Parquet files, one a partition: one rename or conditional PUT each, the commit record in the footer."""
 
-    root: str = Field(description="Folder of the files.")
+    root: str = Field(description="Folder of the files, or `s3://bucket/prefix`.")
     wait_seconds: float = Field(default=60.0, description="How long to wait for another writer of a partition.")
     cache: str | None = Field(
         default=None,
@@ -359,16 +359,21 @@ class ParquetPartitionIOManager(PartitionIOManager):
     @classmethod
     def _names_a_path(cls, root: str) -> str:
         """A wrong root is an error where it is written; what an environment variable holds is known later."""
-        return root if isinstance(root, dg.EnvVar) else _checked(root, "root", "data/lake")
+        if isinstance(root, dg.EnvVar):
+            return root
+        try:
+            return address.of(root).url if address.is_bucket(root) else _checked(root, "root", "data/lake")
+        except UnknownPlace as error:
+            raise ValueError(str(error)) from error
 
     def store(self) -> ParquetStore:
-        """The folder."""
+        """The folder or the bucket."""
         cache = None if self.cache is None else Path(self.cache)
         return ParquetStore(self.root, self.wait_seconds, cache, self.memory_limit_mb)
 
     def place_of(self, table: Table) -> Hashable:
         """The folder of the asset. Some file systems tell names not apart by their case."""
-        return _path(self.root), layout.encoded(table.asset).lower()
+        return self.root if address.is_bucket(self.root) else _path(self.root), names.encoded(table.asset).lower()
 
 
 def _path(setting: str) -> Hashable:

@@ -3,5 +3,21 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, {"draft", "examine", "footers", "layout", "parquet", "store", "value_sizes", "write"}
+    __name__,
+    {
+        *("address", "bucket", "bucket_versions", "conditions", "copies", "draft", "examine", "files", "footer"),
+        *(
+            "footers",
+            "layout",
+            "names",
+            "objects",
+            "parquet",
+            "refusals",
+            "store",
+            "trial",
+            "value_sizes",
+            "versions",
+            "write",
+        ),
+    },
 )

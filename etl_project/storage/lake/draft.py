@@ -94,12 +94,14 @@ class Draft:
         self.close()
 
     def finish_as(self, path: Path, record: Commit, earlier: Sequence[Commit]) -> None:
-        """`finish`, and give the file another place in the same folder. One that was ended is written once more."""
+        """`finish`, and give the file another place in the same folder. One that was ended is written once more:
+        after rows that were looked at again, or a place that somebody else had taken first.
+        """
         if self._is_ended:
             write(path, self._once_more(), record, earlier, self._frame)
             return
         self.finish(record, earlier)
-        self.path.rename(path)
+        self.path = self.path.rename(path)
 
     def close(self) -> None:
         """End the file: what was added can be read."""

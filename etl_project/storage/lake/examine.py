@@ -19,43 +19,48 @@ from etl_project.storage.judging import fingerprint
 from etl_project.storage.judging.findings import Finding, Looked, differs, said
 from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.judging.row_tally import EMPTY, Tally
-from etl_project.storage.lake import layout
+from etl_project.storage.lake import footer
+from etl_project.storage.lake.files import Files, Held
 from etl_project.storage.lake.parquet import in_memory, parquet
 from etl_project.storage.sql import Binds, quote, text, unique
 
-FILES_A_QUERY = 500
 _TRIES = 3
 _UNREADABLE = (duckdb.Error, pa.ArrowException, OSError, ValueError, KeyError, TypeError)
 """What reading a damaged file, or the JSON in its footer, may raise."""
 
 
-def examine(lake: layout.Lake, asset: str, partitions: Partitions) -> Looked:
+def examine(lake: Files, asset: str, partitions: Partitions) -> Looked:
     """Every file that is asked for: whether it can be read, and its content against the record it carries."""
     looked = Looked()
-    files = {key: path for key, path in lake.files(asset) if partitions.holds(key) and partitions.owns(key)}
-    records = {key: record for key, path in files.items() if (record := _record(looked, asset, key, path))}
-    keys = sorted(records, key=str)
-    for first in range(0, len(keys), FILES_A_QUERY):
-        portion = {key: files[key] for key in keys[first : first + FILES_A_QUERY]}
-        there = _together(list(portion.values()), lake.root)
-        for key, path in portion.items():
-            if there is None or differs(records[key], there.get(str(path), EMPTY)):
-                looked.findings += _alone(asset, key, path, lake.root)
-    looked.commits |= records
-    looked.rows = sum(record.rows for record in records.values())
+    keys = sorted((key for key in lake.keys(asset) if partitions.holds(key) and partitions.owns(key)), key=str)
+    for first in range(0, len(keys), lake.copies_at_once):
+        with lake.copies(asset, keys[first : first + lake.copies_at_once]) as files:
+            looked.commits |= _portion(looked, asset, files, lake.beside)
+    looked.rows = sum(record.rows for record in looked.commits.values())
     return looked
 
 
-def _record(looked: Looked, asset: str, key: str | None, path: Path) -> Commit | None:
+def _portion(looked: Looked, asset: str, files: Mapping[str | None, Held], beside: Path) -> Mapping[str | None, Commit]:
+    """Some files at once; each of them alone only where they do not come out right together."""
+    records = {key: record for key, held in files.items() if (record := _record(looked, asset, key, held))}
+    portion = {key: files[key] for key in records}
+    there = _together([held.path for held in portion.values()], beside)
+    for key, held in portion.items():
+        if there is None or differs(records[key], there.get(str(held.path), EMPTY)):
+            looked.findings += _alone(asset, key, held, beside)
+    return records
+
+
+def _record(looked: Looked, asset: str, key: str | None, held: Held) -> Commit | None:
     """The record in the footer; a file without one, or with a broken one, is noted."""
     try:
-        record = layout.last_record(str(path))
+        record = footer.last_record(held.path)
     except _UNREADABLE as error:
-        looked.findings.append(Finding("corrupt", asset, key, str(path), f"cannot be read: {_line(error)}"))
+        looked.findings.append(Finding("corrupt", asset, key, held.shown, f"cannot be read: {_line(error)}"))
         return None
-    if record is None and path.exists():
+    if record is None and held.path.exists():
         told = "a file without a commit record"
-        looked.findings.append(Finding("uncommitted", asset, key, str(path), told))
+        looked.findings.append(Finding("uncommitted", asset, key, held.shown, told))
     return record
 
 
@@ -78,22 +83,22 @@ def _tallies(files: Sequence[Path], root: Path) -> Mapping[str, Tally]:
     return {file: Tally(count, fingerprint.render(count, total)) for file, count, total in found}
 
 
-def _alone(asset: str, key: str | None, path: Path, root: Path) -> list[Finding]:
+def _alone(asset: str, key: str | None, held: Held, beside: Path) -> list[Finding]:
     """One file that did not come out right among others: what is wrong with it, if anything is."""
     try:
         for _ in range(_TRIES):
-            record = layout.last_record(str(path))
-            there = _tallies([path], root).get(str(path), EMPTY)
-            if record == layout.last_record(str(path)):
+            record = footer.last_record(held.path)
+            there = _tallies([held.path], beside).get(str(held.path), EMPTY)
+            if record == footer.last_record(held.path):
                 break
     except FileNotFoundError:
         return []
     except _UNREADABLE as error:
-        return [Finding("corrupt", asset, key, str(path), f"cannot be read: {_line(error)}")]
+        return [Finding("corrupt", asset, key, held.shown, f"cannot be read: {_line(error)}")]
     if record is None or not differs(record, there):
         return []
     told = f"{there.rows} rows, {there.fingerprint}; the record in its footer says {said(record)}"
-    return [Finding("corrupt", asset, key, str(path), told)]
+    return [Finding("corrupt", asset, key, held.shown, told)]
 
 
 def _line(error: BaseException) -> str:

@@ -1,43 +1,57 @@
-"""The lake: where the Parquet file of a partition lies, what its footer says, and whose turn it is to write it.
+"""The lake in a folder: where the Parquet file of a partition lies, and whose turn it is to write it.
 
-Belongs here: everything that knows about paths, so that an object store needs only another one of these. Asset and key
-are percent-encoded: no name leaves the root or meets another one.
+Belongs here: everything that knows about paths; `bucket` is the same for an object store. Asset and key are
+percent-encoded: no name leaves the root or meets another one.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
-from base64 import b64decode
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
-from urllib.parse import quote, unquote
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from urllib.parse import unquote
 
 from etl_project import atomic
 from etl_project.storage.contract import Commit, StoreBusy, StoreUnavailable, Table
-from etl_project.storage.judging.commits import from_json
-from etl_project.storage.lake.draft import EARLIER, FRAME, RECORD
+from etl_project.storage.lake import footer
+from etl_project.storage.lake.files import FILE, Held
 from etl_project.storage.lake.footers import Footers
+from etl_project.storage.lake.names import encoded
+from etl_project.storage.lake.versions import FolderVersions
 
-FILE = "data.parquet"
 _PAUSE_SECONDS = 0.02
-_T = TypeVar("_T")
 
 
 class Lake:
     """A folder of Parquet files, `<asset>/<partition column>=<key>/data.parquet`."""
 
+    copies_at_once = 500
+
     def __init__(self, root: Path, cache: Path | None = None) -> None:
         """`cache`: a folder in which the records of unchanged files may be remembered."""
         self.root = root
+        self.versions = FolderVersions(root)
         self._cache = cache
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    @property
+    def beside(self) -> Path:
+        """The root: what does not fit into memory goes where the files are."""
+        return self.root
+
+    def prepare(self) -> None:
+        """Make the root."""
+        atomic.make_folder(self.root)
+
+    def shown(self, table: Table, key: str | None) -> str:
+        """The path of a partition's file."""
+        return str(self.path(table, key))
 
     def path(self, table: Table, key: str | None) -> Path:
         """The file of a partition, whether it exists or not."""
@@ -56,7 +70,11 @@ class Lake:
             with suppress(FileNotFoundError):
                 files.append((os.stat(file).st_mtime_ns, file))
         newest_first = (file for _, file in sorted(files, reverse=True))
-        return next((Path(file) for file in newest_first if _has_footer(file)), None)
+        return next((Path(file) for file in newest_first if footer.schema_of(file) is not None), None)
+
+    def local(self, table: Table, keys: Collection[str | None]) -> dict[str | None, Path]:
+        """The files themselves."""
+        return {key: self.path(table, key) for key in keys}
 
     def records(
         self, assets: Iterable[str] | None = None, partitions: Collection[str | None] | None = None
@@ -67,21 +85,54 @@ class Lake:
         for name in names:
             files = list(self._files(name, wanted))
             if self._cache is None or wanted is not None:
-                yield from (record for record in map(intact_record, files) if record is not None)
+                yield from (record for record in map(footer.intact_record, files) if record is not None)
             else:
-                yield from Footers(self._cache / f"{name}.json").records(files, intact_record)
+                yield from Footers(self._cache / f"{name}.json").records(
+                    _versioned(files), partial(map, footer.intact_record)
+                )
 
-    def files(self, asset: str) -> Iterator[tuple[str | None, Path]]:
-        """Every partition of the asset that has a file, with the file."""
-        for file in self._files(encoded(asset)):
-            folder = Path(file).parent.name
-            if Path(file).is_file():
-                yield unquote(folder.partition("=")[2]) if "=" in folder else None, Path(file)
-
-    def file_of(self, asset: str, partition: str | None) -> Path | None:
-        """The file of a partition, whatever its partition column is called."""
+    def history(self, asset: str, partition: str | None) -> list[Commit]:
+        """The records in the file of a partition, whatever its partition column is called."""
         found = list(self._files(encoded(asset), {None if partition is None else encoded(partition)}))
-        return Path(found[0]) if found else None
+        return footer.history(found[0]) if found else []
+
+    def keys(self, asset: str) -> list[str | None]:
+        """Every partition of the asset that has a file."""
+        return list(self._there(asset))
+
+    def first_keys(self) -> Iterator[str]:
+        """The first partition of every asset, in the order of the keys: for days, the earliest one."""
+        for name in self._asset_folders():
+            with os.scandir(self.root / name) as entries:
+                keys = [unquote(entry.name.partition("=")[2]) for entry in entries if "=" in entry.name]
+            yield from sorted(keys)[:1]
+
+    @contextmanager
+    def copies(self, asset: str, keys: Collection[str | None]) -> Iterator[Mapping[str | None, Held]]:
+        """The files themselves: one that is replaced meanwhile is another one from then on."""
+        wanted = set(keys)
+        yield {key: Held(path, str(path)) for key, path in self._there(asset).items() if key in wanted}
+
+    def footers(self, asset: str) -> Iterator[tuple[str | None, Path]]:
+        """The files themselves."""
+        yield from self._there(asset).items()
+
+    @contextmanager
+    def turn(self, table: Table, key: str | None, wait_seconds: float, whom: str) -> Iterator[_Place]:
+        """A partition's file, while nobody else on this machine may write in its folder."""
+        path = self.path(table, key)
+        with turn(path.parent, wait_seconds, whom):
+            yield _Place(path)
+
+    def _there(self, asset: str) -> dict[str | None, Path]:
+        """Every partition of the asset that has a file, with the file."""
+        found = {}
+        for file in self._files(encoded(asset)):
+            path = Path(file)
+            if path.is_file():
+                folder = path.parent.name
+                found[unquote(folder.partition("=")[2]) if "=" in folder else None] = path
+        return found
 
     def _asset_folders(self) -> list[str]:
         if not self.root.is_dir():
@@ -105,87 +156,37 @@ class Lake:
                     yield f"{entry.path}/{FILE}"
 
 
-def encoded(name: str) -> str:
-    """The name as one path segment that means nothing to a file system."""
-    safe = quote(name, safe=" ")
-    return safe.replace(".", "%2E") if not safe.strip(".") or safe.startswith(".") else safe
+class _Place:
+    """A partition's file in its folder, which is locked."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    @property
+    def shown(self) -> str:
+        """The path."""
+        return str(self.file)
+
+    def look(self) -> None:
+        """Nothing to do: while the folder is locked, what is there stays there."""
+
+    @contextmanager
+    def replacing(self, record: Commit) -> Iterator[Path]:
+        """One rename. An error after it is settled by what the file says."""
+        try:
+            with atomic.replacing(self.file, "parquet") as temporary:
+                yield temporary
+        except OSError:
+            if footer.intact_record(self.file) != record:
+                raise
 
 
-def history(path: Path) -> list[Commit]:
-    """The commit records in a file's footer, oldest first; none when there is no such file.
-
-    Raises what reading a damaged footer raises: Arrow's errors, OSError, ValueError, KeyError, TypeError.
-    """
-    footer = _footer(path)
-    if RECORD not in footer:
-        return []
-    earlier = [from_json(text) for text in json.loads(footer.get(EARLIER, b"[]"))]
-    return [*earlier, from_json(footer[RECORD].decode())]
-
-
-def frame_of(path: Path | str) -> bytes | None:
-    """The types with which the rows of a file were written, where somebody said so."""
-    found = _footer(path).get(FRAME)
-    return None if found is None else b64decode(found)
-
-
-def intact_frame(path: Path) -> bytes | None:
-    """The same, None for a damaged file."""
-    return _unless_damaged(lambda: frame_of(path), None)
-
-
-def last_record(path: Path | str) -> Commit | None:
-    """The newest commit record in a file's footer. Raises what `history` raises."""
-    footer = _footer(path)
-    return from_json(footer[RECORD].decode()) if RECORD in footer else None
-
-
-def intact_history(path: Path) -> list[Commit]:
-    """`history`, and none of a damaged file: what it held is lost, and its partition can only be written again."""
-    return _unless_damaged(lambda: history(path), [])
-
-
-def intact_record(path: Path | str) -> Commit | None:
-    """`last_record`, and none of a damaged file."""
-    return _unless_damaged(lambda: last_record(path), None)
-
-
-def is_damaged(path: Path) -> bool:
-    """Whether some row of the file cannot be read, although the system gives all of its bytes."""
-
-    def read() -> bool:
-        with pq.ParquetFile(path) as file:
-            for _ in file.iter_batches():
-                pass
-        return False
-
-    return _unless_damaged(read, True)
-
-
-def _has_footer(path: str) -> bool:
-    """Whether there is a file whose footer can be read."""
-    with suppress(FileNotFoundError):
-        return _unless_damaged(lambda: pq.read_schema(path) is not None, False)
-    return False
-
-
-def _footer(path: Path | str) -> Mapping[bytes, bytes]:
-    try:
-        return pq.read_metadata(path).metadata or {}
-    except FileNotFoundError:
-        return {}
-
-
-def _unless_damaged(read: Callable[[], _T], otherwise: _T) -> _T:
-    """What is read, unless the file is damaged. An error of the system (it has a number) says nothing about that."""
-    try:
-        return read()
-    except (pa.ArrowException, ValueError, KeyError, TypeError):
-        return otherwise
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        return otherwise
+def _versioned(files: Iterable[str]) -> Iterator[tuple[str, list[int]]]:
+    """Each file that is there with what changes with every write of it: a write makes a new file."""
+    for file in files:
+        with suppress(FileNotFoundError):
+            status = os.stat(file)
+            yield file, [status.st_ino, status.st_mtime_ns, status.st_size]
 
 
 @contextmanager

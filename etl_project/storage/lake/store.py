@@ -1,11 +1,13 @@
-"""The Parquet backend: one file a partition, in a folder.
+"""The Parquet backend: one file a partition, in a folder or on an object store.
 
-Belongs here: reading, and what surrounds a write (`write`). Paths, footers and the lock of a partition are
-`lake`'s; counting, fingerprints and drift are the same code as for tables, run by DuckDB over the Arrow data.
+Belongs here: reading, and what surrounds a write (`write`). Where files lie and how one takes another's place is said
+by `layout` (a folder) and `bucket` (an object store); counting, fingerprints and drift are the same code as for tables,
+run by DuckDB over the Arrow data.
 
-A file is replaced by one rename, so a range is atomic per partition, not as a whole: a kill in the middle leaves some
-partitions old and some new, each of them whole, each with its own record. Files keep no constraints; their columns
-follow the newest file of the asset (`evolve` adds and widens, every file holds all columns known when it was written).
+A file is replaced by one rename or one conditional PUT, so a range is atomic per partition, not as a whole: a kill in
+the middle leaves some partitions old and some new, each of them whole, each with its own record. Files keep no
+constraints; their columns follow the newest file of the asset (`evolve` adds and widens, every file holds all columns
+known when it was written).
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl_project import atomic
 from etl_project.storage.contract import (
     EPOCH,
     Commit,
@@ -47,11 +48,12 @@ from etl_project.storage.judging.messages import what
 from etl_project.storage.judging.receipts import refuse_changed
 from etl_project.storage.judging.selection import check, chosen
 from etl_project.storage.judging.versions import not_kept
-from etl_project.storage.lake import layout, versions
+from etl_project.storage.lake import address, footer, layout
 from etl_project.storage.lake.examine import examine
+from etl_project.storage.lake.files import FILE, Files
 from etl_project.storage.lake.parquet import file_columns, in_memory, parquet
 from etl_project.storage.lake.write import ParquetWrite, contract_key
-from etl_project.storage.places import local_path
+from etl_project.storage.places import UnknownPlace, local_path
 from etl_project.storage.sql import Binds, quote
 from etl_project.storage.tables.store import TableStore
 
@@ -59,7 +61,7 @@ _MORE_MEMORY = " Give it more memory (memory_limit_mb; ETL_MEMORY_LIMIT_MB in th
 
 
 class ParquetStore:
-    """Parquet files under one folder; see `storage.contract`."""
+    """Parquet files under one root, a folder or a prefix in a bucket; see `storage.contract`."""
 
     has_intervals = False
 
@@ -71,20 +73,33 @@ class ParquetStore:
         memory_limit_mb: int | None = None,
     ) -> None:
         """`cache`: a folder for what makes `last_commits` fast; it may be deleted at any time. `memory_limit_mb`: what
-        one write or read may hold at once; what exceeds it goes to a scratch folder under the root.
+        one write or read may hold at once; what exceeds it goes to a scratch folder under the root, or the cache.
 
-        Raises UnknownPlace for a root that is no path.
+        Nothing is opened. Raises UnknownPlace for a root that is neither a path nor the address of a bucket, and
+        ExtraMissing for a bucket without the extra `s3`.
         """
-        self.root = local_path(root, "root", "data/lake")
         self.wait_seconds = wait_seconds
         self._memory_limit_mb = memory_limit_mb
-        self._lake = layout.Lake(self.root, cache)
+        self._lake: Files
+        if address.is_bucket(root):
+            from etl_project.storage.lake.bucket import Bucket  # noqa: PLC0415  # Needs an extra.
+
+            self._lake = Bucket(address.of(root), cache)
+        else:
+            self._lake = layout.Lake(local_path(root, "root", "data/lake or s3://bucket/prefix"), cache)
 
     def __str__(self) -> str:
-        return str(self.root)
+        return str(self._lake)
+
+    @property
+    def root(self) -> Path:
+        """The folder. Raises UnknownPlace for a lake in a bucket: it has none."""
+        if not isinstance(self._lake, layout.Lake):
+            raise UnknownPlace(f"{self}: a lake in a bucket has no folder. Retrying does not help.")
+        return self._lake.root
 
     def replace(self, table: Table, scope: Scope, data: Any, request: Request) -> list[Commit]:
-        """Make each partition's file hold exactly its rows of `data`; a partition changes in one rename or not at all.
+        """Make each partition's file hold exactly its rows of `data`; a partition changes in one step or not at all.
 
         Raises WriteRefused or PartlyCommitted (retrying does not help), StoreBusy, StoreUnavailable or InputChanged
         (it does). A kill leaves each partition old or new; the next write of a partition removes what it left.
@@ -93,7 +108,7 @@ class ParquetStore:
         reads = (*request.reads, *(read for piece in payload.slices_of(data) for read in piece.reads))
         request = dataclasses.replace(request, reads=reads)
         try:
-            atomic.make_folder(self.root)
+            self._lake.prepare()
             with self._scratch(data) as connection:
                 several = len(scope.partitions) > 1
                 with payload.scannable(connection, data, stage=several, stream=not several) as rows:
@@ -112,15 +127,15 @@ class ParquetStore:
         newest = self._lake.newest(table)
         if newest is None:
             raise ReadRefused(
-                f"{what(table, scope)}: there is no file of it under {self.root}. Retrying does not help. "
+                f"{what(table, scope)}: there is no file of it under {self}. Retrying does not help. "
                 "Materialize the asset first."
             )
-        with in_memory(self.root) as connection:
+        with in_memory(self._lake.beside) as connection:
             kinds = {column.name: column.type for column in file_columns(connection, newest)}
         names = chosen(kinds, columns, table, scope)
         binds = Binds()
-        paths = {p.key: self._lake.path(table, p.key) for p in scope.partitions}
-        records = {key: layout.intact_record(path) for key, path in paths.items()}
+        paths = self._lake.local(table, [partition.key for partition in scope.partitions])
+        records = {key: footer.intact_record(path) for key, path in paths.items()}
         files = [str(path) for key, path in paths.items() if records[key]]
         typed = ", ".join(f"NULL::{kinds[name]} AS {quote(name)}" for name in kinds)
         every = f"SELECT {typed} WHERE false"
@@ -130,7 +145,7 @@ class ParquetStore:
             Receipt(table.asset, key, found.fingerprint if found else None, self) for key, found in records.items()
         )
         return Slice(
-            f"SELECT {', '.join(map(quote, names))} FROM ({every})", binds.values, None, reads, layout.frame_of(newest)
+            f"SELECT {', '.join(map(quote, names))} FROM ({every})", binds.values, None, reads, footer.frame_of(newest)
         )
 
     def arrow(self, piece: Slice) -> pa.Table:
@@ -141,7 +156,7 @@ class ParquetStore:
     @contextmanager
     def batches(self, piece: Slice) -> Iterator[pa.RecordBatchReader]:
         """The rows of a slice as a stream, for as long as the block lasts; its end checks that no file was replaced."""
-        with in_memory(self.root, self._memory_limit_mb) as connection:
+        with in_memory(self._lake.beside, self._memory_limit_mb) as connection:
             try:
                 yield arrow_reader(connection.execute(piece.sql, dict(piece.params) or None))
             except (duckdb.Error, pa.ArrowException):
@@ -171,20 +186,20 @@ class ParquetStore:
 
     def history(self, asset: str, partition: str | None) -> list[Commit]:
         """The commit records that the partition's file carries, oldest first: the last one and up to 20 before it."""
-        path = self._lake.file_of(asset, partition)
-        return [] if path is None else layout.history(path)
+        return self._lake.history(asset, partition)
 
     def versions(self, table: Table, key: str | None) -> list[Version]:
         """The replaced files of a partition that are kept, oldest first."""
-        return versions.of(self.root, table.asset, key, layout.intact_record(self._lake.path(table, key)))
+        head = footer.intact_record(self._lake.local(table, [key])[key])
+        return self._lake.versions.of(table.asset, key, head)
 
     def read_version(self, table: Table, key: str | None, sequence: int) -> Slice:
         """A lazy slice of a kept file; it runs in any DuckDB connection. Raises ReadRefused where there is none."""
-        kept = versions.path(self.root, table.asset, key, sequence)
-        if not kept.is_file():
+        kept = self._lake.versions.file(table.asset, key, sequence)
+        if kept is None:
             raise not_kept(table, key, sequence)
         binds = Binds()
-        return Slice(f"SELECT * FROM {parquet([str(kept)], binds)}", binds.values, None, (), layout.frame_of(kept))
+        return Slice(f"SELECT * FROM {parquet([str(kept)], binds)}", binds.values, None, (), footer.frame_of(kept))
 
     def examine(self, table: Table, partitions: Partitions) -> Looked:
         """Files against the records in their footers; see `Store.examine`. Nobody waits."""
@@ -193,30 +208,38 @@ class ParquetStore:
     def unrecorded(self, table: Table, key: str | None) -> Finding:
         """A partition that was made and has no record: a file takes its record along when it goes."""
         told = "no file; Dagster has the partition as materialized"
-        return Finding("missing", table.asset, key, str(self._lake.path(table, key)), told)
+        return Finding("missing", table.asset, key, self._lake.shown(table, key), told)
 
     def key(self, table: Table) -> list[str]:
         """The key that the contract gives a row; a file has none of its own."""
-        return contract_key(table, self.root)
+        return contract_key(table, self._lake.beside)
 
     def adopt(self, other: Store, table: Table, scope: Scope | None, *, records: bool = True) -> None:
         """Copy the files of partitions; their records are inside. Without a scope there is nothing to copy."""
         if not isinstance(other, ParquetStore):
             raise TypeError(f"{table.asset}: a store of files takes over from one of its kind, not from {other!r}")
         for partition in scope.partitions if scope is not None else ():
-            file, copy = (store._lake.path(table, partition.key) for store in (other, self))
-            if file.is_file():
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, copy)
+            with other._lake.copies(table.asset, [partition.key]) as files:
+                for held in files.values():
+                    copy = layout.Lake(self.root).path(table, partition.key)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(held.path, copy)
 
     def shuffle(self, turn: int) -> None:
         """Write every file anew with its rows in another order; what its footer says stays."""
-        for file in sorted(self.root.rglob(layout.FILE)):
+        for file in sorted(self.root.rglob(FILE)):
             _shuffle(file, turn)
 
-    def files(self, asset: str) -> Iterator[tuple[str | None, Path]]:
-        """Every partition of the asset that has a file, with the file."""
-        return self._lake.files(asset)
+    def first_keys(self) -> list[str]:
+        """The first partition of every asset, in the order of the keys: for days, the earliest one."""
+        return list(self._lake.first_keys())
+
+    def schemas(self, asset: str) -> Iterator[tuple[str | None, pa.Schema]]:
+        """The columns of every file of the asset; damaged files are passed over."""
+        for key, path in self._lake.footers(asset):
+            schema = footer.schema_of(path)
+            if schema is not None:
+                yield key, schema
 
     @contextmanager
     def _scratch(self, data: Any) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -230,7 +253,7 @@ class ParquetStore:
             with stores[0].connect() as connection:
                 yield connection
         else:
-            with in_memory(self.root, self._memory_limit_mb) as connection:
+            with in_memory(self._lake.beside, self._memory_limit_mb) as connection:
                 yield connection
 
 

@@ -1,26 +1,28 @@
-"""One write to a folder of Parquet files: partition by partition, each changed by one rename.
+"""One write to a lake of Parquet files: partition by partition, each changed in one step.
 
 Belongs here: the order of the steps of a write. Everything is found out about all rows first; then each partition is
-looked at, judged, written and renamed, alone in its folder. A long stream for one partition is counted while it is
-written to a draft, in one pass; the draft is judged by the same rules, and renamed or thrown away.
+looked at, judged, written and put in its place, alone there or judged again where somebody else was faster. A long
+stream for one partition is counted while it is written to a draft, in one pass; the draft is judged by the same rules,
+and put in its place or thrown away.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, count
 from pathlib import Path
+from time import monotonic, sleep
 from typing import NoReturn
 
 import duckdb
 import pyarrow as pa
 
-from etl_project import atomic
 from etl_project.storage import meanings
-from etl_project.storage.contract import Commit, PartlyCommitted, Request, Scope, Table, WriteRefused
+from etl_project.storage.contract import Commit, PartlyCommitted, Request, Scope, StoreBusy, Table, WriteRefused
 from etl_project.storage.fetch import arrow_reader
 from etl_project.storage.judging import deviation, drift, fingerprint, judgement, row_tally
 from etl_project.storage.judging.drift import Column, Pair
@@ -31,8 +33,9 @@ from etl_project.storage.judging.payload import Payload
 from etl_project.storage.judging.placement import column_type_of
 from etl_project.storage.judging.receipts import refuse_changed
 from etl_project.storage.judging.row_tally import EMPTY, Rows, Tally
-from etl_project.storage.lake import draft, layout, versions
+from etl_project.storage.lake import draft, footer
 from etl_project.storage.lake.draft import Fill
+from etl_project.storage.lake.files import Files, Overtaken, Seat
 from etl_project.storage.lake.parquet import as_stored, escaped, file_columns, in_memory
 from etl_project.storage.sql import Binds, quote, text
 from etl_project.storage.tables.table import SqlTable
@@ -41,6 +44,9 @@ from etl_project.utc import now
 _CUT_ROWS = 500_000
 _CUT_BYTES = 256 * 1024**2
 """Up to so much is held in memory at once; more rows, or wider ones, are asked for partition by partition."""
+
+_PAUSE_SECONDS = 0.02
+"""Between two looks at a partition that others write as well; a little longer after each."""
 
 _BATCH_ROWS = 12_288
 """Rows that DuckDB hands out at a time: a tenth of a row group, so that wide rows can be cut before they are many."""
@@ -51,7 +57,7 @@ class ParquetWrite:
 
     def __init__(
         self,
-        files: layout.Lake,
+        files: Files,
         wait_seconds: float,
         connection: duckdb.DuckDBPyConnection,
         table: Table,
@@ -106,8 +112,8 @@ class ParquetWrite:
         if not self._meanings:
             return
         own = {partition.key for partition in self._scope.partitions}
-        others = (path for key, path in self._lake.files(self._table.asset) if key not in own)
-        other = next((frame for frame in map(layout.intact_frame, others) if frame is not None), None)
+        others = (path for key, path in self._lake.footers(self._table.asset) if key not in own)
+        other = next((frame for frame in map(footer.intact_frame, others) if frame is not None), None)
         meanings.refuse_another(self._table, self._scope, self._request.frame, other)
 
     def _matched(self) -> tuple[list[Column], list[Pair]]:
@@ -119,7 +125,7 @@ class ParquetWrite:
             raise WriteRefused(refused(self._table, self._scope, plan.problems, "Deliver what the files hold."))
         if reference is None:
             self._schema_changes = ("files created",)
-        targets = [*known, *as_stored(plan.added, self._lake.root)]
+        targets = [*known, *as_stored(plan.added, self._lake.beside)]
         self._schema_changes += tuple(f"column {c.name!r} added as {c.type}" for c in targets[len(known) :])
         return targets, list(drift.plan(targets, self._payload.columns, "evolve", self._partition_columns).pairs)
 
@@ -131,10 +137,10 @@ class ParquetWrite:
             return self._by_the_data(there) if self._table.columns_of_data else there
         if self._table.contract_sql is None:
             return None
-        with in_memory(self._lake.root) as scratch:
+        with in_memory(self._lake.beside) as scratch:
             made = SqlTable(scratch, self._table)
             made.prepare(self._scope, self._payload.columns)
-            return as_stored(made.columns(), self._lake.root)
+            return as_stored(made.columns(), self._lake.beside)
 
     def _by_the_data(self, newest: list[Column]) -> list[Column]:
         """The columns that come in, where they are not those of the newest file already; and what that changes."""
@@ -159,7 +165,7 @@ class ParquetWrite:
         if not columns:
             problem = "the data has no column with a type"
             raise WriteRefused(refused(self._table, self._scope, [problem], "Give the columns their types."))
-        return as_stored(columns, self._lake.root)
+        return as_stored(columns, self._lake.beside)
 
     def _incoming(self, pairs: Sequence[Pair]) -> Rows:
         columns = [row_tally.stored_as(pair) for pair in pairs]
@@ -177,7 +183,7 @@ class ParquetWrite:
         return self._fitted([p.into(wider[p.source]) if p.source in wider else p for p in pairs])
 
     def _widened(self, pair: Pair) -> Column:
-        return as_stored([pair.target._replace(type=duckdb.sqltype(str(pair.wider)))], self._lake.root)[0]
+        return as_stored([pair.target._replace(type=duckdb.sqltype(str(pair.wider)))], self._lake.beside)[0]
 
     def _refuse_lost(self, n: int, found: dict[int | None, Tally], pairs: Sequence[Pair], incoming: Rows) -> None:
         checked = [pair for pair in pairs if pair.checked]
@@ -202,15 +208,15 @@ class ParquetWrite:
         def fill(temporary: Path, record: Commit, earlier: Sequence[Commit]) -> None:
             draft.write(temporary, rows(), record, earlier, self._request.frame)
 
-        with self._turn(n) as path:
-            return self._judged(n, path, new, incoming, fill)
+        with self._turn(n) as seat:
+            return self._judged(n, seat, new, incoming, fill)
 
     def _streamed(self, stream: pa.RecordBatchReader, targets: Sequence[Column], pairs: Sequence[Pair]) -> Commit:
         """The one partition of the scope from a long stream: one pass, in the memory of one row group."""
         incoming = self._incoming(pairs)
         new, outside = EMPTY, False
         schema = self._select(targets, pairs, incoming).schema
-        with self._turn(0) as path, draft.discarded(path, schema, self._request.frame) as made:
+        with self._turn(0) as seat, draft.discarded(seat.file, schema, self._request.frame) as made:
             for rows in draft.groups(stream):
                 self._connection.register(self._payload.name, rows)
                 found = row_tally.tally(self._connection, incoming)
@@ -226,29 +232,50 @@ class ParquetWrite:
                 made.close()
                 return self._there(made.path, self._scope)
 
-            return self._judged(0, path, new, again, made.finish_as)
+            return self._judged(0, seat, new, again, made.finish_as)
 
     @contextmanager
-    def _turn(self, n: int) -> Iterator[Path]:
-        """The partition's file, while nobody else may write in its folder."""
+    def _turn(self, n: int) -> Iterator[Seat]:
+        """The partition's place, for writing."""
         one = Scope((self._scope.partitions[n],))
-        path = self._lake.path(self._table, one.partitions[0].key)
-        with layout.turn(path.parent, self._wait_seconds, what(self._table, one)):
-            yield path
+        key = one.partitions[0].key
+        with self._lake.turn(self._table, key, self._wait_seconds, what(self._table, one)) as seat:
+            yield seat
 
-    def _judged(self, n: int, path: Path, new: Tally, rows: Rows | Callable[[], Rows], fill: Fill) -> Commit:
-        """Look at what is there and judge; write and rename, or leave all as it is.
+    def _judged(self, n: int, seat: Seat, new: Tally, rows: Rows | Callable[[], Rows], fill: Fill) -> Commit:
+        """Look at what is there and judge against it; again where somebody else has committed meanwhile.
+
+        Raises StoreBusy (retrying helps) when others go on committing it for longer than the wait setting.
+        """
+        deadline = monotonic() + self._wait_seconds
+        for times in count(1):
+            seat.look()
+            try:
+                return self._judged_against(n, seat, new, rows, fill)
+            except Overtaken:
+                if monotonic() > deadline:
+                    raise StoreBusy(
+                        f"{what(self._table, Scope((self._scope.partitions[n],)))}: other writers have committed it "
+                        f"{times} times since this one began, within {self._wait_seconds:g} s. Nothing was changed by "
+                        "this one; retrying helps."
+                    ) from None
+                sleep(random.uniform(0, min(times, 10) * _PAUSE_SECONDS))
+        raise AssertionError("not reached: the loop has no end of its own")
+
+    def _judged_against(self, n: int, seat: Seat, new: Tally, rows: Rows | Callable[[], Rows], fill: Fill) -> Commit:
+        """Judge what comes in against what is there; replace it in one step, or leave all as it is.
 
         Rows that are found again only at some cost are compared where they are not reproducible, and only then.
         """
+        path = seat.file
         incoming, again = (None, rows) if callable(rows) else (rows, None)
         one = Scope((self._scope.partitions[n],))
-        earlier = layout.intact_history(path)
+        earlier = footer.intact_history(path)
         is_there = bool(earlier)
         if not is_there and self._table.keep_versions:
-            earlier = versions.newest_history(self._lake.root, self._table.asset, one.partitions[0].key)
+            earlier = self._lake.versions.newest_history(self._table.asset, one.partitions[0].key)
         previous = earlier[-1] if earlier else None
-        _refuse_another(self._table, one, path, previous)
+        _refuse_another(self._table, one, seat.shown, previous)
         there, old = self._found_there(path, one) if is_there else (None, EMPTY)
         if there is not None and incoming is not None:
             there = there._replace(placement=incoming.placement)
@@ -264,7 +291,7 @@ class ParquetWrite:
             there,
             tallies=lambda _: {n: old},
             former=lambda records: _last_alike(earlier, records),
-            key=lambda: contract_key(self._table, self._lake.root),
+            key=lambda: contract_key(self._table, self._lake.beside),
             schema_changes=self._schema_changes,
             room=max(deviation.LOOKED_INTO - self._deviating, 0),
             again=again,
@@ -272,16 +299,16 @@ class ParquetWrite:
         judged = judgement.judge(sides, now())
         record, changed = judged.records[n], bool(judged.changed)
         self._deviating += record.deviation is not None and record.deviation.repeats == 0
-        changed_meaning = is_there and self._meanings and self._meanings != meanings.of(layout.intact_frame(path))
+        changed_meaning = is_there and self._meanings and self._meanings != meanings.of(footer.intact_frame(path))
         unchanged = is_there and not (changed or changed_meaning)
         if previous is not None and unchanged and _says_the_same(record, previous):
             self._request.still_owner()
             return replace(previous, changed=False)
         if self._table.keep_versions and changed and previous is not None and there is not None:
-            versions.keep(self._lake.root, self._table.asset, previous, path)
-        written = self._written(path, record, earlier, fill)
+            self._lake.versions.keep(self._table.asset, previous, path)
+        written = self._written(seat, record, earlier, fill)
         if self._table.keep_versions:
-            versions.forget(self._lake.root, self._table.asset, written, self._table.keep_versions)
+            self._lake.versions.forget(self._table.asset, written, self._table.keep_versions)
         return written
 
     def _found_there(self, path: Path, one: Scope) -> tuple[Rows | None, Tally]:
@@ -290,7 +317,7 @@ class ParquetWrite:
             there = self._there(path, one)
             return there, row_tally.tally(self._connection, there).get(0, EMPTY)
         except duckdb.Error:
-            if not layout.is_damaged(path):
+            if not footer.is_damaged(path):
                 raise
             return None, EMPTY
 
@@ -335,22 +362,18 @@ class ParquetWrite:
         statement = f"SELECT {select}{number} FROM {incoming.relation} {incoming.where(binds)}"
         return arrow_reader(self._connection.execute(statement, binds.values or None), _BATCH_ROWS)
 
-    def _written(self, path: Path, record: Commit, earlier: Sequence[Commit], fill: Fill) -> Commit:
-        """One rename. An error after it is settled by what the file says."""
-        try:
-            with atomic.replacing(path, "parquet") as temporary:
-                fill(temporary, record, earlier)
-                self._request.still_owner()
-        except OSError:
-            if layout.intact_record(path) != record:
-                raise
+    def _written(self, seat: Seat, record: Commit, earlier: Sequence[Commit], fill: Fill) -> Commit:
+        """One atomic step."""
+        with seat.replacing(record) as temporary:
+            fill(temporary, record, earlier)
+            self._request.still_owner()
         return record
 
 
-def _refuse_another(table: Table, scope: Scope, path: Path, previous: Commit | None) -> None:
+def _refuse_another(table: Table, scope: Scope, shown: str, previous: Commit | None) -> None:
     """Refuse to replace what another asset has committed: where upper and lower case make no difference to files."""
     if previous is not None and previous.asset not in (table.asset, table.renamed_from):
-        problem = f"{path} holds rows that the asset {previous.asset!r} has committed"
+        problem = f"{shown} holds rows that the asset {previous.asset!r} has committed"
         raise WriteRefused(refused(table, scope, [problem], "Give the two assets names that differ by more than case."))
 
 

@@ -59,7 +59,8 @@ class Place:
             connection.execute(sql, list(values))
 
     def file(self, key: str | None) -> Path:
-        return dict(self.lake.files("orders"))[key]
+        with self.lake._lake.copies("orders", [key]) as files:
+            return files[key].path
 
     def in_tables(self, table: Table = world.TABLE, definition: Any = DAILY, window: DaySpan = EVERYTHING) -> Looked:
         return examined(Stored(table.asset, table, definition, self.warehouse), window)

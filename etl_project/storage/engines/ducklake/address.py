@@ -11,18 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from etl_project.failures import Permanent
-from etl_project.storage.places import UnknownPlace, local_path
+from etl_project.storage.places import ExtraMissing, UnknownPlace, local_path
 
 PREFIX = "ducklake:postgres:"
 EXAMPLE = f"{PREFIX}dbname=warehouse host=db.example.com user=etl"
 _CONNECT_SECONDS = "10"
 """A server that does not answer is told apart from a slow one after so long, unless the address says otherwise."""
 _BUCKET = re.compile(r"\As3://[^/\s]+")
-
-
-class ExtraMissing(Permanent):
-    """The packages of the extra `ducklake` are not installed. Retrying does not help."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from pathlib import Path
 import duckdb
 
 from etl_project.storage.contract import StoreUnavailable
-from etl_project.storage.engines.ducklake.address import Address, ExtraMissing
+from etl_project.storage.engines.ducklake.address import Address
+from etl_project.storage.places import ExtraMissing
 from etl_project.storage.scratch import scratch_folder
 from etl_project.storage.sql import quote, text
 

@@ -98,6 +98,6 @@ def test_a_file_that_may_not_be_read_is_not_taken_for_a_damaged_one(
         raise PermissionError(13, "Permission denied")
 
     write(store, RANGE)
-    monkeypatch.setattr("etl_project.storage.lake.layout.pq.read_metadata", denied)
+    monkeypatch.setattr("etl_project.storage.lake.footer.pq.read_metadata", denied)
     with pytest.raises(PermissionError):
         store.last_commits()

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from etl_project.storage.contract import Commit
-from etl_project.storage.lake import draft, layout, value_sizes
+from etl_project.storage.lake import draft, footer, value_sizes
 
 COMMIT = Commit(
     "orders", "2024-03-05", 2, "a run", None, "h", "2:1:a", 0, 1, 1, 0, 0, True, datetime(2024, 3, 5, tzinfo=UTC)
@@ -114,7 +114,7 @@ def test_any_type_comes_back_as_it_was(tmp_path: Path, values: pa.Array) -> None
 def test_the_record_is_in_the_footer_with_some_of_those_before_it(tmp_path: Path) -> None:
     with draft.Draft(tmp_path / "a", TABLE.schema) as new:
         new.finish(COMMIT, [COMMIT] * (draft.KEPT_RECORDS + 5))
-    assert layout.history(tmp_path / "a") == [COMMIT] * (draft.KEPT_RECORDS + 1)
+    assert footer.history(tmp_path / "a") == [COMMIT] * (draft.KEPT_RECORDS + 1)
 
 
 def test_a_draft_that_is_not_finished_has_no_record_and_is_discarded(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_draft_that_is_not_finished_has_no_record_and_is_discarded(tmp_path: P
         new.add(TABLE)
         new.close()
         assert pq.read_table(new.path).equals(TABLE)
-        assert layout.history(new.path) == []
+        assert footer.history(new.path) == []
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from etl_project import settings
 from etl_project.declare.daily_table import LAKE
 from etl_project.definitions import default_resources
 from etl_project.storage.contract import Request, Scope, Table
-from etl_project.storage.lake import layout
+from etl_project.storage.lake import footer
 from etl_project.storage.lake.store import ParquetStore
 
 DAYS = [date(2024, 1, n) for n in (1, 2, 3)]
@@ -39,7 +39,7 @@ def agrees(store: ParquetStore) -> bool:
 def test_files_that_did_not_change_are_not_opened_again(store: ParquetStore, monkeypatch: pytest.MonkeyPatch) -> None:
     write(store, RANGE, 1)
     first = store.last_commits()
-    monkeypatch.setattr(layout, "last_record", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr(footer, "last_record", lambda path: pytest.fail(f"{path} was opened"))
     assert store.last_commits() == first and len(first) == 3
 
 
@@ -52,7 +52,7 @@ def test_the_projects_io_manager_of_the_lake_opens_no_unchanged_file_either(
         store = manager.store()
     write(store, RANGE, 1)
     first = store.last_commits(["orders"])
-    monkeypatch.setattr(layout, "last_record", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr(footer, "last_record", lambda path: pytest.fail(f"{path} was opened"))
     assert store.last_commits(["orders"]) == first and len(first) == 3
 
 
