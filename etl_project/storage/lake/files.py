@@ -136,7 +136,7 @@ class Files(Protocol):
         ...
 
     def footers(self, asset: str) -> Iterator[tuple[str | None, Path]]:
-        """For every partition of the asset a local file with the footer (and perhaps no more) of its file, one by one."""
+        """For every partition that has a file a local one with its footer, and perhaps no more; one by one."""
         ...
 
     def turn(self, table: Table, key: str | None, wait_seconds: float, whom: str) -> AbstractContextManager[Seat]:

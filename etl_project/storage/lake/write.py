@@ -36,6 +36,7 @@ from etl_project.storage.judging.row_tally import EMPTY, Rows, Tally
 from etl_project.storage.lake import draft, footer
 from etl_project.storage.lake.draft import Fill
 from etl_project.storage.lake.files import Files, Overtaken, Seat
+from etl_project.storage.lake.former import last_alike, refuse_another, says_the_same
 from etl_project.storage.lake.parquet import as_stored, escaped, file_columns, in_memory
 from etl_project.storage.sql import Binds, quote, text
 from etl_project.storage.tables.table import SqlTable
@@ -275,7 +276,7 @@ class ParquetWrite:
         if not is_there and self._table.keep_versions:
             earlier = self._lake.versions.newest_history(self._table.asset, one.partitions[0].key)
         previous = earlier[-1] if earlier else None
-        _refuse_another(self._table, one, seat.shown, previous)
+        refuse_another(self._table, one, seat.shown, previous)
         there, old = self._found_there(path, one) if is_there else (None, EMPTY)
         if there is not None and incoming is not None:
             there = there._replace(placement=incoming.placement)
@@ -290,7 +291,7 @@ class ParquetWrite:
             incoming,
             there,
             tallies=lambda _: {n: old},
-            former=lambda records: _last_alike(earlier, records),
+            former=lambda records: last_alike(earlier, records),
             key=lambda: contract_key(self._table, self._lake.beside),
             schema_changes=self._schema_changes,
             room=max(deviation.LOOKED_INTO - self._deviating, 0),
@@ -301,7 +302,7 @@ class ParquetWrite:
         self._deviating += record.deviation is not None and record.deviation.repeats == 0
         changed_meaning = is_there and self._meanings and self._meanings != meanings.of(footer.intact_frame(path))
         unchanged = is_there and not (changed or changed_meaning)
-        if previous is not None and unchanged and _says_the_same(record, previous):
+        if previous is not None and unchanged and says_the_same(record, previous):
             self._request.still_owner()
             return replace(previous, changed=False)
         if self._table.keep_versions and changed and previous is not None and there is not None:
@@ -370,13 +371,6 @@ class ParquetWrite:
         return record
 
 
-def _refuse_another(table: Table, scope: Scope, shown: str, previous: Commit | None) -> None:
-    """Refuse to replace what another asset has committed: where upper and lower case make no difference to files."""
-    if previous is not None and previous.asset not in (table.asset, table.renamed_from):
-        problem = f"{shown} holds rows that the asset {previous.asset!r} has committed"
-        raise WriteRefused(refused(table, scope, [problem], "Give the two assets names that differ by more than case."))
-
-
 def contract_key(table: Table, beside: Path) -> list[str]:
     """The key that the table's contract gives a row; none where nothing says so."""
     if table.contract_sql is None:
@@ -385,16 +379,6 @@ def contract_key(table: Table, beside: Path) -> list[str]:
         made = SqlTable(scratch, table)
         made.prepare(Scope.whole(), ())
         return made.key()
-
-
-def _last_alike(earlier: Sequence[Commit], records: Mapping[int, Commit]) -> dict[int, Commit]:
-    """The last build of each partition from the same inputs and code, among those that its file remembers."""
-    return {
-        n: former
-        for n, record in records.items()
-        for former in [next((one for one in reversed(earlier) if judgement.made_alike(one, record)), None)]
-        if former is not None
-    }
 
 
 def _sum(one: Tally, other: Tally) -> Tally:
@@ -411,12 +395,3 @@ def _held(batches: pa.RecordBatchReader) -> pa.Table | None:
         if size_bytes > _CUT_BYTES:
             return None
     return pa.Table.from_batches(held, batches.schema)
-
-
-def _says_the_same(record: Commit, previous: Commit) -> bool:
-    """Whether writing the file again would say nothing new."""
-    return previous.deviation is None and (record.input_hash, record.code_version, record.fingerprint) == (
-        previous.input_hash,
-        previous.code_version,
-        previous.fingerprint,
-    )
