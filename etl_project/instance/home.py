@@ -23,7 +23,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
 from etl_project import settings
-from etl_project.instance import history_files, one_daemon
+from etl_project.instance import history_files, one_daemon, one_line
 from etl_project.instance.event_log import BATCH_SIZE, KeptOpenEventLogStorage
 
 PACKAGE = Path(__file__).parent.parent
@@ -54,11 +54,12 @@ class DataDirStorage(DagsterSqliteStorage):
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Any:
         """The storage at `<data>/dagster/storage`. Raises as `history_files.prepare` and `one_daemon`."""
-        configured = settings.load()
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH_SIZE))  # Dagster reads it with every event.
-        one_daemon.refuse_a_second(configured.dagster_home)
-        folder = configured.dagster_home / "storage"
-        history_files.prepare(folder, configured.wait_seconds)
+        with one_line.for_commands():
+            configured = settings.load()
+            one_daemon.refuse_a_second(configured.dagster_home)
+            folder = configured.dagster_home / "storage"
+            history_files.prepare(folder, configured.wait_seconds)
         return cls.from_local(str(folder), inst_data)
 
 
