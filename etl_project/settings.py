@@ -27,7 +27,7 @@ _LAKE_EXAMPLE = f"{_LAKE}dbname=warehouse host=db.example.com user=etl"
 
 LAKE_URL = "ETL_LAKE"
 _BUCKET_EXAMPLE = "s3://bucket/prefix"
-_BUCKET = re.compile(r"(s3a?|gs|az|azure)://", re.IGNORECASE)
+_BUCKET = re.compile(r"s3a?://", re.IGNORECASE)
 _ANY_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 MOST_PREVIEW_ROWS = 100

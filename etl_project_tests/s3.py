@@ -16,6 +16,8 @@ from etl_project.storage.lake import address
 from etl_project.storage.lake.store import ParquetStore
 
 BUCKET = os.environ.get("ETL_TEST_S3", "")
+WAIT_SECONDS = 240
+"""For others that are in the way: for as long as any of them may need on a busy machine."""
 needed = pytest.mark.skipif(
     not BUCKET, reason="needs an S3 server: ETL_TEST_S3=s3://bucket, and the AWS_ variables (deploy/s3/start.sh)"
 )
@@ -28,7 +30,7 @@ def url_of(folder: Path) -> str:
 
 def lake_of(folder: Path) -> ParquetStore:
     """The lake of a folder, with its copies in it."""
-    return ParquetStore(url_of(folder), wait_seconds=20, cache=folder / "cache")
+    return ParquetStore(url_of(folder), wait_seconds=WAIT_SECONDS, cache=folder / "cache")
 
 
 def objects_of(folder: Path):  # type: ignore[no-untyped-def]  # Its type needs the extra.

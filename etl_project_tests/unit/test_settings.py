@@ -118,6 +118,7 @@ def test_the_lake_is_a_folder_or_a_bucket(tmp_path: Path) -> None:
         ("s3://bucket/a//hunter22", "an empty part"),
         ("s3://bucket/../hunter22", "an empty part"),
         ("https://host/hunter22", "address of a 'https' service"),
+        ("gs://bucket/hunter22", "address of a 'gs' service"),
         ("md:hunter22", "address of a 'md' service"),
     ],
 )

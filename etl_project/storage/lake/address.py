@@ -13,8 +13,8 @@ from pathlib import Path
 from etl_project.storage.places import UnknownPlace
 
 EXAMPLE = "s3://bucket/prefix"
-SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gs", "az": "az", "azure": "az"}
-"""Object stores that take a PUT with a condition. Others would let two writers of one day both win."""
+SCHEMES = {"s3": "s3", "s3a": "s3"}
+"""What is tested. Google's and Azure's stores name what a PUT replaces in other ways, and are refused."""
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _PREFIX = re.compile(r"[^\x00-\x1f\x7f?#%\\]*")

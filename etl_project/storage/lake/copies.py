@@ -58,8 +58,9 @@ class Copies:
         with self._scratch(key) as temporary:
             try:
                 found = self._objects.get(key, temporary, newest.etag if newest else None)
-            except Unchanged:
-                return newest and self._there(key, newest.etag)
+            except Unchanged as unchanged:
+                # A copy that was let go of meanwhile is fetched: no file would mean that the day has no rows.
+                return self._there(key, unchanged.etag) or self.of(key)
             if found is None:
                 return None
             target = self._path(key, found.etag)

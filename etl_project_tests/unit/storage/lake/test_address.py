@@ -19,14 +19,15 @@ from etl_project.storage.places import UnknownPlace
         ("s3://bucket", "s3://bucket"),
         ("s3a://bucket/a/b/", "s3://bucket/a/b"),
         ("S3://bucket/a b", "s3://bucket/a b"),
-        ("gs://bucket/x", "gs://bucket/x"),
     ],
 )
 def test_a_bucket_and_its_prefix_are_told_apart(said: str, meant: str) -> None:
     assert address.is_bucket(said) and address.of(said).url == meant
 
 
-@pytest.mark.parametrize("said", ["data/lake", "/s3://x", "md:x", "https://host/x", "s3:bucket"])
+@pytest.mark.parametrize(
+    "said", ["data/lake", "gs://bucket/x", "az://account/box/x", "/s3://x", "md:x", "https://host/x", "s3:bucket"]
+)
 def test_other_places_are_no_buckets(said: str) -> None:
     assert not address.is_bucket(said)
 

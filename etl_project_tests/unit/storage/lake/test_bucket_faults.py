@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from etl_project import settings
+from etl_project.due import first_day
 from etl_project.storage.contract import Request, Scope, StoreBusy, StoreUnavailable, Table, WriteRefused
+from etl_project.storage.lake import trial
+from etl_project.storage.lake.copies import Copies, Copy
 from etl_project.storage.lake.store import ParquetStore
+from etl_project.utc import now
 from etl_project_tests import s3, s3_proxy
 from etl_project_tests.s3_proxy import Asked, Proxy, refused
 
@@ -22,6 +28,24 @@ pytestmark = s3.needed
 DAYS = [date(2024, 3, n) for n in (4, 5, 6)]
 ONE, RANGE = Scope.days(DAYS[0], DAYS[0]), Scope.days(DAYS[0], DAYS[-1])
 ORDERS = Table("orders", "orders")
+
+
+class EveryDay:
+    """The partitions of the asset, all of them asked for."""
+
+    partitioned = True
+
+    def scope(self, keys: Iterable[str | None]) -> Scope:
+        raise AssertionError(f"nobody needs the bounds of {list(keys)}")
+
+    def holds(self, key: str | None) -> bool:
+        return True
+
+    def owns(self, key: str | None) -> bool:
+        return key is not None
+
+
+EVERY_DAY = EveryDay()
 
 
 @pytest.fixture
@@ -205,6 +229,108 @@ def test_an_unclear_404_is_not_taken_for_an_empty_day(proxy: Proxy, store: Parqu
         there(store)
     with pytest.raises(StoreUnavailable, match="AWS_ACCESS_KEY_ID"):
         write(store, 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 no footer at all PAR1"], ids=["empty", "overwritten"])
+def test_a_damaged_object_is_due_is_found_by_verify_and_is_replaced(tmp_path: Path, content: bytes) -> None:
+    store, objects = s3.lake_of(tmp_path), s3.objects_of(tmp_path)
+    write(store, 1, RANGE)
+    [broken] = [one for one in objects.below("orders") if str(DAYS[0]) in one.key]
+    objects.put(broken.key, content, broken.etag)
+    for again in (store, ParquetStore(s3.url_of(tmp_path), cache=tmp_path / "other cache")):
+        assert {key for _, key in again.last_commits()} == {str(day) for day in DAYS[1:]}
+        assert again.arrow(again.read(ORDERS, RANGE)).num_rows == 2
+        [finding] = again.examine(ORDERS, EVERY_DAY).findings
+        assert (finding.kind, finding.partition) == ("corrupt", str(DAYS[0])) and finding.where.startswith("s3://")
+    for _ in range(2):
+        write(store, 1, ONE)
+        assert store.arrow(store.read(ORDERS, RANGE))["n"].to_pylist() == [1, 1, 1]
+
+
+def test_an_object_that_was_edited_behind_our_back_is_found_by_verify(tmp_path: Path) -> None:
+    """Its bytes are fetched anew: a copy that is here already would hide it."""
+    store, objects = s3.lake_of(tmp_path), s3.objects_of(tmp_path)
+    write(store, 1, ONE)
+    there(store)
+    [one] = objects.below("orders")
+    path = tmp_path / "edited.parquet"
+    objects.get(one.key, path)
+    kept = pq.read_metadata(path).metadata
+    rows = pq.read_table(path, partitioning=None)
+    edited = rows.set_column(1, "n", pa.array([9], pa.int32())).replace_schema_metadata(kept)
+    pq.write_table(edited, path)
+    objects.overwrite(one.key, path)
+    assert [finding.kind for finding in store.examine(ORDERS, EVERY_DAY).findings] == ["corrupt"]
+
+
+def test_a_day_that_one_put_cannot_take_is_refused_before_it_is_sent(
+    proxy: Proxy, store: ParquetStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl_project.storage.lake.objects.MOST_BYTES", 100)
+    sent = proxy.count(is_put)
+    for _ in range(2):
+        with pytest.raises(WriteRefused, match=r"orders/batch_date=2024-03-04.*one PUT takes 100.*does not help"):
+            write(store, 2)
+    assert there(store) == [1] and proxy.count(is_put) == sent
+
+
+def test_a_copy_that_goes_while_it_is_asked_for_is_fetched_and_no_empty_day(
+    store: ParquetStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, gone = Copies._there, []
+
+    def goes(self: Copies, key: str, etag: str) -> Copy | None:
+        if not gone:
+            gone.append(self._path(key, etag).unlink())
+        return real(self, key, etag)
+
+    monkeypatch.setattr(Copies, "_there", goes)
+    assert there(store) == [1] and gone
+
+
+def test_copies_that_nobody_used_for_long_are_let_go_of(store: ParquetStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(store, 1, RANGE)
+    folder = store._lake.beside / "copies"
+    old, young = sorted(folder.glob("*/*.parquet"))[:2]
+    monkeypatch.setattr("etl_project.storage.lake.copies.KEPT_BYTES", 0)
+    os.utime(old, (0, 0))
+    store._lake.prepare()
+    assert old.exists(), "it is looked after now and then, not at every write"
+    os.utime(folder / "tidied", (0, 0))
+    store._lake.prepare()
+    assert not old.exists() and young.exists()
+    assert store.arrow(store.read(ORDERS, RANGE)).num_rows == 3
+
+
+def test_columns_are_those_of_the_newest_of_objects_that_were_written_within_one_second(tmp_path: Path) -> None:
+    """The times of objects are exact to a second: which one is newer is said by the commit records."""
+    store = s3.lake_of(tmp_path)
+    for number, day in enumerate((DAYS[2], DAYS[0], DAYS[1])):
+        rows = pa.table({"batch_date": pa.array([day], pa.date32())} | {f"c{n}": [n] for n in range(number + 1)})
+        store.replace(ORDERS, Scope.days(day, day), rows, Request("a run"))
+        for again in (store, ParquetStore(s3.url_of(tmp_path), cache=tmp_path / f"other cache {number}")):
+            assert set(again.arrow(again.read(ORDERS, RANGE)).column_names) == set(rows.column_names)
+
+
+def test_the_doctor_tries_the_bucket(proxy: Proxy, tmp_path: Path) -> None:
+    assert trial.of(s3.url_of(tmp_path)) == ((), 0.0)
+    assert [one.key for one in s3.objects_of(tmp_path).below(".etl")] == [".etl/conditional-put"]
+    proxy.always(s3_proxy.TAKEN_UNSEEN, lambda asked: asked.method == "PUT" and asked.path.endswith("conditional-put"))
+    assert trial.of(s3.url_of(tmp_path)).ignored == ("If-None-Match", "If-Match")
+
+
+def test_the_first_days_of_a_bucket_are_found_without_reading_any_of_it(
+    proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("ETL_LAKE", s3.url_of(tmp_path))
+    monkeypatch.delenv("ETL_START_DATE", raising=False)
+    write(s3.lake_of(tmp_path), 1, RANGE)
+    proxy.asked.clear()
+    for way in (None, s3_proxy.CUT_BEFORE):
+        proxy.always(way)
+        assert first_day.of(settings.load(), [], now()) == DAYS[0], "as it was the last time that it answered"
+    assert proxy.count(lambda asked: not asked.is_listing and "delimiter" not in asked.path) == 0
 
 
 def test_what_is_wrong_with_a_bucket_is_one_line_without_any_key(
