@@ -62,6 +62,13 @@ def inline() -> Iterator[Block]:
                 yield Block(str(page.relative_to(ROOT)), (_plain(command),))
 
 
+def sections(page: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The headings of the second level of a page, each with the commands of its blocks."""
+    for section in (ROOT / page).read_text(encoding="utf-8").split("\n## ")[1:]:
+        title, _, text = section.partition("\n")
+        yield title, tuple(command for lines in _indented(text) for command in _commands(lines))
+
+
 def _indented(text: str) -> Iterator[list[str]]:
     for is_block, lines in groupby(text.splitlines(), lambda line: line.startswith("    ")):
         if is_block:

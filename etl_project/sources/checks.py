@@ -37,16 +37,20 @@ def checks(spec: SourceSpec) -> list[dg.AssetChecksDefinition]:
             counted = row_counts.of_files(spec, configured, connection, raw, days)
             kept = row_counts.of_rows(spec, connection, raw, None)
             behind = row_counts.behind(spec, configured, warehouse(configured))
+            pinned = row_counts.pinned(spec, configured, warehouse(configured))
         asked = {*counted, *kept} if days is None else set(days_between(*days))
         settled = {day: rows for day, rows in kept.items() if day in asked or day not in behind}
         said: dict[date, list[str]] = defaultdict(list)
         for day, what in (*row_counts.differences_of_files(counted), *row_counts.differences_of_rows(settled)):
             said[day].append(what)
+        for day in pinned & said.keys():
+            said[day].append("the day was rolled back and is pinned to earlier rows")
         return by_partition(
             context,
             {
                 day.isoformat(): dg.AssetCheckResult(
                     passed=day not in said,
+                    severity=dg.AssetCheckSeverity.WARN if day in pinned else dg.AssetCheckSeverity.ERROR,
                     description="; ".join(said.get(day, ())) or None,
                     metadata=_numbers(counted.get(day), kept.get(day), spec) if day in asked else {},
                 )

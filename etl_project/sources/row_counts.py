@@ -126,6 +126,13 @@ def behind(spec: SourceSpec, configured: Settings, warehouse: Store) -> set[date
     }
 
 
+def pinned(spec: SourceSpec, configured: Settings, warehouse: Store) -> set[date]:
+    """The days that somebody rolled back, in the raw rows or in the table: on purpose not what the files say."""
+    own = Names.of(spec.name)
+    commits = [*ParquetStore(configured.lake).pinned([own.raw]), *warehouse.pinned([own.typed])]
+    return {day_of(str(commit.partition)) for commit in commits}
+
+
 def differences_of_files(counted: Mapping[date, Files]) -> Iterator[tuple[date, str]]:
     """The days on which files hold other rows than were read from them, and how, in words."""
     for day, rows in counted.items():

@@ -93,6 +93,9 @@ NAMES = {
 DIFFERENT = 1
 """The exit code of `etl diff` where something differs, as it does here."""
 
+REPAIR = "docs/repair.md"
+"""Its pages are typed where the incident has happened: `test_repair`."""
+
 HTTP = [block for block in blocks() if block.page == "docs/http.md"]
 
 
@@ -103,7 +106,7 @@ def is_elsewhere(command: str) -> bool:
 def typed() -> Iterator[Block]:
     """What is run here, each once."""
     seen = set()
-    for block in (*(block for block in blocks() if block not in HTTP), *inline()):
+    for block in (*(block for block in blocks() if block not in HTTP and block.page != REPAIR), *inline()):
         commands = tuple(command for command in block.commands if not is_elsewhere(command))
         if commands and commands not in seen:
             seen.add(commands)
