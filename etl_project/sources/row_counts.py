@@ -129,7 +129,7 @@ def behind(spec: SourceSpec, configured: Settings, warehouse: Store) -> set[date
 def pinned(spec: SourceSpec, configured: Settings, warehouse: Store) -> set[date]:
     """The days that somebody rolled back, in the raw rows or in the table: on purpose not what the files say."""
     own = Names.of(spec.name)
-    commits = [*ParquetStore(configured.lake).pinned([own.raw]), *warehouse.pinned([own.typed])]
+    commits = [*lake(configured).pinned([own.raw]), *warehouse.pinned([own.typed])]
     return {day_of(str(commit.partition)) for commit in commits}
 
 
