@@ -6,6 +6,7 @@ import re
 import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from etl_project.sources.component import FileSource
 from etl_project.sources.intake import quarantine
 from etl_project.sources.intake.archive import Accepted
 from etl_project.sources.reading import judge, members
-from etl_project.sources.reading.file_format import FileFormat
+from etl_project.sources.reading.file_format import FileFormat, SourceFile
 from etl_project.sources.reading.formats import FORMATS
 from etl_project.sources.reading.judge import FileRefused
 from etl_project.sources.reading.rows import twins
@@ -24,7 +25,7 @@ from etl_project.sources.reading.rows.row_settings import Computed, RowSettings
 from etl_project.sources.reading.values.value_settings import ValueSettings
 from etl_project.sources.spec import SourceColumn, SourceSpec, SpecError
 from etl_project_tests.projects import source_project
-from etl_project_tests.unit.sources.world import all_rejects, all_rows, lines, read, spec
+from etl_project_tests.unit.sources.world import DAY, all_rejects, all_rows, lines, read, spec
 
 SALES = (
     "CREATE TABLE sales (batch_date DATE NOT NULL, shop VARCHAR NOT NULL, article VARCHAR, "
@@ -314,6 +315,22 @@ def test_twins_in_two_files_of_a_day_are_found_too_and_the_day_says_which(
         assert [int(price) for (price,) in project.query("select price from prices order by valid_from")] == [3, 2, 4]
         [(file, reason)] = project.query("select source_file, reason from prices_rejects")
         assert file == "prices_2025-03-20_a.csv" and "line 2 of prices_2025-03-20_b.csv too; the last is kept" in reason
+
+
+def test_rows_that_lose_against_a_file_that_came_later_cost_an_accepted_file_nothing(tmp_path: Path) -> None:
+    rows = RowSettings(
+        keys=(("id",),), on_duplicate_key="last", skip_rows_where="note = 'total'", expect={"sum(amount)": "amount"}
+    )
+    source = spec(rows=rows, max_rejected_ratio=0.0)
+    files = []
+    for name in ("a", "b"):
+        path = tmp_path / name
+        path.write_bytes(lines("1,1.50,2024-03-05 10:00:00,x", "2,1.50,2024-03-05 10:00:00,y", ",3.00,,total"))
+        assert not [one for one in judge.read(path, source, f"{name}-2024-03-05.csv", DAY) if one.rejects.num_rows]
+        files.append(SourceFile(path, f"{name}-2024-03-05.csv", DAY, accepted=True))
+    of_day = [list(judge.read_file(*one)) for one in zip(files, repeat(source), judge.twins_of(source, files))]
+    counts = [[sum(getattr(one, kind).num_rows for one in each) for kind in ("rows", "rejects")] for each in of_day]
+    assert counts == [[0, 2], [2, 0]]
 
 
 def test_a_key_may_name_computed_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
