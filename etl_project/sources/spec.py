@@ -198,7 +198,7 @@ class SourceSpec:
     def separator(self) -> str:
         """The delimiter in force: the one given, or the format's own."""
         known = formats.FORMATS.get(self.format)
-        return self.delimiter or (known.separator if known is not None else ",")
+        return self.delimiter if self.delimiter is not None else known.separator if known is not None else ","
 
     @property
     def separators(self) -> tuple[str, ...]:

@@ -43,6 +43,32 @@ def test_a_value_of_the_wrong_kind_is_one_line_that_names_file_and_key(tmp_path:
         assert word in one or word == "name", "the contract has another table then"
 
 
+EMPTY: tuple[Any, ...] = ("", [], {}, [""])
+MEANT_EMPTY = {
+    *("checks", "column_settings", "computed", "deduplicate_on", "expect", "field_names", "max_sum_change", "optional"),
+    *(
+        "owners",
+        "positions",
+        "repeated_hour_by",
+        "since",
+        "ignored_columns",
+    ),  # Lists and mappings with nothing in them.
+    *("date_format", "timestamp_format", "negatives", "prefixes", "suffixes"),
+    *("null_values", "true_values", "false_values"),  # An empty text may be a word, too.
+    *("comment", "escape", "quote", "sheet"),  # As text: there is none.
+}
+
+
+@pytest.mark.parametrize("word", sorted(FileSource.model_fields))
+def test_an_empty_value_means_none_by_what_is_said_of_it_or_is_one_line(tmp_path: Path, word: str) -> None:
+    (tmp_path / "contract.sql").write_text(CONTRACT)
+    said = [told(tmp_path, BASE | {word: value}) for value in EMPTY]
+    assert all(said) or word in MEANT_EMPTY
+    for one in filter(None, said):
+        assert "\n" not in one and "a traceback" not in one
+        assert one.startswith((f"{tmp_path / 'defs.yaml'}:", f"{tmp_path / 'contract.sql'}:"))
+
+
 @pytest.mark.parametrize("word", NUMBERS)
 def test_true_is_no_number(tmp_path: Path, word: str) -> None:
     (tmp_path / "contract.sql").write_text(CONTRACT)
