@@ -35,14 +35,16 @@ def chunks(file: SourceFile, spec: SourceSpec) -> Iterator[Load]:
         yield from found.chunks(file, encodings.settled(file, spec))
         return
     passed = Passed()
-    for name in _names(file, spec):
+    found_names = _names(file, spec)
+    hint = "; `zip_members: '*.csv'` picks those that are meant" if len(found_names) > 1 else ""
+    for name in found_names:
         member = file._replace(member=name, passed=passed)
         before = passed.lines
         try:
             for load in found.chunks(member, encodings.settled(member, spec)):
                 yield partial(_moved, load, before) if before else load
         except FileRefused as refused:
-            raise FileRefused(refused.reason, f"{refused.found}, in {name}", refused.expected) from None
+            raise FileRefused(refused.reason, f"{refused.found}, in {name}", f"{refused.expected}{hint}") from None
 
 
 def count(file: SourceFile, spec: SourceSpec) -> int | None:

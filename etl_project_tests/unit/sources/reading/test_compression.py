@@ -81,7 +81,7 @@ def test_every_member_has_its_own_header_and_a_bad_one_is_named(tmp_path: Path) 
 def test_a_pattern_says_which_members_are_read(tmp_path: Path) -> None:
     content = zipped({"data/a.csv": lines("1,1,,a"), "readme.txt": b"hello"})
     assert len(all_rows(read(content, tmp_path, spec(layout=Layout(zip_members="*.csv")), "a.zip"))) == 1
-    with pytest.raises(FileRefused, match=r"in readme\.txt"):
+    with pytest.raises(FileRefused, match=r"in readme\.txt.*`zip_members: '"):
         read(content, tmp_path, name="a.zip")
     with pytest.raises(FileRefused, match=r"no member: found an archive without \*\.tsv"):
         read(content, tmp_path, spec(layout=Layout(zip_members="*.tsv")), "a.zip")

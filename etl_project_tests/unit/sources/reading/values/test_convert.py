@@ -108,6 +108,7 @@ def test_a_text_that_is_a_value(kind: str, text: str, value: Any) -> None:
         ("DATE", "29/02/2024", "is no DATE"),
         ("DATE", "2024-2-9", "is no DATE"),
         ("TIMESTAMP", "2024-02-30 00:00:00", "does not exist"),
+        ("TIMESTAMP", "2024-02-20T00:00:00Z", "has an offset, and a TIMESTAMP none"),
         ("TIMESTAMP", "0000-01-01 00:00:00", "is no TIMESTAMP"),
         ("TIMESTAMP", "2024-02-01 24:00:00", "does not exist"),
         ("TIMESTAMP", "2024-02-01 23:59:60", "does not exist"),
