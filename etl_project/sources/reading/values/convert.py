@@ -94,11 +94,13 @@ class Converter:
             return f"{shown} is out of range for {target.type}"
         if kind == _INSTANT and re.fullmatch(TIME, plain) and _one(plain, _LOCAL) is not None:
             return f"{shown} {self._why_no_instant(text, plain, target)}"
-        if kind == _LOCAL and re.fullmatch(f"{TIME}{OFFSET}", plain):
-            return f"{shown} has an offset, and a TIMESTAMP none: it is a value of a TIMESTAMPTZ column"
         hint = advice.for_text(text, kind, settings)
         if pa.types.is_temporal(kind) and re.fullmatch(DATE if kind == pa.date32() else f"{TIME}{OFFSET}?", plain):
-            return f"{shown} does not exist{hint}"
+            has_offset = kind == _LOCAL and re.fullmatch(f"{TIME}{OFFSET}", plain)
+            why = (
+                "has an offset, and a TIMESTAMP none: its column can be TIMESTAMPTZ" if has_offset else "does not exist"
+            )
+            return f"{shown} {why}{hint}"
         return f"{shown} is no {target.type}{hint}"
 
     def _of_another_form(self, text: str, target: SourceColumn) -> str:
