@@ -98,6 +98,11 @@ def test_the_columns_of_a_frame_keep_their_order(make: Make) -> None:
     assert list(there_and_back(make(), frame).columns) == ["none", "b", "a"]
 
 
+def test_a_frame_that_is_nothing_but_an_index_is_no_empty_partition(make: Make) -> None:
+    with pytest.raises(WriteRefused, match="index with a name, 'n'"):
+        there_and_back(make(), pd.DataFrame({"n": [1]}).set_index("n"))
+
+
 def test_an_empty_frame_keeps_its_columns(make: Make) -> None:
     frame = pd.DataFrame({"n": pd.Series([], dtype="int64"), "x": pd.Series([], dtype="category")})
     found = there_and_back(make(), frame)

@@ -49,6 +49,18 @@ def test_anything_that_speaks_arrow_goes_in(bench: Bench, form: str) -> None:
     assert bench.rows(day(DAY)) == [(DAY, 1), (DAY, 2)]
 
 
+@pytest.mark.parametrize("names", [["id"], [None, "id"], [7]])
+def test_an_index_that_has_a_name_is_data_and_never_lost_without_a_word(bench: Bench, names: list[Any]) -> None:
+    frame = ROWS.to_pandas()
+    frame.index = pd.MultiIndex.from_arrays([[1, 2]] * len(names), names=names) if names[1:] else pd.Index([1, 2])
+    frame.index.names = names
+    with pytest.raises(WriteRefused, match=r"index with a name, ('id'|7), .*reset_index\(\)"):
+        bench.replace(frame, day(DAY))
+    bench.replace(frame.reset_index(drop=True), day(DAY))
+    bench.replace(ROWS.to_pandas().set_index("n", drop=False), day(DAY))  # The column is there as well.
+    assert bench.rows(day(DAY)) == [(DAY, 1), (DAY, 2)]
+
+
 def test_polars_goes_in_and_comes_out(bench: Bench) -> None:
     polars = pytest.importorskip("polars")
     bench.replace(polars.from_arrow(ROWS), day(DAY))

@@ -19,7 +19,7 @@ import pyarrow as pa
 from etl_project.storage import recorded
 from etl_project.storage.contract import ReadRefused, Scope, Slice, Sql, Store, Table, WriteRefused
 from etl_project.storage.judging.messages import refused
-from etl_project.storage.judging.payload import as_arrow, from_pandas, without_guesses
+from etl_project.storage.judging.payload import as_arrow, from_pandas, refuse_named_index, without_guesses
 from etl_project.storage.tables.table import SqlTable
 
 
@@ -47,6 +47,8 @@ def rows_of(  # noqa: PLR0911  # One line a form.
     if _is_list_of_rows(data):
         return _without_columns(store, table, scope) if not data else as_arrow(_from_rows(data)), None
     data = _collected(data)
+    if isinstance(data, pd.DataFrame):
+        refuse_named_index(data)
     if _has_no_columns(data):
         return _without_columns(store, table, scope), None
     if isinstance(data, pd.DataFrame):

@@ -105,8 +105,23 @@ def as_arrow(data: Any) -> pa.Table | pa.RecordBatchReader:
     )
 
 
+def refuse_named_index(frame: pd.DataFrame) -> None:
+    """Refuse a frame whose index has a name: it is data, and would be lost. Raises WriteRefused."""
+    named = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    if named:
+        raise WriteRefused(
+            f"The frame has an index with a name, {', '.join(map(repr, named))}, and only columns are stored. Nothing "
+            "was changed; retrying does not help. Return `frame.reset_index()` to store it as a column, or "
+            "`frame.reset_index(drop=True)` if nobody needs it."
+        )
+
+
 def from_pandas(frame: pd.DataFrame) -> pa.Table:
-    """The frame without its index, with pandas' metadata. Raises WriteRefused for what Arrow has no type for."""
+    """The frame without its index, with pandas' metadata.
+
+    Raises WriteRefused for what Arrow has no type for, and for an index that has a name.
+    """
+    refuse_named_index(frame)
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False)
         for n, dtype in enumerate(frame.dtypes):
