@@ -7,19 +7,18 @@ it should have been, so that the pictures show a project as it looks on most day
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from etl_project.demo import sample
+from etl_project_tests import steady
 from etl_project_tests.browser.pages import HEIGHT, WIDTH, Pages, browser_page
 from etl_project_tests.deployments import Place
 from etl_project_tests.e2e.test_daemon import dagster_dev
 
-DAY = sample.CORRECTED
 ASSETS = ["raw_orders", "orders", "daily_sales", "daily_report", "raw_payments", "payments", "invoice_payments"]
 SETTLED_MS = 1000
 """Time for fonts and transitions once everything that matters is on the page."""
@@ -28,41 +27,41 @@ SETTLED_MS = 1000
 def main(folder: Path) -> None:
     """Write all pictures into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ["ETL_START_DATE"] = str(sample.FIRST)  # So that the days of the demo are more than a thin line.
+    moved = steady.today() - sample.LAST  # As the demo has it: today is its last day.
     with tempfile.TemporaryDirectory(prefix="etl-pictures-") as scratch:
         place = Place(Path(scratch) / "data")
-        demo(place)
+        demo(place, moved)
         with (
             dagster_dev(place, Path(scratch) / "dev.log") as server,
             browser_page(server.url.removesuffix("/graphql")) as ui,
         ):
-            take_all(ui, lambda name, height=HEIGHT: take(ui, folder / f"{name}.png", height))
+            take_all(ui, moved, lambda name, height=HEIGHT: take(ui, folder / f"{name}.png", height))
 
 
-def demo(place: Place) -> None:
+def demo(place: Place, moved: timedelta) -> None:
     """The demo, and the file with the wrong header once more, mended."""
-    done = place.etl("demo", "--first", str(sample.FIRST))
+    done = place.etl("demo", "--first", str(sample.FIRST + moved))
     assert done.returncode == 0, done.stdout + done.stderr
-    day = sample.WRONG_HEADER
-    content = sample.as_csv(sample.HEADER, sample.rows_of(day))
-    sample.drop([sample.SampleFile(f"orders-{day}.csv", content)], place.incoming)
+    content = sample.as_csv(sample.HEADER, sample.rows_of(sample.WRONG_HEADER, moved))
+    sample.drop([sample.SampleFile(f"orders-{sample.WRONG_HEADER + moved}.csv", content)], place.incoming)
     place.drained()
 
 
-def take_all(ui: Pages, picture: Callable[..., None]) -> None:
+def take_all(ui: Pages, moved: timedelta, picture: Callable[..., None]) -> None:
     """Every page in turn."""
+    day, week = sample.CORRECTED + moved, sample.FIRST + moved + timedelta(days=7)
     ui.narrow_navigation()
     ui.lineage(["orders", "payments"], ASSETS)
     picture("lineage")
     ui.asset("daily_report")
     picture("asset", 805)
-    ui.partition("daily_sales", DAY)
+    ui.partition("daily_sales", day)
     ui.sees_metadata("preview", "stock_code")
     picture("partition", 1030)
-    ui.partition("daily_report", DAY)
+    ui.partition("daily_report", day)
     ui.sees_picture("chart of the day")
     picture("chart")
-    ui.fill_in_backfill("daily_sales", date(2025, 3, 17), date(2025, 3, 17) + timedelta(days=4))
+    ui.fill_in_backfill("daily_sales", week, week + timedelta(days=4))
     picture("backfill")
 
 

@@ -23,6 +23,7 @@ from etl_project import atomic
 from etl_project.storage.contract import InputChanged, ReadRefused, Request, Scope, StoreBusy, Table
 from etl_project_tests.contracts.backends import open_store
 from etl_project_tests.forks import FORKS
+from etl_project_tests.steady import PATIENCE_SECONDS
 
 ROWS = 50
 TABLE = Table(
@@ -43,7 +44,7 @@ def start(target: Callable[..., None], *args: Any) -> BaseProcess:
 def finish(target: Callable[..., None], *args: Any) -> int | None:
     """Run a process to its end; its exit code, negative for a signal."""
     process = start(target, *args)
-    process.join(120)
+    process.join(PATIENCE_SECONDS)
     return process.exitcode
 
 

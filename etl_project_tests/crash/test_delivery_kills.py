@@ -42,7 +42,7 @@ def said(receiver: ReceiverProcess) -> list[bytes]:
 
 def deliver(folder: Path, url: str) -> DeliveryOutcome:
     """Deliver in this process, as a rerun would: with the records that are there."""
-    with client(folder, outgoing(url)) as (sender, _):
+    with client(folder, outgoing(url, attempts=2000)) as (sender, _):  # Until its time is over.
         return sender.deliver("report", DAY, CONTENT)
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -20,7 +21,7 @@ LIMIT = 256 * 1024
 @pytest.fixture(scope="module")
 def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverProcess]:
     data_dir = tmp_path_factory.mktemp("refusals") / "data"
-    with running(data_dir, ETL_RECEIVER_MAX_BYTES=str(LIMIT), ETL_RECEIVER_IDLE_SECONDS="0.5") as started:
+    with running(data_dir, ETL_RECEIVER_MAX_BYTES=str(LIMIT)) as started:
         yield started
 
 
@@ -192,8 +193,10 @@ def test_a_sender_that_closes_its_side_after_a_whole_request_is_answered(receive
     assert receiver.take() == [b"x"]
 
 
-def test_a_body_that_pauses_too_long_is_408_and_cut_off(receiver: ReceiverProcess) -> None:
-    answer = raw(receiver, head("slow", 100), b"a little")
+def test_a_body_that_pauses_too_long_is_408_and_cut_off(tmp_path: Path) -> None:
+    with running(tmp_path / "data", ETL_RECEIVER_IDLE_SECONDS="0.5") as impatient:
+        answer = raw(impatient, head("slow", 100), b"a little")
+        assert impatient.temporaries() == impatient.files() == []
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in answer.lower()
 

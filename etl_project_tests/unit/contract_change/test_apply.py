@@ -19,6 +19,7 @@ from etl_project.failures import Permanent
 from etl_project.proofs import stored_assets, whole
 from etl_project_tests.forks import FORKS
 from etl_project_tests.projects import SourceProject, source_project
+from etl_project_tests.steady import PATIENCE_SECONDS
 
 DAYS = ("2025-03-20", "2025-03-21", "2025-03-23")
 DEFS: dict[str, Any] = {
@@ -320,7 +321,7 @@ def test_a_kill_at_any_step_leaves_old_or_new_and_applying_again_ends_the_same(
         old = rows(opened)
         process = FORKS.Process(target=_apply_and_die, args=(tmp_path, step))
         process.start()
-        process.join(120)
+        process.join(PATIENCE_SECONDS)
         assert process.exitcode == -signal.SIGKILL
         assert (rows(opened) == old) == (step != "after_commit")
         applied(opened, "rows")

@@ -58,7 +58,7 @@ def serve() -> None:
 
 def deliver(folder: Path, url: str) -> None:
     """One delivery with the records in the folder."""
-    with client(folder, outgoing(url)) as (sender, _):
+    with client(folder, outgoing(url, attempts=2000)) as (sender, _):
         sender.deliver("report", date(2026, 3, 1), {"revenue": "12.30"})
 
 
