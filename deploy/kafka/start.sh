@@ -56,7 +56,8 @@ PROPERTIES
 java=(java -Xms128m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1
   -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$libs/*")
 if [ ! -e "$folder/logs/meta.properties" ]; then
-  "${java[@]}" kafka.tools.StorageTool format --standalone -t "$("${java[@]}" kafka.tools.StorageTool random-uuid)" \
-    -c "$folder/server.properties" >/dev/null
+  # An id as StorageTool random-uuid makes one, which would start Java a third time: 16 bytes in the letters of Base64.
+  id=$(head -c 16 /dev/urandom | base64 | tr '+/' 'ab' | tr -d '=')
+  "${java[@]}" kafka.tools.StorageTool format --standalone -t "$id" -c "$folder/server.properties" >/dev/null
 fi
 exec "${java[@]}" kafka.Kafka "$folder/server.properties" "$@"

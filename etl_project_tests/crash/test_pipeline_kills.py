@@ -30,6 +30,8 @@ KILLS = {
     "between the 3rd and the 4th table": "duckdb.after_commit:4",
     "before the commit of the last table": "duckdb.before_commit:5",
 }
+LIKE_OTHERS = {"duckdb.after_commit:2", "duckdb.after_commit:3", "duckdb.before_commit:5"}
+"""The step of another table, whose kill is tried as well: for `make long`."""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,13 @@ def copy_of(place: Place, target: Path) -> Place:
     return Place(target)
 
 
-@pytest.mark.parametrize("fault", KILLS.values(), ids=KILLS.keys())
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, id=name, marks=[pytest.mark.long] if fault in LIKE_OTHERS else [])
+        for name, fault in KILLS.items()
+    ],
+)
 def test_a_kill_is_harmless(
     fault: str, prepared: Place, undisturbed: dict[str, list[tuple[object, ...]]], tmp_path: Path
 ) -> None:
@@ -79,7 +87,7 @@ def test_a_kill_is_harmless(
 @pytest.mark.parametrize(
     "fault", ["duckdb.between_delete_and_insert", "parquet.before_rename", "incoming.after_archive"]
 )
-@pytest.mark.parametrize("kind", ["full", "error"])
+@pytest.mark.parametrize("kind", ["full", pytest.param("error", marks=pytest.mark.long)])
 def test_a_full_disk_or_an_io_error_is_harmless_too(
     fault: str, kind: str, prepared: Place, undisturbed: dict[str, list[tuple[object, ...]]], tmp_path: Path
 ) -> None:
