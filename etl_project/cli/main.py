@@ -29,6 +29,7 @@ COMMANDS = (
     "history",
     "show",
     "diff",
+    "explain",
     "rollback",
     "unpin",
     "doctor",

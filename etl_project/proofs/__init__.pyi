@@ -5,6 +5,9 @@ from . import rollback_job as rollback_job
 from .diff import Difference as Difference
 from .diff import Side as Side
 from .diff import difference as difference
+from .explain import Lines as Lines
+from .explain import Origin as Origin
+from .explain import explain as explain
 from .prove import proof as proof
 from .prove.proof import Proof as Proof
 from .prove.proof import Rebuild as Rebuild

@@ -47,12 +47,7 @@ def subject(definitions: dg.Definitions, targets: Iterable[Stored], asset: str, 
     if asset not in stored:
         raise Unprovable(f"There is no stored asset {asset!r}; there are {', '.join(stored) or 'none'}.")
     _refuse_other_days(stored[asset], day)
-    declared = {
-        spec.key: owner
-        for owner in definitions.assets or ()
-        if isinstance(owner, dg.AssetsDefinition)
-        for spec in owner.specs
-    }
+    declared = declared_in(definitions)
     owner = declared[dg.AssetKey.from_user_string(asset)]
     reaching = sorted(set(_REACHES_OUT) & owner.required_resource_keys)
     if reaching:
@@ -62,9 +57,19 @@ def subject(definitions: dg.Definitions, targets: Iterable[Stored], asset: str, 
         target=stored[asset],
         day=day,
         outputs=tuple(stored[spec.key.to_user_string()] for spec in specs if spec.key.to_user_string() in stored),
-        reads=_reads(specs, declared, day),
+        reads=reads_of(specs, declared, day.isoformat()),
         sources=tuple(_sources(specs, declared)),
     )
+
+
+def declared_in(definitions: dg.Definitions) -> dict[dg.AssetKey, dg.AssetsDefinition]:
+    """Every asset of the definitions, with what defines it."""
+    return {
+        spec.key: owner
+        for owner in definitions.assets or ()
+        if isinstance(owner, dg.AssetsDefinition)
+        for spec in owner.specs
+    }
 
 
 def _refuse_other_days(target: Stored, day: date) -> None:
@@ -76,10 +81,10 @@ def _refuse_other_days(target: Stored, day: date) -> None:
         raise Unprovable(f"{target.asset} has days from {first} to today (UTC), not {day}.")
 
 
-def _reads(
-    specs: Iterable[dg.AssetSpec], declared: Mapping[dg.AssetKey, dg.AssetsDefinition], day: date
+def reads_of(
+    specs: Iterable[dg.AssetSpec], declared: Mapping[dg.AssetKey, dg.AssetsDefinition], key: str | None
 ) -> dict[str, tuple[str | None, ...]]:
-    """The partitions of every parent that the day maps to, as Dagster's partition mappings say."""
+    """The partitions of every parent that the partition maps to, as Dagster's partition mappings say."""
     reads: dict[str, set[str | None]] = {}
     for spec in specs:
         for dep in spec.deps:
@@ -88,7 +93,7 @@ def _reads(
             keys: Iterable[str | None] = [None]
             if there is not None:
                 mapping = infer_partition_mapping(dep.partition_mapping, spec.partitions_def, there)
-                keys = lineage.through(mapping, day.isoformat(), spec.partitions_def, there)
+                keys = lineage.through(mapping, key, spec.partitions_def, there)
             reads.setdefault(dep.asset_key.to_user_string(), set()).update(keys)
     return {asset: tuple(sorted(keys, key=str)) for asset, keys in reads.items()}
 

@@ -1,0 +1,99 @@
+"""Which columns of a query are followed to its inputs: never one that leaves out a row that a result was made of."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import duckdb
+import pytest
+
+from etl_project.proofs.plain_columns import NotFollowed, plain_columns
+
+pytest.importorskip("sqlglot")
+
+COLUMNS = {"orders": ["n", "code", "units", "customer"], "payments": ["n", "amount", "currency"]}
+ORDERS = [(1, "a", 1, 7), (1, "b", 2, 7), (2, "a", 3, None), (3, "c", None, 8), (3, None, 1, 8)]
+PAYMENTS = [(1, 3, "GBP"), (2, 3, "GBP"), (2, 1, "EUR"), (9, 5, None)]
+
+FOLLOWED = [
+    ("select code, sum(units) as units from orders group by code", {"orders": {"code": "code"}}),
+    ("select code as c, count(*) as k from orders group by all", {"orders": {"c": "code"}}),
+    ("from orders", {"orders": {name: name for name in COLUMNS["orders"]}}),
+    ("select upper(code) as code, count(*) as k from orders group by 1", {}),
+    ("select max(code) as code from orders", {}),
+    (
+        "with o as (select n, sum(units) as u from orders group by n), "
+        "p as (select n, sum(amount) as a from payments group by n) select * from o full join p using (n)",
+        {"orders": {"n": "n"}, "payments": {"n": "n"}},
+    ),
+    (
+        "select o.code, coalesce(p.currency, o.code) as x from orders o left join payments p on o.n = p.n",
+        {"orders": {"code": "code"}},
+    ),
+    (
+        "select coalesce(p.n, o.n) as n from orders o full join payments p on o.units = p.amount",
+        {},
+    ),
+    (
+        "select code as word from orders union all select currency from payments",
+        {"orders": {"word": "code"}, "payments": {"word": "currency"}},
+    ),
+    ("select distinct customer from orders where code is not null", {"orders": {"customer": "customer"}}),
+    ("select n as code, code as n from orders", {"orders": {"code": "n", "n": "code"}}),
+    ("select N, Code from ORDERS", {"orders": {"n": "n", "code": "code"}}),
+]
+
+
+@pytest.mark.parametrize(("query", "expected"), FOLLOWED)
+def test_plain_columns_are_followed_and_no_others(query: str, expected: dict[str, dict[str, str]]) -> None:
+    assert plain_columns(query, COLUMNS) == expected
+
+
+@pytest.mark.parametrize(("query", "_"), FOLLOWED)
+def test_without_the_rows_that_are_left_out_the_result_row_is_the_same(query: str, _: object) -> None:
+    """Every row that agrees in fewer columns is taken away, one input after the other: the result row stays."""
+    plain = plain_columns(query, COLUMNS)
+    data: dict[str, Sequence[tuple[object, ...]]] = {"orders": ORDERS, "payments": PAYMENTS}
+    names, rows = asked(query, data)
+    assert rows
+    for row in rows:
+        for table, columns in plain.items():
+            pairs = [(names.index(out), COLUMNS[table].index(here)) for out, here in columns.items()]
+            kept = [one for one in data[table] if all(row[out] == one[here] for out, here in pairs)]
+            assert row in asked(query, {**data, table: kept})[1], (table, kept)
+
+
+def asked(query: str, data: dict[str, Sequence[tuple[object, ...]]]) -> tuple[list[str], list[tuple[object, ...]]]:
+    """The names of the columns, lower case, and the rows."""
+    with duckdb.connect() as connection:
+        connection.execute("create table orders (n int, code varchar, units int, customer int)")
+        connection.execute("create table payments (n int, amount int, currency varchar)")
+        for table, rows in data.items():
+            for row in rows:
+                connection.execute(f"insert into {table} values ({', '.join('?' * len(row))})", row)
+        found = connection.execute(query)
+        return [name[0].lower() for name in found.description or ()], found.fetchall()
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("select code, sum(units) from orders group by rollup (code)", "ROLLUP"),
+        ("select code, sum(units) from orders group by cube (code)", "CUBE"),
+        ("select code, sum(units) from orders group by grouping sets ((code), ())", "GROUPING SETS"),
+        ("select a.code from orders a join orders b using (n)", "more than once"),
+        ("with recursive r as (select 1 as n union all select n + 1 from r where n < 3) from r", "recursive"),
+        ("select code frm orders where", "cannot read"),
+        ("select nothing from orders", "cannot read"),
+    ],
+)
+def test_what_cannot_be_followed_says_why(query: str, why: str) -> None:
+    with pytest.raises(NotFollowed, match=why):
+        plain_columns(query, COLUMNS)
+
+
+def test_without_sqlglot_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sqlglot", None)
+    with pytest.raises(NotFollowed, match=r"etl-project\[lineage\]"):
+        plain_columns("from orders", COLUMNS)
