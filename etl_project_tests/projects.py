@@ -76,7 +76,7 @@ def source_project(
     spec = component.spec(pipeline)
     configured = settings.load()
     delivery = Delivery(delivery_settings.outgoing(), configured.data_dir / "delivery.sqlite")
-    own = incoming_assets.definitions(spec, component.contract(pipeline), component, pipeline)
+    own = component._limited(incoming_assets.definitions(spec, component.contract(pipeline), component, pipeline))
     assets = dg.Definitions.merge(own, dg.Definitions(resources={"delivery": delivery}))
     project = Project(configured, (spec,), nodes(assets))
     definitions = wire(project, assets, weekly_checks=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
@@ -27,6 +27,7 @@ from etl_project.proofs import (
     partition_of,
     proof,
     rows_at,
+    rows_of_candidate,
     stored_assets,
     subject,
 )
@@ -42,6 +43,10 @@ Rebuild = Annotated[
     bool, typer.Option("--rebuild", help="Build the day on the side with today's code and inputs, and compare.")
 ]
 
+Unpublished = Annotated[
+    bool, typer.Option("--candidate", help="Compare what is there now with the rows that did not pass their checks.")
+]
+
 _WIDTH_IN_A_PIPE = 200
 
 Sides = Callable[[Stored, str | None], AbstractContextManager[tuple[Side, Side] | None]]
@@ -52,13 +57,14 @@ class CannotCompare(Permanent):
     """The two sides are not there, or not named. Retrying does not help."""
 
 
-def diff(
+def diff(  # noqa: PLR0913, PLR0917  # Options of a command.
     asset: Asset,
     day: Day = None,
     until: Until = None,
     first: From = None,
     last: To = None,
     rebuild: Rebuild = False,
+    candidate: Unpublished = False,
     as_json: Json = False,
 ) -> None:
     """What differs between two versions of a day: rows added, removed and changed by key, columns, sums, examples.
@@ -67,6 +73,8 @@ def diff(
     """
     if rebuild and (first is not None or last is not None):
         raise CannotCompare("--rebuild compares what is there now with a rebuild: leave --from and --to out.")
+    if candidate and (rebuild or first is not None or last is not None):
+        raise CannotCompare("--candidate compares what is there now with a candidate: leave the other options out.")
     # Loading the pipelines takes a second.
     from etl_project.definitions import default_resources, load_project  # noqa: PLC0415
 
@@ -85,7 +93,8 @@ def diff(
 
         [target] = chosen(targets_in(project.settings), [asset])
         sides = rebuilt if rebuild else versions(first, last, strict=until is None)
-        found = list(compared(target, days_of(target, day, until), sides))
+        days = days_of(target, day, until, candidates=candidate)
+        found = list(compared(target, days, of_candidate if candidate else sides))
     if not found:
         raise CannotCompare(f"{asset}: of none of these days there are two versions to compare; see `etl history`.")
     if as_json:
@@ -95,15 +104,26 @@ def diff(
     raise typer.Exit(0 if all(one.same for one in found) else 1)
 
 
-def days_of(target: Stored, day: str | None, until: str | None) -> Sequence[str | None]:
-    """The partitions that are asked for; of a range those that are committed."""
+def days_of(target: Stored, day: str | None, until: str | None, *, candidates: bool = False) -> Sequence[str | None]:
+    """The partitions that are asked for; of a range those that are committed, or have a candidate."""
     first = partition_of(target, day)
     if until is None:
         return [first]
     if first is None or not (utc.is_day(first) and utc.is_day(until)) or until < first:
         raise CannotCompare("--until needs --day, both days like 2025-03-20, the later one last.")
-    committed = [key for _, key in target.store.last_commits([target.asset])]
-    return sorted(str(key) for key in committed if key is not None and first <= key <= until)
+    there = [key for _, key in target.store.last_commits([target.asset])]
+    if candidates:
+        there = [one.record.partition for one in target.store.candidates([target.asset])]
+    return sorted(str(key) for key in there if key is not None and first <= key <= until)
+
+
+@contextmanager
+def of_candidate(target: Stored, key: str | None) -> Iterator[tuple[Side, Side]]:
+    """What is there now, nothing where the day was never published, and its candidate."""
+    new = rows_of_candidate(target, key)
+    published = target.store.last_commits([target.asset], [key])
+    old = rows_at(target, key) if published else replace(new, sql=f"SELECT * FROM ({new.sql}) WHERE false")
+    yield Side(target.store, old), Side(target.store, new)
 
 
 def versions(first: int | None, last: int | None, *, strict: bool) -> Sides:

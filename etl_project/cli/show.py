@@ -15,26 +15,36 @@ from rich.table import Table
 
 from etl_project.cli.common import opened
 from etl_project.cli.console import console
-from etl_project.proofs import chosen, partition_of, rows_at, stored_assets
+from etl_project.proofs import chosen, partition_of, rows_at, rows_of_candidate, stored_assets
 
 Asset = Annotated[str, typer.Argument(help="The stored asset, as `etl status` names it.")]
 Day = Annotated[str | None, typer.Option("--day", help="The day (UTC), or another partition key.")]
 At = Annotated[int | None, typer.Option("--at", help="The rows that this commit left (`etl history` has the numbers).")]
+Unpublished = Annotated[bool, typer.Option("--candidate", help="The rows that did not pass their checks.")]
 Limit = Annotated[int, typer.Option("--limit", min=0, help="How many rows to show.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Write all rows as CSV, NULL as nothing.")]
 
 _WIDTH_IN_A_PIPE = 200
 
 
-def show(asset: Asset, day: Day = None, at: At = None, limit: Limit = 20, as_csv: AsCsv = False) -> None:
-    """The rows of a day, as they are or as a commit that is kept had left them.
+def show(
+    asset: Asset,
+    day: Day = None,
+    at: At = None,
+    candidate: Unpublished = False,
+    limit: Limit = 20,
+    as_csv: AsCsv = False,
+) -> None:
+    """The rows of a day, as they are, as a commit that is kept had left them, or as they would be published.
 
     Exit code: 0, 2 where there are none, or they are not kept.
     """
+    if candidate and at is not None:
+        raise typer.BadParameter("--candidate names rows that no commit left: leave --at out.")
     with opened() as found:
         [target] = chosen(stored_assets(found.definitions), [asset])
         key = partition_of(target, day)
-        rows = target.store.batches(rows_at(target, key, at))
+        rows = target.store.batches(rows_of_candidate(target, key) if candidate else rows_at(target, key, at))
         if as_csv:
             write_csv(rows, sys.stdout)
         else:

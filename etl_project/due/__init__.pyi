@@ -5,6 +5,7 @@ from . import first_day as first_day
 from . import preview as preview
 from . import rebuild as rebuild
 from . import stop as stop
+from . import unpublished as unpublished
 from . import words as words
 from .attempts import DAYS_JOB as DAYS_JOB
 from .attempts import MANY_DAYS_JOB as MANY_DAYS_JOB

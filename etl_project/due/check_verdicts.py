@@ -22,7 +22,7 @@ from dagster._core.storage.event_log import EventLogStorage
 from etl_project import utc
 from etl_project.due.graph import Key, Node
 from etl_project.due.reasons import Red, Verdict
-from etl_project.storage import Head
+from etl_project.storage import OF_CANDIDATE, Head
 
 _PAGE = 200
 _FAILED = {AssetCheckExecutionRecordStatus.FAILED, AssetCheckExecutionRecordStatus.PLANNED}
@@ -197,10 +197,14 @@ class _Check:
             said = f"its blocking check {self._name} did not finish in run {record.run_id[:8]}"
             return Verdict(said, finished=False)
         evaluation = record.evaluation
-        if record.status is AssetCheckExecutionRecordStatus.SUCCEEDED or evaluation is None:
-            return Verdict("passed")
-        if evaluation.severity is not dg.AssetCheckSeverity.ERROR:
+        passed = evaluation is None or record.status is AssetCheckExecutionRecordStatus.SUCCEEDED
+        # What was never published says nothing of the rows that are; a candidate keeps things back by itself.
+        if evaluation is not None and (
+            OF_CANDIDATE in evaluation.metadata or not (passed or evaluation.severity is dg.AssetCheckSeverity.ERROR)
+        ):
             return None
+        if passed or evaluation is None:
+            return Verdict("passed")
         why = f": {evaluation.description}" if evaluation.description else ""
         return Verdict(f"its blocking check {self._name} failed{why}")
 

@@ -138,7 +138,7 @@ def _node(one: _Declared, declared: Mapping[dg.AssetKey, _Declared]) -> Node:
         why = str(reason)
     if not why and unseen and not seen and itself is None:
         why = f"it reads {', '.join(unseen)} alone, and that leaves no commit records"
-    policy = one.within.backfill_policy
+    policy, table = one.within.backfill_policy, table_of(spec.key, spec.metadata, None)
     return Node(
         asset=spec.key.to_user_string(),
         upstream=tuple(sorted(key.to_user_string() for key in found)),
@@ -152,7 +152,8 @@ def _node(one: _Declared, declared: Mapping[dg.AssetKey, _Declared]) -> Node:
         most_keys_a_run=1 if itself or policy is None else policy.max_partitions_per_run,
         by_hand=why if wanted else "",
         unseen=unseen,
-        table=table_of(spec.key, spec.metadata, None).name,
+        table=table.name,
+        published_after_checks=table.publish_after_checks,
     )
 
 

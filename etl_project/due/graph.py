@@ -111,7 +111,8 @@ class Node:
     read on the same day alone, `itself` is what the asset reads of its own earlier partitions. `blocking` are its
     checks without which nothing may be built of it. `most_keys_a_run` limits ranges, as its backfill policy does.
     `by_hand` says why it is not followed, `unseen` what it reads that leaves no commit records. `table` is its
-    table, if it is written to one, and `job` the job that builds it.
+    table, if it is written to one, and `job` the job that builds it. `published_after_checks`: what does not pass them
+    stays beside the table, as a candidate.
     """
 
     asset: str
@@ -129,6 +130,7 @@ class Node:
     unseen: tuple[str, ...] = ()
     job: str = DAYS_JOB
     table: str = ""
+    published_after_checks: bool = False
 
 
 def in_dependency_order(nodes: Iterable[Node]) -> list[Node]:

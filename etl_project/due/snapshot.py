@@ -16,14 +16,14 @@ from itertools import chain
 from math import inf
 
 from etl_project.declare import lake, warehouse
-from etl_project.due import pending
+from etl_project.due import pending, unpublished
 from etl_project.due.following import FOLLOWS_METADATA, nodes
 from etl_project.due.graph import Key
 from etl_project.due.pending import Due, Node, Red, SourceState
 from etl_project.failures import Permanent
 from etl_project.settings import Settings
 from etl_project.sources import Names, SourceSpec, admit, archive, completeness, lost, notices, quarantine, scan, spread
-from etl_project.storage import Head, ParquetStore, TableStore, asked_again, input_hash, is_asked_again
+from etl_project.storage import Candidate, Head, ParquetStore, TableStore, asked_again, input_hash, is_asked_again
 
 __all__ = ["FOLLOWS_METADATA", "Project", "Snapshot", "due", "look", "nodes", "outlook", "selected"]
 
@@ -68,6 +68,17 @@ class Snapshot:
     """Assets whose table is gone: its name, and how many partitions were committed to it."""
     losses: Mapping[str, Mapping[date, str]] = field(default_factory=dict)
     """By source the days of which archived versions are gone that their rows were built from, and what to do."""
+
+    unpublished: Mapping[tuple[str, Key], Candidate] = field(default_factory=dict)
+    """The rows that did not pass their checks and wait beside their partition."""
+
+    @property
+    def unpublished_in_words(self) -> list[str]:
+        """The candidates, for a person."""
+        return [
+            f"{asset} {'' if key is None else key}".strip() + f": {unpublished.in_words(one)}"
+            for (asset, key), one in sorted(self.unpublished.items(), key=str)
+        ]
 
     @property
     def gone_in_words(self) -> list[str]:
@@ -162,6 +173,7 @@ def look(project: Project, now: datetime, *, wait: bool = True, longest_wait_sec
         commits=commits | dict(_to_read_again(project, commits)),
         gone=gone,
         losses=losses,
+        unpublished=dict(_unpublished(project, warehouse(project.settings, wait_seconds))),
         unspread=frozenset(
             spec.name
             for spec in project.sources
@@ -183,6 +195,15 @@ def _of_tables(
     tables = {asset: nodes[asset].table for asset in recorded if nodes[asset].table}
     gone = {asset: (tables[asset], recorded[asset]) for asset in (store.without_table(tables) if tables else ())}
     return [head for head in found if head[0] not in gone], gone
+
+
+def _unpublished(project: Project, tables: TableStore) -> Iterator[tuple[tuple[str, Key], Candidate]]:
+    """The candidates of all assets that may have some; where none may, nothing is opened."""
+    nodes = {node.asset: node for node in project.nodes if node.published_after_checks}
+    for one in [*project.lake.candidates(nodes), *tables.candidates(nodes)] if nodes else ():
+        key = nodes[one.record.asset].keys.key(one.record.partition)
+        if key is not None:
+            yield (one.record.asset, key), one
 
 
 def _commits(project: Project, heads: Iterable[tuple[str, str | None, Head]]) -> Iterator[tuple[tuple[str, Key], Head]]:
@@ -259,6 +280,8 @@ def outlook(
         eventually,
         frozenset(given_up),
     )
+    if red is not None and snapshot.unpublished:
+        red = {**red, **unpublished.verdicts(project.nodes, snapshot.unpublished, snapshot.commits)}
     return pending.outlook(project.nodes, snapshot.sources, snapshot.commits, snapshot.at, how, red)
 
 

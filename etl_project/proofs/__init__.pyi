@@ -27,3 +27,4 @@ from .versions import Listed as Listed
 from .versions import listing as listing
 from .versions import partition_of as partition_of
 from .versions import rows_at as rows_at
+from .versions import rows_of_candidate as rows_of_candidate

@@ -60,6 +60,11 @@ def listing(target: Stored, key: str | None) -> list[Listed]:
     return sorted(listed, key=lambda one: one.sequence, reverse=True)
 
 
+def rows_of_candidate(target: Stored, key: str | None) -> Slice:
+    """The rows that did not pass their checks. Raises ReadRefused where there are none (retrying does not help)."""
+    return target.store.read_candidate(target.table, key)
+
+
 def rows_at(
     target: Stored, key: str | None, sequence: int | None = None, columns: Sequence[str] | None = None
 ) -> Slice:

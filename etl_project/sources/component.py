@@ -34,6 +34,7 @@ from etl_project.sources.spec import (
     SourceSpec,
     SpecError,
 )
+from etl_project.storage import PUBLISH
 
 PYTHON_BESIDE = ("assets.py", "checks.py")
 
@@ -94,6 +95,10 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
         default=None,
         description="Replaced versions of each day that stay readable, in every table of the folder; "
         "ETL_KEEP_VERSIONS where nothing is said.",
+    )
+    publish: Literal["after_checks"] | None = Field(
+        default=None,
+        description="`after_checks`: new rows of the table reach readers once its blocking checks passed on them.",
     )
     unended_last_line: Literal["refuse", "accept"] = Field(
         default="refuse", description="What a file is whose last line has no end, where other files end theirs."
@@ -258,9 +263,9 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
         return pipeline.map_asset_specs(func=lambda spec: spec.replace_attributes(metadata={**kept, **spec.metadata}))
 
     def _limited(self, pipeline: dg.Definitions) -> dg.Definitions:
-        """The definitions; the table of the source has the limits of what a rerun may change."""
+        """The definitions; the table of the source has its limits of what a rerun may change, and is published so."""
         limits = {"max_changed_ratio": self.max_changed_ratio, "max_sum_change": dict(self.max_sum_change) or None}
-        said = {name: limit for name, limit in limits.items() if limit is not None}
+        said = {name: limit for name, limit in {**limits, PUBLISH: self.publish}.items() if limit is not None}
         if not said:
             return pipeline
         own = dg.AssetKey(self.name)

@@ -1,6 +1,7 @@
 from .as_of import AS_OF as AS_OF
 from .as_of import AsOf as AsOf
 from .contract import UNKNOWN as UNKNOWN
+from .contract import Candidate as Candidate
 from .contract import Commit as Commit
 from .contract import Deviation as Deviation
 from .contract import Example as Example
@@ -23,6 +24,7 @@ from .contract import is_asked_again as is_asked_again
 from .dagster import lineage as lineage
 from .dagster.asked import ALLOW_CHANGE_TAG as ALLOW_CHANGE_TAG
 from .dagster.asked import ALLOW_SHRINK_TAG as ALLOW_SHRINK_TAG
+from .dagster.audit import OF_CANDIDATE as OF_CANDIDATE
 from .dagster.declared import checked as checked
 from .dagster.declared import stored_specs as stored_specs
 from .dagster.events import metadata_of as metadata_of
@@ -36,6 +38,8 @@ from .dagster.partition_lock import PartitionLock as PartitionLock
 from .dagster.reporting import as_failure as as_failure
 from .dagster.reporting import reported as reported
 from .dagster.reporting import tag_run as tag_run
+from .dagster.scopes import AFTER_CHECKS as AFTER_CHECKS
+from .dagster.scopes import PUBLISH as PUBLISH
 from .dagster.scopes import scope_of as scope_of
 from .dagster.scopes import table_of as table_of
 from .engines.duckdb_file import CONFIG as CONFIG
@@ -56,6 +60,7 @@ from .judging.findings import is_comparable as is_comparable
 from .judging.findings import said as said
 from .judging.fingerprint import Typed as Typed
 from .judging.payload import scannable as scannable
+from .judging.publishing import ALLOW_UNCHECKED_TAG as ALLOW_UNCHECKED_TAG
 from .judging.receipts import receipts_of as receipts_of
 from .judging.row_tally import Rows as Rows
 from .judging.versions import at_commit as at_commit

@@ -97,7 +97,7 @@ class Table:
     called before; its table goes over to this one. `dimensions`, in the order of the parts of a key, take the place of
     the partition column where partitions have several. `keep_versions`: how many replaced versions of a partition stay.
     `columns_of_data`: of files, what comes in says which columns they have, and with which types, whatever the files
-    of other partitions have.
+    of other partitions have. `publish_after_checks`: new rows reach no reader before `Request.audit` has let them pass.
     """
 
     asset: str
@@ -115,6 +115,7 @@ class Table:
     columns_of_data: bool = False
     max_changed_ratio: float | None = None
     max_sum_change: tuple[tuple[str, float], ...] = ()
+    publish_after_checks: bool = False
 
     @property
     def partition_columns(self) -> tuple[str, ...]:
@@ -148,6 +149,8 @@ class Request:
     `reads` are inputs that must still have their fingerprints when the write commits, else it is refused as
     retryable. `frame` is what `recorded` has to say about the types of a frame, to be kept with the rows.
     `restores`: what each partition's rows bring back; `unpins` lets go of what was brought back before.
+    `audit` looks at what is about to be committed, before it is, in a store that shows it: it raises `ChecksFailed` for
+    rows that must not reach readers, and they are kept as a candidate. Rows that change nothing are not looked at.
     `still_owner` is called right before each commit and raises when the writer has lost its lock.
     """
 
@@ -161,6 +164,7 @@ class Request:
     frame: bytes | None = None
     restores: Mapping[str | None, Restored] = field(default_factory=dict)
     unpins: bool = False
+    audit: Callable[[Scope, Store], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -244,6 +248,17 @@ class Version:
     sequence: int
     rows: int
     commit: Commit | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Rows that were to replace a partition and did not pass their checks: kept beside it, for no reader.
+
+    `record` is what the commit would have said; `reason` what the checks said.
+    """
+
+    record: Commit
+    reason: str
 
 
 class Head(NamedTuple):
@@ -398,6 +413,17 @@ class Store(Protocol):
 
         Raises ReadRefused when it is not kept (retrying does not help).
         """
+        ...
+
+    def candidates(self, assets: Iterable[str]) -> list[Candidate]:
+        """The rows of these assets that did not pass their checks, by asset and partition.
+
+        The next commit of a partition takes its candidate away. Raises StoreBusy as `heads` does.
+        """
+        ...
+
+    def read_candidate(self, table: Table, key: str | None) -> Slice:
+        """A lazy slice of a candidate. Raises ReadRefused where there is none (retrying does not help)."""
         ...
 
     def filled(self, table: Table) -> list[str]:

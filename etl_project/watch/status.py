@@ -98,6 +98,8 @@ class Status:
     """Checks whose last result is a failure, in words."""
     broken: tuple[str, ...] = ()
     """What is wrong with pipelines that cannot be loaded, in words."""
+    unpublished: tuple[str, ...] = ()
+    """Rows that did not pass their checks and wait as candidates, in words."""
     pinned: tuple[str, ...] = ()
     """Days that were rolled back and are held so, in words."""
 
@@ -140,6 +142,7 @@ def status(
         sources=tuple(_source(project, snapshot, spec) for spec in project.sources),
         runs=tuple(_run(record) for record in _newest_runs(instance)),
         gone=tuple(snapshot.gone_in_words),
+        unpublished=tuple(snapshot.unpublished_in_words),
         red_checks=tuple(str(check) for check in red_checks),
         broken=(*project.broken, *project.left_out),
     )

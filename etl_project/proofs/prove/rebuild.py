@@ -20,7 +20,7 @@ from dagster._utils.warnings import disable_dagster_warnings
 
 from etl_project.definitions import load_project, wire
 from etl_project.due import DAYS_JOB, Deployment, Due, execute
-from etl_project.storage import CONFIG
+from etl_project.storage import ALLOW_UNCHECKED_TAG, CONFIG
 
 
 def main(day: str, threads: str, result: str, *assets: str) -> None:
@@ -34,7 +34,8 @@ def main(day: str, threads: str, result: str, *assets: str) -> None:
         with closing(duckdb.connect(str(project.settings.warehouse), config=dict(CONFIG))) as holder:
             holder.execute(f"SET threads = {int(threads)}")
             one = Due(date.fromisoformat(day), date.fromisoformat(day), assets, "prove")
-            ended = execute(Deployment(project, jobs, instance), one)
+            # What is built on the side reaches no reader, and it is built to be looked at.
+            ended = execute(Deployment(project, jobs, instance), one, {ALLOW_UNCHECKED_TAG: "true"})
     Path(result).write_text(json.dumps(ended.complaints))
 
 

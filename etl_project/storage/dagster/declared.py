@@ -17,7 +17,7 @@ import dagster as dg
 
 from etl_project.storage.dagster import one_table
 from etl_project.storage.dagster.io_manager import PartitionIOManager
-from etl_project.storage.dagster.scopes import UnsupportedAsset
+from etl_project.storage.dagster.scopes import AFTER_CHECKS, PUBLISH, UnsupportedAsset
 from etl_project.storage.tables import contract_sql
 
 
@@ -39,6 +39,8 @@ def checked(definitions: dg.Definitions, resources: Mapping[str, Any] | None = N
         except UnsupportedAsset as error:
             problems.append(str(error))
             continue
+        if table.publish_after_checks:
+            problems += _without_checks(spec.key, definitions)
         if table.contract_sql is not None and (problem := contract_sql.problem_of(table.contract_sql)):
             problems.append(f"The contract of asset {table.asset!r} cannot be used: {problem}.")
         places[manager.place_of(table)].append(table.asset)
@@ -46,6 +48,28 @@ def checked(definitions: dg.Definitions, resources: Mapping[str, Any] | None = N
     if problems:
         raise UnsupportedAsset("\n".join(problems))
     return definitions
+
+
+def _without_checks(asset: dg.AssetKey, definitions: dg.Definitions) -> Iterator[str]:
+    """What is wrong with an asset that is published after its checks: it has none that could come before."""
+    declared = [one for one in _flat(definitions.assets or ()) if isinstance(one, dg.AssetsDefinition)]
+    own = [one for one in declared if asset in one.keys]
+    others = [*(definitions.asset_checks or ()), *(one for one in declared if asset not in one.keys)]
+    inside, outside = (
+        [spec.name for one in some for spec in one.check_specs if spec.blocking and spec.asset_key == asset]
+        for some in (own, others)
+    )
+    says = f"Asset {asset.to_user_string()!r} says {PUBLISH}: {AFTER_CHECKS}"
+    if not outside:
+        yield (
+            f"{says} and has no blocking check of its own step. Give it one: `blocking: true` at a check in defs.yaml, "
+            "or @dg.asset_check(asset=..., blocking=True)."
+        )
+    if inside:
+        yield (
+            f"{says}, but its own body makes the blocking checks {', '.join(inside)}, before anybody can look at the "
+            "stored rows. Make them checks by @dg.asset_check(asset=..., blocking=True)."
+        )
 
 
 def stored_specs(definitions: dg.Definitions) -> Iterator[tuple[dg.AssetSpec, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from dagster._core.definitions.partitions.utils import infer_partition_mapping
 from dagster._core.errors import DagsterInvariantViolationError
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, generate_event_batch_id
 from dagster._core.execution.plan import execute_step
+from dagster._utils.warnings import disable_dagster_warnings
 
 
 def step_of(context: dg.InputContext | dg.OutputContext) -> Any | None:
@@ -138,6 +139,56 @@ def definitions_of_run() -> Defined | None:
     repository = data.repository_def
     graph = layer.asset_graph if repository is None else repository.asset_graph
     return Defined(tuple(graph.assets_defs), frozenset(layer.selected_asset_keys))
+
+
+def blocking_checks(step: Any, asset_key: dg.AssetKey) -> dict[dg.AssetCheckKey, dg.AssetsDefinition]:
+    """The blocking checks of an asset that are steps of their own, with what defines them.
+
+    Those of the code location, be they part of the run or not; in a process that knows of none, those of the job.
+    """
+    repository = step._execution_data.repository_def
+    graph = step.job_def.asset_layer.asset_graph if repository is None else repository.asset_graph
+    return dict(_blocking(graph.assets_defs, asset_key))
+
+
+def _blocking(
+    definitions: Iterable[dg.AssetsDefinition], asset_key: dg.AssetKey
+) -> Iterator[tuple[dg.AssetCheckKey, dg.AssetsDefinition]]:
+    for one in definitions:
+        if asset_key not in one.keys:
+            yield from ((spec.key, one) for spec in one.check_specs if spec.blocking and spec.asset_key == asset_key)
+
+
+def without_warnings() -> AbstractContextManager[Any]:
+    """A block in which Dagster does not warn of what is preview or beta: who wrote the definitions was warned."""
+    context: AbstractContextManager[Any] = disable_dagster_warnings()
+    return context
+
+
+def without_resources(definition: dg.AssetsDefinition) -> Any:
+    """The same assets or checks, not yet tied to resources, as they were before definitions were made of them."""
+    return type(definition).dagster_internal_init(**{**definition.get_attributes_dict(), "resource_defs": {}})
+
+
+def as_it_is_stored(node: Any) -> dg.AssetSpec:
+    """An asset of a job without what makes it: enough to read it."""
+    spec = dg.AssetSpec(node.key, metadata=node.metadata, partitions_def=node.partitions_def)
+    return spec.with_io_manager_key(node.io_manager_key)
+
+
+def log_evaluations(context: dg.OutputContext, evaluations: Sequence[dg.AssetCheckEvaluation]) -> None:
+    """Record results of checks as events of the step that writes the asset."""
+    step = step_of(context)
+    if step is not None:
+        context._events += [DagsterEvent.asset_check_evaluation(step, one) for one in evaluations]
+
+
+def what_failed(event: DagsterEvent) -> str:
+    """What a failed step said last."""
+    error = event.step_failure_data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return "no reason" if error is None else error.message.strip()
 
 
 def no_more_events(context: dg.OutputContext) -> None:

@@ -49,6 +49,7 @@ from etl_project.storage.dagster import (
     received,
 )
 from etl_project.storage.dagster.asked import request_of
+from etl_project.storage.dagster.audit import Audit
 from etl_project.storage.dagster.conversions import Wanted
 from etl_project.storage.dagster.internals import partitions_of, step_of
 from etl_project.storage.dagster.lineage import reads_all
@@ -56,7 +57,7 @@ from etl_project.storage.dagster.partition_lock import PartitionLock
 from etl_project.storage.dagster.reporting import as_failure, tag_run
 from etl_project.storage.dagster.scopes import scope_named, scope_of, table_of
 from etl_project.storage.engines.duckdb_file import DuckDBStore
-from etl_project.storage.judging.messages import missing_partitions
+from etl_project.storage.judging.messages import ChecksFailed, missing_partitions
 from etl_project.storage.judging.receipts import receipts_of, refuse_missing
 from etl_project.storage.lake import address, names
 from etl_project.storage.lake.store import ParquetStore
@@ -125,6 +126,10 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         """What two assets must not have in common. An environment variable stands for what it will hold."""
         return id(self), (table.schema or "").lower(), table.name.lower()
 
+    def shows(self, resource: Any) -> bool:
+        """Whether a resource that gives DuckDB connections looks into the database of this IO manager."""
+        return False
+
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Refuse a run, before its first step, when one of its assets shares its table with another asset."""
         one_table.refuse_shared(context, self.table, self.place_of)
@@ -139,9 +144,14 @@ class PartitionIOManager(dg.ConfigurableIOManager):
             if not context.has_asset_key:
                 return passed_on.keep(context, obj)
             table, scope = self._target(context)
-            commits = self._replaced(context, table, scope, obj)
+            audit = Audit(context, table, self)
+            commits = self._replaced(context, table, scope, obj, audit)
         except PartlyCommitted as error:
             events.materialized(context, error.commits, self._previews(context, table, scope, error.commits))
+            audit.tell(context, {commit.partition for commit in error.commits})
+            raise _failure(context, error) from error
+        except ChecksFailed as error:
+            audit.tell(context)
             raise _failure(context, error) from error
         except EtlError as error:
             raise _failure(context, error) from error
@@ -163,6 +173,10 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         """
         if not context.has_asset_key:
             return passed_on.fetch(context)
+        return self.read_from(self.store(), context)
+
+    def read_from(self, store: Store, context: dg.InputContext) -> Any:
+        """As `load_input`, from a store of the same kind: one that shows what is not published yet."""
         try:
             dtypes: Dtypes = (
                 input_metadata.dtype_backend(context)
@@ -171,25 +185,29 @@ class PartitionIOManager(dg.ConfigurableIOManager):
             )
             wanted = replace(Wanted.of(conversions.annotation_of(context)), dtypes=dtypes)
             may_be_absent = wanted.optional or context.definition_metadata.get(ABSENT_PARTITIONS) == "allowed"
-            table, scope = self._source(context)
+            table, scope = self._source(store, context)
             step = step_of(context)
-            starts = (
-                step is not None and own_rows.is_own(context) and own_rows.starts_here(context, self.store(), table)
-            )
+            starts = step is not None and own_rows.is_own(context) and own_rows.starts_here(context, store, table)
             may_be_absent = may_be_absent or starts or (step is not None and reads_all(step, context.asset_key))
             if AS_OF in context.definition_metadata:
-                return self._read_as_of(context, table, scope, wanted, may_be_absent)
+                return self._read_as_of(store, context, table, scope, wanted, may_be_absent)
             read = self._first if starts else self._read
-            reads, rows = read(context, table, scope, wanted)
+            reads, rows = read(store, context, table, scope, wanted)
             if not may_be_absent:
-                refuse_missing(reads, self.store())
+                refuse_missing(reads, store)
         except EtlError as error:
             raise _failure(context, error) from error
         self._note(context, table, reads, may_be_absent)
         return rows
 
     def _read_as_of(
-        self, context: dg.InputContext, table: Table, scope: Scope, wanted: Wanted, may_be_absent: bool
+        self,
+        store: Store,
+        context: dg.InputContext,
+        table: Table,
+        scope: Scope,
+        wanted: Wanted,
+        may_be_absent: bool,
     ) -> Any:
         """The partitions as they were.
 
@@ -199,7 +217,7 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         moment = as_of.moment_of(
             getattr(context.definition_metadata[AS_OF], "value", context.definition_metadata[AS_OF])
         )
-        earlier = as_of.AsOf(self.store(), moment, may_be_absent)
+        earlier = as_of.AsOf(store, moment, may_be_absent)
         _, rows = conversions.read(earlier, table, scope, input_metadata.columns(context), wanted)
         return rows
 
@@ -216,26 +234,26 @@ class PartitionIOManager(dg.ConfigurableIOManager):
                 book.add(read.asset, read.partition, read.fingerprint)
 
     def _read(
-        self, context: dg.InputContext, table: Table, scope: Scope, wanted: Wanted
+        self, store: Store, context: dg.InputContext, table: Table, scope: Scope, wanted: Wanted
     ) -> tuple[Sequence[Receipt], Any]:
         """The rows and what they are; once more when they were rewritten between being named and being read."""
         columns = input_metadata.columns(context)
         for _ in range(_TRIES - 1):
             with suppress(InputChanged):
-                return conversions.read(self.store(), table, scope, columns, wanted)
-        return conversions.read(self.store(), table, scope, columns, wanted)
+                return conversions.read(store, table, scope, columns, wanted)
+        return conversions.read(store, table, scope, columns, wanted)
 
     def _first(
-        self, context: dg.InputContext, table: Table, scope: Scope, wanted: Wanted
+        self, store: Store, context: dg.InputContext, table: Table, scope: Scope, wanted: Wanted
     ) -> tuple[Sequence[Receipt], Any]:
         """What the first partition of an asset reads of the asset itself: nothing, be there a table or not."""
         try:
-            reads, rows = self._read(context, table, scope, wanted)
+            reads, rows = self._read(store, context, table, scope, wanted)
         except ReadRefused:
             reads, rows = (), conversions.of_no_table(table, wanted)
         return reads, own_rows.any_column(rows)
 
-    def _replaced(self, context: dg.OutputContext, table: Table, scope: Scope, obj: Any) -> list[Commit]:
+    def _replaced(self, context: dg.OutputContext, table: Table, scope: Scope, obj: Any, audit: Audit) -> list[Commit]:
         """Replace the partitions that there is data for. Raises PartlyCommitted when others are missing."""
         missing = obj.missing if isinstance(obj, Partial) else {}
         data = obj.data if isinstance(obj, Partial) else obj
@@ -244,7 +262,7 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         lock = self._still_owner(table, [partition.key for partition in given.partitions])
         request = request_of(step_of(context), context.asset_key, given, store, _store_of, lock)
         rows, frame = received.rows_of(store, table, given, data)
-        request = replace(request, frame=frame)
+        request = replace(request, frame=frame, audit=audit.wanted)
         commits = store.replace(table, given, rows, request) if given.partitions else []
         if missing:
             raise PartlyCommitted(missing_partitions(table, len(commits), missing), commits, missing)
@@ -284,7 +302,7 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         )
         return table, self._scope(context) or Scope.whole()
 
-    def _source(self, context: dg.InputContext) -> tuple[Table, Scope]:
+    def _source(self, store: Store, context: dg.InputContext) -> tuple[Table, Scope]:
         upstream = context.upstream_output
         metadata = upstream.definition_metadata if upstream is not None else {}
         partitions = partitions_of(context)
@@ -296,7 +314,7 @@ class PartitionIOManager(dg.ConfigurableIOManager):
             keys = internals.keys_of_run(step, partitions) if partitions is not None else []
             scope = scope_of(context.asset_key, partitions, keys) if keys else None
         if scope is None and partitions is not None:
-            committed = sorted(str(key) for _, key in self.store().last_commits([table.asset]))
+            committed = sorted(str(key) for _, key in store.last_commits([table.asset]))
             scope = scope_of(context.asset_key, partitions, committed)
         return table, scope or Scope.whole()
 
@@ -338,6 +356,12 @@ class DuckDBPartitionIOManager(PartitionIOManager):
     def place_of(self, table: Table) -> Hashable:
         """The table in the file. DuckDB tells names not apart by their case."""
         return _path(self.url), (table.schema or "main").lower(), table.name.lower()
+
+    def shows(self, resource: Any) -> bool:
+        """Whether it opens the same file."""
+        path = Path(str(getattr(resource, "database", "")).removeprefix("duckdb:///"))
+        own = Path(self.store().identity)
+        return path.is_file() and own.is_file() and path.samefile(own)
 
 
 class ParquetPartitionIOManager(PartitionIOManager):

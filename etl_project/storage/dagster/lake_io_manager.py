@@ -10,7 +10,7 @@ that definitions which only name it load without.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -47,6 +47,10 @@ class DuckLakePartitionIOManager(PartitionIOManager):
     def default_schema(self) -> str | None:
         """The configured schema."""
         return self.schema_
+
+    def shows(self, resource: Any) -> bool:
+        """Whether it opens the same lake."""
+        return (getattr(resource, "url", None), getattr(resource, "data", None)) == (self.url, self.data)
 
     def place_of(self, table: Table) -> Hashable:
         """The table in the lake. An environment variable stands for what it will hold."""

@@ -19,6 +19,9 @@ from etl_project.utc import ONE_DAY, day_of
 
 DEFAULT_PARTITION_COLUMN = "batch_date"
 
+PUBLISH, AFTER_CHECKS = "publish", "after_checks"
+"""Asset metadata: new rows reach readers only once the asset's blocking checks have passed on them."""
+
 
 class UnsupportedAsset(Permanent):
     """The asset is partitioned or described in a way that cannot be stored. Retrying does not help."""
@@ -56,7 +59,7 @@ def table_of(
 ) -> Table:
     """The table of an asset, by its metadata: `partition_column`, `contract_sql`, `drift`, `partition_expression`,
     `partition_columns`, `max_removed_ratio`, `keep_versions`, `schema`, `table`,
-    `renamed_from`, `columns_of_data`.
+    `renamed_from`, `columns_of_data`, `publish`.
 
     Its schema is the metadata's, else `schema` (the IO manager's), else the last part of the key's prefix, as in
     Dagster's own IO managers. `keep_versions` holds where the metadata says nothing.
@@ -87,6 +90,7 @@ def table_of(
         max_sum_change=tuple((values.get("max_sum_change") or {}).items()),
         keep_versions=keep_versions if values.get("keep_versions") is None else int(values["keep_versions"]),
         columns_of_data=values.get("columns_of_data") is True,
+        publish_after_checks=values.get(PUBLISH) == AFTER_CHECKS,
     )
 
 
@@ -136,6 +140,8 @@ def _refuse_unusable(asset_key: dg.AssetKey, values: Mapping[str, Any]) -> None:
     sums = values.get("max_sum_change")
     if sums is not None and not _are_limits(sums):
         problems.append(f"max_sum_change is {sums!r}, not a limit for each column, like {{'amount': 0.2}}")
+    if values.get(PUBLISH) not in (None, AFTER_CHECKS):
+        problems.append(f"{PUBLISH} is {values[PUBLISH]!r}; the one thing to say is {PUBLISH}: {AFTER_CHECKS}")
     kept = values.get("keep_versions")
     if kept is not None and (isinstance(kept, bool) or not isinstance(kept, int) or not 0 <= kept <= MOST_VERSIONS):
         problems.append(f"keep_versions is {kept!r}, not a number from 0 to {MOST_VERSIONS}, like 3")

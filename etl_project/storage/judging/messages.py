@@ -17,6 +17,15 @@ class DataFault(WriteRefused):
     """The rows of some partition are at fault; those of another one need not be."""
 
 
+class ChecksFailed(DataFault):
+    """The rows of some partition did not pass its checks, and reach no reader."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        """`reason`: what the checks said, without what to do."""
+        super().__init__(message)
+        self.reason = reason
+
+
 def refused(table: Table, scope: Scope, problems: Sequence[str], advice: str) -> str:
     """A message that lists all problems of one write and says what to do."""
     return "\n".join(

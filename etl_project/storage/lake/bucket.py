@@ -25,6 +25,7 @@ from etl_project import atomic, faults
 from etl_project.storage.contract import Commit, StoreUnavailable, Table
 from etl_project.storage.lake import conditions, footer
 from etl_project.storage.lake.address import Address
+from etl_project.storage.lake.bucket_candidates import BucketCandidates
 from etl_project.storage.lake.bucket_versions import BucketVersions
 from etl_project.storage.lake.copies import Copies, second_name, tail_of
 from etl_project.storage.lake.files import FILE, Held, Overtaken
@@ -60,6 +61,7 @@ class Bucket:
         self._cache = (cache or _temporary()) / f"lake-{told}"
         self._copies = Copies(self._cache / "copies", self._objects)
         self.versions = BucketVersions(self._objects, self._copies)
+        self.candidates = BucketCandidates(self._objects, self._copies)
 
     def __str__(self) -> str:
         return self._objects.shown

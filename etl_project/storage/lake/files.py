@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from etl_project.storage.contract import Commit, StoreBusy, Table, Version
+from etl_project.storage.contract import Candidate, Commit, StoreBusy, Table, Version
 
 FILE = "data.parquet"
 
@@ -78,6 +78,26 @@ class Versions(Protocol):
         ...
 
 
+class Candidates(Protocol):
+    """Files that did not pass their checks, and are kept beside their partitions."""
+
+    def keep(self, record: Commit, file: Path, reason: str) -> None:
+        """Make the file the candidate of its partition in one step, in place of an earlier one."""
+        ...
+
+    def of(self, asset: str) -> list[Candidate]:
+        """The candidates of an asset, by partition."""
+        ...
+
+    def file(self, asset: str, key: str | None) -> Path | None:
+        """The candidate of a partition as a local file; None where there is none."""
+        ...
+
+    def drop(self, asset: str, key: str | None) -> None:
+        """Remove the candidate of a partition, where there is one."""
+        ...
+
+
 class Files(Protocol):
     """Where the files of a lake lie: one a partition, with its commit record inside."""
 
@@ -92,6 +112,11 @@ class Files(Protocol):
     @property
     def versions(self) -> Versions:
         """The replaced files that are kept."""
+        ...
+
+    @property
+    def candidates(self) -> Candidates:
+        """The files that did not pass their checks."""
         ...
 
     def prepare(self) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from etl_project import atomic
 from etl_project.storage.contract import Commit, StoreBusy, StoreUnavailable, Table
 from etl_project.storage.lake import footer
+from etl_project.storage.lake.candidates import FolderCandidates
 from etl_project.storage.lake.files import FILE, Held
 from etl_project.storage.lake.footers import Footers
 from etl_project.storage.lake.names import encoded
@@ -35,6 +36,7 @@ class Lake:
         """`cache`: a folder in which the records of unchanged files may be remembered."""
         self.root = root
         self.versions = FolderVersions(root)
+        self.candidates = FolderCandidates(root)
         self._cache = cache
 
     def __str__(self) -> str:

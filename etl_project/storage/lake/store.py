@@ -12,13 +12,14 @@ known when it was written).
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import numpy as np
@@ -27,6 +28,7 @@ import pyarrow.parquet as pq
 
 from etl_project.storage.contract import (
     EPOCH,
+    Candidate,
     Commit,
     Head,
     Partitions,
@@ -45,6 +47,7 @@ from etl_project.storage.fetch import arrow_reader
 from etl_project.storage.judging import payload
 from etl_project.storage.judging.findings import Finding, Looked
 from etl_project.storage.judging.messages import what
+from etl_project.storage.judging.publishing import no_candidate
 from etl_project.storage.judging.receipts import refuse_changed
 from etl_project.storage.judging.selection import check, chosen
 from etl_project.storage.judging.versions import not_kept
@@ -52,6 +55,7 @@ from etl_project.storage.lake import address, footer, layout
 from etl_project.storage.lake.examine import examine
 from etl_project.storage.lake.files import FILE, Files
 from etl_project.storage.lake.parquet import file_columns, in_memory, parquet
+from etl_project.storage.lake.showing import With
 from etl_project.storage.lake.write import ParquetWrite, contract_key
 from etl_project.storage.places import UnknownPlace, local_path
 from etl_project.storage.sql import Binds, quote
@@ -112,7 +116,10 @@ class ParquetStore:
             with self._scratch(data) as connection:
                 several = len(scope.partitions) > 1
                 with payload.scannable(connection, data, stage=several, stream=not several) as rows:
-                    return ParquetWrite(self._lake, self.wait_seconds, connection, table, scope, request, rows).run()
+                    write = ParquetWrite(
+                        self._lake, self.wait_seconds, connection, table, scope, request, rows, self._showing
+                    )
+                    return write.run()
         except (duckdb.OperationalError, OSError) as error:
             raise StoreUnavailable(
                 f"{what(table, scope)}: {error}. Partitions that are not committed keep their old rows; retrying helps "
@@ -201,6 +208,32 @@ class ParquetStore:
         binds = Binds()
         return Slice(f"SELECT * FROM {parquet([str(kept)], binds)}", binds.values, None, (), footer.frame_of(kept))
 
+    def candidates(self, assets: Iterable[str]) -> list[Candidate]:
+        """The files that did not pass their checks. One that is no longer the next commit is left from a kill."""
+        found = []
+        for asset in sorted(assets):
+            some = self._lake.candidates.of(asset)
+            heads = self.last_commits([asset], [one.record.partition for one in some]) if some else {}
+            for one in some:
+                head = heads.get((asset, one.record.partition))
+                found += [one] if head is None or head.sequence < one.record.sequence else []
+        return found
+
+    def read_candidate(self, table: Table, key: str | None) -> Slice:
+        """A lazy slice of a candidate; it runs in any DuckDB connection. Raises ReadRefused where there is none."""
+        there = any(one.record.partition == key for one in self.candidates([table.asset]))
+        file = self._lake.candidates.file(table.asset, key) if there else None
+        if file is None:
+            raise ReadRefused(no_candidate(table, key))
+        binds = Binds()
+        return Slice(f"SELECT * FROM {parquet([str(file)], binds)}", binds.values, None, (), footer.frame_of(file))
+
+    def _showing(self, table: Table, key: str | None, file: Path) -> ParquetStore:
+        """This lake as it would be with another file in the place of a partition's."""
+        shown = copy.copy(self)
+        shown._lake = cast("Files", With(self._lake, table, key, file))
+        return shown
+
     def examine(self, table: Table, partitions: Partitions) -> Looked:
         """Files against the records in their footers; see `Store.examine`. Nobody waits."""
         return examine(self._lake, table.asset, partitions)
@@ -221,9 +254,9 @@ class ParquetStore:
         for partition in scope.partitions if scope is not None else ():
             with other._lake.copies(table.asset, [partition.key]) as files:
                 for held in files.values():
-                    copy = layout.Lake(self.root).path(table, partition.key)
-                    copy.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(held.path, copy)
+                    target = layout.Lake(self.root).path(table, partition.key)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(held.path, target)
 
     def shuffle(self, turn: int) -> None:
         """Write every file anew with its rows in another order; what its footer says stays."""

@@ -21,16 +21,28 @@ from typing import NoReturn
 import duckdb
 import pyarrow as pa
 
+from etl_project import faults
 from etl_project.storage import meanings
-from etl_project.storage.contract import Commit, PartlyCommitted, Request, Scope, StoreBusy, Table, WriteRefused
+from etl_project.storage.contract import (
+    Commit,
+    PartlyCommitted,
+    Request,
+    Scope,
+    Store,
+    StoreBusy,
+    StoreUnavailable,
+    Table,
+    WriteRefused,
+)
 from etl_project.storage.fetch import arrow_reader
 from etl_project.storage.judging import deviation, drift, fingerprint, judgement, row_tally
 from etl_project.storage.judging.drift import Column, Pair
 from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.judging.judgement import Sides
-from etl_project.storage.judging.messages import DataFault, partly, refused, what
+from etl_project.storage.judging.messages import ChecksFailed, DataFault, partly, refused, what
 from etl_project.storage.judging.payload import Payload
 from etl_project.storage.judging.placement import column_type_of
+from etl_project.storage.judging.publishing import not_even_kept
 from etl_project.storage.judging.receipts import refuse_changed
 from etl_project.storage.judging.row_tally import EMPTY, Rows, Tally
 from etl_project.storage.lake import draft, footer
@@ -56,7 +68,7 @@ _BATCH_ROWS = 12_288
 class ParquetWrite:
     """One write: everything is found out about all rows first, then the partitions are replaced one by one."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # What one write is made of.
         self,
         files: Files,
         wait_seconds: float,
@@ -65,8 +77,11 @@ class ParquetWrite:
         scope: Scope,
         request: Request,
         rows: Payload,
+        showing: Callable[[Table, str | None, Path], Store],
     ) -> None:
+        """`showing`: the lake as it would be with this file in the place of a partition's."""
         self._lake = files
+        self._showing = showing
         self._wait_seconds = wait_seconds
         self._connection = connection
         self._table = table
@@ -304,10 +319,12 @@ class ParquetWrite:
         unchanged = is_there and not (changed or changed_meaning)
         if previous is not None and unchanged and says_the_same(record, previous):
             self._request.still_owner()
+            self._forget_candidate(one)
             return replace(previous, changed=False)
         if self._table.keep_versions and changed and previous is not None and there is not None:
             self._lake.versions.keep(self._table.asset, previous, path)
-        written = self._written(seat, record, earlier, fill)
+        written = self._written(one, seat, record, earlier, fill, audited=changed)
+        self._forget_candidate(one)
         if self._table.keep_versions:
             self._lake.versions.forget(self._table.asset, written, self._table.keep_versions)
         return written
@@ -363,12 +380,34 @@ class ParquetWrite:
         statement = f"SELECT {select}{number} FROM {incoming.relation} {incoming.where(binds)}"
         return arrow_reader(self._connection.execute(statement, binds.values or None), _BATCH_ROWS)
 
-    def _written(self, seat: Seat, record: Commit, earlier: Sequence[Commit], fill: Fill) -> Commit:
+    def _written(
+        self, one: Scope, seat: Seat, record: Commit, earlier: Sequence[Commit], fill: Fill, *, audited: bool
+    ) -> Commit:
         """One atomic step."""
         with seat.replacing(record) as temporary:
             fill(temporary, record, earlier)
+            if audited and self._request.audit is not None:
+                self._audit(self._request.audit, one, temporary, record)
             self._request.still_owner()
         return record
+
+    def _audit(self, audit: Callable[[Scope, Store], None], one: Scope, file: Path, record: Commit) -> None:
+        """Show the file to whoever has to let it pass; one that does not becomes a candidate. Raises ChecksFailed."""
+        try:
+            audit(one, self._showing(self._table, record.partition, file))
+        except ChecksFailed as failed:
+            self._request.still_owner()
+            try:
+                self._lake.candidates.keep(record, file, failed.reason)
+            except (OSError, StoreUnavailable) as error:
+                raise not_even_kept(failed, error) from error
+            raise
+        faults.reach("parquet.audited")
+
+    def _forget_candidate(self, one: Scope) -> None:
+        """The partition has its newest rows: what was to replace it before is none any more."""
+        if self._table.publish_after_checks:
+            self._lake.candidates.drop(self._table.asset, one.partitions[0].key)
 
 
 def contract_key(table: Table, beside: Path) -> list[str]:

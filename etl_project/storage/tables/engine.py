@@ -18,6 +18,7 @@ import duckdb
 
 from etl_project.storage.contract import Commit, Scope, Table
 from etl_project.storage.judging.messages import DataFault
+from etl_project.storage.tables.candidates import Candidates
 from etl_project.storage.tables.records import Records
 from etl_project.storage.tables.table import SqlTable
 from etl_project.storage.tables.versions import Versions
@@ -85,6 +86,10 @@ class Engine(ABC):
     def versions(self, connection: duckdb.DuckDBPyConnection) -> Versions:
         """The kept versions of this database."""
         return Versions(connection, self.schema)
+
+    def candidates(self, connection: duckdb.DuckDBPyConnection) -> Candidates:
+        """The rows of this database that did not pass their checks."""
+        return Candidates(connection, self.schema)
 
     def fence(self, connection: duckdb.DuckDBPyConnection, table: Table, scope: Scope) -> None:
         """Make two writers of one partition collide, an empty one included; first thing in the transaction.

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from etl_project import faults
 from etl_project.storage.contract import (
+    Candidate,
     Commit,
     Head,
     Partitions,
@@ -36,15 +37,18 @@ from etl_project.storage.fetch import arrow_reader, arrow_table
 from etl_project.storage.interrupted import is_interruption
 from etl_project.storage.judging import payload
 from etl_project.storage.judging.findings import Finding, Looked
-from etl_project.storage.judging.messages import DataFault, partly, refused, what
+from etl_project.storage.judging.messages import ChecksFailed, DataFault, partly, refused, what
 from etl_project.storage.judging.payload import Payload
+from etl_project.storage.judging.publishing import no_candidate
 from etl_project.storage.judging.receipts import Lookup, refuse_changed
 from etl_project.storage.judging.selection import check, chosen, where
 from etl_project.storage.judging.versions import not_kept
 from etl_project.storage.sql import Binds, quote
 from etl_project.storage.tables import aside, owners
+from etl_project.storage.tables.candidates import kept_instead
 from etl_project.storage.tables.engine import Conflict, Engine
 from etl_project.storage.tables.examine import Examination
+from etl_project.storage.tables.inside import Inside, refuse_spoilt
 from etl_project.storage.tables.write import TableWrite
 from etl_project.utc import now
 
@@ -170,6 +174,18 @@ class TableStore:
                 raise not_kept(table, key, sequence)
             return self.engine.versions(connection).read(table, key, sequence, self.identity)
 
+    def candidates(self, assets: Iterable[str]) -> list[Candidate]:
+        """The rows that did not pass their checks."""
+        with self.engine.looking(self.wait_seconds) as connection:
+            return [] if connection is None else self.engine.candidates(connection).of(assets)
+
+    def read_candidate(self, table: Table, key: str | None) -> Slice:
+        """A lazy slice of a candidate. Raises ReadRefused where there is none (retrying does not help)."""
+        with self.engine.looking(self.wait_seconds) as connection:
+            if connection is None:
+                raise ReadRefused(no_candidate(table, key))
+            return self.engine.candidates(connection).read(table, key, self.identity)
+
     def filled(self, table: Table) -> list[str]:
         """The columns of the table that have a default."""
         with self.engine.looking(self.wait_seconds) as connection:
@@ -274,6 +290,7 @@ class TableStore:
             self.engine.fence(connection, write.table, write.scope)
             self.engine.records(connection).prepare()
             records = write.run(now())
+            self._audit(connection, write, request)
             self._refuse_changed(connection, reads)
             self.engine.describe(connection, records)
             request.still_owner()
@@ -286,6 +303,8 @@ class TableStore:
                 raise Conflict(str(fault)) from fault
             if doubtful:
                 raise _Doubtful(fault) from fault
+            if isinstance(fault, ChecksFailed) and len(write.scope.partitions) == 1:
+                raise kept_instead(self.engine, connection, write, fault, request) from None
             raise
         except duckdb.Error as error:
             _roll_back(connection)
@@ -305,6 +324,13 @@ class TableStore:
             _roll_back(connection)
             return self._settled(records, error)
         return records
+
+    def _audit(self, connection: duckdb.DuckDBPyConnection, write: TableWrite, request: Request) -> None:
+        """Show what is about to be committed to whoever has to let it pass. Raises ChecksFailed."""
+        if request.audit is not None and write.changed.partitions:
+            request.audit(write.changed, TableStore(Inside(self.engine, connection), self.wait_seconds))
+            refuse_spoilt(connection, write.table, write.changed)
+            faults.reach(f"{self.engine.name}.audited")
 
     def _settled(self, records: list[Commit], error: Exception) -> list[Commit]:
         """An error came with COMMIT: the commit records say whether it happened; nothing is repeated blindly.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -29,6 +30,14 @@ from etl_project.storage.sql import Binds, quote
 from etl_project.storage.tables import owners, shape
 from etl_project.storage.tables.engine import Engine
 from etl_project.storage.tables.versions import Replaced
+
+
+class Selected(NamedTuple):
+    """Rows as a query, with the values that it binds and the names of its columns in the table."""
+
+    query: str
+    binds: Mapping[str, Any]
+    columns: Sequence[str]
 
 
 class TableWrite:
@@ -57,6 +66,10 @@ class TableWrite:
         self._everything = tuple(range(len(scope.partitions)))
         self._schema_changes: list[str] = []
         self._seen: dict[int, Commit] | None = None
+        self._inserted: Selected | None = None
+        self.records: Sequence[Commit] = ()
+        self.changed = Scope(())
+        """The partitions that have other rows now, once it has run."""
 
     def run(self, at: datetime) -> list[Commit]:
         """Do everything but COMMIT; gives the records as they are claimed. `at` is the instant they carry."""
@@ -84,7 +97,9 @@ class TableWrite:
         )
         judged = judgement.judge(sides, at)
         records, changed = list(judged.records.values()), judged.changed
+        self.changed = Scope(tuple(self.scope.partitions[n] for n in changed))
         self._records_there.claim(records)
+        self.records = records
         faults.reach(f"{self._engine.name}.after_claim")
         if changed:
             kept = self._keep_versions(here, changed, before, previous, at)
@@ -93,7 +108,15 @@ class TableWrite:
             self._insert(pairs, incoming, changed)
             if kept:
                 self._engine.versions(self._connection).forget(self.table, kept)
+        if self.table.publish_after_checks:
+            self._engine.candidates(self._connection).drop(self.table.asset, [p.key for p in self.scope.partitions])
         return records
+
+    def inserted(self) -> Selected:
+        """What it has inserted, as a query over the payload: it can be asked again once the transaction is over."""
+        if self._inserted is None:
+            raise AssertionError("nothing was inserted yet")
+        return self._inserted
 
     def was_overtaken(self) -> bool:
         """Whether another writer has committed one of the partitions since this one looked.
@@ -238,6 +261,7 @@ class TableWrite:
         names = ", ".join(map(quote, columns))
         values = ", ".join(self._target.stored_as(pair).value for pair in pairs)
         rows = f"SELECT {values} FROM {incoming.relation} {incoming._replace(only=only).where(binds)}"
+        self._inserted = Selected(rows, binds.values, columns)
         try:
             if problems := self._target.broken_rules(columns, rows, binds.values):
                 raise DataFault(refused(self.table, self.scope, problems, correct_the_data(problems[-1])))

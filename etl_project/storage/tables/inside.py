@@ -1,0 +1,151 @@
+"""Inside a write: the database as it would be after COMMIT, for whoever looks before it.
+
+Belongs here: an engine whose every connection is the one that writes, in its open transaction, and what keeps a reader
+from ending that transaction or changing anything in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+from duckdb import StatementType
+
+from etl_project.storage.contract import Scope, Table, WriteRefused
+from etl_project.storage.judging.messages import refused
+from etl_project.storage.tables.engine import Engine
+
+_READS = {
+    StatementType.SELECT,
+    StatementType.EXPLAIN,
+    StatementType.PRAGMA,
+    StatementType.SET,
+    StatementType.VARIABLE_SET,
+    StatementType.PREPARE,
+    StatementType.RELATION,
+    StatementType.CALL,
+    StatementType.LOGICAL_PLAN,
+}
+_TEMPORARY = re.compile(r"\s*(?:--[^\n]*\n\s*)*CREATE\s+(?:OR\s+REPLACE\s+)?TEMP(?:ORARY)?\b", re.IGNORECASE)
+
+
+class ReadOnly:
+    """A connection in the middle of a write, for reading: it takes queries and temporary tables, and cannot end it.
+
+    What would begin a transaction, or close the connection, does nothing; what would end one or write is refused.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def __enter__(self) -> ReadOnly:
+        """The same connection: who opened it is somebody else."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """It stays open."""
+
+    def execute(self, query: Any, *args: Any, **named: Any) -> ReadOnly:
+        """Run statements that only read."""
+        self._refuse_writing(query)
+        self._connection.execute(query, *args, **named)
+        return self
+
+    def executemany(self, query: Any, *args: Any, **named: Any) -> ReadOnly:
+        """Run a statement that only reads, for each of the values."""
+        self._refuse_writing(query)
+        self._connection.executemany(query, *args, **named)
+        return self
+
+    def sql(self, query: Any, *args: Any, **named: Any) -> Any:
+        """A relation."""
+        self._refuse_writing(query)
+        return self._connection.sql(query, *args, **named)
+
+    query = sql
+    from_query = sql
+
+    def begin(self) -> ReadOnly:
+        """Nothing: there is a transaction already."""
+        return self
+
+    def cursor(self) -> ReadOnly:
+        """The same connection: another one would see what was committed before."""
+        return self
+
+    duplicate = cursor
+
+    def close(self) -> None:
+        """Nothing: the write goes on."""
+
+    def append(self, *_args: Any, **_named: Any) -> None:
+        """Refused."""
+        raise _not_now("append")
+
+    def commit(self) -> None:
+        """Refused."""
+        raise _not_now("COMMIT")
+
+    def rollback(self) -> None:
+        """Refused."""
+        raise _not_now("ROLLBACK")
+
+    def _refuse_writing(self, query: Any) -> None:
+        statements = self._connection.extract_statements(query) if isinstance(query, str) else [query]
+        for statement in statements:
+            if statement.type not in _READS and not _TEMPORARY.match(statement.query):
+                raise _not_now(statement.query.strip().splitlines()[0])
+
+
+def _not_now(statement: str) -> WriteRefused:
+    return WriteRefused(
+        f"{statement!r} was refused: a check looks at rows that are not published yet, inside the transaction that "
+        "would publish them, and may only read. Nothing was changed; retrying does not help."
+    )
+
+
+def refuse_spoilt(connection: duckdb.DuckDBPyConnection, table: Table, scope: Scope) -> None:
+    """Raise WriteRefused (retrying does not help) where a failed statement of a check has ended the transaction."""
+    try:
+        connection.execute("SELECT 1")
+    except duckdb.Error as error:
+        problem = f"a statement of one of its checks failed, and the transaction with it: {error}"
+        raise WriteRefused(refused(table, scope, [problem], "Correct the check.")) from error
+
+
+class Inside(Engine):
+    """The database of another engine, seen from the transaction that is open on a connection."""
+
+    def __init__(self, engine: Engine, connection: duckdb.DuckDBPyConnection) -> None:
+        self._engine = engine
+        self._shown: Any = ReadOnly(connection)
+        self.name, self.schema, self.keyed = engine.name, engine.schema, engine.keyed
+
+    @property
+    def identity(self) -> str:
+        """That of the database."""
+        return self._engine.identity
+
+    @contextmanager
+    def writing(self, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The connection; it takes no writes."""
+        yield self._shown
+
+    @contextmanager
+    def looking(self, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        """The connection."""
+        yield self._shown
+
+    def meaning(self, error: Exception) -> Exception:
+        """What it means to the engine."""
+        return self._engine.meaning(error)
+
+    def table(self, connection: duckdb.DuckDBPyConnection, table: Any) -> Any:
+        """The table as the engine sees it."""
+        return self._engine.table(connection, table)

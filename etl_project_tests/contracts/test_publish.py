@@ -1,0 +1,205 @@
+"""Rows that are looked at before they are published: what fails reaches no reader, and stays to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from etl_project.failures import Transient
+from etl_project.storage.contract import Candidate, PartlyCommitted, ReadRefused, Scope, Store, Table, WriteRefused
+from etl_project.storage.judging.messages import ChecksFailed
+from etl_project.storage.judging.publishing import refusal
+from etl_project_tests.contracts.conftest import DAY, NEXT, ORDERS, Bench, day, frame
+
+AUDITED = replace(ORDERS, publish_after_checks=True)
+KEY = DAY.isoformat()
+Audit = Callable[[Scope, Store], None]
+
+
+def not_negative(table: Table = AUDITED, seen: list[Any] | None = None) -> Audit:
+    """Lets no negative n pass; notes what it is shown."""
+
+    def audit(scope: Scope, store: Store) -> None:
+        rows = store.arrow(store.read(table, scope)).to_pylist()
+        if seen is not None:
+            seen.append(sorted((row["batch_date"], row["n"]) for row in rows))
+        if any(row["n"] is not None and row["n"] < 0 for row in rows):
+            raise refusal(table, scope, "n is negative")
+
+    return audit
+
+
+def candidates(bench: Bench, table: Table = AUDITED) -> dict[str | None, tuple[Candidate, list[tuple[Any, ...]]]]:
+    store = bench.store()
+    return {
+        one.record.partition: (
+            one,
+            sorted(
+                tuple(row.values())
+                for row in store.arrow(store.read_candidate(table, one.record.partition)).to_pylist()
+            ),
+        )
+        for one in store.candidates(["orders"])
+    }
+
+
+def test_what_passes_is_published_and_leaves_no_candidate(bench: Bench) -> None:
+    seen: list[Any] = []
+    bench.replace(frame((DAY, 1), (DAY, 2)), day(DAY), AUDITED, audit=not_negative(seen=seen))
+    assert seen == [[(DAY, 1), (DAY, 2)]], "shown once, although nobody else has seen it; the same rows are not again"
+    assert bench.rows(day(DAY), AUDITED) == [(DAY, 1), (DAY, 2)]
+    assert candidates(bench) == {}
+
+
+def test_what_does_not_pass_leaves_the_old_day_with_readers_and_is_kept(bench: Bench) -> None:
+    bench.replace(frame((DAY, 1)), day(DAY), AUDITED, audit=not_negative())
+    with pytest.raises(ChecksFailed, match=r"not published.*\n.*n is negative\n.*does not help.*etl/allow_unchecked"):
+        bench.replace(frame((DAY, -1), (DAY, 5)), day(DAY), AUDITED, audit=not_negative())
+    assert bench.rows(day(DAY), AUDITED) == [(DAY, 1)]
+    [(one, rows)] = candidates(bench).values()
+    assert rows == [(DAY, -1), (DAY, 5)]
+    assert (one.reason, one.record.rows, one.record.partition) == ("n is negative", 2, KEY)
+    [last] = bench.last().values()
+    assert (last.rows, one.record.sequence) == (1, last.sequence + 1)
+
+
+def test_the_next_commit_takes_the_candidate_away(once: Bench) -> None:
+    once.replace(frame((DAY, 1)), day(DAY), AUDITED)
+    for n in (-1, -2):
+        with pytest.raises(ChecksFailed):
+            once.replace(frame((DAY, n)), day(DAY), AUDITED, audit=not_negative())
+    [(_, rows)] = candidates(once).values()
+    assert rows == [(DAY, -2)], "a newer one takes the place of the older one"
+    once.replace(frame((DAY, 3)), day(DAY), AUDITED, audit=not_negative())
+    assert candidates(once) == {}
+    assert once.rows(day(DAY), AUDITED) == [(DAY, 3)]
+
+
+def test_a_build_of_the_rows_that_are_published_takes_the_candidate_away_too(once: Bench) -> None:
+    once.replace(frame((DAY, 1)), day(DAY), AUDITED)
+    with pytest.raises(ChecksFailed):
+        once.replace(frame((DAY, -1)), day(DAY), AUDITED, audit=not_negative())
+    once.replace(frame((DAY, 1)), day(DAY), AUDITED, audit=not_negative())
+    assert candidates(once) == {}
+
+
+def test_the_first_rows_of_all_may_be_a_candidate(bench: Bench) -> None:
+    with pytest.raises(ChecksFailed):
+        bench.replace(frame((DAY, -1)), day(DAY), AUDITED, audit=not_negative())
+    assert bench.last() == {}
+    [(one, rows)] = candidates(bench).values()
+    assert (one.record.sequence, rows) == (1, [(DAY, -1)])
+
+
+def test_an_empty_candidate_is_one(once: Bench) -> None:
+    def never(scope: Scope, store: Store) -> None:
+        assert store.arrow(store.read(AUDITED, scope)).num_rows == 0
+        raise refusal(AUDITED, scope, "empty")
+
+    once.replace(frame((DAY, 1)), day(DAY), AUDITED)
+    with pytest.raises(ChecksFailed):
+        once.replace(frame(), day(DAY), AUDITED, audit=never)
+    [(one, rows)] = candidates(once).values()
+    assert (one.record.rows, rows) == (0, [])
+
+
+def test_of_a_range_the_days_that_pass_are_published_and_the_others_kept(bench: Bench) -> None:
+    bench.replace(frame((DAY, 1), (NEXT, 1)), day(DAY, NEXT), AUDITED)
+    with pytest.raises(PartlyCommitted) as caught:
+        bench.replace(frame((DAY, -2), (NEXT, 2)), day(DAY, NEXT), AUDITED, audit=not_negative())
+    assert list(caught.value.failures) == [KEY]
+    assert bench.rows(day(DAY, NEXT), AUDITED) == [(DAY, 1), (NEXT, 2)]
+    assert {key: rows for key, (_, rows) in candidates(bench).items()} == {KEY: [(DAY, -2)]}
+
+
+def test_columns_that_only_the_candidate_has_do_not_reach_the_table(once: Bench) -> None:
+    once.replace(frame((DAY, 1)), day(DAY), AUDITED)
+    with pytest.raises(ChecksFailed):
+        once.replace(frame((DAY, -1), extra=[7]), day(DAY), AUDITED, audit=not_negative())
+    assert once.arrow(day(DAY), AUDITED).column_names == ["batch_date", "n"]
+    [(_, rows)] = candidates(once).values()
+    assert rows == [(DAY, -1, 7)]
+
+
+def test_an_audit_that_breaks_off_publishes_and_keeps_nothing(once: Bench) -> None:
+    def breaks(scope: Scope, store: Store) -> None:
+        raise Transient("the machine went away")
+
+    once.replace(frame((DAY, 1)), day(DAY), AUDITED)
+    with pytest.raises(Transient):
+        once.replace(frame((DAY, 2)), day(DAY), AUDITED, audit=breaks)
+    assert once.rows(day(DAY), AUDITED) == [(DAY, 1)]
+    assert candidates(once) == {}
+
+
+def test_other_refusals_come_first_and_keep_no_candidate(once: Bench) -> None:
+    once.replace(frame((DAY, 1)), day(DAY), AUDITED)
+    with pytest.raises(WriteRefused):
+        once.replace(frame((NEXT, -1)), day(DAY), AUDITED, audit=not_negative())
+    assert candidates(once) == {}
+
+
+def test_while_it_is_looked_at_another_process_reads_the_old_day(once: Bench) -> None:
+    if once.backend.startswith("duckdb"):
+        pytest.skip("a DuckDB file is shut for other processes while one writes")
+    once.replace(frame((DAY, 1)), day(DAY), AUDITED)
+    elsewhere: list[Any] = []
+    once.replace(
+        frame((DAY, 2)), day(DAY), AUDITED, audit=lambda scope, store: elsewhere.extend(once.rows(scope, AUDITED))
+    )
+    assert elsewhere == [(DAY, 1)]
+    assert once.rows(day(DAY), AUDITED) == [(DAY, 2)]
+
+
+def test_who_looks_can_neither_end_the_write_nor_change_anything(once: Bench) -> None:
+    if not once.keeps_constraints:
+        pytest.skip("files have no transaction")
+
+    def meddles(statement: str) -> Audit:
+        def audit(scope: Scope, store: Store) -> None:
+            with store.connect() as connection:  # type: ignore[attr-defined]
+                assert connection.execute("SELECT count(*) FROM orders").fetchall() == [(1,)]
+                connection.execute(statement)
+
+        return audit
+
+    once.replace(frame((DAY, 1)), day(DAY), AUDITED)
+    for statement in ("COMMIT", "ROLLBACK", "SELECT 1; COMMIT", "DELETE FROM orders", "CREATE TABLE x (n INTEGER)"):
+        with pytest.raises(WriteRefused, match="may only read"):
+            once.replace(frame((DAY, 2)), day(DAY), AUDITED, audit=meddles(statement))
+    assert once.rows(day(DAY), AUDITED) == [(DAY, 1)]
+    once.replace(frame((DAY, 2)), day(DAY), AUDITED, audit=meddles("CREATE TEMP TABLE y AS FROM orders"))
+    assert once.rows(day(DAY), AUDITED) == [(DAY, 2)]
+
+
+def test_where_there_is_no_candidate_it_is_said_so(once: Bench) -> None:
+    with pytest.raises(ReadRefused, match="there is no candidate"):
+        once.store().read_candidate(AUDITED, KEY)
+    once.replace(frame((DAY, 1)), day(DAY), AUDITED)
+    with pytest.raises(ReadRefused, match="there is no candidate"):
+        once.store().read_candidate(AUDITED, KEY)
+    with pytest.raises(ReadRefused, match="publish is not after_checks"):
+        once.store().read_candidate(ORDERS, KEY)
+
+
+def test_a_table_that_is_published_as_it_comes_has_nothing_of_this(once: Bench) -> None:
+    once.replace(frame((DAY, 1)), day(DAY))
+    if once.keeps_constraints:
+        with once.store().connect() as connection:  # type: ignore[attr-defined]
+            assert not connection.execute(
+                "SELECT 1 FROM duckdb_schemas() WHERE schema_name LIKE '%candidates'"
+            ).fetchall()
+    else:
+        assert not (once.folder / "lake" / ".candidates").exists()
+
+
+def test_who_reads_all_of_the_lake_meets_no_candidate(once: Bench) -> None:
+    if once.keeps_constraints:
+        pytest.skip("a lake of files")
+    with pytest.raises(ChecksFailed):
+        once.replace(frame((DAY, -1)), day(DAY), AUDITED, audit=not_negative())
+    assert list((once.folder / "lake").rglob("*.parquet")) == []
+    assert once.last() == {} and list(once.store().heads(["orders"])) == []
