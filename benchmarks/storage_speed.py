@@ -5,6 +5,7 @@
     python benchmarks/storage_speed.py rewrites     1,000 rewrites of one day: the size of the file
     python benchmarks/storage_speed.py memory       50 M rows as a stream, DuckDB limited to 512 MB
     python benchmarks/storage_speed.py footers      commit records of 5,000 Parquet files
+    python benchmarks/storage_speed.py load         a pandas frame of 1 M rows read back, beside DuckDB's own fetchdf
 
 Times are the best of several tries in the same process; the raw side does DELETE and INSERT in one transaction on a
 connection opened and closed for it, as the store's is.
@@ -20,12 +21,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
+from etl_project.storage import DuckDBPartitionIOManager
 from etl_project.storage.contract import Request, Scope, Table
 from etl_project.storage.engines.duckdb_file import CONFIG, DuckDBStore
 from etl_project.storage.judging import judgement
@@ -72,6 +77,13 @@ def seconds(action: Callable[..., object], *args: object) -> float:
     started = time.perf_counter()
     action(*args)
     return time.perf_counter() - started
+
+
+def cpu_seconds(action: Callable[[], object]) -> float:
+    """How much of the processor it takes; that holds on a machine that others use."""
+    started = time.process_time()
+    action()
+    return time.process_time() - started
 
 
 def fill(store: DuckDBStore, count: int, days: int) -> None:
@@ -175,8 +187,35 @@ def footers(folder: Path) -> None:
     )
 
 
+def load(folder: Path) -> None:
+    """As an asset reads its input, with the types that the frame was written with.
+
+    dagster-duckdb-pandas, which pins another pandas, runs `SELECT *` and `fetchdf` on a connection of its own.
+    """
+    path = folder / "loaded.duckdb"
+    manager = DuckDBPartitionIOManager(url=str(path))
+    manager.handle_output(dg.build_output_context(asset_key="events"), rows(1_000_000, DAY).to_pandas())
+    into = partial(dg.build_input_context, asset_key="events", dagster_type=dg.PythonObjectDagsterType(pd.DataFrame))
+
+    def fetched() -> None:
+        with closing(duckdb.connect(str(path), config=dict(CONFIG))) as connection:
+            connection.execute("SELECT * FROM main.events").fetchdf()
+
+    ways = {"ours": lambda: manager.load_input(into()), "fetchdf": fetched}
+    tries = [{name: cpu_seconds(way) for name, way in ways.items()} for _ in range(7)]
+    ours, peer = (min(one[name] for one in tries) for name in ways)
+    print(f"load of 1 M rows, 8 columns: {ours:.2f} CPU s, fetchdf {peer:.2f} CPU s, ratio {ours / peer:.2f}")
+
+
 if __name__ == "__main__":
-    benchmarks = {"write": write, "growth": growth, "rewrites": rewrites, "footers": footers, "memory": memory}
+    benchmarks = {
+        "write": write,
+        "growth": growth,
+        "rewrites": rewrites,
+        "footers": footers,
+        "memory": memory,
+        "load": load,
+    }
     print(f"duckdb {duckdb.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     for name in sys.argv[1:] or benchmarks:
         with tempfile.TemporaryDirectory(prefix="etl-benchmark-") as scratch:

@@ -11,9 +11,10 @@ value is no record. `source_line` is the number of the row in the sheet. The lib
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import zip_longest
@@ -35,6 +36,9 @@ MOST_TEXT_BYTES = 256 * 2**20
 
 _ROWS_A_CHUNK = 5_000
 _TEXTS = "xl/sharedStrings.xml"
+_FORMULA = re.compile(rb"<(?:[\w.-]{1,200}:)?f[\s/>]")
+_LONGEST_TAG_BYTES = 256
+_PIECE_BYTES = 2**20
 _LOCKED = b"\xd0\xcf\x11\xe0"
 Cells = tuple[Any, ...]
 
@@ -86,21 +90,37 @@ def _chunks(file: SourceFile, spec: SourceSpec) -> Iterator[Load]:
 
 
 def _rows(file: SourceFile, spec: SourceSpec) -> Iterator[Cells]:
-    """The cells of each row, twice: with the values that Excel has calculated, and with the formulas themselves."""
+    """The cells of each row, twice: with the values that Excel has calculated, and with the formulas themselves.
+
+    A workbook without a formula, as most are, is read once.
+    """
     from openpyxl import load_workbook  # noqa: PLC0415 - an extra, needed by this format alone
 
-    with (
-        file.path.open("rb") as one,
-        file.path.open("rb") as other,
-        closing(load_workbook(one, read_only=True, data_only=True)) as values,
-        closing(load_workbook(other, read_only=True, data_only=False)) as formulas,
-    ):
-        name = _sheet(values.sheetnames, spec)
-        sheets = [values[name], formulas[name]]
-        for sheet in sheets:
+    with ExitStack() as opened:
+        sheets = []
+        for is_calculated in (True, False) if _may_have_formulas(file) else (True,):
+            content = opened.enter_context(file.path.open("rb"))
+            workbook = opened.enter_context(closing(load_workbook(content, read_only=True, data_only=is_calculated)))
+            sheet = workbook[_sheet(workbook.sheetnames, spec)]
             sheet.reset_dimensions()  # What a file says about its own size is often wrong, and would cut it.
-        for row, written in zip_longest(*(sheet.rows for sheet in sheets), fillvalue=()):
+            sheets.append(sheet.rows)
+        for row, written in zip_longest(sheets[0], sheets[1] if sheets[1:] else (), fillvalue=()):
             yield tuple(zip_longest(row, written))
+
+
+def _may_have_formulas(file: SourceFile) -> bool:
+    """Whether a part has an element that is called as formulas are, whatever its prefix, or is of two-byte letters."""
+    with zipfile.ZipFile(file.path) as archive:
+        for name in archive.namelist():
+            if name == _TEXTS or not name.endswith(".xml"):
+                continue
+            with archive.open(name) as part:
+                before = b""
+                while piece := part.read(_PIECE_BYTES):
+                    if b"\0" in piece or _FORMULA.search(before + piece):
+                        return True
+                    before = piece[-_LONGEST_TAG_BYTES:]
+    return False
 
 
 def _sheet(names: Sequence[str], spec: SourceSpec) -> str:

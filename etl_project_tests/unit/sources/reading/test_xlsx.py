@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -54,14 +54,21 @@ def workbook(*rows: Sequence[Any], sheets: dict[str, list[Sequence[Any]]] | None
 
 def changed(content: bytes, part: str, pattern: str, new: str) -> bytes:
     """The workbook with a part of it changed."""
+
+    def replaced(text: bytes) -> bytes:
+        assert re.search(pattern.encode(), text), text
+        return re.sub(pattern.encode(), new.encode(), text)
+
+    return rewritten(content, part, replaced)
+
+
+def rewritten(content: bytes, part: str, how: Callable[[bytes], bytes]) -> bytes:
+    """The workbook with a part of it written in another way."""
     sink = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(sink, "w") as written:
         for name in old.namelist():
             text = old.read(name)
-            if name == part:
-                assert re.search(pattern.encode(), text), text
-                text = re.sub(pattern.encode(), new.encode(), text)
-            written.writestr(name, text)
+            written.writestr(name, how(text) if name == part else text)
     return sink.getvalue()
 
 
@@ -112,6 +119,30 @@ def test_one_sheet_is_read_and_several_have_to_be_told_apart(tmp_path: Path) -> 
     assert len(all_rows(read(content, tmp_path, source(sheet="Data")))) == 1
     with pytest.raises(FileRefused, match=r"no such sheet.*'Summary'"):
         read(content, tmp_path, source(sheet="Summary"))
+
+
+def test_a_workbook_is_read_a_second_time_only_where_it_may_have_formulas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[bool] = []
+    load = openpyxl.load_workbook
+
+    def counted(*args: Any, **options: Any) -> Any:
+        opened.append(options["data_only"])
+        return load(*args, **options)
+
+    monkeypatch.setattr(openpyxl, "load_workbook", counted)
+    plain, calculated = workbook(HEADER, (1, 2, None, "f")), workbook(HEADER, (1, "=1+1", None, "f"))
+    sheet = "xl/worksheets/sheet1.xml"
+    prefixed = changed(calculated, sheet, r"<(/?)f>", r"<\1x:f>")
+    two_byte_letters = rewritten(calculated, sheet, lambda text: text.decode().encode("utf-16"))
+    for content, times in ((plain, 1), (calculated, 2), (prefixed, 2), (two_byte_letters, 2)):
+        opened.clear()
+        try:
+            read(content, tmp_path, source(), "a-2024-03-05.xlsx")
+        except FileRefused:
+            assert content is prefixed, "a prefix that stands for nothing"
+        assert len(opened) == times
 
 
 def test_errors_and_formulas_that_nobody_calculated_are_rejects(tmp_path: Path) -> None:
