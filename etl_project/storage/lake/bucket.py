@@ -114,11 +114,12 @@ class Bucket:
         names = self._asset_folders() if assets is None else list(assets)
         for asset in names:
             found = self._listed(asset)
-            if partitions is None:
-                yield from self._remembered(asset, found.values())
+            some = [one for key, one in found.items() if partitions is None or key in partitions]
+            if partitions is None or len(some) > _ASKED_ONE_BY_ONE:
+                yield from self._remembered(asset, some, are_all=partitions is None)
             else:
-                some = [one.key for key, one in found.items() if key in partitions]
-                yield from (record for record in _at_once(self._record, some) if record is not None)
+                records = _at_once(self._record, [one.key for one in some])
+                yield from (record for record in records if record is not None)
 
     def history(self, asset: str, partition: str | None) -> list[Commit]:
         """The records in the object of a partition, whatever its partition column is called."""

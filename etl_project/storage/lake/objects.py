@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 5 * 1024**3
 """What one PUT may bring (S3's own limit). A day of a table is compressed Parquet: some hundred million rows."""
 
-_MISSING = re.compile(r"<Code>(NoSuchKey|BlobNotFound)</Code>")
+_MISSING = re.compile(r"<Code>NoSuchKey</Code>")
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _ASKING_SECONDS, _MOVING_SECONDS = 30, 1800
 """How long one request may take: a question, and one that moves a whole file."""

@@ -224,7 +224,7 @@ def test_a_server_that_ignores_conditions_is_not_written_to(proxy: Proxy, tmp_pa
 
 def test_an_unclear_404_is_not_taken_for_an_empty_day(proxy: Proxy, store: ParquetStore) -> None:
     """Some servers answer so to an access key that they do not know."""
-    proxy.always(refused(404, "XAdminUserNotFound"), lambda asked: asked.method == "GET")
+    proxy.always(refused(404, "XAdminUserNotFound"), is_read)
     with pytest.raises(StoreUnavailable, match="AWS_ACCESS_KEY_ID"):
         there(store)
     with pytest.raises(StoreUnavailable, match="AWS_ACCESS_KEY_ID"):
