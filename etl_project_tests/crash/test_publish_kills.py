@@ -13,7 +13,7 @@ import pytest
 from etl_project.storage.contract import Request, Scope, Store
 from etl_project.storage.judging.messages import ChecksFailed
 from etl_project.storage.judging.publishing import refusal
-from etl_project_tests import postgres
+from etl_project_tests import postgres, s3
 from etl_project_tests.contracts import world
 
 TABLE = replace(world.TABLE, publish_after_checks=True)
@@ -25,6 +25,7 @@ ENGINES = ["duckdb", *(["ducklake"] if postgres.SERVER else [])]
 PASSING = [
     *((engine, f"{engine}.{step}") for engine in ENGINES for step in _OF_TABLES),
     *(("parquet", f"parquet.{step}") for step in _OF_FILES),
+    *(("bucket", step) for step in ("parquet.audited", "bucket.before_put", "bucket.after_put") if s3.BUCKET),
 ]
 FAILING = [
     *((engine, f"{engine}.{step}") for engine in ENGINES for step in ("before_candidate", "candidate_kept")),
@@ -32,8 +33,9 @@ FAILING = [
     ("parquet", "parquet.candidate_said.after_rename"),
     ("parquet", "parquet.before_candidate"),
     ("parquet", "parquet.candidate_kept"),
+    *(("bucket", f"bucket.{step}") for step in ("before_candidate", "candidate_kept") if s3.BUCKET),
 ]
-DONE = ("after_commit", "parquet.after_rename", "candidate_kept")
+DONE = ("after_commit", "parquet.after_rename", "bucket.after_put", "candidate_kept")
 
 
 def even_only(scope: Scope, store: Store) -> None:

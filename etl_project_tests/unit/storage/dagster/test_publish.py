@@ -2,12 +2,17 @@
 
 # No `from __future__ import annotations` here: Dagster reads the annotations of checks as they stand.
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pandas as pd
 import pytest
 from dagster_duckdb import DuckDBResource
@@ -16,6 +21,7 @@ from etl_project import utc
 from etl_project.declare import by_partition
 from etl_project.storage import (
     ALLOW_UNCHECKED_TAG,
+    CONFIG,
     OF_CANDIDATE,
     DuckDBPartitionIOManager,
     ParquetPartitionIOManager,
@@ -248,3 +254,65 @@ def test_checks_that_the_body_makes_and_other_words_are_refused_when_they_are_lo
 
     with pytest.raises(UnsupportedAsset, match="publish is 'later'; the one thing to say is publish: after_checks"):
         checked(dg.Definitions(assets=[other], resources={"io_manager": manager}))
+
+
+OF_A_FILE = """
+import os
+from datetime import date
+import dagster as dg, pandas as pd
+from dagster_duckdb import DuckDBResource
+from etl_project.storage import DuckDBPartitionIOManager, checked
+
+DAYS = dg.DailyPartitionsDefinition("2024-01-01")
+
+@dg.asset(partitions_def=DAYS)
+def raw(context):
+    return pd.DataFrame({"batch_date": [date.fromisoformat(context.partition_key)], "n": [int(os.environ["N"])]})
+
+@dg.asset(partitions_def=DAYS, metadata={"publish": "after_checks"})
+def orders(raw: pd.DataFrame):
+    return raw
+
+@dg.asset(partitions_def=DAYS)
+def report(orders: pd.DataFrame):
+    return orders
+
+@dg.asset_check(asset=orders, blocking=True)
+def positive(duckdb: DuckDBResource):
+    with duckdb.get_connection() as connection:
+        [[least]] = connection.execute("SELECT min(n) FROM main.orders").fetchall()
+    return dg.AssetCheckResult(passed=least > 0)
+
+place = os.environ["PLACE"]
+without_checks = dg.define_asset_job("without_checks", selection=dg.AssetSelection.all().without_checks())
+resources = {"io_manager": DuckDBPartitionIOManager(url=place), "duckdb": DuckDBResource(database=place)}
+assets = [raw, orders, report]
+defs = checked(dg.Definitions(assets, asset_checks=[positive], resources=resources, jobs=[without_checks]))
+"""
+
+
+@pytest.mark.long
+def test_a_process_a_step_runs_the_checks_of_the_code_location_even_in_a_job_that_leaves_them_out(
+    tmp_path: Path,
+) -> None:
+    place, file = tmp_path / "w.duckdb", tmp_path / "definitions.py"
+    file.write_text(OF_A_FILE)
+    (tmp_path / "dagster.yaml").touch()
+    tags = json.dumps(utc.run_tags(FIRST, FIRST))
+    command = ["-m", "dagster", "job", "execute", "-f", str(file), "-j", "without_checks", "--tags", tags]
+    ended = [
+        subprocess.run(
+            [sys.executable, *command],
+            env={**os.environ, "DAGSTER_HOME": str(tmp_path), "PLACE": str(place), "N": number},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        for number in ("5", "-5")
+    ]
+    assert [one.returncode for one in ended] == [0, 1], ended[0].stderr
+    assert "multiprocess" in ended[0].stderr and "check positive failed" in ended[1].stderr
+    with duckdb.connect(str(place), config=dict(CONFIG)) as connection:
+        assert connection.execute("SELECT n FROM orders UNION ALL SELECT n FROM report").fetchall() == [(5,), (5,)]
+        assert connection.execute("SELECT asset FROM main_candidates.etl_candidates").fetchall() == [("orders",)]
