@@ -210,3 +210,25 @@ def test_days_whose_rows_are_too_wide_to_be_cut_up_in_memory_become_the_same_fil
         stores[1].replace(ORDERS, scope, rows, Request("a run"))
     one, other = (store.arrow(store.read(ORDERS, scope)) for store in stores)
     assert one.equals(other)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="it looks at what Linux says is open")
+def test_a_stream_that_was_not_read_to_its_end_ends_with_its_block(once: Bench) -> None:
+    """Whoever still has it holds nothing open: neither a file that others are to write, nor one that is to go."""
+    once.replace(stream(), day(DAY))
+    store = once.store()
+    with store.batches(store.read(ORDERS, day(DAY))) as held:
+        assert held.schema.names
+    assert [path for path in open_files() if str(once.folder) in path] == []
+    del held
+
+
+def open_files() -> list[str]:
+    """What this process has open."""
+    found = []
+    for path in Path("/proc/self/fd").iterdir():
+        try:
+            found.append(str(path.readlink()))
+        except FileNotFoundError:  # The one of this very listing.
+            continue
+    return found

@@ -16,7 +16,7 @@ import copy
 import dataclasses
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -165,7 +165,9 @@ class ParquetStore:
         """The rows of a slice as a stream, for as long as the block lasts; its end checks that no file was replaced."""
         with in_memory(self._lake.beside, self._memory_limit_mb) as connection:
             try:
-                yield arrow_reader(connection.execute(piece.sql, dict(piece.params) or None))
+                # One that was not read to its end would keep the files open for as long as somebody has it.
+                with closing(arrow_reader(connection.execute(piece.sql, dict(piece.params) or None))) as reader:
+                    yield reader
             except (duckdb.Error, pa.ArrowException):
                 refuse_changed(piece.reads)
                 raise

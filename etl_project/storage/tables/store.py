@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import duckdb
@@ -134,7 +134,9 @@ class TableStore:
         with self.connect() as connection:
             connection.begin()
             self._refuse_changed(connection, piece.reads)
-            yield arrow_reader(connection.execute(piece.sql, dict(piece.params) or None))
+            # One that was not read to its end would keep the file open for as long as somebody has it.
+            with closing(arrow_reader(connection.execute(piece.sql, dict(piece.params) or None))) as reader:
+                yield reader
 
     def last_commits(
         self,
