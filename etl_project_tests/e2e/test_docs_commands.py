@@ -84,6 +84,8 @@ NAMES = {
     "etl new-source",
     "etl rebuild",
     "etl rebuild --allow-change",
+    "etl drain --through",
+    "etl diff --rebuild",
     "etl history",
     "etl show --at",
     "etl show --candidate",
