@@ -246,14 +246,25 @@ def query_of(owner: dg.AssetsDefinition, spec: dg.AssetSpec) -> tuple[str, dict[
         return (declared.md_str or "").removeprefix("```sql\n").removesuffix("\n```"), {"raw_rows": assets["raw_rows"]}
     body: Any = getattr(owner.node_def, "compute_fn", None) if isinstance(owner.node_def, dg.OpDefinition) else None
     function = getattr(body, "decorated_fn", None)
-    hints = get_type_hints(function) if function is not None else {}
+    hints = _hints(function) if function is not None else {}
     returns = hints.pop("return", None)
     if function is None or returns is not Sql:
         raise NotFollowed("it is not written as SQL")
     if not hints or set(hints.values()) != {Slice}:
         raise NotFollowed("its query depends on the run")
     nothing = {name: Slice(f"SELECT NULL AS {quote(name)}") for name in hints}
-    made: Sql = function(**nothing)
+    try:
+        made = function(**nothing)
+    except Exception as error:  # It is anybody's code, and wants more of a slice than its name.
+        raise NotFollowed(f"its query cannot be had without a run ({type(error).__name__})") from error
     behind = {id(each): name for name, each in nothing.items()}
     read = {name: assets[behind[id(each)]] for name, each in made.inputs.items() if id(each) in behind}
     return made.query, read
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """The types of a function's arguments and of what it returns. Raises NotFollowed where they cannot be known."""
+    try:
+        return get_type_hints(function)
+    except NameError as error:
+        raise NotFollowed(f"its annotations cannot be read ({error})") from None

@@ -1,0 +1,50 @@
+"""The query of an asset, as `etl explain` gets it: from the asset's own code, without a run, or not at all."""
+
+# No `from __future__ import annotations` here: Dagster reads the annotation of `context` as it stands.
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from etl_project.proofs.explain import query_of
+from etl_project.proofs.plain_columns import NotFollowed
+from etl_project.storage import Slice, Sql
+
+QUERY = "select code, sum(units) as units from bought group by code"
+
+
+@dg.asset
+def sales(orders: Slice) -> Sql:
+    return Sql(QUERY, bought=orders)
+
+
+@dg.asset
+def of_the_run(context: dg.AssetExecutionContext, orders: Slice) -> Sql:
+    return Sql(f"select '{context.run_id}' as run from orders", orders=orders)
+
+
+@dg.asset
+def looks_into(orders: Slice) -> Sql:
+    return Sql(f"select '{orders.reads[0]}' as first from orders", orders=orders)
+
+
+@dg.asset
+def frame(orders: pd.DataFrame) -> pd.DataFrame:
+    return orders
+
+
+def asked(asset: dg.AssetsDefinition) -> tuple[str, dict[str, str]]:
+    return query_of(asset, next(iter(asset.specs)))
+
+
+def test_a_function_of_slices_is_asked_for_its_query_and_the_assets_behind_its_tables() -> None:
+    assert asked(sales) == (QUERY, {"bought": "orders"})
+
+
+@pytest.mark.parametrize(
+    ("asset", "why"),
+    [(of_the_run, "depends on the run"), (looks_into, "without a run"), (frame, "not written as SQL")],
+)
+def test_an_asset_whose_query_is_not_there_without_a_run_is_not_followed(asset: dg.AssetsDefinition, why: str) -> None:
+    with pytest.raises(NotFollowed, match=why):
+        asked(asset)
