@@ -33,6 +33,7 @@ from etl_project import settings
 from etl_project.cli import main
 from etl_project.kafka import format as landed
 from etl_project.kafka import offsets
+from etl_project.kafka.broker import Unreachable
 from etl_project.kafka.format import Span
 from etl_project.kafka.landing import Watch, land
 from etl_project.kafka.settings import Broker
@@ -84,7 +85,7 @@ def subscription(topic: str, **changes: Any) -> Subscription:
     return Subscription(replace(source, **in_source), topic, **{"group": f"group-of-{topic}", **changes})
 
 
-def configured(folder: Path, wait_seconds: float = 120) -> settings.Settings:
+def configured(folder: Path, wait_seconds: float = 60) -> settings.Settings:
     """The settings of a deployment in this folder."""
     return settings.load({"ETL_DATA_DIR": str(folder), "ETL_WAIT_SECONDS": str(wait_seconds)})
 
@@ -386,7 +387,12 @@ def _land(made: Topic, folder: Path, printed: Path, changes: dict[str, Any]) -> 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     watch = Watch(stop=stop.is_set, tell=print, warn=print)
-    land(subscription(made.name, **changes), Broker(made.bootstrap, QUICK), configured(folder), watch=watch)
+    asked, broker = subscription(made.name, **changes), Broker(made.bootstrap, QUICK)
+    while not stop.is_set():
+        try:
+            land(asked, broker, configured(folder), watch=watch)
+        except Unreachable as error:  # Whoever supervises it starts it again: nothing is lost, retrying helps.
+            print(error)
 
 
 def _print_to(path: Path) -> None:
