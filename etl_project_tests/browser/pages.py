@@ -95,13 +95,16 @@ class Pages:
         width = drawn.first.evaluate("image => image.decode().then(() => image.naturalWidth)")
         assert width > 100, f"the picture beside {label!r} is {width} pixels wide"
 
-    def fill_in_backfill(self, asset: str, first: date, last: date, *, of_many: bool = True) -> None:
-        """The dialog of a backfill over these days, ready to be launched. `of_many`: of more than 90."""
+    def offer_backfill(self, asset: str) -> None:
+        """The dialog of a materialization, with the days that Dagster offers."""
         self.asset(asset)
         self.tab.get_by_role("button", name=re.compile("Materialize")).first.click()
         self.sees("Partition selection")
-        if of_many:
-            self.tab.get_by_text("Show all partitions").click()  # Dagster offers the last 90 days at first.
+
+    def fill_in_backfill(self, asset: str, first: date, last: date) -> None:
+        """The dialog of a backfill over these days, of more than 90, ready to be launched."""
+        self.offer_backfill(asset)
+        self.tab.get_by_text("Show all partitions").click()  # Dagster offers the last 90 days at first.
         days = self.tab.get_by_placeholder("ex:")
         days.fill(f"[{first}...{last}]")
         days.press("Tab")

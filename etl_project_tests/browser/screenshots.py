@@ -49,7 +49,7 @@ def demo(place: Place, moved: timedelta) -> None:
 
 def take_all(ui: Pages, moved: timedelta, picture: Callable[..., None]) -> None:
     """Every page in turn."""
-    day, week = sample.CORRECTED + moved, sample.FIRST + moved + timedelta(days=7)
+    day = sample.CORRECTED + moved
     ui.narrow_navigation()
     ui.lineage(["orders", "payments"], ASSETS)
     picture("lineage")
@@ -61,7 +61,7 @@ def take_all(ui: Pages, moved: timedelta, picture: Callable[..., None]) -> None:
     ui.partition("daily_report", day)
     ui.sees_picture("chart of the day")
     picture("chart")
-    ui.fill_in_backfill("daily_sales", week, week + timedelta(days=4), of_many=False)
+    ui.offer_backfill("daily_sales")
     picture("backfill")
 
 
