@@ -198,6 +198,7 @@ def test_what_lies_downstream_of_a_table_rebuilt_by_hand_becomes_pending_by_itse
     assert {key: value[1] for key, value in place.last_commits().items()} == {k: v[1] for k, v in before.items()}
 
 
+@pytest.mark.long
 def test_one_day_at_fault_among_forty_costs_that_day_only(place: Place) -> None:
     days = [DAY + timedelta(days=n) for n in range(40)]
     bad = days[17]

@@ -60,6 +60,7 @@ def weekly(name: str, reads: str) -> dg.AssetsDefinition:
     return body
 
 
+@pytest.mark.long
 def test_what_is_now_and_after_is_what_a_drain_builds_down_to_the_last_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
