@@ -62,6 +62,8 @@ def take_all(ui: Pages, moved: timedelta, picture: Callable[..., None]) -> None:
     ui.sees_picture("chart of the day")
     picture("chart")
     ui.offer_backfill("daily_sales")
+    ui.tab.get_by_text("All", exact=True).click()
+    ui.sees("30 partitions")
     picture("backfill")
 
 
