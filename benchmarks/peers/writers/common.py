@@ -2,9 +2,11 @@
 
     python WRITER FOLDER write DAY INPUT.parquet    replace a day; waits for a line on standard input before it begins
     python WRITER FOLDER read                       every stored row as JSON, one a line
+    python WRITER FOLDER tally                      of each stored day its rows and the sum of their amounts, as JSON
     python WRITER FOLDER comment [TEXT]             put a comment on the table, or show it
 
-`ready` is printed once everything is imported, `done SECONDS` when the day is written.
+`ready` is printed once everything is imported, `done SECONDS` when the day is written. Some libraries import others
+when they first write: so the same day is written to a folder that is thrown away, before `ready`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 
@@ -25,6 +28,8 @@ def answer(
     folder, command, *rest = Path(sys.argv[1]), *sys.argv[2:]
     folder.mkdir(parents=True, exist_ok=True)
     if command == "write":
+        with TemporaryDirectory() as elsewhere:
+            write(Path(elsewhere), rest[0], Path(rest[1]))
         print("ready", flush=True)
         sys.stdin.readline()
         start = time.perf_counter()
@@ -33,6 +38,13 @@ def answer(
     elif command == "read":
         for row in read(folder):
             print(json.dumps(row, default=str, sort_keys=True))
+    elif command == "tally":
+        days: dict[str, list[int]] = {}
+        for row in read(folder):
+            day = days.setdefault(str(row["batch_date"])[:10], [0, 0])
+            day[0] += 1
+            day[1] += row["amount"]
+        print(json.dumps(days, sort_keys=True))
     else:
         print(comment(folder, rest[0] if rest else None) or "")
 
