@@ -115,10 +115,11 @@ class Day:
         return [one for one in self._current.values() if one != version]
 
     def before(self, name: str) -> list[Accepted]:
-        """Of files whose rows are of many days: the versions of this name that are older than what comes now."""
+        """Of files whose rows are of many days: the versions of this name older than what comes now, oldest first."""
         which, made = self._spec.version_of(name)
         of_name = () if self._earlier is None else self._earlier.get(which, ())
-        return [version for version in of_name if self._spec.version_of(version.name)[1] <= made]
+        older = (version for version in of_name if self._spec.version_of(version.name)[1] <= made)
+        return sorted(older, key=lambda version: _order(version, self._spec))
 
     def accept(self, name: str, copy: Path, sha256: str, unsynced: set[Path] | None = None) -> Accepted:
         """Make `copy` (complete, flushed to disk, on the archive's file system) the newest version, in one rename.
@@ -204,6 +205,11 @@ def counting(versions: Iterable[Accepted], spec: SourceSpec) -> tuple[Accepted, 
         if which not in newest or _order(newest[which], spec) < _order(version, spec):
             newest[which] = version
     return tuple(sorted(newest.values(), key=lambda version: names.order(version.name)))
+
+
+def exclude_each_other(name: str, other: str, spec: SourceSpec) -> bool:
+    """Whether of two files of a day that have these names only one counts."""
+    return _counts_with(name, spec) == _counts_with(other, spec)
 
 
 def _counts_with(name: str, spec: SourceSpec) -> str:

@@ -38,23 +38,39 @@ class Emptied:
         replaced = None if rows else archived.replaced_by(file.name)
         if replaced is None or self._any_has_rows(archived.beside(replaced)) or self._rows_come(file):
             return
-        had = judge.count_rows(self._spec, replaced).records
-        if not had:
+        had = self._rows_of(replaced)
+        if had == 0:
             return
+        gave = f"gave {file.day} {had} rows" if had else f"gave {file.day} rows, and cannot be read by its contract now"
         raise FileRefused(
             "no rows left",
-            f"no row, where {names.shown(replaced.name)} gave {file.day} {had} rows",
+            f"no row, where {names.shown(replaced.name)} {gave}",
             "a file with rows: send it again; or, where the day is meant to have none, release it and run "
             "`etl drain --allow-shrink`",
         )
 
     def _any_has_rows(self, versions: Iterable[Accepted]) -> bool:
-        return any(judge.count_rows(self._spec, one).records for one in versions)
+        return any(self._rows_of(one) for one in versions)
+
+    def _rows_of(self, version: Accepted) -> int | None:
+        """How many records it has that are not left out; None where it fits the contract no more."""
+        try:
+            found = judge.count_rows(self._spec, version)
+        except FileRefused:
+            return None
+        return found.records - found.skipped
 
     def _rows_come(self, file: Waiting) -> bool:
-        """Whether another file of the day waits that has rows."""
-        others = (one for one in self._waiting if one.day == file.day and one.name != file.name)
-        return any(self._has_rows(one.path, one.name, one.day) for one in others)
+        """Whether another file of the day waits that has rows, and counts beside this one or in its place."""
+        others = [one for one in self._waiting if one.day == file.day and one.name != file.name]
+        return any(self._stays(one, file) and self._has_rows(one.path, one.name, one.day) for one in others)
+
+    def _stays(self, other: Waiting, file: Waiting) -> bool:
+        """Whether the other one counts once both are in the archive: the later one does, by its name or as it comes."""
+        if not archive.exclude_each_other(other.name, file.name, self._spec):
+            return True
+        of_other, of_file = ((self._spec.version_of(one.name)[1], self._waiting.index(one)) for one in (other, file))
+        return of_other > of_file
 
     def _has_rows(self, path: str, name: str, day: date) -> bool:
         try:

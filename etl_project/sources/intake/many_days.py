@@ -54,7 +54,7 @@ def decide(
         if twin is not None and found.days:
             kind = "duplicate"
             raise FileRefused("duplicate", f"the same content as {names.shown(twin.name)}", "content that is new")
-        emptied = left_out(found.days, _held_before(name, archived, spec), spec)
+        emptied = left_out(found.days, *_gone(found.days, name, archived, archive_root, spec), spec)
     except FileRefused as refusal:
         reason = reason_of(copy, entry, spec, None, kind, refusal, archived.highest)
         return put_aside(quarantine_root, reason, entry, copy)
@@ -65,20 +65,21 @@ def decide(
     return Received(name, None, "accepted", found.rows, found.rejected, copy.sha256, days=days)
 
 
-def left_out(days: Set[date], before: Set[date], spec: SourceSpec) -> frozenset[date]:
+def left_out(days: Set[date], gone: Set[date], newest: Set[date], spec: SourceSpec) -> frozenset[date]:
     """The days that a file of these `days` takes the rows from which earlier files of its name gave them.
 
-    It counts for them too, with no rows. `before`: the days of those earlier files. Where nothing is declared, a file
-    is itself again, without what was taken out of it; but days before its first one keep their rows if it has newer
-    ones, too: it is a window that has moved on. Raises FileRefused where it may be one or the other.
+    It counts for them too, with no rows. `gone`: the days that are theirs and not its own; `newest`: all days of the
+    newest of them. Where nothing is declared, a file is itself again, without what was taken out of it; but days before
+    its first one keep their rows if it has newer ones, too: it is a window that has moved on. What the newest of them
+    held no more was decided when that one came. Raises FileRefused where it may be one or the other.
     """
-    gone = frozenset(before - days)
     if not gone or spec.days_left_out == "keep":
         return frozenset()
     if spec.days_left_out == "remove" or spec.names_one_export:
-        return gone
+        return frozenset(gone)
+    gone = frozenset(gone & newest)
     passed = frozenset(day for day in gone if not days or day < min(days))
-    if passed and not (days and max(days) > max(before)):
+    if passed and not (days and max(days) > max(newest)):
         first = min(passed)
         said = f"no row of {first}{f' and {len(passed) - 1} more days' if len(passed) > 1 else ''}"
         raise FileRefused(
@@ -89,11 +90,21 @@ def left_out(days: Set[date], before: Set[date], spec: SourceSpec) -> frozenset[
     return gone - passed
 
 
-def _held_before(name: str, archived: archive.Day, spec: SourceSpec) -> set[date]:
-    """The days that earlier files of this name count for; none where every file adds its rows."""
-    if spec.files_per_day == "every":
-        return set()
-    return {day for version in archived.before(name) for day in spread.recorded(version.path).days}
+def _gone(
+    days: Set[date], name: str, archived: archive.Day, root: Path, spec: SourceSpec
+) -> tuple[set[date], set[date]]:
+    """The days that earlier files of this name count for and one of these `days` does not, and all days of the newest
+    of them; none where every file adds its rows."""
+    held = [set(spread.recorded(version.path).days) for version in archived.before(name)]
+    if spec.files_per_day == "every" or not held:
+        return set(), set()
+    gone = set().union(*held) - days
+    if spec.files_per_day == "latest":  # Another file may be the day by now.
+        own = spec.version_of(name)[0]
+        gone = {
+            day for day in gone if any(spec.version_of(one.name)[0] == own for one in archive.accepted(root, spec, day))
+        }
+    return gone, held[-1]
 
 
 def _refuse_without_days(found: Judged, spec: SourceSpec) -> None:

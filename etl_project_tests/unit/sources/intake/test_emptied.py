@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from etl_project.sources.intake import admit
+from etl_project.sources.reading.rows.row_settings import RowSettings
 from etl_project.sources.spec import SourceSpec
 
 from ..world import World, lines, rows, spec
@@ -77,3 +79,47 @@ def test_a_part_may_be_empty_beside_parts_that_are_not_and_the_last_one_may_not(
     world.drop(B, HEADER.replace(b"\n", b"\r\n"))
     assert outcomes(world) == {B: "refused"}
     assert world.accepted() == {A: HEADER, B: rows(5)}
+
+
+@pytest.mark.parametrize("quiet_seconds", [0.0, 600.0])  # With it, files stay where they are after they were taken in.
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"files_per_day": "latest"}, (B, A)),
+        ({"patterns": ("s.{date}T{time}.csv",)}, ("s.2024-03-05T0600.csv", "s.2024-03-05T0700.csv")),
+    ],
+)
+def test_rows_that_came_just_before_and_are_replaced_do_not_excuse_an_empty_file(
+    tmp_path: Path, changes: dict[str, Any], names: tuple[str, str], quiet_seconds: float
+) -> None:
+    world = World(tmp_path, spec(**changes, quiet_seconds=quiet_seconds))
+    world.drop(names[0], rows(3))
+    world.drop(names[1], HEADER)
+    assert outcomes(world) == {names[0]: "accepted", names[1]: "refused"}
+    assert world.rows().num_rows == 3
+
+
+def test_a_file_that_will_be_replaced_by_one_with_rows_may_be_empty(tmp_path: Path) -> None:
+    world = filled(tmp_path, spec(files_per_day="latest"), a=rows(3))
+    world.drop(A, HEADER)
+    world.drop(B, rows(4))
+    assert outcomes(world) == {A: "accepted", B: "accepted"}
+    assert world.rows().num_rows == 4
+
+
+def test_lines_that_are_no_rows_are_none_to_lose_and_none_that_stay(tmp_path: Path) -> None:
+    source = spec(rows=RowSettings(footer_lines=1))
+    world = filled(tmp_path / "1", source, a=HEADER + b"TOTAL 0\n")
+    world.drop(A, HEADER + b"TOTAL 0.00\n")
+    assert outcomes(world) == {A: "accepted"}, "the day had no rows before"
+    world = filled(tmp_path / "2", source, a=rows(3) + b"TOTAL 3\n", b=HEADER + b"TOTAL 0\n")
+    world.drop(A, HEADER + b"TOTAL 0.00\n")
+    assert outcomes(world) == {A: "refused"}, "the other part of the day has a footer alone"
+
+
+def test_rows_that_the_contract_no_longer_reads_are_rows_all_the_same(tmp_path: Path) -> None:
+    world = filled(tmp_path, a=rows(3))
+    world.spec = spec(columns={"id": "id", "Amount": "amount", "at": "sold_at", "note": "note"})
+    world.drop(A, b"id,Amount,at,note\n")
+    assert outcomes(world) == {A: "refused"}
+    assert world.quarantined()[0].reason.found.startswith(f"no row, where {A} gave 2024-03-05 rows")

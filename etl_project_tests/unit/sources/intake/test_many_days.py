@@ -137,6 +137,28 @@ def test_days_that_a_file_no_longer_holds_are_the_rows_of_other_files(tmp_path: 
     assert ids(world) == {FIRST: [1], SECOND: [4], THIRD: [3]}
 
 
+@pytest.mark.parametrize("files_per_day", ["many", "latest"])
+def test_a_window_that_moved_on_earlier_may_be_corrected(tmp_path: Path, files_per_day: str) -> None:
+    """Days that the file before it held no more are no news: only what it lacks itself is asked about, or goes."""
+    world = World(tmp_path, spec(files_per_day=files_per_day))
+    sent(world, "export.csv", "1,2024-03-01,", "2,2024-03-02,")
+    window = ("2,2024-03-02,", "3,2024-03-03,", "4,2024-03-04,")
+    sent(world, "export.csv", *window)
+    assert sent(world, "export.csv", *window, "5,2024-03-04,").outcome == "accepted"
+    assert sent(world, "export.csv", window[0], window[2]).outcome == "accepted"
+    assert ids(world) == {FIRST: [1], SECOND: [2], date(2024, 3, 4): [4]}
+    assert sent(world, "export.csv", window[2]).outcome == "refused"
+
+
+@pytest.mark.parametrize("left_out", [None, "remove"])
+def test_a_day_that_another_file_is_by_now_is_left_to_it(tmp_path: Path, left_out: str | None) -> None:
+    world = World(tmp_path, spec(files_per_day="latest", days_left_out=left_out))
+    sent(world, "a.csv", "1,2024-03-01,", "2,2024-03-02,")
+    sent(world, "b.csv", "3,2024-03-02,")
+    assert sent(world, "a.csv", "4,2024-03-01,").outcome == "accepted"
+    assert ids(world) == {FIRST: [4], SECOND: [3]}
+
+
 def test_a_first_day_that_is_gone_is_asked_about_and_the_answer_counts(tmp_path: Path) -> None:
     for rows in (["2,2024-03-02,"], []):
         for answer, expected in (("keep", {FIRST: [1]}), ("remove", {})):
@@ -390,21 +412,26 @@ class Model:
 
     def _empties(self, name: str, rows: list[str]) -> bool:
         """Note the days that the file takes its earlier rows from; False where nobody can know whether it does."""
-        held = {day for one in self.accepted if one[0] == name for day in _days(one[2])}
-        own = _days(rows)
+        before = [_days(one[2]) | {d for n, d in self._emptied if n == at} for at, one in self._of(name)]
+        own, held = _days(rows), before[-1] if before else set()
         moved_on = bool(own) and max(own) > max(held, default=date.min)
-        gone = [day for day in sorted(held - own) if not moved_on or day > min(own)]
-        if gone and not (own and gone[0] > min(own)):
+        gone = {day for day in held - own if not moved_on or day > min(own)}
+        gone -= {day for day in held if self._mode == "latest" and self._holding(day)[-1][0] != name}
+        if gone and not (own and min(gone) > min(own)):
             return False
         self._emptied += [(len(self.accepted), day) for day in gone]
         return True
 
+    def _of(self, name: str) -> list[tuple[int, tuple[str, bytes, list[str]]]]:
+        return [(at, one) for at, one in enumerate(self.accepted) if one[0] == name]
+
+    def _holding(self, day: date) -> list[tuple[str, bytes, list[str]]]:
+        return [one for at, one in enumerate(self.accepted) if day in _days(one[2]) or (at, day) in self._emptied]
+
     def rows(self) -> dict[date, list[int]]:
         found: dict[date, list[int]] = {}
         for day in (FIRST, SECOND, THIRD):
-            holding = [
-                one for at, one in enumerate(self.accepted) if day in _days(one[2]) or (at, day) in self._emptied
-            ]
+            holding = self._holding(day)
             if self._mode == "latest":
                 holding = holding[-1:]
             elif self._mode == "many":
