@@ -3,8 +3,9 @@
 Belongs here: reading that off the SQL with sqlglot (extra `lineage`). Does not belong here: rows (`explain`).
 
 A column is plain where every input row that a result row is made of has that very value in it: columns passed through
-subqueries, CTEs, set operations and joins, keys of a GROUP BY, and columns of USING. In doubt it is not: an input whose
-columns are not known to be plain is not narrowed.
+subqueries, CTEs, set operations and joins, keys of a GROUP BY, and columns of USING. Beside window functions, whose
+values come from other rows too, only what all of them are partitioned by (but for numbers of rows). In doubt it is not:
+an input whose columns are not known to be plain is not narrowed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from etl_project.failures import Permanent
 
 _DIALECT = "duckdb"
+_NUMBERING = ("row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile")
 
 
 class NotFollowed(Permanent):
@@ -79,7 +81,10 @@ def _origins(scope: Any, place: int, joined_by: set[str], exp: Any) -> Iterator[
     selects = scope.expression.selects
     if place >= len(selects):
         return
+    windows = [window for window in scope.find_all(exp.Window) if not _numbers(window)]
     for column in _columns(selects[place].unalias().unnest(), joined_by, exp):
+        if any(column not in window.args.get("partition_by", ()) for window in windows):
+            continue
         source = scope.sources.get(column.table)
         if isinstance(source, exp.Table):
             yield source.name.lower(), column.name.lower()
@@ -87,6 +92,11 @@ def _origins(scope: Any, place: int, joined_by: set[str], exp: Any) -> Iterator[
             names = [name.lower() for name in source.expression.named_selects]
             if column.name.lower() in names:
                 yield from _origins(source, names.index(column.name.lower()), joined_by, exp)
+
+
+def _numbers(window: Any) -> bool:
+    """Whether a window function only says where a row stands among others: then no value is theirs."""
+    return window.this.sql(dialect=_DIALECT).partition("(")[0].lower() in _NUMBERING
 
 
 def _columns(value: Any, joined_by: set[str], exp: Any) -> list[Any]:

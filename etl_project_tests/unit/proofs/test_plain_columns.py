@@ -42,10 +42,29 @@ FOLLOWED = [
     ("select distinct customer from orders where code is not null", {"orders": {"customer": "customer"}}),
     ("select n as code, code as n from orders", {"orders": {"code": "n", "n": "code"}}),
     ("select N, Code from ORDERS", {"orders": {"n": "n", "code": "code"}}),
+    ("select n, code, lag(units) over (order by n, code) as x from orders", {}),
+    ("select n, code, sum(units) over (partition by n) as x from orders", {"orders": {"n": "n"}}),
+    ("select n, code, sum(units) over w as x from orders window w as (partition by n)", {}),
+    (
+        "with o as (select n, code, sum(units) over (partition by n, code) as x, count(*) over (partition by code) k "
+        "from orders) select o.n, o.code, k, currency from o join payments p on p.n = o.n",
+        {"orders": {"code": "code"}, "payments": {"currency": "currency"}},
+    ),
+    (
+        "select n, code from orders qualify row_number() over (partition by n order by code desc) = 1",
+        {"orders": {"n": "n", "code": "code"}},
+    ),
 ]
 
 
-@pytest.mark.parametrize(("query", "expected"), FOLLOWED)
+NUMBERED = [
+    ("select n, code, row_number() over (order by n, code) as x from orders", {"orders": {"n": "n", "code": "code"}}),
+    ("select n, code from orders qualify rank() over (order by n, code) = 2", {"orders": {"n": "n", "code": "code"}}),
+]
+"""A number says where a row stands among others; no value of theirs is in it."""
+
+
+@pytest.mark.parametrize(("query", "expected"), [*FOLLOWED, *NUMBERED])
 def test_plain_columns_are_followed_and_no_others(query: str, expected: dict[str, dict[str, str]]) -> None:
     assert plain_columns(query, COLUMNS) == expected
 
