@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import duckdb
+import pandas as pd
 import pytest
 
 from etl_project.failures import Transient
@@ -167,12 +169,58 @@ def test_who_looks_can_neither_end_the_write_nor_change_anything(once: Bench) ->
         return audit
 
     once.replace(frame((DAY, 1)), day(DAY), AUDITED)
-    for statement in ("COMMIT", "ROLLBACK", "SELECT 1; COMMIT", "DELETE FROM orders", "CREATE TABLE x (n INTEGER)"):
+    for statement in (
+        "COMMIT",
+        "ROLLBACK",
+        "SELECT 1; COMMIT",
+        "DELETE FROM orders",
+        "CREATE TABLE x (n INTEGER)",
+        "EXPLAIN ANALYZE DELETE FROM orders",
+        "EXPLAIN (ANALYZE) DELETE FROM orders",
+        "SET TimeZone = 'Asia/Tokyo'",
+    ):
         with pytest.raises(WriteRefused, match="may only read"):
             once.replace(frame((DAY, 2)), day(DAY), AUDITED, audit=meddles(statement))
     assert once.rows(day(DAY), AUDITED) == [(DAY, 1)]
-    once.replace(frame((DAY, 2)), day(DAY), AUDITED, audit=meddles("CREATE TEMP TABLE y AS FROM orders"))
+    harmless = "/* a */ CREATE TEMP TABLE y AS FROM orders; EXPLAIN FROM orders; SET VARIABLE z = 1"
+    once.replace(frame((DAY, 2)), day(DAY), AUDITED, audit=meddles(harmless))
     assert once.rows(day(DAY), AUDITED) == [(DAY, 2)]
+
+
+@pytest.mark.parametrize("how", ["insert_into", "update", "query"])
+def test_rows_that_a_check_has_altered_through_a_relation_are_not_published(once: Bench, how: str) -> None:
+    if not once.keeps_constraints:
+        pytest.skip("files have no connection")
+
+    def alters(scope: Scope, store: Store) -> None:
+        with store.connect() as connection:  # type: ignore[attr-defined]
+            if how == "insert_into":
+                connection.sql(f"SELECT DATE '{KEY}' AS batch_date, 3 AS n").insert_into("orders")
+            elif how == "update":
+                connection.table("orders").update({"n": duckdb.ConstantExpression(3)})
+            else:
+                connection.table("orders").query("orders_of_it", "DELETE FROM orders")
+
+    once.replace(frame((DAY, 1)), day(DAY), AUDITED)
+    with pytest.raises(WriteRefused, match="altered by one of the checks"):
+        once.replace(frame((DAY, 2)), day(DAY), AUDITED, audit=alters)
+    assert once.rows(day(DAY), AUDITED) == [(DAY, 1)]
+
+
+def test_a_check_may_name_a_frame_of_its_own_in_a_query(once: Bench) -> None:
+    if not once.keeps_constraints:
+        pytest.skip("files have no connection")
+    seen: list[Any] = []
+
+    def looks(scope: Scope, store: Store) -> None:
+        known = pd.DataFrame({"n": [2]})
+        with store.connect() as connection:  # type: ignore[attr-defined]
+            seen.append(connection.execute("SELECT count(*) FROM orders JOIN known USING (n)").fetchall())
+            seen.append(connection.sql("SELECT count(*) FROM known").fetchall())
+        assert len(known) == 1
+
+    once.replace(frame((DAY, 2)), day(DAY), AUDITED, audit=looks)
+    assert seen == [[(1,)], [(1,)]]
 
 
 def test_where_there_is_no_candidate_it_is_said_so(once: Bench) -> None:

@@ -332,6 +332,7 @@ class TableStore:
         if request.audit is not None and write.changed.partitions:
             request.audit(write.changed, TableStore(Inside(self.engine, connection), self.wait_seconds))
             refuse_spoilt(connection, write.table, write.changed)
+            write.refuse_altered()
             faults.reach(f"{self.engine.name}.audited")
 
     def _settled(self, records: list[Commit], error: Exception) -> list[Commit]:

@@ -21,6 +21,7 @@ from etl_project.storage import meanings
 from etl_project.storage.contract import Commit, Request, Scope, Table, WriteRefused
 from etl_project.storage.judging import drift, judgement, row_tally
 from etl_project.storage.judging.drift import Pair
+from etl_project.storage.judging.findings import differs
 from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.judging.judgement import Sides
 from etl_project.storage.judging.messages import DataFault, correct_the_data, refused
@@ -67,6 +68,7 @@ class TableWrite:
         self._schema_changes: list[str] = []
         self._seen: dict[int, Commit] | None = None
         self._inserted: Selected | None = None
+        self._written: tuple[Rows, Mapping[int, Commit]] | None = None
         self.records: Sequence[Commit] = ()
         self.changed = Scope(())
         """The partitions that have other rows now, once it has run."""
@@ -98,6 +100,7 @@ class TableWrite:
         judged = judgement.judge(sides, at)
         records, changed = list(judged.records.values()), judged.changed
         self.changed = Scope(tuple(self.scope.partitions[n] for n in changed))
+        self._written = here._replace(only=tuple(changed)), {n: judged.records[n] for n in changed}
         self._records_there.claim(records)
         self.records = records
         faults.reach(f"{self._engine.name}.after_claim")
@@ -117,6 +120,17 @@ class TableWrite:
         if self._inserted is None:
             raise AssertionError("nothing was inserted yet")
         return self._inserted
+
+    def refuse_altered(self) -> None:
+        """Raise WriteRefused (retrying does not help) where the new rows are not those that were written any more."""
+        if self._written is None:
+            raise AssertionError("nothing was written yet")
+        rows, records = self._written
+        there = row_tally.tally(self._connection, rows)
+        other = [self.scope.partitions[n] for n, record in records.items() if differs(record, there.get(n, EMPTY))]
+        if other:
+            problem = "the new rows were altered by one of the checks that looked at them"
+            raise WriteRefused(refused(self.table, Scope(tuple(other)), [problem], "A check may only read: correct it."))
 
     def was_overtaken(self) -> bool:
         """Whether another writer has committed one of the partitions since this one looked.
