@@ -74,6 +74,7 @@ class Audit:
         Raises ChecksFailed (retrying does not help) and ChecksUnfinished (it does).
         """
         with internals.without_warnings(), self._showing(store), dg.DagsterInstance.ephemeral() as instance:
+            internals.same_dynamic_partitions(self._step, self._partitions(), instance)
             result = self._run(scope, instance)
             keys = [partition.key for partition in scope.partitions]
             found = {key: _of_keys(result.get_asset_check_evaluations(), key, keys) for key in self._checks()}
@@ -97,6 +98,13 @@ class Audit:
 
     def _checks(self) -> dict[dg.AssetCheckKey, dg.AssetsDefinition]:
         return {} if self._step is None else internals.blocking_checks(self._step, self._asset_key)
+
+    def _partitions(self) -> list[dg.PartitionsDefinition | None]:
+        """Those of the checks and of the assets that they read."""
+        layer = self._step.job_def.asset_layer  # type: ignore[union-attr]
+        checks = self._checks().values()
+        read = {key for one in checks for key in one.keys_by_input_name.values()} | {self._asset_key}
+        return [one.partitions_def for one in [*checks, *(layer.get(key) for key in read if layer.has(key))]]
 
     def _run(self, scope: Scope, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
         """The checks over these partitions, in a run that nobody else sees."""

@@ -183,6 +183,22 @@ def log_evaluations(context: dg.OutputContext, evaluations: Sequence[dg.AssetChe
         context._events += [DagsterEvent.asset_check_evaluation(step, one) for one in evaluations]
 
 
+def same_dynamic_partitions(
+    step: Any, partitions: Iterable[dg.PartitionsDefinition | None], instance: dg.DagsterInstance
+) -> None:
+    """Have the dynamic partitions of these kinds that the instance of the step knows in another one, too."""
+    names = {name for one in partitions if one is not None for name in _dynamic_names(one)}
+    for name in sorted(names):
+        instance.add_dynamic_partitions(name, list(step.instance.get_dynamic_partitions(name)))
+
+
+def _dynamic_names(partitions: dg.PartitionsDefinition) -> list[str]:
+    if isinstance(partitions, dg.MultiPartitionsDefinition):
+        return [name for one in partitions.partitions_defs for name in _dynamic_names(one.partitions_def)]
+    name = partitions.name if isinstance(partitions, dg.DynamicPartitionsDefinition) else None
+    return [] if name is None else [name]
+
+
 def what_failed(event: DagsterEvent) -> str:
     """What a failed step said last."""
     error = event.step_failure_data.error

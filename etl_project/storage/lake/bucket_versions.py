@@ -30,10 +30,13 @@ class BucketVersions:
         faults.reach("bucket.version_kept")
 
     def forget(self, asset: str, commit: Commit, keep_versions: int) -> None:
-        """Remove what is more than is kept now that `commit` is there, and what no commit has replaced."""
-        found = self._found(asset, commit.partition)
-        kept = [key for number, key in found if number < commit.sequence][-keep_versions:]
-        self._objects.remove([key for _, key in found if key not in kept])
+        """Remove what is more than is kept now that `commit` is there.
+
+        Not the version of `commit` itself, nor later ones: nobody is alone here, and another writer may have replaced
+        it already. One that no commit has replaced counts as none, and is written over by the one that does.
+        """
+        earlier = [key for number, key in self._found(asset, commit.partition) if number < commit.sequence]
+        self._objects.remove(earlier[:-keep_versions])
 
     def of(self, asset: str, key: str | None, head: Commit | None) -> list[Version]:
         """The kept versions of a partition, oldest first; without an object in its place, all of them."""

@@ -1,8 +1,9 @@
 """Copies: local files with the content of objects, each under the object's ETag.
 
 Belongs here: fetching, so that DuckDB reads a plain file, and letting go of what nobody has used for a while. A copy is
-never changed and named by key and ETag, so it cannot be an old one of another version; the folder may be deleted at any
-time, and a reader who is at it then has to read again.
+never changed and named by key and ETag, so it cannot be an old one of another version; it is on the disk before it has
+that name, so a power cut leaves none that is short. The folder may be deleted at any time, and a reader who is at it
+then has to read again.
 """
 
 from __future__ import annotations
@@ -64,13 +65,16 @@ class Copies:
             if found is None:
                 return None
             target = self._path(key, found.etag)
+            atomic.sync_file(temporary)
             os.rename(temporary, target)
+        self.tidy()  # Here too: who only reads prepares no write.
         return Copy(target, found.etag)
 
     def add(self, key: str, etag: str, file: Path) -> None:
         """Keep what was just written, so that whoever reads it next need not fetch it; the file goes."""
         with suppress(OSError):
             atomic.make_folder(self._of(key))
+            atomic.sync_file(file)
             os.replace(file, self._path(key, etag))
 
     def footer(self, one: Object) -> Path:
@@ -79,12 +83,16 @@ class Copies:
             return there.path
         path = self._path(one.key, one.etag).with_suffix(_FOOTER)
         if not path.is_file():
-            tail, there_now = tail_of(self._objects, one.key) or (b"", one)
+            found = tail_of(self._objects, one.key)
+            if found is None:
+                return self.nothing(one.key)  # It has gone since it was listed.
+            tail, there_now = found
             with self._scratch(one.key) as temporary:
                 with temporary.open("xb") as file:
                     file.write(_MAGIC if there_now.size_bytes > len(_MAGIC) else b"")
                     file.seek(max(there_now.size_bytes - len(tail), 0))
                     file.write(tail)
+                atomic.sync_file(temporary)
                 path = self._path(one.key, there_now.etag).with_suffix(_FOOTER)
                 os.rename(temporary, path)
         os.utime(path)

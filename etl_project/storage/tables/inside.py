@@ -7,7 +7,7 @@ from ending that transaction or changing anything in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,16 +16,17 @@ from duckdb import StatementType
 
 from etl_project.storage.contract import Scope, Table, WriteRefused
 from etl_project.storage.judging.messages import refused
+from etl_project.storage.sql import quote, text
 from etl_project.storage.tables.engine import Engine
 
-_READS = {StatementType.SELECT, StatementType.PRAGMA, StatementType.CALL}
-"""Not EXPLAIN, which runs what it explains with ANALYZE; not SET, which the write would go on with."""
+_READS = {StatementType.SELECT, StatementType.PRAGMA, StatementType.CALL, StatementType.SET}
+"""Not EXPLAIN, which runs what it explains with ANALYZE. What is SET is put back (`settings_of`)."""
 _HARMLESS = re.compile(
     r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
-    r"(?:CREATE\s+(?:OR\s+REPLACE\s+)?(?:LOCAL\s+)?TEMP(?:ORARY)?\b|SET\s+VARIABLE\b|EXPLAIN\s+(?!ANALY[SZ]E\b)\w)",
+    r"(?:CREATE\s+(?:OR\s+REPLACE\s+)?(?:LOCAL\s+)?TEMP(?:ORARY)?\b|EXPLAIN\s+(?!ANALY[SZ]E\b)\w)",
     re.IGNORECASE | re.DOTALL,
 )
-"""Temporary tables and views, variables, and plans of what is not run."""
+"""Temporary tables and views, and plans of what is not run."""
 
 
 class ReadOnly:
@@ -107,6 +108,20 @@ def _not_now(statement: str) -> WriteRefused:
         f"{statement!r} was refused: a check looks at rows that are not published yet, inside the transaction that "
         "would publish them, and may only read. Nothing was changed; retrying does not help."
     )
+
+
+def settings_of(connection: duckdb.DuckDBPyConnection) -> dict[str, str | None]:
+    """The settings of the connection that say what a value is and where a name is looked up, among others."""
+    query = "SELECT name, value FROM duckdb_settings() WHERE name NOT LIKE '%memory%'"
+    return dict(connection.execute(query).fetchall())
+
+
+def put_back(connection: duckdb.DuckDBPyConnection, before: Mapping[str, str | None]) -> None:
+    """Undo what a check has SET: the write goes on with its own settings."""
+    for name, value in settings_of(connection).items():
+        was = before.get(name)
+        if was != value:
+            connection.execute(f"RESET {quote(name)}" if was is None else f"SET {quote(name)} = {text(was)}")
 
 
 def refuse_spoilt(connection: duckdb.DuckDBPyConnection, table: Table, scope: Scope) -> None:

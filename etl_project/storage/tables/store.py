@@ -48,7 +48,7 @@ from etl_project.storage.tables import aside, owners
 from etl_project.storage.tables.candidates import kept_instead
 from etl_project.storage.tables.engine import Conflict, Engine
 from etl_project.storage.tables.examine import Examination
-from etl_project.storage.tables.inside import Inside, refuse_spoilt
+from etl_project.storage.tables.inside import Inside, put_back, refuse_spoilt, settings_of
 from etl_project.storage.tables.write import TableWrite
 from etl_project.utc import now
 
@@ -330,8 +330,16 @@ class TableStore:
     def _audit(self, connection: duckdb.DuckDBPyConnection, write: TableWrite, request: Request) -> None:
         """Show what is about to be committed to whoever has to let it pass. Raises ChecksFailed."""
         if request.audit is not None and write.changed.partitions:
-            request.audit(write.changed, TableStore(Inside(self.engine, connection), self.wait_seconds))
-            refuse_spoilt(connection, write.table, write.changed)
+            before = settings_of(connection)
+            try:
+                request.audit(write.changed, TableStore(Inside(self.engine, connection), self.wait_seconds))
+                refuse_spoilt(connection, write.table, write.changed)
+            except BaseException:
+                _roll_back(connection)  # In a transaction that is spoilt nothing can be set.
+                with suppress(duckdb.Error):
+                    put_back(connection, before)
+                raise
+            put_back(connection, before)
             write.refuse_altered()
             faults.reach(f"{self.engine.name}.audited")
 

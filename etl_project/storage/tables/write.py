@@ -130,7 +130,9 @@ class TableWrite:
         other = [self.scope.partitions[n] for n, record in records.items() if differs(record, there.get(n, EMPTY))]
         if other:
             problem = "the new rows were altered by one of the checks that looked at them"
-            raise WriteRefused(refused(self.table, Scope(tuple(other)), [problem], "A check may only read: correct it."))
+            raise WriteRefused(
+                refused(self.table, Scope(tuple(other)), [problem], "A check may only read: correct it.")
+            )
 
     def was_overtaken(self) -> bool:
         """Whether another writer has committed one of the partitions since this one looked.

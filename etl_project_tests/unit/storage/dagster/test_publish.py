@@ -185,6 +185,28 @@ def test_a_check_that_breaks_off_publishes_nothing_and_may_be_tried_again(world:
     assert world.published() == {FIRST: 1}
 
 
+@pytest.mark.parametrize("partitioned", [True, False], ids=["a check a partition", "a plain check"])
+def test_rows_of_dynamic_partitions_are_shown_to_their_checks(world: World, partitioned: bool) -> None:
+    """The run of the checks has an instance of its own, which has to know of the partitions."""
+    regions, amounts, seen = dg.DynamicPartitionsDefinition(name="regions"), {"eu": 1}, []
+    world.instance.add_dynamic_partitions("regions", ["eu"])
+
+    @dg.asset(partitions_def=regions, metadata={**AUDITED, "partition_column": "region"})
+    def orders(context: dg.AssetExecutionContext) -> pd.DataFrame:
+        return pd.DataFrame({"region": [context.partition_key], "n": [amounts[context.partition_key]]})
+
+    @dg.asset_check(asset=orders, blocking=True, partitions_def=regions if partitioned else None)
+    def positive(orders: pd.DataFrame) -> dg.AssetCheckResult:
+        seen.append(orders["n"].tolist())
+        return dg.AssetCheckResult(passed=bool((orders["n"] > 0).all()))
+
+    world.orders = orders
+    assert world.run(world.definitions([positive]), "eu").success
+    amounts["eu"] = -1
+    assert not world.run(world.definitions([positive]), "eu").success
+    assert seen == [[1], [1], [-1]] and list(world.waiting()) == ["eu"]
+
+
 def test_a_warning_keeps_nothing_from_readers(world: World) -> None:
     @dg.asset_check(asset=world.orders, blocking=True)
     def warns() -> dg.AssetCheckResult:

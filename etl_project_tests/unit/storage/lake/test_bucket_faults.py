@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from etl_project import settings
 from etl_project.due import first_day
-from etl_project.storage.contract import Request, Scope, StoreBusy, StoreUnavailable, Table, WriteRefused
+from etl_project.storage.contract import Commit, Request, Scope, StoreBusy, StoreUnavailable, Table, WriteRefused
 from etl_project.storage.lake import trial
 from etl_project.storage.lake.copies import Copies, Copy
 from etl_project.storage.lake.store import ParquetStore
@@ -62,10 +63,10 @@ def store(proxy: Proxy, tmp_path: Path) -> ParquetStore:
     return store
 
 
-def write(store: ParquetStore, version: int, scope: Scope = ONE) -> list[bool]:
+def write(store: ParquetStore, version: int, scope: Scope = ONE, table: Table = ORDERS) -> list[bool]:
     days = [partition.lower for partition in scope.partitions]
     rows = pa.table({"batch_date": pa.array(days, pa.date32()), "n": pa.array([version] * len(days), pa.int32())})
-    return [commit.changed for commit in store.replace(ORDERS, scope, rows, Request(f"run {version}"))]
+    return [commit.changed for commit in store.replace(table, scope, rows, Request(f"run {version}"))]
 
 
 def there(store: ParquetStore) -> list[int]:
@@ -300,6 +301,72 @@ def test_copies_that_nobody_used_for_long_are_let_go_of(store: ParquetStore, mon
     store._lake.prepare()
     assert not old.exists() and young.exists()
     assert store.arrow(store.read(ORDERS, RANGE)).num_rows == 3
+
+
+def test_who_only_reads_lets_go_of_copies_too(
+    store: ParquetStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(store, 1, RANGE)
+    reader = ParquetStore(s3.url_of(tmp_path), cache=tmp_path / "reader")
+    there(reader)
+    [old] = (reader._lake.beside / "copies").glob("*/*.parquet")
+    monkeypatch.setattr("etl_project.storage.lake.copies.KEPT_BYTES", 0)
+    os.utime(old, (0, 0))
+    os.utime(reader._lake.beside / "copies" / "tidied", (0, 0))
+    reader.read(ORDERS, Scope.days(DAYS[1], DAYS[1]))
+    assert not old.exists() and there(reader) == [1]
+
+
+def test_a_copy_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut leaves a short file under the ETag of the whole one: a day without rows, for good."""
+    synced, real = set(), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    writer, reader = s3.lake_of(tmp_path), ParquetStore(s3.url_of(tmp_path), cache=tmp_path / "reader")
+    write(writer, 1)
+    list(reader.schemas("orders"))
+    assert there(reader) == [1]
+    copies = [file for one in (writer, reader) for file in (one._lake.beside / "copies").glob("*/*")]
+    assert {file.suffix for file in copies} == {".footer", ".parquet"}
+    assert {file.stat().st_ino for file in copies} <= synced
+
+
+def test_an_object_that_goes_between_two_questions_is_not_remembered_as_damaged(tmp_path: Path) -> None:
+    store = s3.lake_of(tmp_path)
+    write(store, 1)
+    objects = s3.objects_of(tmp_path)
+    [one] = objects.below("orders")
+    away = tmp_path / "away"
+    objects.get(one.key, away)
+    objects.remove([one.key])
+    copies = Copies(tmp_path / "copies", objects)
+    assert not copies.footer(one).exists()
+    assert objects.put(one.key, away, None) == one.etag
+    assert pq.read_schema(copies.footer(one)).names == ["batch_date", "n"]
+
+
+def test_a_version_that_a_faster_writer_has_kept_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slow one lets go of old versions after it has been replaced itself."""
+    kept = replace(ORDERS, keep_versions=1)
+    store, other = s3.lake_of(tmp_path), ParquetStore(s3.url_of(tmp_path), cache=tmp_path / "other")
+    write(store, 1, table=kept)
+    real = store._lake.versions.forget
+
+    def late(asset: str, commit: Commit, keep_versions: int) -> None:
+        write(other, 3, table=kept)
+        real(asset, commit, keep_versions)
+
+    monkeypatch.setattr(store._lake.versions, "forget", late)
+    write(store, 2, table=kept)
+    assert [(one.sequence, one.commit and one.commit.run_id) for one in other.versions(kept, str(DAYS[0]))] == [
+        (2, "run 2")
+    ]
 
 
 def test_columns_are_those_of_the_newest_of_objects_that_were_written_within_one_second(tmp_path: Path) -> None:
