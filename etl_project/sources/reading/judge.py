@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from etl_project.sources import lateness, names
 from etl_project.sources.intake.archive import Accepted
-from etl_project.sources.reading import members, own_days, small_content
+from etl_project.sources.reading import header_again, members, own_days, small_content
 from etl_project.sources.reading.chunk import Chunk, Load
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
@@ -204,7 +204,7 @@ def chunks(sent: SourceFile, spec: SourceSpec) -> Iterator[Load]:
 
 def typed(sent: Chunk, spec: SourceSpec, file: str, day: date) -> Batch:
     """The records of a chunk as rows and rejects, where no file has to be judged by itself (`needs_whole_files`)."""
-    work = _Work(spec, SourceFile(Path(), file, day), None)
+    work = _Work(spec, SourceFile(Path(), file, day, accepted=True), None)  # Its files were looked at one by one.
     batch = work.judged(work.typed(Parted(sent, skipping.schema(spec).empty_table())))
     return batch._replace(rows=batch.rows.select(rows_schema(spec).names))
 
@@ -251,7 +251,8 @@ class _Work:
     """What is done to each chunk of one file, in any thread."""
 
     def __init__(self, spec: SourceSpec, sent: SourceFile, losers: pa.Table | None) -> None:
-        self._spec, self._file, self._day, self._losers = spec, names.shown(sent.name), sent.day, losers
+        self._spec, self._sent, self._losers = spec, sent, losers
+        self._file, self._day = names.shown(sent.name), sent.day
         self._span = own_days.Span(*sent.span) if sent.span is not None else None
         self._converter = converter_of(spec)
         self._skipping = Skipping(spec)
@@ -262,7 +263,8 @@ class _Work:
         return self.judged(self.typed(self._skipping.part(load())))
 
     def typed(self, part: Parted) -> _Typed:
-        """The records with their values, NULL where there is none."""
+        """The records with their values, NULL where there is none. Raises FileRefused where one is the header again."""
+        header_again.refuse(part.chunk, self._spec, self._sent)
         chunk = _without_missing(part.chunk, self._spec)
         pairs = zip(chunk.texts, self._spec.targets, strict=True)
         return _Typed(part.chunk, chunk, [self._converter.column(*pair) for pair in pairs], part.skipped)

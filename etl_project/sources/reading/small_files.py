@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from etl_project.sources import names
-from etl_project.sources.reading import judge, small_content
+from etl_project.sources.reading import header_again, judge, small_content
 from etl_project.sources.reading.chunk import Broken, Chunk
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
@@ -118,6 +118,8 @@ class _Group:
         self._files.append(file._replace(content=None))
         try:
             chunks = [load() for load in judge.chunks(file, self._spec)]
+            for chunk in chunks:
+                header_again.refuse(chunk, self._spec, file)
         except FileRefused as refused:
             self._refused[at] = refused
             return
