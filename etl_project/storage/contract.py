@@ -426,6 +426,14 @@ class Store(Protocol):
         """A lazy slice of a candidate. Raises ReadRefused where there is none (retrying does not help)."""
         ...
 
+    def drop_left_candidates(self, assets: Mapping[str, bool], *, dry_run: bool = False) -> list[Commit]:
+        """Afterwards these assets have no candidate that waits for nothing; gives the records of those that went.
+
+        That is one whose partition has been committed since, or of an asset that is published as it comes (`False`).
+        Raises StoreBusy (retrying helps). A kill leaves some of them.
+        """
+        ...
+
     def filled(self, table: Table) -> list[str]:
         """The columns that fill themselves when data does not bring them: no content of rows that were written so."""
         ...

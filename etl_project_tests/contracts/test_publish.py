@@ -88,6 +88,38 @@ def test_a_build_of_the_rows_that_are_published_takes_the_candidate_away_too(onc
     assert candidates(once) == {}
 
 
+def held(bench: Bench, n: int = -1) -> None:
+    with pytest.raises(ChecksFailed):
+        bench.replace(frame((DAY, n)), day(DAY), AUDITED, audit=not_negative())
+
+
+def test_a_candidate_that_a_commit_came_past_waits_no_more(once: Bench) -> None:
+    """The table was published as it comes for a while: its commits ask for no candidate."""
+    once.replace(frame((DAY, 1)), day(DAY), AUDITED)
+    held(once)
+    once.replace(frame((DAY, 2)), day(DAY), ORDERS)
+    assert candidates(once) == {}
+    with pytest.raises(ReadRefused, match="there is no candidate"):
+        once.store().read_candidate(AUDITED, KEY)
+
+
+def test_a_candidate_that_waits_for_nothing_can_be_removed_and_no_other_one(once: Bench) -> None:
+    drop = once.store().drop_left_candidates
+    assert drop({"orders": True}) == []
+    once.replace(frame((DAY, 1)), day(DAY), AUDITED)
+    held(once)
+    assert drop({"orders": True}) == [] and list(candidates(once)) == [KEY]
+    once.replace(frame((DAY, 2)), day(DAY), ORDERS)
+    for dry_run in (True, False):
+        [gone] = drop({"orders": True}, dry_run=dry_run)
+        assert (gone.partition, gone.rows) == (KEY, 1)
+    assert drop({"orders": True}) == []
+    held(once)
+    assert drop({"another": False}) == [] and list(candidates(once)) == [KEY]
+    assert len(drop({"orders": False})) == 1 and candidates(once) == {}
+    assert once.rows(day(DAY), AUDITED) == [(DAY, 2)]
+
+
 def test_the_first_rows_of_all_may_be_a_candidate(bench: Bench) -> None:
     with pytest.raises(ChecksFailed):
         bench.replace(frame((DAY, -1)), day(DAY), AUDITED, audit=not_negative())

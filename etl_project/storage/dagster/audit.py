@@ -123,14 +123,15 @@ class Audit:
         failures = [event for event in result.all_events if event.is_step_failure]
         said = "; ".join(f"{one.step_key}: {internals.what_failed(one)}" for one in failures)
         run = instance.get_run_by_id(result.run_id)
+        unchecked = f", or run it with the tag {ALLOW_UNCHECKED_TAG}=true to publish rows that are right."
         for_good = run is not None and run.tags.get(FAILURE_TAG) == "permanent"
         message = (
             f"{what(self._table, scope)}: no result of the blocking checks {', '.join(names)} ({said or 'no reason'}). "
             "Nothing was published; "
         )
         if for_good:
-            raise WriteRefused(message + "retrying does not help.")
-        raise ChecksUnfinished(message + "retrying helps once the cause is gone.")
+            raise WriteRefused(message + f"retrying does not help. Correct the check{unchecked}")
+        raise ChecksUnfinished(message + f"retrying helps once the cause is gone. Else correct the check{unchecked}")
 
     def _audit_job(self) -> dg.JobDefinition:
         """The checks as a job. Its resources are looked up when it runs, so one job does for all partitions."""

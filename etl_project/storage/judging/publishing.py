@@ -1,15 +1,21 @@
 """Publishing: what is said of rows that did not pass their checks, wherever they are kept.
 
-Belongs here: the words. Keeping candidates is the stores', running checks is not storage's at all.
+Belongs here: the words, and which candidate still waits. Keeping candidates is the stores', running checks is not
+storage's at all.
 """
 
 from __future__ import annotations
 
-from etl_project.storage.contract import Scope, Table
+from etl_project.storage.contract import Candidate, Commit, Scope, Table
 from etl_project.storage.judging.messages import ChecksFailed, what
 
 ALLOW_UNCHECKED_TAG = "etl/allow_unchecked"
 """Run tag: `true` publishes the rows of this run whatever their checks would say."""
+
+
+def waits(one: Candidate, head: Commit | None) -> bool:
+    """Whether the rows would be the next commit: one may have come past them while all rows were published."""
+    return head is None or head.sequence < one.record.sequence
 
 
 def refusal(table: Table, scope: Scope, reason: str) -> ChecksFailed:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -47,7 +47,7 @@ from etl_project.storage.fetch import arrow_reader
 from etl_project.storage.judging import payload
 from etl_project.storage.judging.findings import Finding, Looked
 from etl_project.storage.judging.messages import what
-from etl_project.storage.judging.publishing import no_candidate
+from etl_project.storage.judging.publishing import no_candidate, waits
 from etl_project.storage.judging.receipts import refuse_changed
 from etl_project.storage.judging.selection import check, chosen
 from etl_project.storage.judging.versions import not_kept
@@ -212,14 +212,23 @@ class ParquetStore:
 
     def candidates(self, assets: Iterable[str]) -> list[Candidate]:
         """The files that did not pass their checks. One that is no longer the next commit is left from a kill."""
-        found = []
+        return [one for one, is_next in self._kept(assets) if is_next]
+
+    def drop_left_candidates(self, assets: Mapping[str, bool], *, dry_run: bool = False) -> list[Commit]:
+        """Remove candidates that wait for nothing, one by one; see `Store.drop_left_candidates`."""
+        left = [one.record for one, is_next in self._kept(assets) if not (is_next and assets[one.record.asset])]
+        for record in left if not dry_run else ():
+            # Nobody is kept from writing meanwhile: a newer one stays.
+            if any(one.record == record for one in self._lake.candidates.of(record.asset)):
+                self._lake.candidates.drop(record.asset, record.partition)
+        return left
+
+    def _kept(self, assets: Iterable[str]) -> Iterator[tuple[Candidate, bool]]:
+        """The candidates that there are, and whether each is still the next commit of its partition."""
         for asset in sorted(assets):
             some = self._lake.candidates.of(asset)
             heads = self.last_commits([asset], [one.record.partition for one in some]) if some else {}
-            for one in some:
-                head = heads.get((asset, one.record.partition))
-                found += [one] if head is None or head.sequence < one.record.sequence else []
-        return found
+            yield from ((one, waits(one, heads.get((asset, one.record.partition)))) for one in some)
 
     def read_candidate(self, table: Table, key: str | None) -> Slice:
         """A lazy slice of a candidate; it runs in any DuckDB connection. Raises ReadRefused where there is none."""

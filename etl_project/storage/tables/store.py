@@ -39,7 +39,7 @@ from etl_project.storage.judging import payload
 from etl_project.storage.judging.findings import Finding, Looked
 from etl_project.storage.judging.messages import ChecksFailed, DataFault, partly, refused, what
 from etl_project.storage.judging.payload import Payload
-from etl_project.storage.judging.publishing import no_candidate
+from etl_project.storage.judging.publishing import no_candidate, waits
 from etl_project.storage.judging.receipts import Lookup, refuse_changed
 from etl_project.storage.judging.selection import check, chosen, where
 from etl_project.storage.judging.versions import not_kept
@@ -179,14 +179,46 @@ class TableStore:
     def candidates(self, assets: Iterable[str]) -> list[Candidate]:
         """The rows that did not pass their checks."""
         with self.engine.looking(self.wait_seconds) as connection:
-            return [] if connection is None else self.engine.candidates(connection).of(assets)
+            return [] if connection is None else [one for one, is_next in self._kept(connection, assets) if is_next]
 
     def read_candidate(self, table: Table, key: str | None) -> Slice:
         """A lazy slice of a candidate. Raises ReadRefused where there is none (retrying does not help)."""
         with self.engine.looking(self.wait_seconds) as connection:
-            if connection is None:
+            there = [] if connection is None else self._kept(connection, [table.asset])
+            if connection is None or not any(one.record.partition == key and is_next for one, is_next in there):
                 raise ReadRefused(no_candidate(table, key))
             return self.engine.candidates(connection).read(table, key, self.identity)
+
+    def drop_left_candidates(self, assets: Mapping[str, bool], *, dry_run: bool = False) -> list[Commit]:
+        """Remove candidates that wait for nothing, in one transaction; see `Store.drop_left_candidates`."""
+        with self.look() as looking:
+            left = [] if looking is None else self._left(looking, assets)
+        if not left or dry_run:
+            return left
+        with self.connect() as connection:
+            try:
+                connection.begin()
+                left = self._left(connection, assets)
+                for record in left:
+                    self.engine.candidates(connection).drop(record.asset, [record.partition])
+                self.engine.commit(connection)
+            except duckdb.Error as error:
+                _roll_back(connection)
+                raise self.engine.meaning(error) from error
+        return left
+
+    def _left(self, connection: duckdb.DuckDBPyConnection, assets: Mapping[str, bool]) -> list[Commit]:
+        kept = self._kept(connection, assets)
+        return [one.record for one, is_next in kept if not (is_next and assets[one.record.asset])]
+
+    def _kept(self, connection: duckdb.DuckDBPyConnection, assets: Iterable[str]) -> list[tuple[Candidate, bool]]:
+        """The candidates that there are, and whether each is still the next commit of its partition."""
+        found = self.engine.candidates(connection).of(assets)
+        if not found:
+            return []
+        records = [one.record for one in found]
+        last = self.engine.records(connection).last({r.asset for r in records}, {r.partition for r in records})
+        return [(one, waits(one, last.get((one.record.asset, one.record.partition)))) for one in found]
 
     def filled(self, table: Table) -> list[str]:
         """The columns of the table that have a default."""

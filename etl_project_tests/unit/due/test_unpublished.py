@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from etl_project import utc
+from etl_project.cli import maintain as maintain_command
 from etl_project.cli import show as show_command
 from etl_project.cli.diff import compared, of_candidate
 from etl_project.cli.main import load
@@ -72,6 +74,17 @@ def test_a_file_that_fails_its_check_leaves_the_day_to_readers_until_a_better_on
             "2025-03-01,2,FR",
             "batch_date,id,country",
         ]
+
+        def maintained(publishes: bool) -> str:
+            loaded = deployment.project
+            nodes = [replace(node, published_after_checks=publishes) for node in loaded.nodes]
+            asked = SimpleNamespace(nodes=nodes, lake=loaded.lake, settings=loaded.settings)
+            monkeypatch.setattr(maintain_command, "opened", lambda **_: nullcontext(SimpleNamespace(project=asked)))
+            load("maintain").main(["--candidates", "--dry-run"], standalone_mode=False)
+            return capsys.readouterr().out
+
+        assert maintained(True).startswith("0 candidates that wait for nothing would be removed")
+        assert "1 candidates that wait for nothing would be removed: sales 2025-03-01" in maintained(False)
 
         assert delivered(project, "1,IT\n2,FR\n").all_well
         assert project.query("select count(*) from sales") == [(2,)]
