@@ -255,8 +255,9 @@ def _free_dead(db: sqlite3.Connection) -> None:
 
 
 def _bury(db: sqlite3.Connection, dead: list[_Holder]) -> None:
-    for holder in dead:
-        _log.warning("Run %s is dead: its process %d is gone, or it has ended.", holder.run_id, holder.owner.pid)
+    # A process takes its jobs once for every IO manager: it is one dead process all the same.
+    for run_id, pid in dict.fromkeys((holder.run_id, holder.owner.pid) for holder in dead):
+        _log.warning("Run %s is dead: its process %d is gone, or it has ended.", run_id, pid)
     db.executemany("DELETE FROM task_lock_holder WHERE token = ?", [(holder.token,) for holder in dead])
     db.execute("DELETE FROM task_lock WHERE run_id NOT IN (SELECT run_id FROM task_lock_holder)")
 

@@ -195,6 +195,16 @@ def test_a_run_that_has_ended_loses_its_jobs_at_once(path: Path) -> None:
         assert not is_free(TaskLock(path), MONDAY)
 
 
+def test_a_dead_process_is_named_once_however_often_it_took_its_jobs(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lock = TaskLock(path, run_has_ended=lambda run_id: run_id == "one")
+    for _ in range(4):  # As every IO manager of a run does.
+        lock.take("one", [MONDAY], 0)
+    with lock.take("two", [MONDAY], 0):
+        assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["Run one is dead"]
+
+
 def test_a_process_that_joins_a_run_just_judged_ended_keeps_its_jobs(path: Path) -> None:
     joined: list[Lease] = []
 
