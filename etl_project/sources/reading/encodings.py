@@ -32,31 +32,35 @@ def settled(file: SourceFile, spec: SourceSpec) -> SourceSpec:
     candidates = spec.encodings
     if len(candidates) == 1:
         return spec
+    found, hint = "bytes that none of the declared encodings has", ""
     # An archived file may have been accepted before control characters were looked at.
     for passes_controls in (False, True) if file.accepted else (False,):
         for one in candidates:
             alone = replace(spec, encoding=one, other_encodings=(), valid_utf8=_strictly(spec))
-            if _fits(file, alone, passes_controls):
+            misfit = _misfit(file, alone, passes_controls)
+            if misfit is None:
                 return alone
-    raise FileRefused(
-        "wrong encoding", "bytes that none of the declared encodings has", f"text in {' or '.join(candidates)}"
-    )
+            if misfit.reason == stream.HIDDEN_CP1252:
+                found = misfit.found
+                hint = f"; cp1252 (or another code page) in place of {one} reads such bytes as letters"
+    raise FileRefused("wrong encoding", found, f"text in {' or '.join(candidates)}{hint}")
 
 
 def _strictly(spec: SourceSpec) -> ValidUtf8:
     return "as_declared" if spec.valid_utf8 == "as_declared" else "refuse"
 
 
-def _fits(file: SourceFile, spec: SourceSpec, passes_controls: bool) -> bool:
+def _misfit(file: SourceFile, spec: SourceSpec, passes_controls: bool) -> FileRefused | None:
+    """Why the file is not in the encoding of this source, which is one alone; None where it is."""
     decoder = codecs.getincrementaldecoder(spec.encoding)("strict")
     try:
         for piece in stream.watched(compression.pieces(file, spec), spec, passes_controls=passes_controls):
             decoder.decode(piece)
         decoder.decode(b"", final=True)
-    except UnicodeError:
-        return False
+    except UnicodeError as error:
+        return FileRefused("wrong encoding", str(error), f"text in {spec.encoding}")
     except FileRefused as refused:
         if refused.reason not in (stream.HIDDEN_UTF8, stream.HIDDEN_CP1252):
             raise
-        return False
-    return True
+        return refused
+    return None

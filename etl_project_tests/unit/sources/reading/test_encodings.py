@@ -53,6 +53,8 @@ def test_windows_letters_are_no_invisible_characters_of_an_iso_encoding(tmp_path
         read(lines(PRICE), tmp_path, spec(encoding="latin-1"))
     both = spec(encoding="latin-1", other_encodings=("cp1252",))
     assert [row["note"] for row in all_rows(read(windows, tmp_path, both))] == ["x", "5 €"]
+    with pytest.raises(FileRefused, match=r"byte 0x80 in line 3.*cp1252 .or another.* in place of latin-1"):
+        read(windows, tmp_path, spec(encoding="utf-8", other_encodings=("latin-1",)))
 
 
 @pytest.mark.parametrize("others", [(), ("ascii",)])
