@@ -20,7 +20,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pyarrow as pa
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from etl_project.failures import EtlError
 from etl_project.settings import MOST_VERSIONS
@@ -73,6 +73,9 @@ _TRIES = 3
 
 class PartitionIOManager(dg.ConfigurableIOManager):
     """Replaces exactly the partitions of the run and reads exactly those that an input maps to."""
+
+    # What is wrong with a setting says so itself; pydantic would quote all of it, be there a key in it or not.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     run_lock: PartitionLock | None = Field(
         default=None, description="Keeps two runs off one partition; without it the store alone decides who wins."

@@ -46,7 +46,7 @@ def of(root: Path | str, setting: str = "root") -> Address:
     if found is None or found["scheme"].lower() not in SCHEMES:
         raise UnknownPlace(f"{setting}={str(root)!r} is no address of a bucket; write it like {EXAMPLE}.")
     bucket, _, prefix = found["rest"].partition("/")
-    if "@" in found["rest"].split("/")[0] or "?" in found["rest"]:
+    if {"@", ":"} & set(bucket) or "?" in found["rest"]:  # A secret key may have a slash in it.
         raise UnknownPlace(
             f"{setting} has more than a bucket and a prefix in it, perhaps a key: it is not shown. Write it like "
             f"{EXAMPLE}, and give credentials as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."

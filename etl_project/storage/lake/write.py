@@ -324,9 +324,7 @@ class ParquetWrite:
         if self._table.keep_versions and changed and previous is not None and there is not None:
             self._lake.versions.keep(self._table.asset, previous, path)
         written = self._written(one, seat, record, earlier, fill, audited=changed)
-        self._forget_candidate(one)
-        if self._table.keep_versions:
-            self._lake.versions.forget(self._table.asset, written, self._table.keep_versions)
+        self._let_go(one, written)
         return written
 
     def _found_there(self, path: Path, one: Scope) -> tuple[Rows | None, Tally]:
@@ -403,6 +401,18 @@ class ParquetWrite:
                 raise not_even_kept(failed, error) from error
             raise
         faults.reach("parquet.audited")
+
+    def _let_go(self, one: Scope, written: Commit) -> None:
+        """Remove what the commit has made old. An error here says that it happened."""
+        try:
+            self._forget_candidate(one)
+            if self._table.keep_versions:
+                self._lake.versions.forget(self._table.asset, written, self._table.keep_versions)
+        except StoreUnavailable as error:
+            said = str(error).replace(" Nothing was changed.", "")
+            raise StoreUnavailable(
+                f"{what(self._table, one)}: its new rows are committed; what they made old cannot be removed: {said}"
+            ) from None
 
     def _forget_candidate(self, one: Scope) -> None:
         """The partition has its newest rows: what was to replace it before is none any more."""

@@ -151,7 +151,7 @@ def test_an_outcome_that_nobody_can_tell_is_called_unknown_and_found_out_by_the_
     proxy.plan = plan
     with pytest.raises(StoreUnavailable, match="whether it was committed is not known"):
         write(store, 2)
-    assert proxy.count(lambda asked: asked.method == "DELETE") == 0
+    assert proxy.count(lambda asked: asked.method in {"DELETE", "POST"}) == 0
     proxy.always(None)
     assert there(store) == [2]
     write(store, 2)
@@ -422,3 +422,18 @@ def test_what_is_wrong_with_a_bucket_is_one_line_without_any_key(
                 assert "\n" not in str(refusal.value) and "etrying helps" in str(refusal.value)
                 for secret in (*real.values(), "sec-ret-9", "who-are-you"):
                     assert secret not in told
+
+
+def test_a_commit_whose_old_version_cannot_be_removed_is_not_said_to_have_changed_nothing(
+    proxy: Proxy, tmp_path: Path
+) -> None:
+    kept = replace(ORDERS, keep_versions=1)
+    store = s3.lake_of(tmp_path)
+    for version in (1, 2):
+        write(store, version, table=kept)
+    proxy.always(refused(403, "AccessDenied"), lambda asked: asked.method in {"DELETE", "POST"})
+    with pytest.raises(StoreUnavailable, match=r"2024-03-04.*committed.*s3:DeleteObject") as refusal:
+        write(store, 3, table=kept)
+    assert "Nothing was changed" not in str(refusal.value) and refusal.value.retryable
+    proxy.always(None)
+    assert there(store) == [3] and write(store, 3, table=kept) == [False]
