@@ -209,6 +209,7 @@ class Receiver:
             if twin is not None and not self._is_empty(copy, name, day):
                 other = names.shown(twin.name)
                 raise FileRefused("duplicate", f"the same content as {other}", f"content that {day} does not have yet")
+            kind = "refused"
             found = judged(SourceFile(copy.path, name, day), spec) if verdict is None else of_verdict(verdict)
             self._others.refuse_cut(copy, waiting, found.ends_in_a_reject)
             if self._emptied is not None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from etl_project.sources.intake import admit
+from etl_project.sources.intake import admit, quarantine
 from etl_project.sources.reading.rows.row_settings import RowSettings
 from etl_project.sources.spec import SourceSpec
 
-from ..world import World, lines, rows, spec
+from ..world import DAY, World, lines, rows, spec
 
 A, B = "a-2024-03-05.csv", "b-2024-03-05.csv"
 HEADER = lines()
@@ -123,3 +123,12 @@ def test_rows_that_the_contract_no_longer_reads_are_rows_all_the_same(tmp_path: 
     world.drop(A, b"id,Amount,at,note\n")
     assert outcomes(world) == {A: "refused"}
     assert world.quarantined()[0].reason.found.startswith(f"no row, where {A} gave 2024-03-05 rows")
+
+
+def test_a_header_alone_like_that_of_another_part_is_refused_for_what_it_would_do(tmp_path: Path) -> None:
+    """Not as a duplicate, which is no reason to look: the day is red until its rows come."""
+    world = filled(tmp_path, a=rows(3), b=HEADER)
+    world.drop(A, HEADER)
+    assert outcomes(world) == {A: "refused"}
+    assert world.quarantined()[0].reason.kind == "refused"
+    assert quarantine.open_days(world.quarantine, world.archive, world.spec) == {DAY}
