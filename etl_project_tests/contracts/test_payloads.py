@@ -61,6 +61,11 @@ def test_an_index_that_has_a_name_is_data_and_never_lost_without_a_word(bench: B
     assert bench.rows(day(DAY)) == [(DAY, 1), (DAY, 2)]
 
 
+def test_a_series_is_refused_with_the_way_to_make_a_frame_of_it(once: Bench) -> None:
+    with pytest.raises(WriteRefused, match=r"Series is one column.*reset_index\(\)"):
+        once.replace(pd.Series([1, 2], name="n").value_counts(), day(DAY))
+
+
 def test_polars_goes_in_and_comes_out(bench: Bench) -> None:
     polars = pytest.importorskip("polars")
     bench.replace(polars.from_arrow(ROWS), day(DAY))

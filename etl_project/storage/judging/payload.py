@@ -89,6 +89,11 @@ def as_arrow(data: Any) -> pa.Table | pa.RecordBatchReader:
             return plain(data)
         if isinstance(data, pd.DataFrame):
             return plain(without_guesses(from_pandas(data), data))
+        if isinstance(data, pd.Series):
+            raise WriteRefused(
+                "A pandas Series is one column, and its index would be lost. Nothing was changed; retrying does not "
+                "help. Return a frame: `series.reset_index()`, or `series.to_frame()` if nobody needs the index."
+            )
         if isinstance(data, pa.RecordBatch):
             return plain(pa.Table.from_batches([data]))
         if hasattr(data, "__arrow_c_stream__"):
