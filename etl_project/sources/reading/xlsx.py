@@ -36,6 +36,8 @@ MOST_TEXT_BYTES = 256 * 2**20
 
 _ROWS_A_CHUNK = 5_000
 _TEXTS = "xl/sharedStrings.xml"
+_NO_SHEETS = (".rels", ".bin", ".vml", ".emf", ".wmf", ".png", ".jpg", ".jpeg", ".gif")
+"""A sheet may be called anything: relations say which part it is."""
 _FORMULA = re.compile(rb"<(?:[\w.-]{1,200}:)?f[\s/>]")
 _LONGEST_TAG_BYTES = 256
 _PIECE_BYTES = 2**20
@@ -112,7 +114,7 @@ def _may_have_formulas(file: SourceFile) -> bool:
     """Whether a part has an element that is called as formulas are, whatever its prefix, or is of two-byte letters."""
     with zipfile.ZipFile(file.path) as archive:
         for name in archive.namelist():
-            if name == _TEXTS or not name.endswith(".xml"):
+            if name == _TEXTS or name.lower().endswith(_NO_SHEETS):
                 continue
             with archive.open(name) as part:
                 before = b""

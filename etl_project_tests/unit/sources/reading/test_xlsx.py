@@ -136,13 +136,23 @@ def test_a_workbook_is_read_a_second_time_only_where_it_may_have_formulas(
     sheet = "xl/worksheets/sheet1.xml"
     prefixed = changed(calculated, sheet, r"<(/?)f>", r"<\1x:f>")
     two_byte_letters = rewritten(calculated, sheet, lambda text: text.decode().encode("utf-16"))
-    for content, times in ((plain, 1), (calculated, 2), (prefixed, 2), (two_byte_letters, 2)):
+    elsewhere = renamed(calculated, "worksheets/sheet1.xml", "worksheets/SHEET1.XML")
+    for content, times in ((plain, 1), (calculated, 2), (prefixed, 2), (two_byte_letters, 2), (elsewhere, 2)):
         opened.clear()
         try:
             read(content, tmp_path, source(), "a-2024-03-05.xlsx")
         except FileRefused:
             assert content is prefixed, "a prefix that stands for nothing"
         assert len(opened) == times
+
+
+def renamed(content: bytes, part: str, name: str) -> bytes:
+    """The workbook with another name for one of its parts."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(sink, "w") as new:
+        for each in old.namelist():
+            new.writestr(each.replace(part, name), old.read(each).replace(part.encode(), name.encode()))
+    return sink.getvalue()
 
 
 def test_errors_and_formulas_that_nobody_calculated_are_rejects(tmp_path: Path) -> None:
