@@ -259,7 +259,10 @@ def project(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
         @contextmanager
         def opened(**_: Any) -> Iterator[Any]:
-            yield SimpleNamespace(definitions=made.definitions, instance=instance)
+            settings = SimpleNamespace(confirm_days=31)
+            yield SimpleNamespace(
+                definitions=made.definitions, instance=instance, project=SimpleNamespace(settings=settings)
+            )
 
         for module in (rollback_command, unpin_command):
             monkeypatch.setattr(module, "opened", opened)
