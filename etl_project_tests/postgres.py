@@ -29,13 +29,16 @@ def admin(database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
 
 
 def database_of(folder: Path) -> str:
-    """The name of the folder's database; it is made when it is asked for first."""
-    name = PREFIX + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    """The name of the folder's database; it is made when it is asked for first.
+
+    The number of the folder is part of it: pytest takes a name again once the folder of a passed test is gone.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = PREFIX + hashlib.sha256(f"{folder} {folder.stat().st_ino}".encode()).hexdigest()[:16]
     made = folder / ".database"
     if not made.exists():
         with admin() as connection, suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-        folder.mkdir(parents=True, exist_ok=True)
         made.touch()
     return name
 

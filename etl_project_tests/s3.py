@@ -24,8 +24,14 @@ needed = pytest.mark.skipif(
 
 
 def url_of(folder: Path) -> str:
-    """The lake of a folder."""
-    return f"{BUCKET}/{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}"
+    """The lake of a folder, as empty as the folder is when it is made.
+
+    pytest takes the name of a folder again once a test has passed and its folder is gone; its number in the file system
+    is another one then (in memory always, where the tests work).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    which = f"{folder} {folder.stat().st_ino}"
+    return f"{BUCKET}/{hashlib.sha256(which.encode()).hexdigest()[:16]}"
 
 
 def lake_of(folder: Path) -> ParquetStore:
