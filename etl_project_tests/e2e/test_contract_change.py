@@ -26,7 +26,7 @@ def test_a_wrong_guess_is_corrected_by_plan_apply_and_drain(tmp_path: Path) -> N
     made = checkout.etl("new-source", "refunds", "--from", str(sample))
     assert made.returncode == 0, made.stderr
     drop = checkout.folder / "data" / "incoming" / "refunds"
-    drop.mkdir(parents=True)
+    assert drop.is_dir(), "etl new-source makes the drop folder"
     for name, text in REAL.items():
         (drop / name).write_text(text)
     assert checkout.etl("drain", ETL_SETTLE_SECONDS="0").returncode == 1, "a file of decimals is refused"

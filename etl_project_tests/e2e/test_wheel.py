@@ -86,7 +86,7 @@ def test_sources_of_ones_own_live_in_ones_own_package(wheel: Installation, tmp_p
     made = shop.etl("new-source", "refunds", "--from", str(sample), "--to", "shop/pipelines", **own)
     assert made.returncode == 0, made.stderr
     drop = mine / "data" / "incoming" / "refunds"
-    drop.mkdir(parents=True)
+    assert drop.is_dir(), "etl new-source makes the drop folder"
     sample.rename(drop / sample.name)
     drained = shop.etl("drain", **own)
     assert drained.returncode == 0 and "1 runs, 0 failed" in drained.stdout, drained.stdout + drained.stderr
