@@ -12,7 +12,7 @@ PEERS = {
     "ours_table": [],
     "ours_lake": [],
     "by_hand": [],
-    "stock_io_manager": ["dagster", "dagster-duckdb-pandas"],
+    "stock_io_manager": ["dagster", "dagster-duckdb-pandas", "pyarrow"],
     "delta": ["deltalake", "pandas", "pyarrow"],
     "iceberg": ["pyiceberg[sql-sqlite,pyarrow]"],
     "dlt_merge": ["dlt[duckdb]", "pyarrow"],
@@ -28,10 +28,11 @@ def python_of(name: str) -> str:
         return sys.executable
     folder = ENVIRONMENTS / name
     python = folder / "bin" / "python"
-    if not (folder / ".complete").exists():
+    complete = folder / ".complete"
+    if not complete.exists() or complete.read_text().split() != PEERS[name]:
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS[name]], check=True)
-        (folder / ".complete").touch()
+        complete.write_text("\n".join(PEERS[name]))
     return str(python)
 
 
