@@ -17,10 +17,6 @@ from etl_project.due import drain as drain_module
 from etl_project.due import preview as previewing
 from etl_project.sources import fit, quarantine
 
-Select = Annotated[
-    list[str] | None,
-    typer.Option("--select", help="Only this asset and what it is built of; can be given more than once."),
-]
 Through = Annotated[
     list[str] | None,
     typer.Option("--through", help="Rebuild this asset, which reads itself, in order after a correction."),
@@ -31,7 +27,7 @@ def drain(
     allow_shrink: Annotated[
         bool, typer.Option("--allow-shrink", help="Let days lose more rows than max_removed_ratio allows.")
     ] = False,
-    select: Select = None,
+    select: plan.Select = None,
     through: Through = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Run nothing: say what `etl plan` says.")] = False,
     yes: confirm.Yes = False,

@@ -16,6 +16,8 @@ The contract, kept by every backend and proven by one suite (`etl_project_tests/
 9. Isolated. A reader sees the old or the new partition; two writers of one partition never both win.
 10. Ranges.  Many partitions are one transaction; when some partition's data is at fault, the good ones still commit.
 11. Safe names. Identifiers are quoted, values are bound.
+
+Longer than other modules: whoever writes a backend reads all of it, in one place.
 """
 
 from __future__ import annotations

@@ -76,13 +76,18 @@ def there(backend: str, folder: Path) -> list[int]:
     return list(world.versions(backend, folder, DAY).values())
 
 
+def write_day_and_candidate(backend: str, folder: Path) -> None:
+    """Version 2 is the day, version 3 waits beside it."""
+    write(backend, folder, 2)
+    with pytest.raises(ChecksFailed):
+        write(backend, folder, 3)
+
+
 @pytest.mark.parametrize(("backend", "step"), PASSING)
 def test_a_kill_while_passing_rows_are_published_leaves_the_old_day_or_the_new_one(
     backend: str, step: str, tmp_path: Path
 ) -> None:
-    write(backend, tmp_path, 2)
-    with pytest.raises(ChecksFailed):
-        write(backend, tmp_path, 3)
+    write_day_and_candidate(backend, tmp_path)
     assert world.finish(write, backend, tmp_path, 4, f"{step}=kill") == -signal.SIGKILL
     done = step.endswith(DONE)
     assert there(backend, tmp_path) == [4 if done else 2]
@@ -97,9 +102,7 @@ def test_a_kill_while_passing_rows_are_published_leaves_the_old_day_or_the_new_o
 def test_a_kill_while_failing_rows_are_kept_leaves_the_day_and_one_whole_candidate(
     backend: str, step: str, tmp_path: Path
 ) -> None:
-    write(backend, tmp_path, 2)
-    with pytest.raises(ChecksFailed):
-        write(backend, tmp_path, 3)
+    write_day_and_candidate(backend, tmp_path)
     assert world.finish(write, backend, tmp_path, 5, f"{step}=kill") == -signal.SIGKILL
     assert there(backend, tmp_path) == [2]
     assert waiting(backend, tmp_path) == [5 if step.endswith(DONE) else 3]

@@ -6,8 +6,6 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from etl_project.exclusion.locks import Job, LockBusy, TaskLock
-
 MONDAY, TUESDAY, WEDNESDAY = [("orders", f"2024-01-0{day}") for day in (1, 2, 3)]
 
 
@@ -21,11 +19,3 @@ def rows(
 def change(path: Path, sql: str, *values: object) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(sql, values)
-
-
-def is_free(lock: TaskLock, *jobs: Job) -> bool:
-    try:
-        lock.take("probe", jobs, 0).release()
-    except LockBusy:
-        return False
-    return True

@@ -14,7 +14,8 @@ import pytest
 from etl_project.exclusion import processes
 from etl_project.exclusion.locks import Job, Lease, LockBusy, LockLost, TaskLock
 from etl_project.failures import Transient
-from etl_project_tests.unit.exclusion.lock_rows import MONDAY, TUESDAY, WEDNESDAY, change, is_free, rows
+from etl_project_tests.crash.locks.holders import is_free
+from etl_project_tests.unit.exclusion.lock_rows import MONDAY, TUESDAY, WEDNESDAY, change, rows
 
 HOSTILE = [
     "quote ' and \" and `",

@@ -11,7 +11,8 @@ import pytest
 from etl_project.exclusion import processes, sqlite_file
 from etl_project.exclusion.locks import LockLost, TaskLock, WrongHost
 from etl_project.failures import Permanent
-from etl_project_tests.unit.exclusion.lock_rows import MONDAY, TUESDAY, change, is_free, rows
+from etl_project_tests.crash.locks.holders import is_free
+from etl_project_tests.unit.exclusion.lock_rows import MONDAY, TUESDAY, change, rows
 
 
 def test_a_pid_with_another_start_time_has_lost_its_jobs(lock: TaskLock, path: Path) -> None:
