@@ -105,10 +105,17 @@ TWINS = [(name, times) for name in BACKENDS for times in (1, 2) if times == 2 or
 def bench(request: pytest.FixtureRequest, tmp_path: Path, elsewhere: ProcessPoolExecutor) -> Bench:
     """Each write test runs with every write made once, and with its twin in which every write is made twice."""
     name, times = request.param
-    return Bench(name, tmp_path, elsewhere, times)
+    return Bench(name, inside(tmp_path), elsewhere, times)
 
 
 @pytest.fixture(params=[name for name in BACKENDS if name != "duckdb-lost-commit-answer"])
 def once(request: pytest.FixtureRequest, tmp_path: Path, elsewhere: ProcessPoolExecutor) -> Bench:
     """For tests that count commits, and for those in which nothing is written."""
-    return Bench(request.param, tmp_path, elsewhere)
+    return Bench(request.param, inside(tmp_path), elsewhere)
+
+
+def inside(folder: Path) -> Path:
+    """Two floors down in the test's own folder: what climbs out of it is still seen there, and is nobody else's."""
+    made = folder / "around" / "bench"
+    made.mkdir(parents=True)
+    return made
