@@ -103,6 +103,18 @@ def test_a_frame_that_is_nothing_but_an_index_is_no_empty_partition(make: Make) 
         there_and_back(make(), pd.DataFrame({"n": [1]}).set_index("n"))
 
 
+def test_an_index_that_is_no_row_number_is_refused_and_one_that_may_be_is_said_to_be_left_out(
+    make: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = pd.DataFrame({"n": [1, 2]}, index=["x", "y"])
+    with pytest.raises(WriteRefused, match="an index that is no row number, like 'x', 'y'"):
+        there_and_back(make(), rows)
+    there_and_back(make(), rows.set_axis([0, 1]).reset_index(drop=True))
+    assert "row numbers" not in capfd.readouterr().err
+    there_and_back(make(), rows.set_axis([8, 9]))
+    assert "was taken for row numbers and is not stored" in capfd.readouterr().err
+
+
 def test_an_empty_frame_keeps_its_columns(make: Make) -> None:
     frame = pd.DataFrame({"n": pd.Series([], dtype="int64"), "x": pd.Series([], dtype="category")})
     found = there_and_back(make(), frame)

@@ -61,6 +61,12 @@ def test_an_index_that_has_a_name_is_data_and_never_lost_without_a_word(bench: B
     assert bench.rows(day(DAY)) == [(DAY, 1), (DAY, 2)]
 
 
+@pytest.mark.parametrize("index", [pd.RangeIndex(2), pd.Index([7, 3])])
+def test_row_numbers_are_no_data(once: Bench, index: pd.Index[Any]) -> None:
+    once.replace(ROWS.to_pandas().set_axis(index), day(DAY))
+    assert once.rows(day(DAY)) == [(DAY, 1), (DAY, 2)]
+
+
 def test_a_series_is_refused_with_the_way_to_make_a_frame_of_it(once: Bench) -> None:
     with pytest.raises(WriteRefused, match=r"Series is one column.*reset_index\(\)"):
         once.replace(pd.Series([1, 2], name="n").value_counts(), day(DAY))

@@ -57,6 +57,7 @@ from etl_project.storage.dagster.partition_lock import PartitionLock
 from etl_project.storage.dagster.reporting import as_failure, tag_run
 from etl_project.storage.dagster.scopes import scope_named, scope_of, table_of
 from etl_project.storage.engines.duckdb_file import DuckDBStore
+from etl_project.storage.judging import labels
 from etl_project.storage.judging.messages import ChecksFailed, missing_partitions
 from etl_project.storage.judging.receipts import receipts_of, refuse_missing
 from etl_project.storage.lake import address, names
@@ -265,6 +266,8 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         lock = self._still_owner(table, [partition.key for partition in given.partitions])
         request = request_of(step_of(context), context.asset_key, given, store, _store_of, lock)
         rows, frame = received.rows_of(store, table, given, data)
+        if said := labels.left_out(data):
+            context.log.info(said)
         request = replace(request, frame=frame, audit=audit.wanted)
         commits = store.replace(table, given, rows, request) if given.partitions else []
         if missing:

@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from etl_project.storage import recorded
 from etl_project.storage.contract import ReadRefused, Scope, Slice, Sql, Store, Table, WriteRefused
+from etl_project.storage.judging import labels
 from etl_project.storage.judging.messages import refused
-from etl_project.storage.judging.payload import as_arrow, from_pandas, refuse_named_index, without_guesses
+from etl_project.storage.judging.payload import as_arrow, from_pandas, without_guesses
 from etl_project.storage.tables.table import SqlTable
 
 
@@ -48,7 +49,7 @@ def rows_of(  # noqa: PLR0911  # One line a form.
         return _without_columns(store, table, scope) if not data else as_arrow(_from_rows(data)), None
     data = _collected(data)
     if isinstance(data, pd.DataFrame):
-        refuse_named_index(data)
+        labels.refuse_lost(data)
     if _has_no_columns(data):
         return _without_columns(store, table, scope), None
     if isinstance(data, pd.DataFrame):

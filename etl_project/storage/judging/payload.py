@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from etl_project.storage.arrow_types import is_hollow, plain
 from etl_project.storage.contract import Slice, Sql, WriteRefused
-from etl_project.storage.judging import gather
+from etl_project.storage.judging import gather, labels
 from etl_project.storage.judging.drift import Column
 from etl_project.storage.sql import quote, unique
 
@@ -110,23 +110,12 @@ def as_arrow(data: Any) -> pa.Table | pa.RecordBatchReader:
     )
 
 
-def refuse_named_index(frame: pd.DataFrame) -> None:
-    """Refuse a frame whose index has a name: it is data, and would be lost. Raises WriteRefused."""
-    named = [name for name in frame.index.names if name is not None and name not in frame.columns]
-    if named:
-        raise WriteRefused(
-            f"The frame has an index with a name, {', '.join(map(repr, named))}, and only columns are stored. Nothing "
-            "was changed; retrying does not help. Return `frame.reset_index()` to store it as a column, or "
-            "`frame.reset_index(drop=True)` if nobody needs it."
-        )
-
-
 def from_pandas(frame: pd.DataFrame) -> pa.Table:
     """The frame without its index, with pandas' metadata.
 
-    Raises WriteRefused for what Arrow has no type for, and for an index that has a name.
+    Raises WriteRefused for what Arrow has no type for, and for labels that would be lost.
     """
-    refuse_named_index(frame)
+    labels.refuse_lost(frame)
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False)
         for n, dtype in enumerate(frame.dtypes):
