@@ -15,4 +15,4 @@ fi
 cd "$folder"
 "${as[@]}" "$bin/initdb" -D "$folder/data" -U etl -A scram-sha-256 --pwfile="$folder/password" --no-sync -E UTF8 \
   --locale=C >/dev/null
-exec "${as[@]}" "$bin/postgres" -D "$folder/data" -p "$port" -k "$folder" -c listen_addresses=localhost -c fsync=off
+exec "${as[@]}" "$bin/postgres" -D "$folder/data" -p "$port" -k "$folder" -c listen_addresses=127.0.0.1 -c fsync=off
