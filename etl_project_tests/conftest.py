@@ -8,7 +8,9 @@ import tempfile
 from pathlib import Path
 
 import psutil
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture.providers import HypothesisProvider
+from hypothesis.internal.constants_ast import Constants
 
 from etl_project_tests.deployments import FIRST_DAY, SHOP
 
@@ -35,10 +37,14 @@ if "TMPDIR" not in os.environ and _roomy():
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 # The same tests must give the same answer twice: by default every property is tried on a fixed set of examples.
-# `make long` draws new ones and prints the seed that gives them again.
-settings.register_profile("fixed", derandomize=True, database=None, deadline=None, print_blob=False)
-settings.register_profile("drawn", derandomize=False, database=None, deadline=None, print_blob=True)
+# `make long` draws new ones and prints the seed that gives them again. How long drawing takes is no fault of a test.
+ANYHOW = {"database": None, "deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("fixed", derandomize=True, print_blob=False, **ANYHOW)
+settings.register_profile("drawn", derandomize=False, print_blob=True, **ANYHOW)
 settings.load_profile("fixed")
+# Left to itself it also tries the numbers and words that stand in the code that happens to be loaded: other examples
+# after other tests, after any change anywhere, and for the same seed.
+HypothesisProvider._local_constants = Constants()
 
 
 def pytest_collection_finish() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 _TEST = """
 from hypothesis import given, strategies as st
@@ -23,6 +26,25 @@ def drawn(folder: Path, *options: str) -> list[str]:
     command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "etl_project_tests.conftest", "-p", "no:cacheprovider"]
     done = subprocess.run([*command, *options, str(folder)], capture_output=True, text=True, check=True)
     return [line for line in done.stdout.splitlines() if "drew" in line]
+
+
+def test_the_examples_are_the_same_whatever_was_loaded_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    @settings(max_examples=200)
+    @given(st.integers())
+    def property_of(number: int) -> None:
+        tried.append(number)
+
+    property_of()
+    first = tried.copy()
+    tried.clear()
+    loaded = ModuleType("loaded_in_between")
+    loaded.__file__ = str(tmp_path / "loaded_in_between.py")
+    Path(loaded.__file__).write_text(f"NUMBERS = {[10**9 + n for n in range(500)]}\n")
+    monkeypatch.setitem(sys.modules, loaded.__name__, loaded)
+    property_of()
+    assert tried == first
 
 
 @pytest.mark.long

@@ -68,7 +68,7 @@ json_line = st.sampled_from(
 json_file = st.builds(
     lambda lines, end: ("\n".join(lines) + end).encode(), st.lists(json_line, max_size=8), st.sampled_from(["", "\n"])
 )
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
 def alone(files: list[SourceFile], spec: SourceSpec) -> tuple[list[small_files.Verdict], pa.Table, pa.Table]:
