@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -14,7 +13,7 @@ from typing import Any
 import dagster as dg
 from dagster._utils.warnings import disable_dagster_warnings
 
-from etl_project import settings, utc
+from etl_project import loading, settings, utc
 from etl_project.contract_change import contract_job
 from etl_project.declare import LAKE, WAREHOUSE, code_version, days_from, warehouse_io_manager, warehouse_resource
 from etl_project.due import (
@@ -113,7 +112,7 @@ def load_project(earliest: date | None = None, *, strict: bool = True) -> tuple[
     """
     json_logs.use_json_lines()
     # Backfill policies and code references are marked beta or preview; the pinned version is the one that is tested.
-    with disable_dagster_warnings():
+    with disable_dagster_warnings(), loading.without_collections():
         project, assets = _load_project(earliest)
     if strict and project.broken:
         raise MistakeInPipeline("\n".join(project.broken))
@@ -190,8 +189,7 @@ def default_resources(configured: settings.Settings) -> dict[str, Any]:
 @dg.definitions
 def defs() -> dg.Definitions:
     """What `dagster dev` and the run workers load."""
-    loaded = build_defs()
     # Definitions live as long as the process. Left to the collector, it walks through all of them again and again while
     # a tick looks at tens of thousands of commits: a third of the tick.
-    gc.freeze()
-    return loaded
+    with loading.without_collections():
+        return build_defs()

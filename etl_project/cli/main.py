@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from etl_project import loading
 from etl_project.failures import EtlError
 from etl_project.instance import json_lines
 
@@ -48,7 +49,8 @@ COMMANDS = (
 
 def load(name: str) -> Any:
     """The command itself, as typer makes it of the function or the app."""
-    module = import_module(f"etl_project.cli.{_module(name)}")
+    with loading.without_collections():
+        module = import_module(f"etl_project.cli.{_module(name)}")
     app = getattr(module, "app", None)
     if app is not None:
         return typer.main.get_group(app)

@@ -30,6 +30,9 @@ import dagster as dg
 
 RESULT_LIBRARIES = ("duckdb", "pandas", "pyarrow", "etl-project")
 _BESIDE = ("*.sql", "*.yaml")
+_IMPORT_CALLS = ("import_module", "__import__")
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+"""Where a statement holds statements."""
 _OURS = __name__.partition(".")[0]
 
 
@@ -130,7 +133,7 @@ def _imported(source: str, name: str, is_package: bool) -> tuple[str, ...]:
 def _names_imported(source: str, name: str, is_package: bool) -> Iterator[str]:
     package = name.split(".") if is_package else name.split(".")[:-1]
     yield ".".join(package)
-    for node in ast.walk(_parsed(source)):
+    for node in _importing(_parsed(source), source):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from _with_packages(alias.name)
@@ -145,11 +148,27 @@ def _names_imported(source: str, name: str, is_package: bool) -> Iterator[str]:
             yield from _with_packages(".".join([*above, *filter(None, [asked.lstrip(".")])]))
 
 
+def _importing(tree: ast.Module, source: str) -> Iterator[ast.AST]:
+    """Every node that may import: all statements, and the expressions too where a call that imports can be among them.
+
+    Nine nodes of ten are parts of expressions, and hardly a module imports in one: looking at all of them took a tenth
+    of the time in which a command loads the project.
+    """
+    if any(name in source for name in _IMPORT_CALLS):
+        yield from ast.walk(tree)
+        return
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += (inner for name in _BLOCKS for inner in getattr(node, name, ()))
+
+
 def _asked_for(call: ast.Call) -> str | None:
     """The module that `importlib.import_module` or `__import__` is called with, where it stands there as text."""
     function = call.func
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", None)
-    if name not in ("import_module", "__import__") or not call.args:
+    if name not in _IMPORT_CALLS or not call.args:
         return None
     first = call.args[0]
     return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else None

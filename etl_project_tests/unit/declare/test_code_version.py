@@ -119,6 +119,28 @@ def test_a_module_that_is_imported_by_its_name_as_text_counts(tmp_path: Path, li
     assert version(tmp_path) != before
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        "class A:\n  def f(self):\n    {}",
+        "if 1: pass\nelif 2: {}",
+        "for x in y: pass\nelse: {}",
+        "try: pass\nexcept OSError: {}",
+        "try: pass\nexcept* OSError: {}",
+        "try: pass\nfinally: {}",
+        "async def f():\n  async with x:\n    {}",
+        "while 1: {}",
+        "match x:\n  case 1: {}",
+    ],
+)
+def test_an_import_counts_wherever_a_statement_can_stand(tmp_path: Path, around: str) -> None:
+    lay_out(tmp_path)
+    (tmp_path / "shop/orders/assets.py").write_text(around.format("import shop.unused") + "\n")
+    before = version(tmp_path)
+    (tmp_path / "shop/unused.py").write_text("A = 2\n")
+    assert version(tmp_path) != before
+
+
 def test_modules_that_import_each_other_and_ones_that_are_no_python_do_not_matter(tmp_path: Path) -> None:
     lay_out(tmp_path)
     (tmp_path / "shop/rounding.py").write_text("import shop.money\n")
