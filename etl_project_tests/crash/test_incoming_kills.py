@@ -13,7 +13,7 @@ import pytest
 
 from etl_project.sources.intake import admit, quarantine
 from etl_project_tests.forks import FORKS
-from etl_project_tests.unit.sources.world import World, rows
+from etl_project_tests.unit.sources.world import World, lines, rows, spec
 
 A, B, C, D, E = (f"{letter}-2024-03-05.csv" for letter in "abcde")
 STEPS = [
@@ -160,3 +160,30 @@ def test_kills_at_random_moments_end_where_an_undisturbed_call_does(
             settle_claims(world)
         assert run(world) == 0
         assert world.state() == undisturbed
+
+
+def receive_in_two_encodings(root: Path, fault: str | None) -> None:
+    """What the children run where one of two encodings is chosen."""
+    if fault:
+        os.environ["ETL_FAULT"] = fault
+    in_two_encodings(root).receive()
+
+
+def in_two_encodings(root: Path) -> World:
+    return World(root, spec(encoding="utf-8", other_encodings=("cp1252",)))
+
+
+@pytest.mark.parametrize("step", ["archive.encoding.before_rename", "archive.encoding.after_rename"])
+def test_no_version_is_there_before_it_stands_which_encoding_it_is_in(tmp_path: Path, step: str) -> None:
+    worlds = [in_two_encodings(tmp_path / name) for name in ("killed", "undisturbed")]
+    for world in worlds:
+        world.drop(A, lines("1,1,,5 €").decode().encode("cp1252"))
+    child = FORKS.Process(target=receive_in_two_encodings, args=(worlds[0].root, f"{step}=kill"))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert worlds[0].accepted() == {}
+    for world in worlds:
+        world.receive()
+    assert worlds[0].state() == worlds[1].state()
+    assert any(name.endswith(b".encoding") for name in worlds[0].state())

@@ -43,7 +43,7 @@ from etl_project.sources.intake.private_copy import Copy, Uncopied
 from etl_project.sources.intake.scan import Entry, Scan, Unplaced, Waiting
 from etl_project.sources.intake.trouble import CannotReceive, receiving
 from etl_project.sources.intake.writers import Writers
-from etl_project.sources.reading import judge, small_files
+from etl_project.sources.reading import judge, members, small_files
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
 from etl_project.sources.reading.small_files import Verdict
@@ -219,7 +219,8 @@ class Receiver:
         except FileRefused as refusal:
             reason = reason_of(copy, waiting, spec, day, kind, refusal, archived.highest)
             return put_aside(self._quarantine, reason, waiting, copy)
-        self._others.note(archived.accept(name, copy.path, copy.sha256, unsynced), day)
+        encoding = members.encoding_record(SourceFile(copy.path, name, day), spec)
+        self._others.note(archived.accept(name, copy.path, copy.sha256, unsynced, encoding), day)
         quarantine.settle(self._quarantine, spec, day, name)
         return Received(name, day, "accepted", found.rows, found.rejected, copy.sha256)
 

@@ -7,6 +7,7 @@ A sequence is one more than the highest of its day over all names, so that the v
 which they were accepted. The highest sequence of a name counts; where a source has one file a day (`latest`), only
 the highest of the day does; where its names hold a time, the latest time comes first. Nothing here is ever overwritten
 or removed. A nested name is a nested folder. A file of many days lies in `undated/`; its versions are links (`spread`).
+Beside a file for which one of several encodings was chosen lies which one, `<sequence>-<sha256>.encoding`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from etl_project.sources.spec import SourceSpec
 UNDATED = "undated"
 """The folder beside those of the days for files whose rows are of many days."""
 
+_ENCODING = ".encoding"
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -72,6 +74,11 @@ def fingerprint(versions: Iterable[Accepted]) -> str:
     """The hash of a day's input: of the (name, sha256) of its versions, whatever their sequence. Empty has one too."""
     content = [[version.name, version.sha256] for version in sorted(versions, key=lambda v: names.order(v.name))]
     return hashlib.sha256(json.dumps(content, separators=(",", ":"), ensure_ascii=True).encode("ascii")).hexdigest()
+
+
+def encoding_record(version: Path) -> Path:
+    """Where it stands which encoding an accepted file was read in; not there where it had no choice."""
+    return version.with_name(f"{version.name}{_ENCODING}")
 
 
 class Day:
@@ -121,11 +128,14 @@ class Day:
         older = (version for version in of_name if self._spec.version_of(version.name)[1] <= made)
         return sorted(older, key=lambda version: _order(version, self._spec))
 
-    def accept(self, name: str, copy: Path, sha256: str, unsynced: set[Path] | None = None) -> Accepted:
+    def accept(
+        self, name: str, copy: Path, sha256: str, unsynced: set[Path] | None = None, encoding: str | None = None
+    ) -> Accepted:
         """Make `copy` (complete, flushed to disk, on the archive's file system) the newest version, in one rename.
 
         The content must not be `holding` already. A kill leaves the copy where it was or the new version in place.
         `unsynced`: gets the folders that the caller flushes to the disk, many at once, before the file goes.
+        `encoding`: what is to be on record of the encoding that was chosen; it is there before the version is.
         """
         folder = self._folder / name
         if unsynced is None:
@@ -134,6 +144,9 @@ class Day:
             folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.highest + 1:06d}-{sha256}"
         version = Accepted(name, self.highest + 1, sha256, os.fspath(path))
+        if encoding is not None:
+            with atomic.replacing(encoding_record(path), "archive.encoding") as temporary:
+                temporary.write_text(encoding, encoding="utf-8")
         faults.reach("archive.before_rename")
         os.rename(copy, path)
         faults.reach("archive.after_rename")

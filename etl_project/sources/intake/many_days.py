@@ -21,6 +21,7 @@ from etl_project.sources.intake.outcome import Judged, Received, judged, put_asi
 from etl_project.sources.intake.plausible import Others
 from etl_project.sources.intake.private_copy import Copy, begins_with
 from etl_project.sources.intake.scan import Entry
+from etl_project.sources.reading import members
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
 from etl_project.sources.spec import SourceSpec
@@ -60,7 +61,15 @@ def decide(
         return put_aside(quarantine_root, reason, entry, copy)
     days = tuple(sorted(found.days | emptied))
     kept_as = _kept_as(name, copy, own, archived, spec)
-    spread.accept(archived, archive_root, spec, copy.path, copy.sha256, spread.Spread(kept_as, days, *span))
+    spread.accept(
+        archived,
+        archive_root,
+        spec,
+        copy.path,
+        copy.sha256,
+        spread.Spread(kept_as, days, *span),
+        members.encoding_record(SourceFile(copy.path, name, span=span), spec),
+    )
     quarantine.settle(quarantine_root, spec, None, name)
     return Received(name, None, "accepted", found.rows, found.rejected, copy.sha256, days=days)
 

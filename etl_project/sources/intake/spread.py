@@ -75,11 +75,19 @@ def exclusive(root: Path, spec: SourceSpec) -> Iterator[None]:
         os.close(descriptor)
 
 
-def accept(archived: archive.Day, root: Path, spec: SourceSpec, copy: Path, sha256: str, found: Spread) -> Accepted:
+def accept(
+    archived: archive.Day,
+    root: Path,
+    spec: SourceSpec,
+    copy: Path,
+    sha256: str,
+    found: Spread,
+    encoding: str | None = None,
+) -> Accepted:
     """Make `copy` an accepted file and a version of every day that it holds.
 
-    `archived` is the archive of such files (`archive.Day` without a day). A kill leaves the copy where it was, or the
-    file accepted with a mark that `finish` goes by.
+    `archived` is the archive of such files (`archive.Day` without a day); `encoding` as there. A kill leaves the copy
+    where it was, or the file accepted with a mark that `finish` goes by.
     """
     which = f"{archived.highest + 1:06d}-{sha256}"
     record = folder_of(root, spec) / found.name / f"{which}{_RECORD}"
@@ -91,7 +99,7 @@ def accept(archived: archive.Day, root: Path, spec: SourceSpec, copy: Path, sha2
     atomic.sync_file(mark)
     atomic.sync_folder(mark.parent)
     faults.reach("spread.after_mark")
-    version = archived.accept(found.name, copy, sha256)
+    version = archived.accept(found.name, copy, sha256, encoding=encoding)
     _link_all(root, spec, version.path, sha256, found)
     mark.unlink()
     return version
@@ -139,10 +147,11 @@ def copied(real: Path, scratch: Path, source: str, day: str) -> None:
     shutil.copytree(real / folder, scratch / folder, symlinks=True)
     for link in (path for path in (scratch / folder).rglob("*") if path.is_symlink()):
         there = Path(os.path.normpath(link.parent / os.readlink(link)))
-        for name in (there.name, f"{there.name}{_RECORD}"):
-            beside = there.with_name(name)
+        for beside in (there, there.with_name(f"{there.name}{_RECORD}"), archive.encoding_record(there)):
             beside.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(real / beside.relative_to(scratch), beside)
+            original = real / beside.relative_to(scratch)
+            if beside != archive.encoding_record(there) or original.exists():
+                shutil.copyfile(original, beside)
 
 
 def _link_all(root: Path, spec: SourceSpec, content: Path, sha256: str, found: Spread) -> None:

@@ -14,7 +14,7 @@ import codecs
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from etl_project.sources.reading import compression, stream
+from etl_project.sources.reading import chosen_encoding, compression, stream
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
 
@@ -25,13 +25,17 @@ ValidUtf8 = Literal["refuse", "as_utf8", "as_declared"]
 
 
 def settled(file: SourceFile, spec: SourceSpec) -> SourceSpec:
-    """The source with the one encoding that this file is in: the first of the list that fits all of its bytes.
+    """The source with the one encoding that this file is in: the first of the list that fits all of its bytes, and of
+    an archived file the one that was chosen when it was accepted.
 
     Costs nothing where there is only one. Raises FileRefused (retrying does not help) where none of them fits the file.
     """
     candidates = spec.encodings
     if len(candidates) == 1:
         return spec
+    chosen = chosen_encoding.on_record(file, spec) if file.accepted else None
+    if chosen is not None:
+        return replace(spec, encoding=chosen, other_encodings=(), valid_utf8="as_declared")
     found, hint = "bytes that none of the declared encodings has", ""
     # An archived file may have been accepted before control characters were looked at.
     for passes_controls in (False, True) if file.accepted else (False,):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from etl_project.sources.reading import compression, encodings
+from etl_project.sources.reading import chosen_encoding, compression, encodings
 from etl_project.sources.reading.chunk import Chunk, Load
 from etl_project.sources.reading.file_format import Passed, SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
@@ -31,20 +31,37 @@ _NOT_SENT = ("__MACOSX/", ".DS_Store", "Thumbs.db")
 def chunks(file: SourceFile, spec: SourceSpec) -> Iterator[Load]:
     """The records of the file; of a ZIP archive, those of its members in the order of their names."""
     found = FORMATS[spec.format]
-    if not found.is_packed or compression.kind_of(file, spec) != "zip":
+    members = parts(file, spec)
+    if members == [file]:
         yield from found.chunks(file, encodings.settled(file, spec))
         return
     passed = Passed()
-    found_names = _names(file, spec)
-    hint = "; `zip_members: '*.csv'` picks those that are meant" if len(found_names) > 1 else ""
-    for name in found_names:
-        member = file._replace(member=name, passed=passed)
+    hint = "; `zip_members: '*.csv'` picks those that are meant" if len(members) > 1 else ""
+    for one in members:
+        member = one._replace(passed=passed)
         before = passed.lines
         try:
             for load in found.chunks(member, encodings.settled(member, spec)):
                 yield partial(_moved, load, before) if before else load
         except FileRefused as refused:
-            raise FileRefused(refused.reason, f"{refused.found}, in {name}", f"{refused.expected}{hint}") from None
+            raise FileRefused(
+                refused.reason, f"{refused.found}, in {one.member}", f"{refused.expected}{hint}"
+            ) from None
+
+
+def parts(file: SourceFile, spec: SourceSpec) -> list[SourceFile]:
+    """The members of a ZIP archive that are read, in the order of their names; any other file alone."""
+    if not FORMATS[spec.format].is_packed or compression.kind_of(file, spec) != "zip":
+        return [file]
+    return [file._replace(member=name) for name in _names(file, spec)]
+
+
+def encoding_record(file: SourceFile, spec: SourceSpec) -> str | None:
+    """What is to be on record of the encoding of a file that can be used; None where there was nothing to choose."""
+    if len(spec.encodings) == 1:
+        return None
+    chosen = {part.member: encodings.settled(part, spec).encoding for part in parts(file, spec)}
+    return chosen_encoding.record(chosen, spec)
 
 
 def count(file: SourceFile, spec: SourceSpec) -> int | None:
