@@ -66,19 +66,43 @@ def read(head: Head, spec: SourceSpec, file: SourceFile) -> Start | None:
         if layout.header:
             raise FileRefused("no header", "the end of the file", ", ".join(spec.columns))
         return None
+    start = _told_by(first, head.line + layout.header, separators, spec, file)
+    if layout.header:
+        head.take()
+    return start
+
+
+def _told_by(first: str, line: int, separators: Sequence[str], spec: SourceSpec, file: SourceFile) -> Start:
+    """The start of a file with this first line; `line` is that of its first record."""
+    layout = spec.layout
     refusals: list[FileRefused] = []
+    unsure: list[Start] = []
     for separator in separators:
         dialect = Dialect(separator, layout.quote, layout.escape)
         try:
-            names = _names(first, dialect, spec, file)
+            fields = _fields(first, dialect, spec)
+            names = _names(fields, first, spec, file)
             match = header.match(names, spec, file)
         except FileRefused as refused:
             refusals.append(refused)
             continue
-        if layout.header:
-            head.take()
-        return Start(match, len(names), head.line, dialect)
+        start = Start(match, len(names), line, dialect)
+        if _is_sure(start, fields, spec):
+            return start
+        unsure.append(start)
+    if unsure and (file.accepted or not layout.header):
+        return unsure[0]
+    if unsure:
+        refusals = [FileRefused("wrong columns", f"none of the source, in {first[:200]!r}", ", ".join(spec.columns))]
     raise _advised(refusals[0], first, spec)
+
+
+def _is_sure(start: Start, fields: Sequence[str], spec: SourceSpec) -> bool:
+    """Whether the first line says that this delimiter is that of the file. One that it lacks makes one field of it,
+    and where columns may be absent (as in any file of the archive), and others be there, that would fit as well."""
+    if spec.layout.header:
+        return any(at is not None for at in start.match.positions)
+    return len(fields) == len(spec.layout.field_names or spec.columns)
 
 
 def _after_sep_line(head: Head, spec: SourceSpec) -> Sequence[str]:
@@ -93,22 +117,28 @@ def _after_sep_line(head: Head, spec: SourceSpec) -> Sequence[str]:
     return [found["mark"]] if found["mark"] else spec.separators
 
 
-def _names(first: str, dialect: Dialect, spec: SourceSpec, file: SourceFile) -> list[str]:
-    """The names of the fields: those of the header, or those that stand in for it."""
+def _fields(first: str, dialect: Dialect, spec: SourceSpec) -> list[str]:
+    """The fields of the first line, without the empty one behind a trailing delimiter."""
     layout = spec.layout
     try:
         fields, _ = dialect.grammar(spec.max_line_bytes).record([first + "\n"], 0)
     except BrokenRecord as error:
         if layout.header:
             raise FileRefused("unreadable header", f"{first[:200]!r} ({error})", ", ".join(spec.columns)) from None
-        fields = []  # It will be a reject like any other.
+        return []  # It will be a reject like any other.
     trailing = layout.trailing_delimiter and len(fields) > 1 and not fields[-1]
+    return fields[:-1] if trailing else fields
+
+
+def _names(fields: list[str], first: str, spec: SourceSpec, file: SourceFile) -> list[str]:
+    """The names of the fields: those of the header, or those that stand in for it."""
+    layout = spec.layout
     if layout.header:
-        return fields[:-1] if trailing else fields
+        return fields
     names = list(layout.field_names or spec.columns)
     if fields == names:
         raise FileRefused("a header", repr(first[:200]), "records; write `header: true`, or leave it out")
-    width = (len(fields) - trailing) or len(names)
+    width = len(fields) or len(names)
     if width < len(names) and all(_may_end_before(name, spec, file) for name in names[width:]):
         return names[:width]
     return [*names, *(f"column_{number}" for number in range(len(names) + 1, width + 1))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -334,3 +335,34 @@ def test_a_wrong_value_is_one_line_with_a_right_example(fmt: str, layout: dict[s
     with pytest.raises(SpecError, match=words) as caught:
         stock(";", fmt=fmt, **layout)
     assert "\n" not in str(caught.value)
+
+
+# --- which of several delimiters -------------------------------------------------------------------------------------
+
+ALL_NULLABLE = tuple(replace(one, nullable=True) for one in TYPES)
+LOOSE: list[dict[str, Any]] = [{"unknown_columns": "ignore"}, {"optional": ("units",)}, {}]
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+@pytest.mark.parametrize("layout", [*LOOSE, {"unknown_columns": "ignore", "optional": ("article", "units")}])
+@pytest.mark.parametrize("header", [True, False])
+def test_the_delimiter_is_the_one_that_parts_the_columns_of_the_source_also_in_the_archive(
+    tmp_path: Path, accepted: bool, layout: dict[str, Any], header: bool
+) -> None:
+    """All columns may be NULL: a delimiter that the file lacks makes one unknown column of its header."""
+    several = Layout(header=header, other_delimiters=(",",), **layout)
+    both = spec(columns=COLUMNS, types=ALL_NULLABLE, delimiter=";", layout=several)
+    for mark in ",;":
+        path = tmp_path / "content"
+        path.write_text((f"article{mark}units\n" if header else "") + f"A1{mark}3\nB2{mark}5\n", encoding="utf-8")
+        found = all_rows(judge.read(path, both, "a-2024-03-05.csv", DAY, accepted=accepted))
+        assert [(row["article"], row["units"]) for row in found] == ROWS
+
+
+@pytest.mark.parametrize("unknown", ["ignore", "keep"])
+def test_a_file_with_none_of_the_columns_is_refused_whatever_may_be_absent(tmp_path: Path, unknown: str) -> None:
+    loose = Layout(unknown_columns=unknown, optional=("article", "units"))
+    source = spec(columns=COLUMNS, types=(*ALL_NULLABLE, SourceColumn("unknown_columns", "JSON")), layout=loose)
+    refused = refusal("article;units\nA1;3\n", tmp_path, source)
+    assert "none of the source, in 'article;units'" in str(refused) and "delimiter: ';'" in str(refused)
+    assert rows("units,more\n3,x\n", tmp_path, source) == [(None, 3)]
