@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from etl_project.sources.name_pattern import NamePattern
 from etl_project.sources.reading import formats, layout
 from etl_project.sources.reading.rows import row_settings
+from etl_project.sources.reading.values.value_settings import ValueSettings
 from etl_project.sources.spec import (
     ADDED,
     EVENT_TYPES,
@@ -100,10 +101,29 @@ def _problems_of_settings(spec: SourceSpec) -> Iterator[str]:
         if not _is_text_encoding(encoding):
             yield f"encoding {encoding!r} is not known; write one of Python's names, like utf-8 or cp1252"
     yield from spec.values.problems()
-    for name, settings in spec.column_values.items():
+    in_columns = spec.column_values.items()
+    for name, settings in in_columns:
         if name not in spec.filled:
             yield f"column_settings names {name!r}, which is not one of the columns that the file fills"
         yield from (one for one in settings.problems(f"column_settings.{name}.") if one not in spec.values.problems())
+    for where, settings in (("", spec.values), *((f"column_settings.{name}.", one) for name, one in in_columns)):
+        yield from _words_never_met(where, settings, spec)
+
+
+def _words_never_met(where: str, settings: ValueSettings, spec: SourceSpec) -> Iterator[str]:
+    """Words that no value of a file can be, so that they would do nothing without a word."""
+    known = formats.FORMATS.get(spec.format)
+    empty_is_null = known is not None and known.empty_is_null
+    trimmed = "trim: true" if settings.trim else "format: fixed" if spec.format == "fixed" else ""
+    for key in ("null_values", "true_values", "false_values"):
+        for word in (one for one in getattr(settings, key) if isinstance(one, str)):
+            if not word and empty_is_null and key != "null_values":
+                yield (
+                    f"{where}{key} holds '', and an empty field of {spec.format} is NULL, no value; a column of its "
+                    'own says what it means, like computed: {is_member: "coalesce(member, false)"}'
+                )
+            elif trimmed and word != word.strip():
+                yield f"{where}{key} holds {word!r}, and {trimmed} takes its blanks away first; write {word.strip()!r}"
 
 
 def _problems_of_days(spec: SourceSpec) -> Iterator[str]:

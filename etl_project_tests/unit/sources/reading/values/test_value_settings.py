@@ -248,6 +248,10 @@ def test_missing_numbers_and_midnights_of_a_parquet_file_are_read_by_declaration
         ({"null_values": (-999,)}, "write it in quotes, like '-999'"),
         ({"true_values": ("Y",), "false_values": ("y",)}, "both hold 'y'"),
         ({"true_values": ("Y",), "null_values": ("Y",)}, "true_values and null_values both hold 'Y'"),
+        ({"false_values": ("",)}, "holds '', and an empty field of csv is NULL"),
+        ({"true_values": ("X", "")}, 'like computed: {is_member: "coalesce(member, false)"}'),
+        ({"null_values": (" NA",), "trim": True}, "holds ' NA', and trim: true takes its blanks away first"),
+        ({"false_values": ("N ",), "trim": True}, "takes its blanks away first; write 'N'"),
         ({"date_format": ("dd.mm.yyyy",)}, "date_format is 'dd.mm.yyyy'; it is a form like '%d.%m.%Y'"),
         ({"date_format": ("%d.%m",)}, "it needs its year once"),
         ({"date_format": ("%d.%m.%Y %Q",)}, "%Q is not known"),
@@ -270,6 +274,16 @@ def test_a_setting_that_cannot_work_is_one_line_with_its_key_and_an_example(
             spec(**changes)
         assert says in str(refused.value) and f"{where}{next(iter(settings))}" in str(refused.value)
         assert "\n" not in str(refused.value)
+
+
+def test_an_empty_text_is_a_word_where_it_is_a_value_and_means_nothing_more_where_it_is_none(tmp_path: Path) -> None:
+    types = (SourceColumn("id", "INTEGER", nullable=False), SourceColumn("member", "BOOLEAN"))
+    own = {"columns": {"id": "id", "member": "member"}, "types": types}
+    source = spec(**own, format="jsonl", values=ValueSettings(false_values=("",), true_values=("Y ",)))
+    found = all_rows(read(b'{"id":1,"member":""}\n{"id":2,"member":"Y "}\n{"id":3,"member":null}\n', tmp_path, source))
+    assert [row["member"] for row in found] == [False, True, None]
+    plain = spec(**own, values=ValueSettings(null_values=("",)))
+    assert [row["member"] for row in all_rows(read(b"id,member\n1,\n2,true\n", tmp_path, plain))] == [None, True]
 
 
 def test_settings_of_a_column_that_the_file_does_not_fill_are_refused() -> None:
