@@ -141,6 +141,27 @@ def definitions_of_run() -> Defined | None:
     return Defined(tuple(graph.assets_defs), frozenset(layer.selected_asset_keys))
 
 
+class Loading(NamedTuple):
+    """Definitions of which Dagster is making a code location, or a job of its own."""
+
+    assets: Sequence[Any]
+    resources: Mapping[str, Any]
+
+
+def definitions_being_loaded() -> Loading | None:
+    """What is defined beside a resource that Dagster asks for its definition: it tells the resource nothing of it.
+
+    It is looked up in the frame of Dagster's function that makes a repository of definitions; None where there is none.
+    """
+    frame = sys._getframe()
+    while frame is not None and frame.f_code.co_name != "_create_repository_using_definitions_args":
+        frame = frame.f_back  # type: ignore[assignment]
+    found: Mapping[str, Any] = {} if frame is None else frame.f_locals
+    if not isinstance(found.get("resources"), Mapping):
+        return None
+    return Loading(tuple(found.get("assets") or ()), found["resources"])
+
+
 def blocking_checks(step: Any, asset_key: dg.AssetKey) -> dict[dg.AssetCheckKey, dg.AssetsDefinition]:
     """The blocking checks of an asset that are steps of their own, with what defines them.
 

@@ -9,6 +9,7 @@ decision about data is made here.
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
@@ -39,6 +40,7 @@ from etl_project.storage.contract import (
 )
 from etl_project.storage.dagster import (
     conversions,
+    declared,
     events,
     input_metadata,
     internals,
@@ -133,6 +135,11 @@ class PartitionIOManager(dg.ConfigurableIOManager):
     def shows(self, resource: Any) -> bool:
         """Whether a resource that gives DuckDB connections looks into the database of this IO manager."""
         return False
+
+    def get_resource_definition(self) -> Any:
+        """What Dagster takes it for. It asks when definitions load: those that could not be stored are refused."""
+        declared.refuse_at_load(self)
+        return super().get_resource_definition()
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Refuse a run, before its first step, when one of its assets shares its table with another asset."""
@@ -407,7 +414,10 @@ class ParquetPartitionIOManager(PartitionIOManager):
 
 
 def _path(setting: str) -> Hashable:
-    return ("env", setting.env_var_name) if isinstance(setting, dg.EnvVar) else local_path(setting, "url", "w.duckdb")
+    """The path, through links; an environment variable stands for what it will hold."""
+    if isinstance(setting, dg.EnvVar):
+        return "env", setting.env_var_name
+    return os.path.realpath(local_path(setting, "url", "w.duckdb"))
 
 
 def _checked(value: str, setting: str, example: str) -> str:

@@ -1,7 +1,8 @@
 """One table, one asset: assets of one IO manager that would replace each other's rows are refused before a run begins.
 
-Belongs here: which assets of a run's job and of its code location have one table. `checked` says the same when
-definitions are loaded, and of several IO managers; the database says it of whatever else wrote there.
+Belongs here: which assets of a run's job and of its code location have one table. `declared` says the same when
+definitions are loaded, and of several IO managers; this is for IO managers that are configured when a run is launched,
+and for versions of Dagster that do not say what they load. The database says it of whatever else wrote there.
 """
 
 from __future__ import annotations

@@ -90,6 +90,24 @@ def test_an_asset_does_not_replace_rows_of_another_whose_metadata_names_the_same
     assert numbers(store, table("orders")) == [1]
 
 
+@pytest.mark.parametrize("where", ["duckdb:///{0}/w.duckdb", "w.duckdb", "{0}/link.duckdb", "{0}/folder/w.duckdb"])
+def test_no_other_way_to_say_where_the_file_lies_hides_whose_table_it_is(
+    store: DuckDBStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """As two code locations would, each with an IO manager of its own."""
+    put(store, table("orders"), 1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.duckdb").symlink_to(tmp_path / "w.duckdb")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    other = DuckDBStore(where.format(tmp_path), wait_seconds=5)
+    for second in (table("ORDERS"), table("sales", schema="MAIN", table="Orders"), table("Main", "orders")):
+        with pytest.raises(WriteRefused, match="the asset 'orders' has committed its rows"):
+            put(other, second, 2)
+        with pytest.raises(ReadRefused, match="belongs to the asset 'orders'"):
+            numbers(other, second)
+    assert numbers(store, table("orders")) == [1]
+
+
 def test_the_table_of_a_renamed_asset_goes_over_to_its_new_name(store: DuckDBStore) -> None:
     put(store, table("orders"), 1)
     renamed = table("sales", table="orders", renamed_from="orders")
