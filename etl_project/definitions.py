@@ -166,7 +166,12 @@ def _load_project(earliest: date | None) -> tuple[Project, dg.Definitions]:
 
 def default_resources(configured: settings.Settings) -> dict[str, Any]:
     """The IO managers and the DuckDB resource on the files of the data folder."""
-    lock = RunLock(state=str(configured.state), wait_seconds=configured.wait_seconds)
+    lock = RunLock(
+        state=str(configured.state),
+        locks=dg.EnvVar(settings.LOCKS_URL) if configured.locks_url else None,
+        lease_seconds=configured.lease_seconds,
+        wait_seconds=configured.wait_seconds,
+    )
     warehouse = warehouse_io_manager(configured, lock)
     return {
         WAREHOUSE: warehouse,

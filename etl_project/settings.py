@@ -30,6 +30,14 @@ _BUCKET_EXAMPLE = "s3://bucket/prefix"
 _BUCKET = re.compile(r"s3a?://", re.IGNORECASE)
 _ANY_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
+STATE_FILE = "state.sqlite"
+LOCKS_URL = "ETL_LOCKS"
+_LOCKS_EXAMPLE = "postgresql://etl@db.example.com/etl"
+_POSTGRES = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
+LEASE_SECONDS = 45.0
+"""Shorter than the usual wait: what a machine held that died is free before those who wait give up."""
+LEAST_LEASE_SECONDS = 1.0
+
 MOST_PREVIEW_ROWS = 100
 """Previews are kept with every event for good."""
 
@@ -47,11 +55,14 @@ NAMES = (
     *("ETL_SENSOR_INTERVAL_SECONDS", "ETL_WAIT_SECONDS", "ETL_MEMORY_LIMIT_MB", "ETL_PREVIEW_ROWS"),
     *("ETL_KEEP_VERSIONS", "ETL_HISTORY_DAYS", "ETL_LOG_FORMAT", "ETL_PIPELINES", "ETL_FAULT"),
     *("ETL_WAREHOUSE", "ETL_WAREHOUSE_DATA", "ETL_LAKE", "ETL_CONFIRM_DAYS"),
+    *("ETL_LOCKS", "ETL_LOCKS_LEASE_SECONDS"),
 )
 """Every variable of the project as a whole; a test holds them against docs/settings.md."""
 PREFIXES = ("ETL_KAFKA_", "ETL_SCHEMA_REGISTRY_", "ETL_DELIVERY_", "ETL_RECEIVER_", "ETL_TEST_")
 """Variables whose names their own parts check."""
-_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|API_KEY|DELIVERY_URL|_DSN|ETL_WAREHOUSE\Z", re.IGNORECASE)
+_SECRET = re.compile(
+    r"TOKEN|SECRET|PASSWORD|CREDENTIAL|API_KEY|DELIVERY_URL|_DSN|ETL_WAREHOUSE\Z|ETL_LOCKS\Z", re.IGNORECASE
+)
 
 _HOLDS_PASSWORD = re.compile(r"passw(or)?d\s*=|://[^/\s]*:[^/\s]*@", re.IGNORECASE)
 
@@ -98,6 +109,10 @@ class Settings:
     """The bucket and prefix of a lake that other machines share, None for a folder."""
     lake_folder: Path | None = None
     """The folder of the lake, where it is not the one in the data folder."""
+    locks_url: str | None = field(default=None, repr=False)
+    """The server with the task locks of several machines, None for a file of this one. It may hold a password."""
+    lease_seconds: float = LEASE_SECONDS
+    """After so long without a sign of life another machine's run loses its locks on such a server."""
 
     @property
     def incoming(self) -> Path:
@@ -136,8 +151,8 @@ class Settings:
 
     @property
     def state(self) -> Path:
-        """SQLite: the task lock and caches; nothing in it says what is done."""
-        return self.data_dir / "state.sqlite"
+        """SQLite: the task lock of this machine; nothing in it says what is done."""
+        return self.data_dir / STATE_FILE
 
     @property
     def cache(self) -> Path:
@@ -153,7 +168,7 @@ class Settings:
 def load(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from the environment, or one clear line that says which variable is wrong and what would do."""
     env = os.environ if environ is None else environ
-    data_dir = Path(env.get("ETL_DATA_DIR") or "data").absolute()
+    data_dir = _data_dir(env)
     _refuse_unusable_name(data_dir)
     _refuse_unusable(data_dir)
     log_format(env)
@@ -175,7 +190,18 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         confirm_days=CONFIRM_DAYS if (asked := _days(env, "ETL_CONFIRM_DAYS", 0, CONFIRM_DAYS)) is None else asked,
         **_warehouse(env),
         **_lake(env),
+        locks_url=locks(env),
+        lease_seconds=lease_seconds(env),
     )
+
+
+def state_file(environ: Mapping[str, str] | None = None) -> Path:
+    """`Settings.state`; as `locks`, and nothing is made."""
+    return _data_dir(os.environ if environ is None else environ) / STATE_FILE
+
+
+def _data_dir(env: Mapping[str, str]) -> Path:
+    return Path(env.get("ETL_DATA_DIR") or "data").absolute()
 
 
 def _warehouse(env: Mapping[str, str]) -> dict[str, Any]:
@@ -220,6 +246,29 @@ def _lake(env: Mapping[str, str]) -> dict[str, Any]:
     else:
         return {"lake_url": said.rstrip("/")}
     raise SettingsError(f"{LAKE_URL} {problem}; write a path, like /mnt/lake, or {_BUCKET_EXAMPLE}.")
+
+
+def locks(environ: Mapping[str, str] | None = None) -> str | None:
+    """Where the task locks of several machines are. On its own because whoever judges a run has nothing else to load.
+
+    What is wrong with an address is said without it: it may hold a password.
+    """
+    url = (os.environ if environ is None else environ).get(LOCKS_URL) or None
+    if url is not None and not _POSTGRES.match(url):
+        raise SettingsError(
+            f"{LOCKS_URL} names no PostgreSQL database; write {_LOCKS_EXAMPLE} (the password in PGPASSWORD or "
+            "~/.pgpass), or unset it where only one machine takes part."
+        )
+    return url
+
+
+def lease_seconds(environ: Mapping[str, str] | None = None) -> float:
+    """How long a run on another machine keeps its locks without a sign of life; as `locks`."""
+    env = os.environ if environ is None else environ
+    seconds = _seconds(env, "ETL_LOCKS_LEASE_SECONDS", LEASE_SECONDS)
+    if seconds < LEAST_LEASE_SECONDS:
+        raise SettingsError(f"ETL_LOCKS_LEASE_SECONDS={seconds:g} is too short; write {LEAST_LEASE_SECONDS:g} or more.")
+    return seconds
 
 
 def start_date(environ: Mapping[str, str] | None = None) -> date:

@@ -10,11 +10,12 @@ import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 SERVER = os.environ.get("ETL_TEST_POSTGRES", "")
 PREFIX = "etl_test_"
@@ -46,3 +47,12 @@ def database_of(folder: Path) -> str:
 def url_of(folder: Path, **parts: str) -> str:
     """The warehouse of a folder, as a setting says it; `parts` replace some of libpq's."""
     return f"ducklake:postgres:{make_conninfo(SERVER, **{'dbname': database_of(folder), **parts})}"
+
+
+def plain_url_of(folder: Path, **parts: str) -> str:
+    """The database of a folder, as a setting says it that takes a URL; `parts` replace some of libpq's."""
+    told = conninfo_to_dict(make_conninfo(SERVER, **{"dbname": database_of(folder), **parts}))
+    user, password, host, port, name = (
+        quote(str(told.pop(part, "")), safe="") for part in ("user", "password", "host", "port", "dbname")
+    )
+    return f"postgresql://{user}:{password}@{host}:{port}/{name}" + (f"?{urlencode(told)}" if told else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Annotated, Any
 
 import typer
@@ -67,12 +68,15 @@ def show_planned(planned: going_back.Planned) -> None:
 
 def run(found: Any, job: str, op: str, form: dict[str, Any], asset: str) -> list[Commit]:
     """Run the job here, as a recorded Dagster run; what it committed, nothing where it failed."""
-    done = found.definitions.resolve_job_def(job).execute_in_process(
-        instance=found.instance,
-        run_config=json_logs.run_config({**_QUIET, "ops": {op: {"config": form}}}),
-        tags=run_lock.owner_tag(processes.this_process()),
-        raise_on_error=False,
-    )
+    run_id = str(uuid.uuid4())
+    with run_lock.announced(run_id, found.project.settings.wait_seconds):
+        done = found.definitions.resolve_job_def(job).execute_in_process(
+            instance=found.instance,
+            run_config=json_logs.run_config({**_QUIET, "ops": {op: {"config": form}}}),
+            tags=run_lock.owner_tag(processes.this_process()),
+            run_id=run_id,
+            raise_on_error=False,
+        )
     for complaint in complaints_of(done):
         console.print(f"[red]failed[/] {escape(complaint)}", highlight=False, soft_wrap=True)
     [target] = chosen(stored_assets(found.definitions), [asset])

@@ -18,7 +18,7 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from etl_project import utc
 from etl_project.due.graph import DAYS_JOB
 from etl_project.due.pending import Due
-from etl_project.exclusion import processes, run_lock
+from etl_project.exclusion import run_lock
 from etl_project.failures import FAILURE_TAG, WHOLE_TAG
 
 __all__ = ["DAYS_JOB", "REFUSE_JOB", "Attempt", "Flight", "Part"]
@@ -213,8 +213,7 @@ def bury_the_dead(instance: dg.DagsterInstance) -> list[str]:
     """
     buried = []
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED)):
-        owners = run_lock.owners_of(run.tags)
-        if owners and not any(processes.may_be_alive(owner) for owner in owners):
+        if not run_lock.may_be_at_work(run):
             instance.report_run_failed(run, "The process of this run died. What it had committed stays committed.")
             buried.append(run.run_id)
     return buried

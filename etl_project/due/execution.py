@@ -79,7 +79,7 @@ def execute(deployment: Deployment, one: Due, more_tags: Mapping[str, str] = Map
     the run's lock is released; the run is cancelled then, so that nothing seems to go on.
     """
     owner, began = processes.this_process(), time.monotonic()
-    with _cancelled_if_stopped(deployment.instance) as run_id:
+    with _cancelled_if_stopped(deployment) as run_id:
         deployment.instance.add_event_listener(run_id, partial(_tell, deployment.on_step))
         result = deployment.jobs[one.job].execute_in_process(
             instance=deployment.instance,
@@ -98,14 +98,14 @@ def _tell(on_step: Callable[[str], None], event: EventLogEntry) -> None:
 
 
 @contextmanager
-def _cancelled_if_stopped(instance: dg.DagsterInstance) -> Iterator[str]:
+def _cancelled_if_stopped(deployment: Deployment) -> Iterator[str]:
     """The id for a run that the block makes; it is cancelled where a signal ends the block."""
     run_id = str(uuid.uuid4())
     try:
-        with stop.afterwards():
+        with stop.afterwards(), run_lock.announced(run_id, deployment.project.settings.wait_seconds):
             yield run_id
     except KeyboardInterrupt:
-        attempts.cancel(instance, run_id)
+        attempts.cancel(deployment.instance, run_id)
         raise
 
 
@@ -151,7 +151,7 @@ def take_in_many_days(deployment: Deployment) -> Sequence[str]:
 
 def _without_days(deployment: Deployment, job: str) -> dg.ExecuteInProcessResult:
     """A run of a job that builds no day; a signal ends it as it ends one that does."""
-    with _cancelled_if_stopped(deployment.instance) as run_id:
+    with _cancelled_if_stopped(deployment) as run_id:
         return deployment.jobs[job].execute_in_process(
             instance=deployment.instance,
             run_config=json_logs.run_config(QUIET),

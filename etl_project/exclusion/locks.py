@@ -14,28 +14,36 @@ How it holds together (docs/decisions/task-lock.md gives the reasons):
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sqlite3
-import time
 import uuid
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from etl_project import faults
 from etl_project.exclusion import sqlite_file
-from etl_project.exclusion.processes import Owner, is_alive, this_process
-from etl_project.exclusion.sqlite_file import StateBusy, WrongHost
-from etl_project.failures import Transient
+from etl_project.exclusion.jobs import (
+    Holder,
+    Job,
+    LockLost,
+    RunHasEnded,
+    Say,
+    claimed,
+    job_id,
+    listed,
+    log,
+    lost,
+    nobody_says_so,
+    tell_dead,
+    waiting,
+)
+from etl_project.exclusion.processes import Owner, is_alive, may_be_alive, this_process
+from etl_project.exclusion.sqlite_file import WrongHost
+from etl_project.failures import Busy
 from etl_project.utc import now
-
-Job = tuple[str, str | None]
-"""An asset and the key of its partition; None is the whole of an unpartitioned asset."""
-
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 1.0
 
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS task_lock (
@@ -51,91 +59,62 @@ _SCHEMA = (
 )
 _HOLDER_COLUMNS = "h.token, h.run_id, h.acquired_at, h.host, h.pid_namespace, h.pid, h.started_at"
 
-_log = logging.getLogger(__name__)
-
-
-class LockBusy(StateBusy):
-    """Another run holds a job, or the file is busy. Nothing was changed; retrying helps."""
-
-
-class LockLost(Transient):
-    """The run no longer holds a job as it took it: it must not commit. Taking the job again helps."""
-
-
-@dataclass(frozen=True)
-class _Holder:
-    """A process of another run that stands in the way: its token, and how many of the jobs we want its run holds."""
-
-    token: str
-    run_id: str
-    acquired_at: str
-    owner: Owner
-    example: str | None
-    jobs: int
-
-    def __str__(self) -> str:
-        more = "" if self.jobs == 1 else f" and {self.jobs - 1} more"
-        return f"{self.example}{more} held by run {self.run_id} (process {self.owner.pid}, since {self.acquired_at})"
-
-
-def _nobody_says_so(run_id: str) -> bool:
-    return False
-
 
 class TaskLock:
     """The lock table in one SQLite file. Costs nothing until `take`; threads and forks may share it."""
 
-    def __init__(self, path: Path, *, run_has_ended: Callable[[str], bool] = _nobody_says_so) -> None:
+    def __init__(self, path: Path, *, run_has_ended: RunHasEnded = nobody_says_so) -> None:
         self.path = path
         self._run_has_ended = run_has_ended
 
-    def take(
-        self, run_id: str, jobs: Iterable[Job], wait_seconds: float, say: Callable[[str], None] = _log.info
-    ) -> Lease:
-        """Take all jobs for the run, or none; what the run holds already is taken again at once.
+    def take(self, run_id: str, jobs: Iterable[Job], wait_seconds: float, say: Say = log.info) -> Lease:
+        """As `Locks`; it also waits for another host, which may be a container that is just being replaced.
 
-        Waits up to `wait_seconds` with growing pauses, and `say`s for whom; also for another host, which may be a
-        container that is just being replaced. A kill leaves all jobs taken or none; the next taker sees that the
-        process is gone and takes them over.
         Raises LockBusy, StateUnavailable (retrying helps), WrongHost, StateUnusable (it does not).
         """
-        wanted = sorted({_job_id(job) for job in jobs})
-        began, pause, said = time.monotonic(), FIRST_PAUSE_SECONDS, ""
-        while True:
-            try:
-                return self._attempt(run_id, wanted)
-            except (StateBusy, WrongHost) as refusal:
-                left = began + wait_seconds - time.monotonic()
-                if left <= 0:
-                    final = WrongHost if isinstance(refusal, WrongHost) else LockBusy
-                    raise final(f"Run {run_id} waited {wait_seconds:g} s. {refusal}") from None
-                if str(refusal) != said:
-                    said = str(refusal)
-                    say(f"Run {run_id} waits up to {wait_seconds:g} s. {said}")
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
+        wanted = sorted({job_id(job) for job in jobs})
+        return waiting(run_id, partial(self._attempt, run_id, wanted), wait_seconds, say, (Busy, WrongHost))
 
     def _attempt(self, run_id: str, wanted: list[str]) -> Lease:
-        """One try: claim; while only ended runs stand in the way, bury them and claim again."""
         with sqlite_file.explained(self.path):
             lease = Lease(self.path, run_id)
         try:
-            while holders := lease._claim(wanted):
-                # Asked outside any transaction, as the answer may be slow. Burying by token keeps it true: a process
-                # that joins such a run meanwhile has another one.
-                ended = [holder for holder in holders if self._run_has_ended(holder.run_id)]
-                if not ended:
-                    raise LockBusy(f"{_list(holders)}. Nothing was changed; retrying helps.")
-                with sqlite_file.explained(self.path), sqlite_file.transaction(self.path) as db:
-                    _bury(db, ended)
+            claimed(partial(lease._claim, wanted), self._run_has_ended, self._bury)
         except BaseException:
             lease.release()
             raise
         return lease
 
+    def _bury(self, dead: list[Holder]) -> None:
+        with sqlite_file.explained(self.path), sqlite_file.transaction(self.path) as db:
+            _bury(db, dead)
+
+    @property
+    def shown(self) -> str:
+        """Where the locks are."""
+        return f"{self.path}, for this machine"
+
+    def announced(self, run_id: str, wait_seconds: float) -> AbstractContextManager[None]:
+        """As `Locks`: nothing, for the kernel knows."""
+        return nullcontext()
+
+    def may_be_at_work(self, run_id: str, owners: Sequence[Owner]) -> bool:
+        """As `Locks`, by what the kernel says of the processes."""
+        return any(map(may_be_alive, owners))
+
+    def examined(self) -> str:
+        """As `Locks`. A file that is not there yet is made by the first run."""
+        if not self.path.exists():
+            return "nothing held yet"
+        with sqlite_file.explained(self.path), closing(sqlite_file.connect(self.path)) as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'task_lock'").fetchone():
+                return "nothing held yet"
+            [jobs, runs] = db.execute("SELECT count(*), count(DISTINCT run_id) FROM task_lock").fetchone()
+        return f"{jobs:,} partitions held by {runs:,} runs"
+
 
 class Lease:
-    """One process's share in the jobs of its run. Made by `TaskLock.take`; leaving its `with` block releases it."""
+    """As `jobs.Lease`. Made by `TaskLock.take`; leaving its `with` block releases it."""
 
     def __init__(self, path: Path, run_id: str) -> None:
         self.run_id = run_id
@@ -175,7 +154,7 @@ class Lease:
             _free_dead(db)
             faults.reach("locks.before_release")
 
-    def _claim(self, wanted: list[str]) -> list[_Holder]:
+    def _claim(self, wanted: list[str]) -> list[Holder]:
         """Take all wanted jobs in one transaction, or change nothing and return who holds some of them."""
         with sqlite_file.explained(self._path):
             sqlite_file.prepare(self._path, _SCHEMA)
@@ -210,21 +189,11 @@ class Lease:
             raise LockLost(f"{self._path} is gone, and every lock with it. Nothing was committed; retrying helps.")
 
     def _refuse_if_lost(self, db: sqlite3.Connection, jobs: Iterable[Job] | None) -> None:
-        asked = list(self._generations) if jobs is None else [_job_id(job) for job in jobs]
+        asked = list(self._generations) if jobs is None else [job_id(job) for job in jobs]
         held = _held(db, self.run_id, asked)
-        lost = [job for job in asked if job not in held or held[job] != self._generations.get(job)]
-        if lost:
-            takers = _list(_holders(db, self.run_id, lost)) or "no other run does"
-            raise LockLost(
-                f"Run {self.run_id} no longer holds {', '.join(lost[:3])} ({len(lost)} of {len(asked)} jobs) "
-                f"as it took them: {takers}. Nothing was committed; retrying helps."
-            )
-
-
-def _job_id(job: Job) -> str:
-    """The job as one text that no other job has, whatever the names contain: JSON, which escapes to ASCII."""
-    asset, partition = job
-    return json.dumps([asset, partition])
+        gone = [job for job in asked if job not in held or held[job] != self._generations.get(job)]
+        if gone:
+            raise lost(self.run_id, gone, len(asked), listed(_holders(db, self.run_id, gone)))
 
 
 def _held(db: sqlite3.Connection, run_id: str, job_ids: list[str]) -> dict[str, int]:
@@ -236,7 +205,7 @@ def _held(db: sqlite3.Connection, run_id: str, job_ids: list[str]) -> dict[str, 
     return dict(rows.fetchall())
 
 
-def _holders(db: sqlite3.Connection, run_id: str, job_ids: list[str]) -> list[_Holder]:
+def _holders(db: sqlite3.Connection, run_id: str, job_ids: list[str]) -> list[Holder]:
     """The processes of other runs that hold some of these jobs, longest first."""
     rows = db.execute(
         f"SELECT {_HOLDER_COLUMNS}, min(l.job_id), count(*) FROM task_lock l JOIN task_lock_holder h USING (run_id)"
@@ -254,19 +223,12 @@ def _free_dead(db: sqlite3.Connection) -> None:
     _bury(db, [holder for holder in map(_holder, everybody) if not is_alive(holder.owner)])
 
 
-def _bury(db: sqlite3.Connection, dead: list[_Holder]) -> None:
-    # A process takes its jobs once for every IO manager: it is one dead process all the same.
-    for run_id, pid in dict.fromkeys((holder.run_id, holder.owner.pid) for holder in dead):
-        _log.warning("Run %s is dead: its process %d is gone, or it has ended.", run_id, pid)
+def _bury(db: sqlite3.Connection, dead: list[Holder]) -> None:
+    tell_dead(dead)
     db.executemany("DELETE FROM task_lock_holder WHERE token = ?", [(holder.token,) for holder in dead])
     db.execute("DELETE FROM task_lock WHERE run_id NOT IN (SELECT run_id FROM task_lock_holder)")
 
 
-def _holder(row: tuple[Any, ...]) -> _Holder:
+def _holder(row: tuple[Any, ...]) -> Holder:
     token, run_id, acquired_at, *owner, example, jobs = row
-    return _Holder(token, run_id, acquired_at, Owner(*owner), example, jobs)
-
-
-def _list(holders: list[_Holder]) -> str:
-    more = f"; and {len(holders) - 3} more processes" if len(holders) > 3 else ""
-    return "; ".join(map(str, holders[:3])) + more
+    return Holder(token, run_id, acquired_at, Owner(*owner), example, jobs)

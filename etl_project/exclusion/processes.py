@@ -112,6 +112,14 @@ def is_alive(owner: Owner) -> bool:
         return True
 
 
+def is_dead_here(owner: Owner) -> bool:
+    """Whether this machine knows that the process is gone. False for one of another machine, or of an earlier boot.
+
+    Elsewhere than on Linux a host is only a name, which two machines may share: there nothing is known.
+    """
+    return sys.platform == "linux" and same_host(owner) and not is_alive(owner)
+
+
 if sys.platform == "linux":
 
     def _started_at(pid: int) -> str | None:

@@ -1,23 +1,25 @@
 """The run's lock: no line of it in any asset.
 
-Belongs here: the Dagster shell around `locks.TaskLock`. When a process of a run sets its resources up, it takes every
-(asset, partition) of the run's plan, all or none; when the run's last process leaves, they are free again. A process
-that is killed frees them by dying.
+Belongs here: the Dagster shell around the task locks, wherever they are kept, and who is said to be at work on a run.
+When a process of a run sets its resources up, it takes every (asset, partition) of the run's plan, all or none; when
+the run's last process leaves, they are free again. A process that is killed frees them by dying.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from etl_project import utc
+from etl_project import settings, utc
 from etl_project.exclusion import processes
-from etl_project.exclusion.locks import Job, Lease, TaskLock
+from etl_project.exclusion.jobs import Job, Lease, Locks, log
+from etl_project.exclusion.keeper import locks_at
+from etl_project.settings import LEASE_SECONDS
 from etl_project.storage import PartitionLock, reported
 
 WAIT_TAG = "etl/wait_seconds"
@@ -32,6 +34,14 @@ class RunLock(PartitionLock):
     """Keeps two runs from working on one partition of one asset at the same time."""
 
     state: str = Field(description="Path of the SQLite file that all processes of this host share.")
+    locks: str | None = Field(
+        default=None,
+        description="The PostgreSQL database that all machines share, instead of that file: an address without its "
+        'password, or dg.EnvVar("ETL_LOCKS").',
+    )
+    lease_seconds: float = Field(
+        default=LEASE_SECONDS, description="How long a machine that gives no sign of life keeps its locks there."
+    )
     wait_seconds: float = Field(
         default=60.0, description="How long to wait for other runs before failing as retryable."
     )
@@ -42,13 +52,14 @@ class RunLock(PartitionLock):
         run, instance = context.dagster_run, context.instance
         if run is None or instance is None:
             return  # Nothing runs: the resource is looked at outside of a run.
-        _name_the_owner(instance, run)
-
         with reported(instance, run.run_id):
-            say = context.log.info if context.log else None
-            jobs = sorted(jobs_of(instance, run), key=repr)
+            say = context.log.info if context.log else log.info
             wait_seconds = min(self.wait_seconds, float(run.tags.get(WAIT_TAG, self.wait_seconds)))
-            self._lease = self._lock(instance).take(run.run_id, jobs, wait_seconds, **({"say": say} if say else {}))
+            locks = self._locks(instance)
+            with locks.announced(run.run_id, wait_seconds):
+                _name_the_owner(instance, run)
+                jobs = sorted(jobs_of(instance, run), key=repr)
+                self._lease = locks.take(run.run_id, jobs, wait_seconds, say)
 
     @contextmanager
     def holding(
@@ -59,15 +70,15 @@ class RunLock(PartitionLock):
         Gives what raises LockLost when the run has lost them. Raises LockBusy (retrying helps) after `wait_seconds`.
         """
         jobs = sorted({_job(asset, key) for asset, key in partitions}, key=repr)
-        with self._lock(instance).take(run.run_id, jobs, self.wait_seconds) as lease:
+        with self._locks(instance).take(run.run_id, jobs, self.wait_seconds) as lease:
             yield lambda: lease.check(jobs)
 
-    def _lock(self, instance: dg.DagsterInstance) -> TaskLock:
+    def _locks(self, instance: dg.DagsterInstance) -> Locks:
         def has_ended(run_id: str) -> bool:
             other = instance.get_run_by_id(run_id)
             return other is not None and other.is_finished
 
-        return TaskLock(Path(self.state), run_has_ended=has_ended)
+        return locks_at(self.locks, Path(self.state), self.lease_seconds, has_ended)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Leave; the last process of the run to leave frees its partitions."""
@@ -111,6 +122,25 @@ def owners_of(tags: Mapping[str, str]) -> list[processes.Owner]:
     """The processes that a run's tags name; none where nobody has noted any."""
     noted = tags.get(OWNER_TAG) or tags.get(FORMER_OWNER_TAG, "[]")
     return [processes.Owner.from_json(owner) for owner in json.loads(noted)]
+
+
+def announced(run_id: str, wait_seconds: float) -> AbstractContextManager[None]:
+    """Every machine that judges runs knows that this one is at work, for as long as the block lasts.
+
+    For who makes a run that names its process (`owner_tag`): to be entered before. Raises LocksUnavailable (retrying
+    helps) and LocksUnusable (it does not) where the locks are on a server.
+    """
+    return _of_settings().announced(run_id, wait_seconds)
+
+
+def may_be_at_work(run: dg.DagsterRun) -> bool:
+    """Whether processes may be at work on a run that has not ended, on whatever machine. In doubt it is so."""
+    owners = owners_of(run.tags)
+    return not owners or _of_settings().may_be_at_work(run.run_id, owners)
+
+
+def _of_settings() -> Locks:
+    return locks_at(settings.locks(), settings.state_file(), settings.lease_seconds())
 
 
 def owner_tag(*owners: processes.Owner) -> dict[str, str]:

@@ -126,7 +126,7 @@ def _two_hosts(path: Path, mine: str, theirs: str, their_name: str) -> str:
         f"{path} is in use by another host or container: {their_name or 'unknown'} (boot and pid namespace {theirs}); "
         f"this is {platform.node()} ({mine}). Neither can tell which of the other's processes live, and SQLite's WAL "
         "cannot be shared between hosts. Nothing was changed. Retrying does not help: stop the other one, or give each "
-        "its own ETL_DATA_DIR; a deployment on several hosts keeps its locks in PostgreSQL."
+        "its own ETL_DATA_DIR; a deployment on several hosts keeps its locks in PostgreSQL (ETL_LOCKS)."
     )
 
 

@@ -68,6 +68,7 @@ from .judging.versions import at_moment as at_moment
 from .lake import trial as trial
 from .lake.parquet import in_memory as in_memory
 from .lake.store import ParquetStore as ParquetStore
+from .places import ExtraMissing as ExtraMissing
 from .scratch import scratch_folder as scratch_folder
 from .sql import has_table as has_table
 from .sql import quote as quote

@@ -24,7 +24,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from etl_project import settings
 from etl_project.declare import warehouse
-from etl_project.failures import EtlError
+from etl_project.exclusion import locks_at
+from etl_project.failures import Busy, EtlError
 from etl_project.settings import Settings
 from etl_project.storage import StoreBusy, trial
 
@@ -60,6 +61,7 @@ def examine(environ: Mapping[str, str], load_pipelines: Callable[[], str]) -> It
     yield Answer("data folder", True, f"{configured.data_dir} ({_origin(environ, 'ETL_DATA_DIR')})")
     yield _disk(configured)
     yield from _file_system(configured)
+    yield _task_locks(configured)
     yield _warehouse(configured)
     yield from _bucket(configured)
     yield _pipelines(load_pipelines)
@@ -170,6 +172,17 @@ def _links(folder: Path) -> Answer:
     except OSError as error:
         return Answer("hard links", True, f"none here ({error.strerror}): files that came back wait in `.taken/`")
     return Answer("hard links", True, "there are hard links")
+
+
+def _task_locks(configured: Settings) -> Answer:
+    """Where they are kept; on a server it is tried what a run needs there."""
+    try:
+        locks = locks_at(configured.locks_url, configured.state, configured.lease_seconds)
+        return Answer("task locks", True, f"{locks.examined()}, in {locks.shown}")
+    except Busy as busy:
+        return Answer("task locks", True, str(busy))
+    except EtlError as error:
+        return Answer("task locks", False, str(error))
 
 
 def _warehouse(configured: Settings) -> Answer:

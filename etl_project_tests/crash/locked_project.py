@@ -47,7 +47,12 @@ def second(context) -> pa.Table:  # type: ignore[no-untyped-def]
 
 
 def job() -> dg.JobDefinition:
-    lock = RunLock(state=str(DATA / "state.sqlite"), wait_seconds=float(os.environ.get("LOCK_WAIT", "0.5")))
+    lock = RunLock(
+        state=str(DATA / "state.sqlite"),
+        locks=dg.EnvVar("LOCKS") if "LOCKS" in os.environ else None,
+        lease_seconds=float(os.environ.get("LEASE", "45")),
+        wait_seconds=float(os.environ.get("LOCK_WAIT", "0.5")),
+    )
     executor = dg.multiprocess_executor if os.environ.get("EXECUTOR") == "multiprocess" else dg.in_process_executor
     definitions = dg.Definitions(
         assets=[first, second],

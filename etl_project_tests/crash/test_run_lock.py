@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,8 +13,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from etl_project.exclusion.locks import LockBusy, TaskLock
+from etl_project.exclusion.jobs import LockBusy
+from etl_project.exclusion.locks import TaskLock
 from etl_project.failures import FAILURE_TAG
+from etl_project_tests import postgres
+from etl_project_tests.crash.locks.places import Database
 
 EXECUTORS = ["in_process", pytest.param("multiprocess", marks=pytest.mark.long)]
 DAYS = ("2025-03-03", "2025-03-05")
@@ -96,6 +100,31 @@ def test_a_killed_process_frees_its_days_at_once(executor: str, tmp_path: Path) 
     output, _ = again.communicate()
     assert again.returncode == 0, output
     assert stored(tmp_path) == [(str(date(2025, 3, day)), 1) for day in (3, 4, 5)]
+
+
+@postgres.needed
+def test_a_run_that_was_stopped_past_its_lease_on_a_server_changes_nothing_when_it_goes_on(tmp_path: Path) -> None:
+    there = Database.of(tmp_path / "locks")
+    told = {"LOCKS": there.url, "LEASE": "2"}
+    (tmp_path / "told").write_text("wait")
+    stopped = start(tmp_path, "in_process", **told)
+    reached(tmp_path, stopped)
+    with pytest.raises(LockBusy, match="second"):
+        there.locks().take("another run", [("second", DAYS[0])], 0)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    with there.locks().take("another run", [("second", DAYS[0])], 60) as lease:
+        os.kill(stopped.pid, signal.SIGCONT)
+        (tmp_path / "told").unlink()
+        output, _ = stopped.communicate()
+        assert stopped.returncode == 1 and "no longer holds" in output, output
+        lease.check()
+    with duckdb.connect(str(tmp_path / "w.duckdb"), read_only=True) as connection:
+        assert connection.execute("select count(*) from etl_commits where asset = 'second'").fetchall() == [(0,)]
+    again = start(tmp_path, "in_process", **told)
+    output, _ = again.communicate()
+    assert again.returncode == 0, output
+    assert len(stored(tmp_path)) == 3
+    assert not (tmp_path / "state.sqlite").exists()
 
 
 def test_the_failure_is_tagged_so_that_it_is_asked_for_again() -> None:

@@ -32,6 +32,8 @@ def test_all_state_is_under_the_data_folder(tmp_path: Path) -> None:
         ("ETL_PREVIEW_ROWS", "-5"),
         ("ETL_PREVIEW_ROWS", "five"),
         ("ETL_PREVIEW_ROWS", "1000"),
+        ("ETL_LOCKS_LEASE_SECONDS", "0.5"),
+        ("ETL_LOCKS_LEASE_SECONDS", "long"),
         ("ETL_SENSOR_INTERVAL_SECONDS", ""),
     ],
 )
@@ -82,6 +84,15 @@ def test_the_warehouse_is_the_file_in_the_data_folder_unless_it_is_said_to_be_el
 def test_a_wrong_warehouse_is_one_line_that_does_not_show_it(tmp_path: Path, url: str, data: str, said: str) -> None:
     with pytest.raises(settings.SettingsError, match=said) as refusal:
         settings.load({"ETL_DATA_DIR": str(tmp_path), "ETL_WAREHOUSE": url, "ETL_WAREHOUSE_DATA": data})
+    assert "hunter22" not in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("url", ["dbname=l password=hunter22", "mysql://u:hunter22@h/l", "locks.sqlite"])
+def test_a_wrong_place_of_the_locks_is_one_line_that_does_not_show_it(tmp_path: Path, url: str) -> None:
+    right = settings.load({"ETL_DATA_DIR": str(tmp_path), "ETL_LOCKS": "postgresql://u:hunter22@h/l"})
+    assert "hunter22" not in repr(right) and settings.is_secret("ETL_LOCKS")
+    with pytest.raises(settings.SettingsError, match="ETL_LOCKS names no PostgreSQL database; write postg") as refusal:
+        settings.load({"ETL_DATA_DIR": str(tmp_path), "ETL_LOCKS": url})
     assert "hunter22" not in str(refusal.value) and "\n" not in str(refusal.value)
 
 

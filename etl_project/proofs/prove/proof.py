@@ -27,7 +27,7 @@ from etl_project.storage import Commit, Deviation, Store
 _ZONES = ("UTC", "Asia/Shanghai", "America/New_York", "Pacific/Apia", "Asia/Kathmandu")
 _THREADS = (1, 4, 2, 8)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
-_ELSEWHERE = ("ETL_WAREHOUSE", "ETL_LAKE")
+_ELSEWHERE = ("ETL_WAREHOUSE", "ETL_LAKE", "ETL_LOCKS")
 _LEFT_OUT = (
     *("DAGSTER_HOME", "ETL_FAULT", "ETL_DELIVERY_", "ETL_KAFKA_", "ETL_RECEIVER_", "PG", "AWS_"),
     *_ELSEWHERE,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from etl_project.exclusion import processes, run_lock
+from etl_project.exclusion import run_lock
 from etl_project.proofs.verify.findings import DaySpan
 from etl_project.proofs.verify.targets import Stored
 from etl_project.storage import Commit, Finding, Looked, metadata_of, said
@@ -93,7 +93,4 @@ def _version(event: dg.EventLogEntry) -> str | None:
 def _at_work(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Whether the run may still write its events: it has not ended, and not all of its processes have died."""
     run = instance.get_run_by_id(run_id)
-    if run is None or run.is_finished:
-        return False
-    owners = run_lock.owners_of(run.tags)
-    return not owners or any(processes.may_be_alive(owner) for owner in owners)
+    return run is not None and not run.is_finished and run_lock.may_be_at_work(run)

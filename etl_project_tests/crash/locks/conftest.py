@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from etl_project.exclusion.jobs import Locks
 from etl_project.exclusion.locks import TaskLock
 from etl_project_tests.crash.locks.holders import Child
+from etl_project_tests.crash.locks.places import KINDS, Database, File, Place
 
 
 @pytest.fixture
@@ -17,9 +19,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "sqlite_file.sqlite"
 
 
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, path: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return File(path) if request.param == "sqlite" else Database.of(tmp_path_factory.getbasetemp() / "locks")
+
+
 @pytest.fixture
-def lock(path: Path) -> TaskLock:
-    return TaskLock(path)
+def lock(place: Place) -> Locks:
+    return place.locks()
 
 
 @pytest.fixture
@@ -34,3 +41,8 @@ def start() -> Iterator[Callable[..., Child]]:
     for child in children:
         child.process.kill()
         child.process.join()
+
+
+@pytest.fixture
+def file_lock(path: Path) -> TaskLock:
+    return TaskLock(path)

@@ -1,4 +1,4 @@
-"""Processes that hold the task lock and do as they are told, and what the lock's file says of them."""
+"""Processes that hold the task lock and do as they are told."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import itertools
 import multiprocessing
 import os
 import signal
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from etl_project import faults
-from etl_project.exclusion.locks import Job, LockBusy, LockLost, TaskLock
+from etl_project.exclusion.jobs import Job, LockBusy, LockLost, Locks
+from etl_project_tests.crash.locks.places import Place
 
 FORK = multiprocessing.get_context("fork")
 SPAWN = multiprocessing.get_context("spawn")
@@ -55,12 +53,12 @@ class Child:
         return self.process.exitcode
 
 
-def holding(path: Path, run_id: str, jobs: list[Job], wait_seconds: float = 30) -> Callable[[Connection], None]:
+def holding(place: Place, run_id: str, jobs: list[Job], wait_seconds: float = 30) -> Callable[[Connection], None]:
     """Take, say so, then do as told: `check`, `release`."""
 
     def work(pipe: Connection) -> None:
         try:
-            lease = TaskLock(path).take(run_id, jobs, wait_seconds, say=lambda text: pipe.send(f"waits: {text}"))
+            lease = place.locks().take(run_id, jobs, wait_seconds, say=lambda text: pipe.send(f"waits: {text}"))
         except LockBusy as busy:
             pipe.send(f"busy: {busy}")
             return
@@ -77,16 +75,9 @@ def holding(path: Path, run_id: str, jobs: list[Job], wait_seconds: float = 30) 
     return work
 
 
-def is_free(lock: TaskLock, *jobs: Job) -> bool:
+def is_free(lock: Locks, *jobs: Job) -> bool:
     try:
         lock.take("probe", jobs, 0).release()
     except LockBusy:
         return False
     return True
-
-
-def count(path: Path, run_id: str) -> int:
-    """How many jobs the run holds, read from the file without any help; the file itself has to be sound."""
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        return db.execute("SELECT count(*) FROM task_lock WHERE run_id = ?", (run_id,)).fetchone()[0]

@@ -12,14 +12,15 @@ import pytest
 
 from etl_project.exclusion import sqlite_file
 from etl_project.exclusion.locks import TaskLock, WrongHost
-from etl_project_tests.crash.locks.holders import MONDAY, TUESDAY, Child, count, holding
+from etl_project_tests.crash.locks.holders import MONDAY, TUESDAY, Child, holding
+from etl_project_tests.crash.locks.places import File
 
 
 def test_processes_that_start_together_after_a_reboot_are_no_strangers(path: Path, start: Callable[..., Child]) -> None:
     for attempt in range(3):
         Path(f"{path}-host").write_text("earlier boot pid:[1]\nmachine\n")
         children = [
-            start(holding(path, f"run {n}", [(f"asset {n}", str(attempt))], wait_seconds=240)) for n in range(6)
+            start(holding(File(path), f"run {n}", [(f"asset {n}", str(attempt))], wait_seconds=240)) for n in range(6)
         ]
         assert [[said for said in iter(child.says, "held") if "waits" not in str(said)] for child in children] == [
             []
@@ -73,11 +74,11 @@ def ask(process: subprocess.Popen[str]) -> str:
 
 
 def test_a_second_container_is_refused_while_one_works_and_takes_over_when_it_is_gone(
-    path: Path, lock: TaskLock, monkeypatch: pytest.MonkeyPatch
+    path: Path, file_lock: TaskLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_file, "CLAIM_SECONDS", 0.1)
     with container(path) as other:
-        with lock.take("ours", [TUESDAY], 0):
+        with file_lock.take("ours", [TUESDAY], 0):
             for _ in range(2):
                 refusal = ask(other)
                 assert refusal.startswith("refused: Run theirs waited 0 s.")
@@ -85,10 +86,10 @@ def test_a_second_container_is_refused_while_one_works_and_takes_over_when_it_is
         assert ask(other) == "held"
         for _ in range(2):
             with pytest.raises(WrongHost, match="in use by another host or container"):
-                lock.take("ours", [TUESDAY], 0)
+                file_lock.take("ours", [TUESDAY], 0)
         other.kill()
-        with lock.take("ours", [MONDAY, ("items", None)], 10):
-            assert count(path, "theirs") == 0
+        with file_lock.take("ours", [MONDAY, ("items", None)], 10):
+            assert File(path).count("theirs") == 0
 
 
 READ_ONLY = """

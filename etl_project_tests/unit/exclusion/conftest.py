@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from etl_project.exclusion.jobs import Locks
 from etl_project.exclusion.locks import TaskLock
+from etl_project_tests.crash.locks.places import KINDS, Database, File, Place
 
 
 @pytest.fixture
@@ -14,6 +16,16 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "data" / "sqlite_file.sqlite"
 
 
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, path: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return File(path) if request.param == "sqlite" else Database.of(tmp_path_factory.getbasetemp() / "locks")
+
+
 @pytest.fixture
-def lock(path: Path) -> TaskLock:
+def lock(place: Place) -> Locks:
+    return place.locks()
+
+
+@pytest.fixture
+def file_lock(path: Path) -> TaskLock:
     return TaskLock(path)

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from etl_project.exclusion import processes
-from etl_project.exclusion.locks import Job, Lease, LockBusy, LockLost, TaskLock
+from etl_project.exclusion.jobs import Job, Lease, LockBusy, LockLost, Locks
+from etl_project.exclusion.locks import TaskLock
 from etl_project.failures import Transient
 from etl_project_tests.crash.locks.holders import is_free
-from etl_project_tests.unit.exclusion.lock_rows import MONDAY, TUESDAY, WEDNESDAY, change, rows
+from etl_project_tests.crash.locks.places import File, Place
+from etl_project_tests.unit.exclusion.lock_rows import MONDAY, TUESDAY, WEDNESDAY
 
 HOSTILE = [
     "quote ' and \" and `",
@@ -35,7 +37,7 @@ HOSTILE = [
 ]
 
 
-def test_a_taken_job_is_refused_to_another_run_until_it_is_released(lock: TaskLock) -> None:
+def test_a_taken_job_is_refused_to_another_run_until_it_is_released(lock: Locks) -> None:
     lease = lock.take("one", [MONDAY], 0)
     assert not is_free(lock, MONDAY)
     assert is_free(lock, TUESDAY)
@@ -43,54 +45,54 @@ def test_a_taken_job_is_refused_to_another_run_until_it_is_released(lock: TaskLo
     assert is_free(lock, MONDAY)
 
 
-def test_taking_and_releasing_twice_leaves_what_once_leaves(lock: TaskLock, path: Path) -> None:
+def test_taking_and_releasing_twice_leaves_what_once_leaves(lock: Locks, place: Place) -> None:
     for _ in range(2):
         lease = lock.take("one", [MONDAY, TUESDAY, MONDAY], 0)
-        assert len(rows(path)) == 2
+        assert len(place.rows()) == 2
         lease.release()
         lease.release()
-        assert rows(path) == rows(path, "SELECT * FROM task_lock_holder") == []
+        assert place.rows() == place.rows("SELECT * FROM task_lock_holder") == []
 
 
-def test_the_row_of_a_job_says_who_took_it_and_when(lock: TaskLock, path: Path) -> None:
+def test_the_row_of_a_job_says_who_took_it_and_when(lock: Locks, place: Place) -> None:
     me = processes.this_process()
     with lock.take("one", [MONDAY], 0):
-        columns = "job_id, pid, host, pid_namespace, started_at, run_id"
-        [row] = rows(path, f"SELECT {columns} FROM task_lock")
+        columns = "l.job_id, h.pid, h.host, h.pid_namespace, h.started_at, h.run_id"
+        [row] = place.rows(f"SELECT {columns} FROM task_lock l JOIN task_lock_holder h USING (run_id)")
         assert row == ('["orders", "2024-01-01"]', me.pid, me.host, me.pid_namespace, me.started_at, "one")
-        [(acquired_at,)] = rows(path, "SELECT acquired_at FROM task_lock")
+        [(acquired_at,)] = place.rows("SELECT acquired_at FROM task_lock")
     assert datetime.fromisoformat(str(acquired_at)).utcoffset() == timedelta(0)
 
 
-def test_the_file_is_in_wal_mode(lock: TaskLock, path: Path) -> None:
-    with lock.take("one", [MONDAY], 0):
-        assert rows(path, "PRAGMA journal_mode") == [("wal",)]
+def test_the_file_is_in_wal_mode(path: Path) -> None:
+    with TaskLock(path).take("one", [MONDAY], 0):
+        assert File(path).rows("PRAGMA journal_mode") == [("wal",)]
 
 
-def test_a_refusal_names_the_job_the_run_the_process_and_the_time(lock: TaskLock, path: Path) -> None:
+def test_a_refusal_names_the_job_the_run_the_process_and_the_time(lock: Locks, place: Place) -> None:
     with lock.take("first run", [MONDAY, TUESDAY], 0):
-        [(since,)] = rows(path, "SELECT acquired_at FROM task_lock_holder")
+        [(since,)] = place.rows("SELECT acquired_at FROM task_lock_holder")
         with pytest.raises(LockBusy) as refusal:
             lock.take("second run", [WEDNESDAY, TUESDAY, MONDAY], 0)
     process = processes.this_process().pid
-    assert f'["orders", "2024-01-01"] and 1 more held by run first run (process {process}, since {since})' in str(
-        refusal.value
-    )
+    said = str(refusal.value)
+    assert f'["orders", "2024-01-01"] and 1 more held by run first run (process {process}' in said
+    assert f", since {since})" in said
     assert "second run" in str(refusal.value)
     assert isinstance(refusal.value, Transient)
 
 
-def test_a_refused_run_keeps_nothing(lock: TaskLock, path: Path) -> None:
+def test_a_refused_run_keeps_nothing(lock: Locks, place: Place) -> None:
     with lock.take("one", [TUESDAY], 0):
-        before = rows(path), rows(path, "SELECT * FROM task_lock_holder")
+        before = place.rows(), place.rows("SELECT * FROM task_lock_holder")
         for _ in range(2):
             with pytest.raises(LockBusy):
                 lock.take("two", [MONDAY, TUESDAY, WEDNESDAY], 0)
-        assert (rows(path), rows(path, "SELECT * FROM task_lock_holder")) == before
+        assert (place.rows(), place.rows("SELECT * FROM task_lock_holder")) == before
         assert is_free(lock, MONDAY, WEDNESDAY)
 
 
-def test_a_waiting_run_says_once_for_whom_and_how_long(lock: TaskLock) -> None:
+def test_a_waiting_run_says_once_for_whom_and_how_long(lock: Locks) -> None:
     said: list[str] = []
     with lock.take("one", [MONDAY], 0), pytest.raises(LockBusy, match=r"Run two waited 0\.2 s\."):
         lock.take("two", [MONDAY], 0.2, said.append)
@@ -99,7 +101,7 @@ def test_a_waiting_run_says_once_for_whom_and_how_long(lock: TaskLock) -> None:
     assert "held by run one" in message
 
 
-def test_a_run_takes_its_own_jobs_again_and_frees_them_with_the_last_lease(lock: TaskLock) -> None:
+def test_a_run_takes_its_own_jobs_again_and_frees_them_with_the_last_lease(lock: Locks) -> None:
     first = lock.take("one", [MONDAY], 0)
     second = lock.take("one", [MONDAY, TUESDAY], 0)
     first.release()
@@ -109,64 +111,64 @@ def test_a_run_takes_its_own_jobs_again_and_frees_them_with_the_last_lease(lock:
     assert is_free(lock, MONDAY, TUESDAY)
 
 
-def test_a_run_that_takes_a_job_again_keeps_its_generation(lock: TaskLock, path: Path) -> None:
+def test_a_run_that_takes_a_job_again_keeps_its_generation(lock: Locks, place: Place) -> None:
     with lock.take("one", [MONDAY], 0) as first:
-        before = rows(path)
+        before = place.rows()
         with lock.take("one", [MONDAY], 0) as second:
-            assert rows(path) == before
+            assert place.rows() == before
             first.check()
             second.check()
 
 
-def test_a_taker_always_has_a_higher_generation_than_any_former_holder(lock: TaskLock, path: Path) -> None:
+def test_a_taker_always_has_a_higher_generation_than_any_former_holder(lock: Locks, place: Place) -> None:
     generations = []
     for run in ("one", "two", "one", "three"):
         with lock.take(run, [MONDAY], 0), lock.take("beside", [TUESDAY], 0):
-            [(generation,)] = rows(path, f"SELECT generation FROM task_lock WHERE run_id = '{run}'")
+            [(generation,)] = place.rows(f"SELECT generation FROM task_lock WHERE run_id = '{run}'")
             generations.append(generation)
     # A run whose share in one job is old does not get an old generation for a job that was with others meanwhile.
     with lock.take("old", [TUESDAY], 0):
         lock.take("young", [MONDAY], 0).release()
         with lock.take("old", [MONDAY], 0):
-            generations += [row[2] for row in rows(path) if row[0] == '["orders", "2024-01-01"]']
+            generations += [row[2] for row in place.rows() if row[0] == '["orders", "2024-01-01"]']
     assert generations == sorted(set(generations))
     assert generations[-1] > generations[-2] + 2
 
 
-def test_a_body_that_raises_releases_its_jobs(lock: TaskLock) -> None:
+def test_a_body_that_raises_releases_its_jobs(lock: Locks) -> None:
     with pytest.raises(ZeroDivisionError), lock.take("one", [MONDAY], 0):
         _ = 1 / 0
     assert is_free(lock, MONDAY)
 
 
-def test_no_jobs_and_thousands_of_jobs_are_both_taken_whole(lock: TaskLock, path: Path) -> None:
+def test_no_jobs_and_thousands_of_jobs_are_both_taken_whole(lock: Locks, place: Place) -> None:
     many = [(f"asset {n % 7}", f"day {n // 7}") for n in range(1400)]
     with lock.take("none", [], 0) as nothing, lock.take("many", many, 0) as lease:
         nothing.check()
         lease.check()
-        assert len(rows(path)) == 1400
+        assert len(place.rows()) == 1400
         assert not is_free(lock, many[-1])
-    assert rows(path) == []
+    assert place.rows() == []
 
 
-def test_an_unpartitioned_asset_is_a_job_of_its_own(lock: TaskLock) -> None:
+def test_an_unpartitioned_asset_is_a_job_of_its_own(lock: Locks) -> None:
     with lock.take("one", [("orders", None)], 0) as lease:
         assert not is_free(lock, ("orders", None))
         assert is_free(lock, ("orders", ""), ("orders", "None"), ("orders", "null"))
         lease.check()
 
 
-def test_hostile_names_are_all_different_jobs(lock: TaskLock, path: Path) -> None:
+def test_hostile_names_are_all_different_jobs(lock: Locks, place: Place) -> None:
     jobs: list[Job] = [(asset, partition) for asset in HOSTILE for partition in [*HOSTILE, None]]
     with lock.take("one", jobs, 0) as lease:
-        assert len(rows(path)) == len(jobs)
+        assert len(place.rows()) == len(jobs)
         lease.check()
         assert not any(is_free(lock, job) for job in jobs[:: len(HOSTILE)])
     assert is_free(lock, *jobs)
 
 
 @pytest.mark.parametrize("run_id", HOSTILE[:12:3])
-def test_a_hostile_run_id_is_only_a_name(lock: TaskLock, run_id: str) -> None:
+def test_a_hostile_run_id_is_only_a_name(lock: Locks, run_id: str) -> None:
     with lock.take(run_id, [MONDAY], 0) as lease:
         lease.check()
         assert not is_free(lock, MONDAY)
@@ -180,9 +182,9 @@ def test_a_hostile_path_is_only_a_path(tmp_path: Path) -> None:
         assert {file.name for file in path.parent.iterdir()} >= {"sqlite_file.sqlite", "sqlite_file.sqlite-host"}
 
 
-def test_a_run_that_has_ended_loses_its_jobs_at_once(path: Path) -> None:
+def test_a_run_that_has_ended_loses_its_jobs_at_once(place: Place) -> None:
     ended: set[str] = set()
-    lock = TaskLock(path, run_has_ended=ended.__contains__)
+    lock = place.locks(ended.__contains__)
     stale = lock.take("one", [MONDAY, TUESDAY], 0)
     ended.add("somebody else")
     assert not is_free(lock, MONDAY)
@@ -193,41 +195,42 @@ def test_a_run_that_has_ended_loses_its_jobs_at_once(path: Path) -> None:
             stale.check()
         stale.release()
         lease.check()
-        assert not is_free(TaskLock(path), MONDAY)
+        assert not is_free(place.locks(), MONDAY)
 
 
 def test_a_dead_process_is_named_once_however_often_it_took_its_jobs(
-    path: Path, caplog: pytest.LogCaptureFixture
+    place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lock = TaskLock(path, run_has_ended=lambda run_id: run_id == "one")
+    lock = place.locks(lambda run_id: run_id == "one")
     for _ in range(4):  # As every IO manager of a run does.
         lock.take("one", [MONDAY], 0)
     with lock.take("two", [MONDAY], 0):
         assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["Run one is dead"]
 
 
-def test_a_process_that_joins_a_run_just_judged_ended_keeps_its_jobs(path: Path) -> None:
+def test_a_process_that_joins_a_run_just_judged_ended_keeps_its_jobs(place: Place) -> None:
     joined: list[Lease] = []
 
     def ended(run_id: str) -> bool:
         if joined:
             return False
-        joined.append(TaskLock(path).take("one", [MONDAY], 0))  # The run is resumed in this very moment.
+        joined.append(place.locks().take("one", [MONDAY], 0))  # The run is resumed in this very moment.
         return True
 
-    lock = TaskLock(path, run_has_ended=ended)
+    lock = place.locks(ended)
     lock.take("one", [MONDAY], 0)
     with pytest.raises(LockBusy):
         lock.take("two", [MONDAY], 0)
     joined[0].check()
 
 
-def test_nobody_is_asked_whether_a_run_ended_while_the_file_is_locked(path: Path) -> None:
+def test_nobody_is_asked_whether_a_run_ended_while_others_are_kept_out(place: Place) -> None:
     def ended(run_id: str) -> bool:
-        change(path, "UPDATE task_lock SET acquired_at = acquired_at")  # Fails if a transaction were open.
+        place.change("UPDATE task_lock SET acquired_at = acquired_at")  # Fails if a transaction were open.
+        place.locks().take("three", [TUESDAY], 0).release()
         return True
 
-    state_lock = TaskLock(path, run_has_ended=ended)
+    state_lock = place.locks(ended)
     state_lock.take("one", [MONDAY], 0)
     state_lock.take("two", [MONDAY], 0).release()
 
@@ -241,21 +244,21 @@ def test_nobody_is_asked_whether_a_run_ended_while_the_file_is_locked(path: Path
         "DELETE FROM task_lock",
     ],
 )
-def test_a_lease_whose_row_changed_must_not_commit(lock: TaskLock, path: Path, sql: str) -> None:
+def test_a_lease_whose_row_changed_must_not_commit(lock: Locks, place: Place, sql: str) -> None:
     with lock.take("one", [MONDAY, TUESDAY], 0) as lease:
-        change(path, sql)
+        place.change(sql)
         with pytest.raises(LockLost, match=r"2024-01-02.*retrying helps"):
             lease.check([TUESDAY])
 
 
-def test_a_job_that_was_never_taken_is_not_held(lock: TaskLock) -> None:
+def test_a_job_that_was_never_taken_is_not_held(lock: Locks) -> None:
     with lock.take("one", [MONDAY], 0) as lease:
         lease.check([MONDAY])
         with pytest.raises(LockLost):
             lease.check([MONDAY, TUESDAY])
 
 
-def test_a_released_lease_must_not_commit_even_if_its_run_holds_the_job_again(lock: TaskLock) -> None:
+def test_a_released_lease_must_not_commit_even_if_its_run_holds_the_job_again(lock: Locks) -> None:
     old = lock.take("one", [MONDAY], 0)
     old.release()
     with pytest.raises(LockLost):
@@ -264,7 +267,7 @@ def test_a_released_lease_must_not_commit_even_if_its_run_holds_the_job_again(lo
         old.check()
 
 
-def test_only_its_own_lease_releases_a_job(lock: TaskLock) -> None:
+def test_only_its_own_lease_releases_a_job(lock: Locks) -> None:
     old = lock.take("one", [MONDAY], 0)
     old.release()
     with lock.take("one", [MONDAY], 0) as lease:
@@ -273,12 +276,12 @@ def test_only_its_own_lease_releases_a_job(lock: TaskLock) -> None:
         lease.check()
 
 
-def test_a_pickled_lock_is_the_same_lock(lock: TaskLock) -> None:
+def test_a_pickled_lock_is_the_same_lock(lock: Locks) -> None:
     with lock.take("one", [MONDAY], 0):
         assert not is_free(pickle.loads(pickle.dumps(lock)), MONDAY)
 
 
-def test_threads_of_one_process_exclude_each_other_by_run(lock: TaskLock) -> None:
+def test_threads_of_one_process_exclude_each_other_by_run(lock: Locks) -> None:
     inside: list[str] = []
     overlaps: list[list[str]] = []
 
@@ -299,7 +302,7 @@ def test_threads_of_one_process_exclude_each_other_by_run(lock: TaskLock) -> Non
     assert is_free(lock, MONDAY, TUESDAY)
 
 
-def test_one_lease_serves_several_threads(lock: TaskLock) -> None:
+def test_one_lease_serves_several_threads(lock: Locks) -> None:
     def work(lease: Lease) -> None:
         for _ in range(20):
             lease.check()
@@ -309,7 +312,7 @@ def test_one_lease_serves_several_threads(lock: TaskLock) -> None:
             result.result()
 
 
-def test_a_taker_keeps_no_descriptor_open(lock: TaskLock) -> None:
+def test_a_taker_keeps_no_descriptor_open(lock: Locks) -> None:
     def count() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
