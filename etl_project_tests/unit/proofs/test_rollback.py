@@ -259,7 +259,7 @@ def project(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
         @contextmanager
         def opened(**_: Any) -> Iterator[Any]:
-            settings = SimpleNamespace(confirm_days=31)
+            settings = SimpleNamespace(confirm_days=31, wait_seconds=0)
             yield SimpleNamespace(
                 definitions=made.definitions, instance=instance, project=SimpleNamespace(settings=settings)
             )
