@@ -88,6 +88,39 @@ def _problems_of_values(spec: SourceSpec) -> Iterator[str]:
             yield f"{setting} is {getattr(spec, setting)}; it must be at least 1"
 
 
+def _problems_of_encodings(spec: SourceSpec) -> Iterator[str]:
+    unknown = [one for one in spec.encodings if not _is_text_encoding(one)]
+    for encoding in unknown:
+        yield f"encoding {encoding!r} is not known; write one of Python's names, like utf-8 or cp1252"
+    known = [one for one in spec.encodings if one not in unknown]
+    for at, later in enumerate(known):
+        first = next((one for one in known[:at] if _leaves_nothing(one, later, spec)), None)
+        if first is not None:
+            yield (
+                f"encoding {later!r} stands behind {first!r}, in which every file can be read, so it is never used and "
+                f"its files would be garbled; say the one that is meant, like encoding: [utf-8, {later}]"
+            )
+
+
+def _leaves_nothing(first: str, later: str, spec: SourceSpec) -> bool:
+    """Whether no file comes to the later encoding. What is looked for beside the bytes (`reading.encodings`) tells
+    UTF-8 from all others, and the code pages of Windows from ISO 8859."""
+    names = [codecs.lookup(one).name for one in (first, later)]
+    if names[0] == names[1] or not _has_every_byte(first):
+        return False
+    if spec.valid_utf8 == "as_declared":
+        return True
+    of_iso = [name.startswith("iso8859") for name in names]
+    return names[1] not in ("utf-8", "utf-8-sig") and of_iso != [True, False]
+
+
+def _has_every_byte(encoding: str) -> bool:
+    try:
+        return all(len(bytes([byte]).decode(encoding)) == 1 for byte in range(256))
+    except UnicodeError:
+        return False
+
+
 def _is_text_encoding(name: str) -> bool:
     try:
         return isinstance("".encode(name), bytes) and codecs.getincrementaldecoder(name) is not None
@@ -97,9 +130,7 @@ def _is_text_encoding(name: str) -> bool:
 
 def _problems_of_settings(spec: SourceSpec) -> Iterator[str]:
     """What is wrong with the settings that say how text and values are written."""
-    for encoding in spec.encodings:
-        if not _is_text_encoding(encoding):
-            yield f"encoding {encoding!r} is not known; write one of Python's names, like utf-8 or cp1252"
+    yield from _problems_of_encodings(spec)
     yield from spec.values.problems()
     in_columns = spec.column_values.items()
     for name, settings in in_columns:

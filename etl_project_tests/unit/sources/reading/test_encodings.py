@@ -68,6 +68,32 @@ def test_a_file_that_was_accepted_before_windows_letters_were_looked_for_stays_r
     assert row["note"] == "5 \x80"
 
 
+@pytest.mark.parametrize(
+    ("several", "valid_utf8", "never"),
+    [
+        (("cp437", "cp1252"), "refuse", "'cp1252' stands behind 'cp437'"),
+        (("utf-8", "latin-1", "iso-8859-2"), "refuse", "'iso-8859-2' stands behind 'latin-1'"),
+        (("koi8-r", "utf-16"), "refuse", "'utf-16' stands behind 'koi8-r'"),
+        (("latin-1", "cp1252"), "as_declared", "'cp1252' stands behind 'latin-1'"),
+        (("latin-1", "utf-8"), "as_declared", "'utf-8' stands behind 'latin-1'"),
+        (("latin-1", "utf-8"), "refuse", ""),
+        (("iso-8859-2", "cp1250"), "refuse", ""),
+        (("utf-8", "shift_jis", "cp437"), "refuse", ""),
+        (("latin-1",), "as_utf8", ""),
+        (("latin-1", "iso-8859-1"), "refuse", ""),
+    ],
+)
+def test_an_encoding_that_no_file_could_come_to_is_refused(
+    several: tuple[str, ...], valid_utf8: Any, never: str
+) -> None:
+    declared = {"encoding": several[0], "other_encodings": several[1:], "valid_utf8": valid_utf8}
+    if not never:
+        assert spec(**declared).encoding == several[0]
+        return
+    with pytest.raises(SpecError, match=rf"encoding {never}, in which every file can be read.*\[utf-8, "):
+        spec(**declared)
+
+
 def test_of_several_encodings_the_first_that_fits_all_bytes_counts(tmp_path: Path) -> None:
     for order in (("utf-8", "cp1252"), ("cp1252", "utf-8")):
         both = {"encoding": order[0], "other_encodings": order[1:]}
