@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test long properties crash matrix lint docs bench bench-peers screenshots clean
+.PHONY: help setup demo dev test servers long properties crash matrix lint docs bench bench-peers screenshots clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,11 +26,14 @@ kafka:  ## a real one-node Kafka broker at localhost:9092, until Ctrl-C (needs J
 	@deploy/kafka/start.sh
 
 # The bytecode of what hundreds of processes load is kept, whatever the environment says.
-test long properties crash: export PYTHONDONTWRITEBYTECODE :=
+test servers long properties crash: export PYTHONDONTWRITEBYTECODE :=
 
 # Four at a time on two cores: some of them mostly wait, for a daemon or for a lock.
-test: $(SETUP)  ## all tests but the long ones
-	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m 'not stress and not long'
+test: $(SETUP)  ## all tests but the long ones and those of servers
+	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m 'not stress and not long and not servers'
+
+servers: $(SETUP)  ## the tests on a real Kafka broker, PostgreSQL and S3 server: those that ETL_TEST_... name
+	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m 'servers and not stress and not long'
 
 # The properties that `make test` tries on a fixed set of examples are tried on new ones here; SEED=... repeats them.
 SEED ?= $(shell $(PYTHON) -c 'import random; print(random.SystemRandom().randrange(2**32))')

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import psutil
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture.providers import HypothesisProvider
 from hypothesis.internal.constants_ast import Constants
@@ -45,6 +46,25 @@ settings.load_profile("fixed")
 # Left to itself it also tries the numbers and words that stand in the code that happens to be loaded: other examples
 # after other tests, after any change anywhere, and for the same seed.
 HypothesisProvider._local_constants = Constants()
+
+
+SERVERS = ("ducklake", "bucket")
+"""Backends that stand on a server."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what works on a server: what would skip without one, and the backends that stand on one."""
+    for item in items:
+        reasons = [str(mark.kwargs.get("reason")) for mark in item.iter_markers("skipif")]
+        if any("start.sh" in reason for reason in reasons) or _is_on_a_server(item):
+            item.add_marker(pytest.mark.servers)
+
+
+def _is_on_a_server(item: pytest.Item) -> bool:
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    parts = [part for value in values for part in (value if type(value) is tuple else (value,))]
+    return any(part in SERVERS for part in parts if isinstance(part, str))
 
 
 def pytest_collection_finish() -> None:

@@ -20,7 +20,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 SERVER = os.environ.get("ETL_TEST_POSTGRES", "")
 PREFIX = "etl_test_"
 needed = pytest.mark.skipif(
-    not SERVER, reason="needs a PostgreSQL server: ETL_TEST_POSTGRES='host=localhost port=5432 user=... password=...'"
+    not SERVER,
+    reason="needs a PostgreSQL server: ETL_TEST_POSTGRES='host=... user=... password=...' (deploy/postgres/start.sh)",
 )
 
 

@@ -98,10 +98,15 @@ def backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-TWINS = [(name, times) for name in BACKENDS for times in (1, 2) if times == 2 or name in ("duckdb", "parquet")]
+def twins() -> Iterator[Any]:
+    """Each backend with the number of times that a write is made. What answers nothing is tried by `make long`."""
+    for name in BACKENDS:
+        for times in (1, 2) if name in ("duckdb", "parquet") else (2,):
+            marks = [pytest.mark.long] if name == "duckdb-lost-commit-answer" else []
+            yield pytest.param((name, times), id=f"{name}-{'twice' if times == 2 else 'once'}", marks=marks)
 
 
-@pytest.fixture(params=TWINS, ids=[f"{name}-{'twice' if times == 2 else 'once'}" for name, times in TWINS])
+@pytest.fixture(params=twins())
 def bench(request: pytest.FixtureRequest, tmp_path: Path, elsewhere: ProcessPoolExecutor) -> Bench:
     """Each write test runs with every write made once, and with its twin in which every write is made twice."""
     name, times = request.param

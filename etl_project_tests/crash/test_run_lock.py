@@ -18,6 +18,7 @@ from etl_project.exclusion.locks import TaskLock
 from etl_project.failures import FAILURE_TAG
 from etl_project_tests import postgres
 from etl_project_tests.crash.locks.places import Database
+from etl_project_tests.steady import PATIENCE_SECONDS
 
 EXECUTORS = ["in_process", pytest.param("multiprocess", marks=pytest.mark.long)]
 DAYS = ("2025-03-03", "2025-03-05")
@@ -83,7 +84,7 @@ def test_a_run_that_meets_another_waits_for_it(tmp_path: Path) -> None:
     (tmp_path / "told").write_text("wait")
     holder = start(tmp_path, "in_process")
     reached(tmp_path, holder)
-    other = start(tmp_path, "in_process", LOCK_WAIT="60")
+    other = start(tmp_path, "in_process", LOCK_WAIT=str(PATIENCE_SECONDS))
     time.sleep(1)
     assert other.poll() is None
     (tmp_path / "told").unlink()

@@ -46,6 +46,7 @@ ELSEWHERE = {
     "make setup": "../.ci/run",
     "make lint": "../.ci/run",
     "make test": "../.ci/run",
+    "make servers": "../.ci/run",
     "make long": "../.ci/run",
     "make docs": "../.ci/run",
     "make matrix": "matrix.py",

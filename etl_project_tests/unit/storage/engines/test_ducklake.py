@@ -38,6 +38,7 @@ from etl_project.storage.sql import has_table
 from etl_project.storage.tables.store import TableStore
 from etl_project.watch import lake_upkeep
 from etl_project_tests import postgres
+from etl_project_tests.steady import PATIENCE_SECONDS
 
 ONE, TWO = date(2024, 3, 5), date(2024, 3, 6)
 ORDERS = Table("orders", "orders")
@@ -67,7 +68,7 @@ def store(tmp_path: Path) -> DuckLakeStore:
     return lake(tmp_path)
 
 
-def lake(folder: Path, wait_seconds: float = 20, **parts: str) -> DuckLakeStore:
+def lake(folder: Path, wait_seconds: float = PATIENCE_SECONDS, **parts: str) -> DuckLakeStore:
     return DuckLakeStore(postgres.url_of(folder, **parts), folder / "files", wait_seconds, scratch=folder)
 
 
@@ -145,7 +146,8 @@ class Unfenced(Unqueued):
 
 def raced(kind: type[DuckLake], folder: Path) -> tuple[list[int], int]:
     """The rows of an empty day, and its records, after a second writer came between the first one's look and COMMIT."""
-    stores = [TableStore(kind(lake(folder).engine.address, {}, folder), 20) for _ in range(2)]  # type: ignore[attr-defined]
+    address = lake(folder).engine.address  # type: ignore[attr-defined]
+    stores = [TableStore(kind(address, {}, folder), PATIENCE_SECONDS) for _ in range(2)]
     put(stores[0], rows((TWO, 1)), TWO)
     others: list[bool] = []
 
@@ -236,7 +238,7 @@ def cut_off(folder: Path) -> None:
 
 @postgres.needed
 def test_a_commit_whose_answer_is_lost_is_settled_by_its_records(store: DuckLakeStore, tmp_path: Path) -> None:
-    lossy = TableStore(LostAnswers(store.engine.address, {}, tmp_path), 5)  # type: ignore[attr-defined]
+    lossy = TableStore(LostAnswers(store.engine.address, {}, tmp_path), PATIENCE_SECONDS)  # type: ignore[attr-defined]
     for n in (1, 1, 2):
         put(lossy, rows((ONE, n)), ONE)
     assert numbers(store, ONE) == [2] and len(store.history("orders", ONE.isoformat())) == 3
