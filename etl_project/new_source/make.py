@@ -188,7 +188,7 @@ def _guess(samples: Samples, header: str, evidence: Evidence, column: str, ask: 
     if header in samples.json:
         return Guess("JSON", evidence.guess().nullable, ("nested values, kept as JSON",))
     if samples.format != "parquet" or header not in samples.types:
-        return evidence.guess_written(column, ask)
+        return _written(evidence, column, ask)
     guess, kind = evidence.guess(), declared(samples.types[header])
     notes = {DOUBLE: ("floating point in the file; DECIMAL if it is money",), INSTANT: guess.notes}.get(kind, ())
     strangers = evidence.strangers_to(kind)
@@ -197,6 +197,21 @@ def _guess(samples: Samples, header: str, evidence: Evidence, column: str, ask: 
     if all(text.lower() in MISSING for text in strangers):
         return Guess(kind, True, notes, {"null_values": strangers})
     return Guess("VARCHAR", guess.nullable, (f"text, because {strangers[0]!r} is no {kind}",))
+
+
+def _written(evidence: Evidence, column: str, ask: Ask) -> Guess:
+    """How the values are written; a question that nobody answered is something to review."""
+    open_ones: list[str] = []
+
+    def asked(question: str, answers: Sequence[str]) -> str | None:
+        answer = ask(question, answers)
+        if answer not in answers:
+            riddle = question.removeprefix(f"{column}: ")
+            open_ones.append(f"text, since the sample does not tell: {riddle} {' or '.join(answers)} would read it")
+        return answer
+
+    guess = evidence.guess_written(column, asked)
+    return replace(guess, notes=(*guess.notes, *open_ones)) if guess.type == "VARCHAR" else guess
 
 
 @contextmanager

@@ -1,13 +1,11 @@
 """Sample: what one file says about all that will follow it, from its name and its bytes.
 
-Belongs here: format, compression, encoding, delimiter, header and the date in the name. Does not belong here: the
-types of its columns (`column_types`).
+Belongs here: format, compression, encoding and the date in the name. Does not belong here: how the lines of text are
+parted (`text_start`), the types of the columns (`column_types`).
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -17,14 +15,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from etl_project.new_source import text_start
 from etl_project.new_source.containers import CannotUse, Container, container_of, first_row
 from etl_project.new_source.date_in_name import named_without_day, placed
 from etl_project.new_source.encoding import encoding_of
 from etl_project.new_source.json_sample import columns_of_objects, is_lines, of_documents, of_lines
 from etl_project.sources import (
-    BrokenRecord,
     FileRefused,
-    Grammar,
     Layout,
     SourceColumn,
     SourceFile,
@@ -36,10 +33,7 @@ from etl_project.sources import (
     stream,
 )
 
-DELIMITERS = (",", ";", "\t", "|")
-RECORDS_LOOKED_AT = 200
 LONGEST_HEADER = 200
-_VALUE = re.compile(r"[+-]?[0-9]*[.,]?[0-9]+|[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?")
 _PARQUET = b"PAR1"
 LONGEST_DOCUMENT = 64 * 2**20
 """A document on one line may be longer than any line of records."""
@@ -130,20 +124,13 @@ def _text(found: Container, pattern: str, day: date | None, notes: tuple[str, ..
         return _json(
             Sample(path, pattern, day, "jsonl", (), encoding, notes=notes, words=words), head.decode(), file, spec
         )
-    lines = lines_of(head.decode())[: RECORDS_LOOKED_AT * 4]
-    delimiter = max(DELIMITERS, key=lambda one: _fitness(lines, one))
-    kind = "tsv" if delimiter == "\t" else "csv"
-    names, value = _header(lines[0], delimiter)
-    if len(names) == 1:
+    lines = lines_of(head.decode())[: text_start.RECORDS_LOOKED_AT * 4]
+    start = text_start.of(lines)
+    if len(start.names) == 1:
         _refuse_fixed_width(lines)
-    if value is not None:
-        names = tuple(f"column_{number}" for number in range(1, len(names) + 1))
-        words |= {"header": False, "field_names": list(names)}
-        why = (
-            f"header: the first line holds the value {value!r}, so it is taken for a row; give the columns their names"
-        )
-        notes = (*notes, why)
-    return Sample(path, pattern, day, kind, names, encoding, delimiter, notes=notes, words=words)
+    kind = "tsv" if start.delimiter == "\t" else "csv"
+    notes, words = (*notes, *start.notes), words | start.words
+    return Sample(path, pattern, day, kind, start.names, encoding, start.delimiter, notes=notes, words=words)
 
 
 def _json(sample: Sample, head: str, file: SourceFile, spec: SourceSpec) -> Sample:
@@ -170,31 +157,6 @@ def _refuse_fixed_width(lines: list[str]) -> None:
             "its lines are all of one length, with blanks between the fields: fixed width. Only its sender knows where "
             "fields begin: write the source by hand, with format: fixed and positions: {name: 1-10, ...}"
         )
-
-
-def _fitness(lines: list[str], delimiter: str) -> tuple[bool, float, int]:
-    """How well a delimiter cuts the first records: more than one column, as wide as the header, many columns."""
-    grammar = Grammar(delimiter, len("".join(lines)) + 1)
-    widths: Counter[int] = Counter()
-    header = at = 0
-    while at < len(lines) and widths.total() < RECORDS_LOOKED_AT:
-        try:
-            fields, after = grammar.record(lines, at)
-        except BrokenRecord:
-            fields, after = [], at + 1
-        header = len(fields) if at == 0 else header
-        widths[len(fields)] += 1
-        at = after
-    return header > 1, widths[header] / widths.total(), header
-
-
-def _header(line: str, delimiter: str) -> tuple[tuple[str, ...], str | None]:
-    """The fields of the first line, and one of them that no column would be called."""
-    try:
-        names, _ = Grammar(delimiter, len(line) + 1).record([bare(line) + "\n"], 0)
-    except BrokenRecord as error:
-        raise CannotUse(f"its first line is no header: {line[:80]!r} ({error})") from None
-    return tuple(names), next((name for name in names if _VALUE.fullmatch(name)), None)
 
 
 def _refuse_bad_header(sample: Sample) -> None:
