@@ -22,11 +22,22 @@ import dagster as dg
 import duckdb
 
 from etl_project.failures import Permanent
-from etl_project.proofs.plain_columns import NotFollowed, plain_columns
+from etl_project.proofs.plain_columns import plain_columns
 from etl_project.proofs.prove.subject import declared_in, reads_of
 from etl_project.proofs.verify.targets import Stored
 from etl_project.proofs.versions import partition_of
-from etl_project.storage import UNKNOWN, Commit, Slice, Sql, in_memory, input_hash, quote, scannable
+from etl_project.storage import (
+    UNKNOWN,
+    Commit,
+    MadeAs,
+    NotFollowed,
+    Slice,
+    Sql,
+    in_memory,
+    input_hash,
+    quote,
+    scannable,
+)
 
 _FILE, _LINE = "source_file", "source_line"
 
@@ -174,9 +185,11 @@ class _Search:
                 staged[asset] = committed, self.stage(one, committed)
         followed, why = self._followed(owner, spec, {asset: table for asset, (_, table) in staged.items()})
         for asset, (there, table) in staged.items():
-            pairs = self._comparable(rows, table, followed.get(asset, {}), upstream[asset].table.partition_columns)
-            if pairs:
-                agree = " AND ".join(f"i.{quote(here)} IS NOT DISTINCT FROM r.{quote(out)}" for out, here in pairs)
+            own = upstream[asset].table.partition_columns
+            readings = [self._comparable(rows, table, plain, own) for plain in followed.get(asset, ())]
+            by = list(dict.fromkeys(here for pairs in readings for _, here in pairs)) if all(readings) else []
+            if by:
+                agree = " OR ".join(f"({_agree(pairs)})" for pairs in readings)
                 semi = f"SELECT * FROM {table} i WHERE EXISTS (SELECT 1 FROM {rows} r WHERE {agree})"
                 self.connection.execute(f"CREATE OR REPLACE TABLE {table} AS {semi}")
             yield self.origin(
@@ -184,21 +197,24 @@ class _Search:
                 tuple(there),
                 table,
                 total=self.counted[table],
-                by=[here for _, here in pairs],
-                why_all=None if pairs else why or "none of its columns is passed through as it is",
+                by=by,
+                why_all=None if by else why or "none of its columns is passed through as it is",
             )
 
     def _followed(
         self, owner: dg.AssetsDefinition, spec: dg.AssetSpec, staged: Mapping[str, str]
-    ) -> tuple[Mapping[str, Mapping[str, str]], str | None]:
-        """By upstream asset the plain columns; or why there are none."""
+    ) -> tuple[Mapping[str, Sequence[Mapping[str, str]]], str | None]:
+        """By upstream asset the plain columns, for each time that it is read; or why there are none."""
         try:
             query, assets = query_of(owner, spec)
             inputs = {name: list(self._columns(staged[asset])) for name, asset in assets.items() if asset in staged}
             plain = plain_columns(query, inputs)
         except NotFollowed as error:
             return {}, str(error)
-        return {asset: plain.get(name.lower(), {}) for name, asset in assets.items()}, None
+        followed: dict[str, list[Mapping[str, str]]] = {}
+        for name, asset in assets.items():
+            followed.setdefault(asset, []).extend(plain.get(name.lower(), ()))
+        return followed, None
 
     def _comparable(
         self, rows: str, table: str, plain: Mapping[str, str], partition_columns: Iterable[str]
@@ -234,6 +250,10 @@ class _Search:
         return int(found)
 
 
+def _agree(pairs: Iterable[tuple[str, str]]) -> str:
+    return " AND ".join(f"i.{quote(here)} IS NOT DISTINCT FROM r.{quote(out)}" for out, here in pairs)
+
+
 def query_of(owner: dg.AssetsDefinition, spec: dg.AssetSpec) -> tuple[str, dict[str, str]]:
     """The query that an asset is, and the asset behind each table that it reads.
 
@@ -252,14 +272,21 @@ def query_of(owner: dg.AssetsDefinition, spec: dg.AssetSpec) -> tuple[str, dict[
         raise NotFollowed("it is not written as SQL")
     if not hints or set(hints.values()) != {Slice}:
         raise NotFollowed("its query depends on the run")
-    nothing = {name: Slice(f"SELECT NULL AS {quote(name)}") for name in hints}
+    nothing = {name: _nothing(name) for name in hints}
     try:
         made = function(**nothing)
     except Exception as error:  # It is anybody's code, and wants more of a slice than its name.
         raise NotFollowed(f"its query cannot be had without a run ({type(error).__name__})") from error
     behind = {id(each): name for name, each in nothing.items()}
+    if any(each.made_as is not None and id(each) not in behind for each in made.inputs.values()):
+        raise NotFollowed("it changes the SQL of its inputs")
     read = {name: assets[behind[id(each)]] for name, each in made.inputs.items() if id(each) in behind}
     return made.query, read
+
+
+def _nothing(name: str) -> Slice:
+    sql = f"SELECT NULL AS {quote(name)}"
+    return Slice(sql, made_as=MadeAs(name, (name,), sql))
 
 
 def _hints(function: Any) -> dict[str, Any]:

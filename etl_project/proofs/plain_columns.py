@@ -1,84 +1,101 @@
 """Plain columns: which columns of a query are columns of its inputs, unchanged, so that rows can be followed upstream.
 
-Belongs here: reading that off the SQL with sqlglot (extra `lineage`). Does not belong here: rows (`explain`).
+Belongs here: reading that off the SQL, as `storage.sql_lineage` takes it apart. Does not belong here: rows (`explain`).
 
 A column is plain where every input row that a result row is made of has that very value in it: columns passed through
 subqueries, CTEs, set operations and joins, keys of a GROUP BY, and columns of USING. Beside window functions, whose
 values come from other rows too, only what all of them are partitioned by (but for numbers of rows). In doubt it is not:
-an input whose columns are not known to be plain is not narrowed.
+an input whose columns are not known to be plain is not narrowed. A query may read a table more than once, as a join
+with itself does: each time it has plain columns of its own.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from etl_project.failures import Permanent
+from etl_project.storage import NotFollowed, branches, names_of, read_query
 
 _DIALECT = "duckdb"
 _NUMBERING = ("row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile")
 
+_Path = tuple[str | int, ...]
+"""The way from a query down to one reading of a table: names of sources, numbers of branches and subqueries."""
 
-class NotFollowed(Permanent):
-    """Why the rows of a query cannot be followed to rows of its inputs; a few words. Retrying does not help."""
+
+class _Reading(NamedTuple):
+    """One of the times that a query reads a table."""
+
+    path: _Path
+    table: str
 
 
-def plain_columns(query: str, inputs: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
-    """By input the columns of the result that are plain columns of it: name in the result, name in the input.
+def plain_columns(query: str, inputs: Mapping[str, Sequence[str]]) -> dict[str, list[dict[str, str]]]:
+    """By input, for each time that the query reads it, the columns of the result that are plain columns of it then.
 
-    `inputs` are the columns of the tables that the query reads. Names are lower case. Raises NotFollowed.
+    As name in the result and name in the input, both lower case; none where that reading has no plain columns.
+    `inputs` are the columns of the tables that the query reads. Raises NotFollowed.
     """
-    try:
-        from sqlglot import exp, parse_one  # noqa: PLC0415  # An extra.
-        from sqlglot.errors import SqlglotError  # noqa: PLC0415
-        from sqlglot.optimizer.qualify import qualify  # noqa: PLC0415
-        from sqlglot.optimizer.scope import build_scope  # noqa: PLC0415
-    except ImportError:
-        raise NotFollowed("sqlglot is not installed (pip install 'etl-project[lineage]')") from None
-    tables: dict[str, Any] = {
-        name.lower(): {column.lower(): "VARCHAR" for column in columns} for name, columns in inputs.items()
+    read = read_query(query, inputs)
+    from sqlglot import exp  # noqa: PLC0415  # An extra: `read_query` has said so where it is not there.
+
+    _refuse(read.scope.expression, exp)
+    tables = {name.lower() for name in inputs}
+    readings: dict[_Reading, dict[str, str]] = {
+        reading: {} for reading in _all_readings(read.scope, exp) if reading.table in tables
     }
-    try:
-        parsed = parse_one(query, dialect=_DIALECT)
-        _refuse(parsed, exp)
-        joined_by = {name.name.lower() for join in parsed.find_all(exp.Join) for name in join.args.get("using") or ()}
-        scope = build_scope(qualify(parsed, schema=tables, dialect=_DIALECT))
-    except SqlglotError as error:
-        raise NotFollowed(f"sqlglot cannot read its query: {str(error).splitlines()[0]}") from None
-    selected: Any = scope.expression if scope is not None else None
-    if selected is None:
-        raise NotFollowed("its query is no SELECT")
-    found: dict[str, dict[str, str]] = {}
-    for place, name in enumerate(selected.named_selects):
-        for table, column in _origins(scope, place, joined_by, exp):
-            if table in tables:
-                found.setdefault(table, {})[name.lower()] = column
-    return found
+    for place, name in enumerate(read.scope.expression.named_selects):
+        for reading, column in _origins(read.scope, place, (), read.joined_by, exp):
+            if reading in readings:
+                readings[reading][name.lower()] = column
+    return {
+        table: [columns for reading, columns in readings.items() if reading.table == table]
+        for table in dict.fromkeys(reading.table for reading in readings)
+    }
 
 
 def _refuse(parsed: Any, exp: Any) -> None:
-    """Queries in which a passed-through column says nothing of the rows behind it, or an input has two roles."""
-    odd = {exp.Rollup: "ROLLUP", exp.Cube: "CUBE", exp.GroupingSets: "GROUPING SETS", exp.Pivot: "PIVOT"}
+    """Queries in which a passed-through column says nothing of the rows behind it."""
+    odd = {exp.Rollup: "ROLLUP", exp.Cube: "CUBE", exp.GroupingSets: "GROUPING SETS"}
     for kind, name in odd.items():
         if parsed.find(kind) is not None:
             raise NotFollowed(f"its query has {name}")
-    if any(clause.args.get("recursive") for clause in parsed.find_all(exp.With)):
-        raise NotFollowed("its query is recursive")
-    twice = [
-        name for name, count in Counter(table.name.lower() for table in parsed.find_all(exp.Table)).items() if count > 1
-    ]
-    if twice:
-        raise NotFollowed(f"its query reads {', '.join(sorted(twice))} more than once")
 
 
-def _origins(scope: Any, place: int, joined_by: set[str], exp: Any) -> Iterator[tuple[str, str]]:
-    """The tables and columns that the column at this place is a plain column of."""
-    if scope.set_operation_scopes:
-        for branch in scope.set_operation_scopes:
-            yield from _origins(branch, place, joined_by, exp)
+def _all_readings(scope: Any, exp: Any) -> list[_Reading]:
+    """Every time that the query reads a table. Raises NotFollowed where one is read in a way that is not known."""
+    seen: set[int] = set()
+    found = list(_readings(scope, (), seen, exp))
+    lost = next((table for table in scope.expression.find_all(exp.Table) if id(table) not in seen), None)
+    if lost is not None:
+        raise NotFollowed(f"nobody can tell what its query reads {lost.name} for")
+    return found
+
+
+def _readings(scope: Any, path: _Path, seen: set[int], exp: Any) -> Iterator[_Reading]:
+    for n, branch in enumerate(scope.set_operation_scopes):
+        yield from _readings(branch, (*path, n), seen, exp)
+    for name, (node, source) in () if scope.set_operation_scopes else scope.selected_sources.items():
+        seen.update(id(table) for table in [node] if isinstance(table, exp.Table))
+        if isinstance(source, exp.Table):
+            seen.add(id(source))
+            yield _Reading((*path, name), source.name.lower())
+        else:
+            yield from _readings(source, (*path, name), seen, exp)
+    for n, subquery in enumerate(scope.subquery_scopes):
+        yield from _readings(subquery, (*path, "subquery", n), seen, exp)
+
+
+def _origins(
+    scope: Any, place: int, path: _Path, joined_by: frozenset[str], exp: Any
+) -> Iterator[tuple[_Reading, str]]:
+    """The readings and columns that the column at this place is a plain column of."""
+    parts = branches(scope, place)
+    if parts is not None:
+        for n, (branch, there) in enumerate(parts):
+            yield from _origins(branch, there, (*path, n), joined_by, exp)
         return
-    selects = scope.expression.selects
+    selects = getattr(scope.expression, "selects", ())
     if place >= len(selects):
         return
     windows = [window for window in scope.find_all(exp.Window) if not _numbers(window)]
@@ -87,11 +104,10 @@ def _origins(scope: Any, place: int, joined_by: set[str], exp: Any) -> Iterator[
             continue
         source = scope.sources.get(column.table)
         if isinstance(source, exp.Table):
-            yield source.name.lower(), column.name.lower()
-        elif source is not None and getattr(source.expression, "named_selects", None):
-            names = [name.lower() for name in source.expression.named_selects]
-            if column.name.lower() in names:
-                yield from _origins(source, names.index(column.name.lower()), joined_by, exp)
+            yield _Reading((*path, column.table), source.name.lower()), column.name.lower()
+        elif source is not None and column.name.lower() in (names := names_of(source)):
+            there = names.index(column.name.lower())
+            yield from _origins(source, there, (*path, column.table), joined_by, exp)
 
 
 def _numbers(window: Any) -> bool:
@@ -99,7 +115,7 @@ def _numbers(window: Any) -> bool:
     return window.this.sql(dialect=_DIALECT).partition("(")[0].lower() in _NUMBERING
 
 
-def _columns(value: Any, joined_by: set[str], exp: Any) -> list[Any]:
+def _columns(value: Any, joined_by: frozenset[str], exp: Any) -> list[Any]:
     """The columns that a value is, unchanged: itself, or those of a USING that are one in the result."""
     if isinstance(value, exp.Column):
         return [value]

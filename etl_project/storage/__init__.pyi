@@ -6,6 +6,7 @@ from .contract import Commit as Commit
 from .contract import Deviation as Deviation
 from .contract import Example as Example
 from .contract import Head as Head
+from .contract import MadeAs as MadeAs
 from .contract import Partial as Partial
 from .contract import PartlyCommitted as PartlyCommitted
 from .contract import ReadRefused as ReadRefused
@@ -72,6 +73,10 @@ from .places import ExtraMissing as ExtraMissing
 from .scratch import scratch_folder as scratch_folder
 from .sql import has_table as has_table
 from .sql import quote as quote
+from .sql_lineage import NotFollowed as NotFollowed
+from .sql_lineage import branches as branches
+from .sql_lineage import names_of as names_of
+from .sql_lineage import read_query as read_query
 from .tables import contract_sql as contract_sql
 from .tables import conversion as conversion
 from .tables import reshape as reshape

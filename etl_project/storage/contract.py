@@ -277,13 +277,22 @@ class Head(NamedTuple):
         return EPOCH + timedelta(microseconds=self.committed_us)
 
 
+class MadeAs(NamedTuple):
+    """Whose rows a slice gives, with which columns, and by which SQL: who changes a slice's SQL puts it around this."""
+
+    asset: str
+    columns: tuple[str, ...]
+    sql: str
+
+
 @dataclass(frozen=True)
 class Slice:
     """A lazy read: the rows of some partitions of one table, as SQL over named parameters.
 
     It runs in the store it comes from; one without `database` (files) runs in any DuckDB connection. `reads` says
     which partitions it stands for and which fingerprints they had when it was made, `frame` with which types the rows
-    were written, where somebody said so (`recorded`).
+    were written, where somebody said so (`recorded`), `made_as` what it was before anybody changed it, for who follows
+    columns.
     """
 
     sql: str
@@ -291,6 +300,7 @@ class Slice:
     database: str | None = None
     reads: tuple[Receipt, ...] = ()
     frame: bytes | None = None
+    made_as: MadeAs | None = None
 
 
 class Sql:

@@ -78,6 +78,8 @@ def test_a_day_shows_its_rows_its_files_and_its_chart(ui: pages.Pages, place: Pl
         f"select arg_max(fingerprint, sequence) from etl_commits where asset = 'orders' and partition_key = '{LAST}'"
     )
     ui.sees_metadata("fingerprint", str(fingerprint))
+    ui.partition("daily_sales", LAST)
+    ui.sees_metadata("computed from", "orders.quantity, orders.unit_price")
     ui.partition("daily_report", LAST)
     ui.sees_picture("chart of the day")
 

@@ -30,17 +30,26 @@ def began(step: Any) -> datetime:
     return datetime.fromtimestamp(max(times), UTC)
 
 
-def describe(context: dg.OutputContext, commit: Commit, previews: Mapping[str | None, str]) -> None:
+def describe(
+    context: dg.OutputContext, commit: Commit, previews: Mapping[str | None, str], common: Mapping[str, Any]
+) -> None:
     """Add to the event that Dagster is about to make what the UI shows of the commit of a single partition."""
-    context.add_output_metadata(metadata_of(commit, previews.get(commit.partition)))
+    context.add_output_metadata({**common, **metadata_of(commit, previews.get(commit.partition))})
     internals.set_data_version(context, commit.fingerprint)
 
 
-def materialized(context: dg.OutputContext, commits: Iterable[Commit], previews: Mapping[str | None, str]) -> None:
-    """One materialization for each commit, with its own rows, fingerprint and data version."""
+def materialized(
+    context: dg.OutputContext,
+    commits: Iterable[Commit],
+    previews: Mapping[str | None, str],
+    common: Mapping[str, Any],
+) -> None:
+    """One materialization for each commit, with its own rows, fingerprint and data version; `common` is said of all."""
     commits = list(commits)
     versions = {str(commit.partition): commit.fingerprint for commit in commits}
-    metadata = {str(commit.partition): metadata_of(commit, previews.get(commit.partition)) for commit in commits}
+    metadata = {
+        str(commit.partition): {**common, **metadata_of(commit, previews.get(commit.partition))} for commit in commits
+    }
     internals.log_together(context, list(internals.materializations(context, versions, metadata)))
 
 

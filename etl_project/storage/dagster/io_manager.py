@@ -39,6 +39,7 @@ from etl_project.storage.contract import (
     Table,
 )
 from etl_project.storage.dagster import (
+    column_lineage,
     conversions,
     declared,
     events,
@@ -158,7 +159,8 @@ class PartitionIOManager(dg.ConfigurableIOManager):
             audit = Audit(context, table, self)
             commits = self._replaced(context, table, scope, obj, audit)
         except PartlyCommitted as error:
-            events.materialized(context, error.commits, self._previews(context, table, scope, error.commits))
+            previews = self._previews(context, table, scope, error.commits)
+            events.materialized(context, error.commits, previews, column_lineage.said_of(context, obj))
             audit.tell(context, {commit.partition for commit in error.commits})
             raise _failure(context, error) from error
         except ChecksFailed as error:
@@ -166,11 +168,11 @@ class PartitionIOManager(dg.ConfigurableIOManager):
             raise _failure(context, error) from error
         except EtlError as error:
             raise _failure(context, error) from error
-        previews = self._previews(context, table, scope, commits)
+        previews, lineage = self._previews(context, table, scope, commits), column_lineage.said_of(context, obj)
         if len(commits) == 1 or step_of(context) is None:
-            events.describe(context, commits[0], previews)
+            events.describe(context, commits[0], previews, lineage)
         else:
-            events.materialized(context, commits, previews)
+            events.materialized(context, commits, previews, lineage)
             internals.no_more_events(context)
 
     def load_input(self, context: dg.InputContext) -> Any:

@@ -126,4 +126,9 @@ def _cell(value: str | None) -> str:
     if value is None:
         return "NULL"
     cut = value if len(value) <= SHOWN_LETTERS else f"{value[:SHOWN_LETTERS]}…"
-    return _MARKS.sub(r"\\\1", _BLANKS.sub(" ", cut))
+    return plain(cut)
+
+
+def plain(value: str) -> str:
+    """The text on one line, with nothing in it that means something to Markdown."""
+    return _MARKS.sub(r"\\\1", _BLANKS.sub(" ", value))

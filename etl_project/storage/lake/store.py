@@ -31,6 +31,7 @@ from etl_project.storage.contract import (
     Candidate,
     Commit,
     Head,
+    MadeAs,
     Partitions,
     ReadRefused,
     Receipt,
@@ -151,9 +152,9 @@ class ParquetStore:
         reads = tuple(
             Receipt(table.asset, key, found.fingerprint if found else None, self) for key, found in records.items()
         )
-        return Slice(
-            f"SELECT {', '.join(map(quote, names))} FROM ({every})", binds.values, None, reads, footer.frame_of(newest)
-        )
+        select = f"SELECT {', '.join(map(quote, names))} FROM ({every})"
+        made_as = MadeAs(table.asset, tuple(names), select)
+        return Slice(select, binds.values, None, reads, footer.frame_of(newest), made_as)
 
     def arrow(self, piece: Slice) -> pa.Table:
         """The rows of a slice, in memory. Raises InputChanged when a file was replaced since (retrying helps)."""

@@ -19,6 +19,7 @@ from etl_project.storage.contract import (
     Candidate,
     Commit,
     Head,
+    MadeAs,
     Partitions,
     PartlyCommitted,
     ReadRefused,
@@ -121,7 +122,8 @@ class TableStore:
             condition = where(kinds, table, scope, binds)
             select = f"SELECT {', '.join(map(quote, names))} FROM {there.name}{condition}"
             frame = owners.frame_of(connection, there.schema, table.name, self.engine.schema)
-            return Slice(select, binds.values, self.identity, self._receipts(connection, table, scope), frame)
+            made_as = MadeAs(table.asset, tuple(names), select)
+            return Slice(select, binds.values, self.identity, self._receipts(connection, table, scope), frame, made_as)
 
     def arrow(self, piece: Slice) -> pa.Table:
         """The rows of a slice, in memory. Raises InputChanged when they were rewritten since (retrying helps)."""

@@ -2,13 +2,14 @@
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context` as it stands.
 
+from dataclasses import replace
+
 import dagster as dg
 import pandas as pd
 import pytest
 
 from etl_project.proofs.explain import query_of
-from etl_project.proofs.plain_columns import NotFollowed
-from etl_project.storage import Slice, Sql
+from etl_project.storage import NotFollowed, Slice, Sql
 
 QUERY = "select code, sum(units) as units from bought group by code"
 
@@ -29,6 +30,12 @@ def looks_into(orders: Slice) -> Sql:
 
 
 @dg.asset
+def changes(orders: Slice) -> Sql:
+    later = replace(orders, sql=f"SELECT * FROM ({orders.sql}) WHERE units > 1")
+    return Sql("select a.code from bought a join later b using (code)", bought=orders, later=later)
+
+
+@dg.asset
 def frame(orders: pd.DataFrame) -> pd.DataFrame:
     return orders
 
@@ -43,7 +50,12 @@ def test_a_function_of_slices_is_asked_for_its_query_and_the_assets_behind_its_t
 
 @pytest.mark.parametrize(
     ("asset", "why"),
-    [(of_the_run, "depends on the run"), (looks_into, "without a run"), (frame, "not written as SQL")],
+    [
+        (of_the_run, "depends on the run"),
+        (looks_into, "without a run"),
+        (changes, "changes the SQL"),
+        (frame, "not written as SQL"),
+    ],
 )
 def test_an_asset_whose_query_is_not_there_without_a_run_is_not_followed(asset: dg.AssetsDefinition, why: str) -> None:
     with pytest.raises(NotFollowed, match=why):
