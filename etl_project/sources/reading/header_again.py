@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from etl_project.sources.reading.file_format import SourceFile
     from etl_project.sources.spec import SourceSpec
 
+_BOM = "\ufeff"
+"""What a file that begins with a byte order mark has in its middle, once others were put before it."""
 _WITH_HEADERS = ("csv", "tsv", "xlsx")
 
 
@@ -36,8 +38,13 @@ def refuse(chunk: Chunk, spec: SourceSpec, file: SourceFile) -> None:
         if not pc.any(found).as_py():
             return
     if found is not None and compared > 1:
-        line = chunk.lines[pc.index(found, True).as_py()].as_py()
-        two = " and ".join(f"{column} = '{name}'" for name, column in list(spec.columns.items())[:2])
+        at = pc.index(found, True).as_py()
+        line = chunk.lines[at].as_py()
+        marked = any(_BOM in (text[at].as_py() or "") for text in chunk.texts)
+        two = " and ".join(
+            f"{column} like '%{name}%'" if marked else f"{column} = '{name}'"
+            for name, column in list(spec.columns.items())[:2]
+        )
         raise FileRefused(
             "the header again",
             f"the names of the columns in line {line}, where a row should be",
@@ -51,7 +58,8 @@ def _names(spec: SourceSpec) -> tuple[pa.Array, ...]:
     if spec.format not in _WITH_HEADERS or not all(pa.types.is_string(target.arrow) for target in targets):
         return ()
     by_target = [[name for name, column in spec.columns.items() if column == target.name] for target in targets]
-    return tuple(_key(pa.array(each, pa.string()), spec) for each in by_target)
+    written = [[form for name in each for form in (name, f"{_BOM}{name}", f'{_BOM}"{name}"')] for each in by_target]
+    return tuple(_key(pa.array(each, pa.string()), spec) for each in written)
 
 
 def _key(text: pa.Array, spec: SourceSpec) -> pa.Array:

@@ -19,6 +19,7 @@ from ..world import DAY, World, all_rows, read, spec
 NAME = "a-2024-03-05.csv"
 ROWS = b"word,meaning\na,first\nb,second\n"
 TWICE = ROWS + ROWS
+BOM = b"\xef\xbb\xbf"
 TYPES = (SourceColumn("term", "VARCHAR", nullable=False), SourceColumn("meaning", "VARCHAR"))
 
 
@@ -32,6 +33,9 @@ def of_words(**changes: Any) -> SourceSpec:
         (TWICE, {}),
         (b"meaning,word\nfirst,a\nmeaning,word\n", {}),
         (b"word,meaning\nword,meaning\n", {}),
+        ((BOM + ROWS) * 2, {}),
+        (BOM + ROWS + BOM + b'"word","meaning"\na,first\n', {}),
+        ((BOM + b"Word,meaning\na,first\n") * 2, {"layout": Layout(header_matching="relaxed")}),
         (b"Word, meaning\na,first\nWord, meaning\n", {"layout": Layout(header_matching="relaxed")}),
         (TWICE, {"layout": Layout(unknown_columns="keep"), "types": (*TYPES, SourceColumn("unknown_columns", "JSON"))}),
     ],
@@ -43,13 +47,21 @@ def test_a_file_with_its_header_among_its_rows_is_refused(
         read(content, tmp_path, of_words(**changes))
 
 
-def test_the_line_and_the_setting_are_named_and_the_setting_leaves_it_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "condition"),
+    [
+        (TWICE, "term = 'word' and meaning = 'meaning'"),
+        ((BOM + ROWS) * 2, "term like '%word%' and meaning like '%meaning%'"),
+    ],
+)
+def test_the_line_and_the_setting_are_named_and_the_setting_leaves_it_out(
+    tmp_path: Path, content: bytes, condition: str
+) -> None:
     with pytest.raises(FileRefused) as refused:
-        read(TWICE, tmp_path, of_words())
+        read(content, tmp_path, of_words())
     assert "line 4" in refused.value.found
-    condition = "term = 'word' and meaning = 'meaning'"
     assert f"skip_rows_where: {condition}" in refused.value.expected
-    found = read(TWICE, tmp_path, of_words(rows=RowSettings(skip_rows_where=condition)))
+    found = read(content, tmp_path, of_words(rows=RowSettings(skip_rows_where=condition)))
     assert [row["term"] for row in all_rows(found)] == ["a", "b", "a", "b"]
 
 
