@@ -164,9 +164,18 @@ def match(found: Sequence[str], spec: SourceSpec, file: SourceFile) -> Match:
     if differences:
         expected = "; ".join([", ".join(spec.columns), *hints(spec, missing, unexpected)])
         raise FileRefused("wrong columns", "; ".join(differences)[:2000], expected[:2000])
+    if not places and not file.accepted:
+        raise none_of_the_source(found, spec)
     keeps = spec.layout.unknown_columns == "keep"
     kept = tuple((name, at) for name, at in unknown.items() if names.is_kept(name))
     return Match(tuple(places[at][0] if at in places else None for at in range(len(names.wanted))), kept, keeps)
+
+
+def none_of_the_source(found: Sequence[str], spec: SourceSpec) -> FileRefused:
+    """Why a file is refused that has none of the source's columns, though each of them may be absent and others be
+    there: its rows would have no values. It is parted by something else, or is another source's."""
+    names = ", ".join(map(repr, found))[:200] or "nothing"
+    return FileRefused("wrong columns", f"none of the source's, but {names}", ", ".join(spec.columns)[:2000])
 
 
 def hints(spec: SourceSpec, missing: Sequence[str], unexpected: Sequence[str]) -> Iterator[str]:

@@ -90,10 +90,8 @@ def _told_by(first: str, line: int, separators: Sequence[str], spec: SourceSpec,
         if _is_sure(start, fields, spec):
             return start
         unsure.append(start)
-    if unsure and (file.accepted or not layout.header):
-        return unsure[0]
     if unsure:
-        refusals = [FileRefused("wrong columns", f"none of the source, in {first[:200]!r}", ", ".join(spec.columns))]
+        return unsure[0]
     raise _advised(refusals[0], first, spec)
 
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -364,5 +366,16 @@ def test_a_file_with_none_of_the_columns_is_refused_whatever_may_be_absent(tmp_p
     loose = Layout(unknown_columns=unknown, optional=("article", "units"))
     source = spec(columns=COLUMNS, types=(*ALL_NULLABLE, SourceColumn("unknown_columns", "JSON")), layout=loose)
     refused = refusal("article;units\nA1;3\n", tmp_path, source)
-    assert "none of the source, in 'article;units'" in str(refused) and "delimiter: ';'" in str(refused)
+    assert "none of the source's, but 'article;units'" in str(refused) and "delimiter: ';'" in str(refused)
     assert rows("units,more\n3,x\n", tmp_path, source) == [(None, 3)]
+
+
+def test_a_parquet_file_with_none_of_the_columns_is_refused_too(tmp_path: Path) -> None:
+    loose = Layout(unknown_columns="ignore", optional=("article", "units"))
+    source = spec(columns=COLUMNS, types=ALL_NULLABLE, layout=loose, format="parquet", patterns=("*{date}*.parquet",))
+    pq.write_table(pa.table({"Article": ["A1"]}), tmp_path / "file")
+    content = (tmp_path / "file").read_bytes()
+    with pytest.raises(FileRefused, match="none of the source's, but 'Article'"):
+        read(content, tmp_path, source)
+    kept = list(judge.read(tmp_path / "file", source, "a-2024-03-05.parquet", DAY, accepted=True))
+    assert [row["article"] for row in all_rows(kept)] == [None], "what was accepted stays what it was"
