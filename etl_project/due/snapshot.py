@@ -159,15 +159,16 @@ def look(project: Project, now: datetime, *, wait: bool = True, longest_wait_sec
     wait_seconds = min(project.settings.wait_seconds, longest_wait_seconds) if wait else 0
     in_tables, gone = _of_tables(project, warehouse(project.settings, wait_seconds))
     commits = dict(_commits(project, chain(project.lake.heads(assets), in_tables)))
+    losses: dict[str, dict[date, str]] = {spec.name: {} for spec in project.sources}
     states = {
-        spec.name: _state(project.settings, spec, scans[spec.name], listed=spec.name not in unreadable)
+        spec.name: _state(
+            project.settings, spec, scans[spec.name], commits, losses[spec.name], listed=spec.name not in unreadable
+        )
         for spec in project.sources
     }
-    losses = {spec.name: _losses(project.settings, spec, states[spec.name], commits) for spec in project.sources}
     return Snapshot(
         at=now,
-        # A day that is not what it was built from counts as one whose files are gone: its rows stay.
-        sources={name: _without(state, losses[name]) for name, state in states.items()},
+        sources=states,
         scans=scans,
         unreadable=unreadable,
         commits=commits | dict(_to_read_again(project, commits)),
@@ -314,43 +315,47 @@ def selected(project: Project, assets: Collection[str]) -> Project:
     return replace(project, nodes=tuple(node for node in project.nodes if node.asset in wanted))
 
 
-def _state(settings: Settings, spec: SourceSpec, found: scan.Scan, *, listed: bool) -> SourceState:
-    """What a source's folders hold. While the drop folder cannot be `listed`, nobody knows which days are empty."""
+def _state(
+    settings: Settings,
+    spec: SourceSpec,
+    found: scan.Scan,
+    commits: Mapping[tuple[str, Key], Head],
+    losses: dict[date, str],
+    *,
+    listed: bool,
+) -> SourceState:
+    """What a source's folders hold. While the drop folder cannot be `listed`, nobody knows which days are empty.
+
+    A day that is not what it was built from counts as one whose files are gone, and is among the `losses`: its rows
+    stay.
+    """
     by_day: dict[date, list[scan.Waiting]] = {}
     for file in found.waiting:
         by_day.setdefault(file.day, []).append(file)
     return SourceState(
         waiting={day: _identity(files) for day, files in by_day.items()},
-        accepted={
-            day: archive.fingerprint(versions)
-            for day, versions in archive.accepted_days(settings.archive, spec).items()
-        },
+        accepted=dict(_accepted(settings, spec, commits, losses)),
         blocked=frozenset(quarantine.open_days(settings.quarantine, settings.archive, spec)),
         empty_fingerprint=archive.fingerprint(()) if spec.empty_days == "allowed" and listed else None,
     )
 
 
-def _losses(
-    settings: Settings, spec: SourceSpec, state: SourceState, commits: Mapping[tuple[str, Key], Head]
-) -> dict[date, str]:
-    """The days that differ from what their raw rows were built from because versions are gone; others differ because
-    versions have come since."""
+def _accepted(
+    settings: Settings, spec: SourceSpec, commits: Mapping[tuple[str, Key], Head], losses: dict[date, str]
+) -> Iterator[tuple[date, str]]:
+    """The days of the archive with what they hold, but for the `losses`: days that differ from what their raw rows were
+    built from because versions are gone; others differ because versions have come since."""
     own = Names.of(spec.name)
-    found: dict[date, str] = {}
-    for day, fingerprint in state.accepted.items():
+    for day, versions in archive.each_day(settings.archive, spec):
+        fingerprint = archive.fingerprint(archive.counting(versions, spec))
         head = commits.get((own.raw, day))
-        if head is None or head.input_hash == input_hash([(own.files, day.isoformat(), fingerprint)]):
-            continue
-        reason = lost.why(spec, settings.archive, day, head.input_hash)
-        if reason is not None:
-            found[day] = reason
-    return found
-
-
-def _without(state: SourceState, days: Collection[date]) -> SourceState:
-    if not days:
-        return state
-    return replace(state, accepted={day: found for day, found in state.accepted.items() if day not in days})
+        reason = None
+        if head is not None and head.input_hash != input_hash([(own.files, day.isoformat(), fingerprint)]):
+            reason = lost.why(spec, versions, day, head.input_hash)
+        if reason is None:
+            yield day, fingerprint
+        else:
+            losses[day] = reason
 
 
 def _identity(files: Iterable[scan.Waiting]) -> str:

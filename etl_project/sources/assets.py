@@ -4,10 +4,10 @@ Thin Dagster shells over the pure functions beside this module.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,17 +25,14 @@ from etl_project.declare import (
     lake,
     single_run,
 )
-from etl_project.failures import Permanent
+from etl_project.sources import carried, completeness, presentation, raw_rows, row_checks, typed
 from etl_project.sources import checks as incoming_checks
-from etl_project.sources import completeness, presentation, row_checks, typed
 from etl_project.sources.asset_names import Names
-from etl_project.sources.day_reader import DayReader, Unreadable
 from etl_project.sources.intake import admit, archive, lost, quarantine, scan
 from etl_project.sources.intake.outcome import Received
 from etl_project.sources.intake.trouble import CannotReceive
 from etl_project.sources.names import shown
-from etl_project.sources.reading import judge, small_files
-from etl_project.sources.reading.file_format import SourceFile
+from etl_project.sources.reading import judge
 from etl_project.sources.spec import SourceSpec
 from etl_project.storage import ALLOW_SHRINK_TAG, Partial, input_hash, receipts_of, reported
 
@@ -66,10 +63,6 @@ COMMENT ON COLUMN "{name}".column_name IS 'First column at fault; empty where th
 COMMENT ON COLUMN "{name}".reason IS 'Everything that is wrong with the row';
 COMMENT ON COLUMN "{name}".raw_text IS 'The row as it stood in the file';
 """
-
-
-class NoLongerAccepted(Permanent):
-    """A file in the archive does not fit the contract any more. Retrying does not help; the old rows are intact."""
 
 
 def definitions(
@@ -150,7 +143,7 @@ def _files(spec: SourceSpec, common: Mapping[str, Any], *, keeps_rows: bool) -> 
             _refuse_failed(results.failed)
         for day in sorted(days):
             received = [file for file in results.received if file.day == day]
-            metadata = day_metadata(received, configured.archive, spec, day)
+            metadata = day_metadata(received, configured.archive, spec, day, results.accepted.get(day))
             context.add_asset_metadata(metadata, partition_key=day.isoformat())
         return dg.MaterializeResult()
 
@@ -184,9 +177,16 @@ def _refuse_failed(failed: Sequence[admit.Failed]) -> None:
         raise CannotReceive(f"{len(failed)} files could not be received, the others were: {lines}")
 
 
-def day_metadata(received: Sequence[Received], root: Path, spec: SourceSpec, day: date) -> dict[str, Any]:
-    """What the UI shows of a day's files: how many count, and what happened to those that came now."""
-    accepted = archive.accepted(root, spec, day)
+def day_metadata(
+    received: Sequence[Received],
+    root: Path,
+    spec: SourceSpec,
+    day: date,
+    accepted: Sequence[archive.Accepted] | None = None,
+) -> dict[str, Any]:
+    """What the UI shows of a day's files: how many count (`accepted`, where they are known), and what happened to those
+    that came now."""
+    accepted = archive.accepted(root, spec, day) if accepted is None else accepted
     outcomes = Counter(file.outcome for file in received)
     return {
         "files": len(accepted),
@@ -237,109 +237,48 @@ def _raw_and_rejects(
         configured = settings.load()
         admit.sweep(spec, configured.incoming, configured.archive)
         book = receipts_of(context.get_step_execution_context())
-        days: dict[date, Sequence[archive.Accepted]] = {}
+        days: dict[date, archive.Archived] = {}
         missing: dict[str | None, str] = {}
         refused = quarantine.open_days(configured.quarantine, configured.archive, spec)
         for day in utc.days_of(context):
-            accepted = archive.accepted(configured.archive, spec, day)
+            archived = archive.archived(configured.archive, spec, day)
             meant = context.run.tags.get(ALLOW_SHRINK_TAG) == "true"
-            if reason := _why_missing(spec, accepted, day, refused) or _why_lost(
-                spec, accepted, day, configured, meant=meant
+            if reason := _why_missing(spec, archived.accepted, day, refused) or _why_lost(
+                spec, archived, day, configured, meant=meant
             ):
                 missing[day.isoformat()] = reason
                 continue
-            days[day] = accepted
-            book.add(own.files, day.isoformat(), archive.fingerprint(accepted))
+            days[day] = archived
+            book.add(own.files, day.isoformat(), archived.fingerprint)
         rejects: list[pa.Table] = []
-        raw_wanted = own.raw in context.op_execution_context.selected_output_names
+        wanted = set(context.op_execution_context.selected_output_names)
+        raw_wanted = own.raw in wanted
+        # Rows and rejects are carried together or not at all: each is the other's proof.
+        carry = (
+            partial(carried.find, spec, configured, code_version=version) if wanted >= {own.raw, own.rejects} else None
+        )
 
         def day_was_read(day: date, rejected: int, skipped: int) -> None:
             """What the UI shows beside the commit. The event of the day is made after its rows were read."""
             if raw_wanted:
-                files = {"files": len(days[day]), "rejects": rejected, **({"skipped": skipped} if skipped else {})}
+                counts = {"files": len(days[day].accepted), "rejects": rejected}
+                counts |= {"skipped": skipped} if skipped else {}
                 link = {"archive": presentation.archived_files(spec, configured.archive, day)}
-                context.add_asset_metadata({**files, **link}, own.raw, day.isoformat())
+                context.add_asset_metadata({**counts, **link}, own.raw, day.isoformat())
 
         with reported(context.instance, context.run_id):
-            rows = _rows(spec, days, rejects, day_was_read, configured.data_dir)
+            rows = raw_rows.rows(spec, days, rejects, day_was_read, configured.data_dir, carry)
             if raw_wanted:
                 yield dg.Output(Partial(rows, missing), output_name=own.raw)
             for _ in rows:
                 pass  # Only the rejects were asked for: the rows still have to be read to know them.
-            if own.rejects in context.op_execution_context.selected_output_names:
+            if own.rejects in wanted:
                 yield dg.Output(
                     Partial(pa.concat_tables([judge.REJECTS_SCHEMA.empty_table(), *rejects]), missing),
                     output_name=own.rejects,
                 )
 
     return read
-
-
-def _rows(
-    spec: SourceSpec,
-    days: Mapping[date, Sequence[archive.Accepted]],
-    rejects: list[pa.Table],
-    day_was_read: Callable[[date, int, int], None],
-    scratch: Path,
-) -> pa.RecordBatchReader:
-    """The typed rows of the archived files, day by day and file by file in name order; fills `rejects` on the way.
-
-    `day_was_read` is told each day that was read to its end, the number of its rejects and of its skipped records.
-    """
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        with _reader(spec, days, scratch) as read:
-            yield from batches_of(read)
-
-    def batches_of(read: Callable[[date], Iterator[judge.Batch]]) -> Iterator[pa.RecordBatch]:
-        for day in days:
-            rejected = skipped = 0
-            for batch in read(day):
-                if batch.rejects.num_rows:
-                    rejects.append(batch.rejects)
-                    rejected += batch.rejects.num_rows
-                skipped += batch.skipped.num_rows
-                yield from batch.rows.to_batches()
-            day_was_read(day, rejected, skipped)
-
-    return pa.RecordBatchReader.from_batches(judge.rows_schema(spec), batches())
-
-
-@contextmanager
-def _reader(
-    spec: SourceSpec, days: Mapping[date, Sequence[archive.Accepted]], scratch: Path
-) -> Iterator[Callable[[date], Iterator[judge.Batch]]]:
-    """What gives the batches of a day. Files that hold many days are read once for all of them."""
-    if spec.day_from is None:
-        yield lambda day: _read_again(spec, days[day], day)
-        return
-    with DayReader(spec, days, scratch) as reader:
-
-        def read(day: date) -> Iterator[judge.Batch]:
-            try:
-                yield from reader.day(day)
-            except Unreadable as error:
-                raise _no_longer_accepted(error.version.name, day, error.refused, error.version.path) from error
-
-        yield read
-
-
-def _read_again(spec: SourceSpec, accepted: Sequence[archive.Accepted], day: date) -> Iterator[judge.Batch]:
-    """The batches of accepted files. They were judged good once: now the contract has changed, or a file has."""
-    files = (SourceFile(version.path, version.name, day, accepted=True) for version in accepted)
-    for batch, verdicts in small_files.read(files, spec, day):
-        for verdict in verdicts:
-            file, refused = verdict.file, verdict.refused
-            if refused is not None:
-                raise _no_longer_accepted(file.name, day, refused, file.path) from refused
-        yield batch
-
-
-def _no_longer_accepted(name: str, day: date, refused: Exception, path: Path) -> NoLongerAccepted:
-    return NoLongerAccepted(
-        f"{shown(name)} of {day} was accepted once, and no longer is: {refused}. Nothing was changed. "
-        f"Retrying does not help. Mend the contract, or send the file again. It lies at {path}."
-    )
 
 
 def _why_missing(
@@ -358,16 +297,16 @@ def _why_missing(
 
 
 def _why_lost(
-    spec: SourceSpec, accepted: Sequence[archive.Accepted], day: date, configured: settings.Settings, *, meant: bool
+    spec: SourceSpec, archived: archive.Archived, day: date, configured: settings.Settings, *, meant: bool
 ) -> str | None:
     """Why a day is not built from what the archive has of it: its rows came from files that are gone. None where they
     did not, or where it is `meant` to be built from what is left of them."""
     own, key = Names.of(spec.name), day.isoformat()
-    if accepted and meant:
+    if archived.accepted and meant:
         return None
     built = lake(configured).last_commits([own.raw], [key]).get((own.raw, key))
-    if built is None or built.input_hash == input_hash([(own.files, key, archive.fingerprint(accepted))]):
+    if built is None or built.input_hash == input_hash([(own.files, key, archived.fingerprint)]):
         return None
-    if accepted:
-        return lost.why(spec, configured.archive, day, built.input_hash)
+    if archived.accepted:
+        return lost.why(spec, archived.versions, day, built.input_hash)
     return "the files that it was built from are not in the archive any more; put the archive back, or send them again"

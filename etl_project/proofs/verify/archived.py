@@ -61,7 +61,7 @@ def _lost_of(root: Path, spec: SourceSpec, day: date, commit: Commit | None) -> 
     if commit is None:
         return None
     if versions:
-        return lost.why(spec, root, day, commit.input_hash)
+        return lost.why(spec, versions, day, commit.input_hash)
     empty = input_hash([(Names.of(spec.name).files, day.isoformat(), archive.fingerprint(()))])
     return (
         None if commit.input_hash == empty else f"no version is left of what its {commit.rows:,} rows were built from"

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import date, datetime
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from etl_project import faults, utc
@@ -37,6 +38,7 @@ from etl_project.sources.intake import (
     spread,
     threads,
 )
+from etl_project.sources.intake.archive import Accepted
 from etl_project.sources.intake.outcome import Received, judged, of_verdict, put_aside, reason_of
 from etl_project.sources.intake.plausible import Others
 from etl_project.sources.intake.private_copy import Copy, Uncopied
@@ -68,6 +70,8 @@ class Results(NamedTuple):
 
     received: tuple[Received, ...]
     failed: tuple[Failed, ...]
+    accepted: Mapping[date, tuple[Accepted, ...]] = MappingProxyType({})
+    """What makes up the days now for which some file was received."""
 
 
 def receive(
@@ -116,6 +120,10 @@ class Receiver:
             faults.reach("incoming.after_archive")
             self._leave(waiting, copy, taken_as)
             return result
+
+    def archive_of(self, day: date) -> archive.Day:
+        """The archive of the day, before the first of its files is taken in."""
+        return archive.Day(self._copies.parent, self._spec, day, self._others.listed(day))
 
     def receive_lot(self, lot: Sequence[Waiting], archived: archive.Day) -> tuple[list[Received], Failed | None]:
         """As `receive`, for files of one day, in the order given; what was in the way of one of them ends it there.
@@ -365,7 +373,9 @@ def receive_all(
 
     interrupted = threading.Event()
 
-    def receive_some(files: list[Waiting]) -> tuple[list[tuple[Waiting, Received]], list[Failed]]:
+    def receive_some(
+        files: list[Waiting],
+    ) -> tuple[list[tuple[Waiting, Received]], list[Failed], dict[date, archive.Day]]:
         done: list[tuple[Waiting, Received]] = []
         failed: dict[date, Failed] = {}
         archived: dict[date, archive.Day] = {}
@@ -378,14 +388,14 @@ def receive_all(
             try:
                 with receiving(lot[0]):
                     if day not in archived:
-                        archived[day] = archive.Day(archive_root, spec, day)
+                        archived[day] = receiver.archive_of(day)
                 results, fault = receiver.receive_lot(lot, archived[day])
             except EtlError as error:
                 results, fault = [], Failed(lot[0], error)
             done += zip(lot, results, strict=False)
             if fault is not None:
                 failed[day] = fault
-        return done, [*failed.values()]
+        return done, [*failed.values()], archived
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
         try:
@@ -393,6 +403,9 @@ def receive_all(
         except BaseException:
             interrupted.set()  # The pool waits for its threads.
             raise
-    received = {one: result for done, _ in outcomes for one, result in done}
-    failed = [failure for _, failures in outcomes for failure in failures]
-    return Results(tuple(received[one] for one in waiting if one in received), tuple(failed))
+    received = {one: result for done, _, _ in outcomes for one, result in done}
+    return Results(
+        tuple(received[one] for one in waiting if one in received),
+        tuple(failure for _, failed, _ in outcomes for failure in failed),
+        {day: one.accepted for _, _, archived in outcomes for day, one in archived.items()},
+    )

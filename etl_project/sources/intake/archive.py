@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,7 @@ UNDATED = "undated"
 """The folder beside those of the days for files whose rows are of many days."""
 
 _ENCODING = ".encoding"
+_json = json.JSONEncoder(ensure_ascii=True).encode
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -47,6 +48,21 @@ class Accepted(NamedTuple):
         return Path(self.file)
 
 
+class Archived(NamedTuple):
+    """A day of the archive: all versions, those that make it up, and the hash of these."""
+
+    versions: tuple[Accepted, ...]
+    accepted: tuple[Accepted, ...]
+    fingerprint: str
+
+
+def archived(root: Path, spec: SourceSpec, day: date) -> Archived:
+    """The day as it is now, looked at once."""
+    there = tuple(versions(root, spec, day))
+    current = counting(there, spec)
+    return Archived(there, current, fingerprint(current))
+
+
 def accepted(root: Path, spec: SourceSpec, day: date) -> tuple[Accepted, ...]:
     """The versions that make up the day, in name order (bytes); empty for a day without an accepted file."""
     return counting(_versions(os.fspath(day_folder(root, spec, day)), ""), spec)
@@ -59,21 +75,28 @@ def accepted_days(
 
     `within`: the first and the last day of interest; the folders of others are not looked into.
     """
-    days: dict[date, tuple[Accepted, ...]] = {}
+    return {day: counting(versions, spec) for day, versions in each_day(root, spec, within)}
+
+
+def each_day(
+    root: Path, spec: SourceSpec, within: tuple[date, date] | None = None
+) -> Iterator[tuple[date, list[Accepted]]]:
+    """As `accepted_days`, with every version of the day, superseded ones included, in no order."""
     for entry in sorted(_listing(os.fspath(root / spec.name)), key=lambda entry: entry.name):
         if _DAY.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
             if within is not None and not within[0].isoformat() <= entry.name <= within[1].isoformat():
                 continue
-            versions = counting(_versions(entry.path, ""), spec)
+            versions = list(_versions(entry.path, ""))
             if versions:
-                days[date.fromisoformat(entry.name)] = versions
-    return days
+                yield date.fromisoformat(entry.name), versions
 
 
 def fingerprint(versions: Iterable[Accepted]) -> str:
     """The hash of a day's input: of the (name, sha256) of its versions, whatever their sequence. Empty has one too."""
-    content = [[version.name, version.sha256] for version in sorted(versions, key=lambda v: names.order(v.name))]
-    return hashlib.sha256(json.dumps(content, separators=(",", ":"), ensure_ascii=True).encode("ascii")).hexdigest()
+    # As JSON, [[name, sha256], ...]: put together here, since a list for each of 100,000 files is what takes the time.
+    in_order = sorted(versions, key=lambda version: names.order(version.name))
+    content = ",".join([f"[{_json(version.name)},{_json(version.sha256)}]" for version in in_order])
+    return hashlib.sha256(f"[{content}]".encode("ascii")).hexdigest()
 
 
 def encoding_record(version: Path) -> Path:
@@ -86,18 +109,27 @@ class Day:
     costs no more than its files. Whoever holds it must be the only one who accepts files for the day.
 
     Without a day it is the archive of files whose rows are of many days; they count for the days they are linked under.
+    `versions`: all that there are, where somebody has looked already.
     """
 
-    def __init__(self, root: Path, spec: SourceSpec, day: date | None) -> None:
+    def __init__(
+        self, root: Path, spec: SourceSpec, day: date | None, versions: Sequence[Accepted] | None = None
+    ) -> None:
         self._folder = root / spec.name / UNDATED if day is None else day_folder(root, spec, day)
         self._spec = spec
-        versions = list(_versions(os.fspath(self._folder), ""))
+        if versions is None:
+            versions = list(_versions(os.fspath(self._folder), ""))
         self._earlier: dict[str, list[Accepted]] | None = None if day is not None else {}
         for version in versions if self._earlier is not None else ():
             self._note(version)
         self.highest = max((version.sequence for version in versions), default=0)
         self._current = {_counts_with(version.name, spec): version for version in counting(versions, spec)}
         self._by_content = {version.sha256: version for version in self._current.values()}
+
+    @property
+    def accepted(self) -> tuple[Accepted, ...]:
+        """The versions that make up the day, in name order (bytes)."""
+        return tuple(sorted(self._current.values(), key=lambda version: names.order(version.name)))
 
     def holding(self, sha256: str) -> Accepted | None:
         """The version with this content, if one of those that count has it."""

@@ -9,11 +9,10 @@ sequences; where no such state of the archive has the hash that the commit recor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from itertools import islice
-from pathlib import Path
 
 from etl_project.sources import names
 from etl_project.sources.asset_names import Names
@@ -22,16 +21,17 @@ from etl_project.sources.intake.archive import Accepted
 from etl_project.sources.spec import FilesPerDay, SourceSpec
 from etl_project.storage import UNKNOWN, input_hash
 
+_NEWEST = 3
 _MOST_WORK = 500_000
 """So many names are hashed for a day at the most; a day that takes more to look through is taken to be whole."""
 
 
-def why(spec: SourceSpec, root: Path, day: date, recorded: str) -> str | None:
+def why(spec: SourceSpec, archived: Iterable[Accepted], day: date, recorded: str) -> str | None:
     """Why this day must not be built again from what is in the archive; None where nothing it was built from is gone.
 
-    `recorded` is the input hash of the last commit of its raw rows.
+    `archived` are all its versions, `recorded` is the input hash of the last commit of its raw rows.
     """
-    versions = sorted(archive.versions(root, spec, day), key=lambda version: version.sequence)
+    versions = sorted(archived, key=lambda version: version.sequence)
     if recorded == UNKNOWN or not versions or _is_known(spec, versions, day, recorded):
         return None
     gaps = missing_sequences(versions)
@@ -60,7 +60,8 @@ def _is_known(spec: SourceSpec, versions: Sequence[Accepted], day: date, recorde
         return any(input_hash([(Names.of(spec.name).files, day.isoformat(), found)]) == recorded for found in hashes)
 
     work, many = 0, len(versions)
-    for count in range(many, -1, -1):
+    # Most often a few have come since: these states are asked about before all others are worked through.
+    for count in dict.fromkeys((*range(many - 1, max(many - _NEWEST, 0), -1), *range(many, -1, -1))):
         work += count
         if work > _MOST_WORK:
             return True

@@ -48,6 +48,7 @@ class Others:
         self._root = archive_root
         self._lock = Lock()
         self._accepted_now: dict[str, dict[date, Accepted]] = {}
+        self._listed: dict[date, list[Accepted]] = {}
         # Looked at before any of them is taken, so that the order in which they are taken makes no difference.
         self._newest = list(islice(self._newest_first(), _OTHERS)) if self._asks_for_ends else []
         beside = (one for one in waiting if not one.name.endswith(_PACKED)) if self._asks_for_ends else ()
@@ -56,6 +57,10 @@ class Others:
     @property
     def _asks_for_ends(self) -> bool:
         return self._spec.format in _OF_LINES and self._spec.unended_last_line == "refuse"
+
+    def listed(self, day: date) -> list[Accepted] | None:
+        """All versions of the day as they were before the first of the new files, once; None where nobody looked."""
+        return self._listed.pop(day, None)
 
     def refuse_cut(self, copy: Copy, waiting: Entry | Waiting, last_row_is_reject: bool) -> None:
         """Raise FileRefused for a file whose last line has no end although the source's other files end theirs.
@@ -124,7 +129,8 @@ class Others:
                 day = date.fromisoformat(text)
             except ValueError:
                 continue
-            yield from archive.accepted(self._root, self._spec, day)[::-1]
+            self._listed[day] = archive.versions(self._root, self._spec, day)
+            yield from archive.counting(self._listed[day], self._spec)[::-1]
 
 
 def _folders(root: Path) -> list[os.DirEntry[str]]:

@@ -50,7 +50,8 @@ class FileFormat:
 
     It raises Refused (retrying does not help) for a file that cannot be used, and never needs more memory than a few
     blocks. `separator` is the delimiter of a format that has one of its own. `empty_is_null`: an empty text is
-    no value. `count`: the number of a file's records, where that can be told without reading them (else None).
+    no value. `count`: the number of a file's records, where that can be told without reading them (else None);
+    `count_plain`: the same from all bytes of a small file that is not packed, where there is nothing special about it.
     `settings`: the words that not every format knows (`layout.OF_SOME_FORMATS`). `is_packed`: files come
     compressed from outside too. `library`: what it needs that is not always there, in which `extra` of this package.
     """
@@ -59,6 +60,7 @@ class FileFormat:
     separator: str = ","
     empty_is_null: bool = True
     count: Callable[[SourceFile, SourceSpec], int | None] = lambda _file, _spec: None
+    count_plain: Callable[[bytes, SourceSpec], int | None] = lambda _content, _spec: None
     settings: frozenset[str] = frozenset()
     is_packed: bool = True
     library: str = ""

@@ -19,16 +19,18 @@ _COMPRESSED = (".gz", ".zst", ".zip")
 
 def read(file: SourceFile, spec: SourceSpec) -> SourceFile:
     """The file with its content, where it is small and plain text; any other as it is."""
-    if file.content is not None or not _is_plain_text(file, spec):
-        return file
-    descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+    content = None if file.content is not None else of(file.path, file.name, spec)
+    return file if content is None else file._replace(content=content)
+
+
+def of(path: str | os.PathLike[str], name: str, spec: SourceSpec) -> bytes | None:
+    """The content of the file with this name, where it is small and plain text."""
+    if spec.format not in _TEXT_FORMATS or spec.layout.compression != "name" or name.endswith(_COMPRESSED):
+        return None
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         content = os.read(descriptor, SMALL_BYTES + 1)
         whole = not content or (len(content) <= SMALL_BYTES and not os.read(descriptor, 1))
-        return file._replace(content=content) if whole else file
+        return content if whole else None
     finally:
         os.close(descriptor)
-
-
-def _is_plain_text(file: SourceFile, spec: SourceSpec) -> bool:
-    return spec.format in _TEXT_FORMATS and spec.layout.compression == "name" and not file.name.endswith(_COMPRESSED)
