@@ -92,8 +92,11 @@ def find(
 
 
 def _files_stand_alone(spec: SourceSpec) -> bool:
-    """Whether the rows of a file, and the number of its records, say all that is to be known of it."""
-    return not judge.needs_whole_files(spec) and not skipping.may_skip(spec)
+    """Whether the rows of a file follow from its bytes alone, and their number is that of its records, but for rejects.
+
+    Which of several encodings a file is in is noted beside it.
+    """
+    return len(spec.encodings) == 1 and not judge.needs_whole_files(spec) and not skipping.may_skip(spec)
 
 
 @dataclass(frozen=True)
