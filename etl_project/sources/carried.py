@@ -36,6 +36,7 @@ from etl_project.storage import (
     ParquetStore,
     ReadRefused,
     Scope,
+    Store,
     StoreBusy,
     StoreUnavailable,
     Table,
@@ -124,19 +125,19 @@ class _Committed:
         self.files_asset, self.day, self.key = own.files, day, day.isoformat()
         self._raw: tuple[ParquetStore, Table] = lake(configured), Table(own.raw, own.raw)
         self._rejects: tuple[TableStore, Table] = warehouse(configured, 0), Table(own.rejects, own.rejects)
+        self._both: tuple[tuple[Store, Table], ...] = (self._raw, self._rejects)
 
     def records(self) -> tuple[Commit, Commit] | None:
         """The last commits of the two; None where one was never made."""
         found = [
-            store.last_commits([table.asset], [self.key]).get((table.asset, self.key))
-            for store, table in (self._raw, self._rejects)
+            store.last_commits([table.asset], [self.key]).get((table.asset, self.key)) for store, table in self._both
         ]
         raw, rejects = found
         return None if raw is None or rejects is None else (raw, rejects)
 
     def are_what(self, records: tuple[Commit, Commit]) -> bool:
         """Whether what is there is, row by row, what these records say."""
-        for (store, table), record in zip((self._raw, self._rejects), records, strict=True):
+        for (store, table), record in zip(self._both, records, strict=True):
             looked = store.examine(table, _OneDay(self.day))
             if looked.findings or looked.commits.get(self.key) != record:
                 return False
