@@ -10,10 +10,12 @@ import duckdb
 import pandas as pd
 import pytest
 
+from etl_project import faults
 from etl_project.failures import Transient
 from etl_project.storage.contract import Candidate, PartlyCommitted, ReadRefused, Scope, Store, Table, WriteRefused
 from etl_project.storage.judging.messages import ChecksFailed
 from etl_project.storage.judging.publishing import refusal
+from etl_project.storage.tables.write import TableWrite
 from etl_project_tests.contracts.conftest import DAY, NEXT, ORDERS, Bench, day, frame
 
 AUDITED = replace(ORDERS, publish_after_checks=True)
@@ -236,6 +238,77 @@ def test_rows_that_a_check_has_altered_through_a_relation_are_not_published(once
     with pytest.raises(WriteRefused, match="altered by one of the checks"):
         once.replace(frame((DAY, 2)), day(DAY), AUDITED, audit=alters)
     assert once.rows(day(DAY), AUDITED) == [(DAY, 1)]
+
+
+def test_what_a_check_writes_elsewhere_through_a_relation_is_not_committed(once: Bench) -> None:
+    """Other tables, other days of its own table, commit records, and what it creates."""
+    if not once.keeps_constraints:
+        pytest.skip("files have no connection")
+    others = Table("others", "others")
+    once.replace(frame((DAY, 7)), day(DAY), others)
+    once.replace(frame((NEXT, 1)), day(NEXT), AUDITED)
+    seen: list[int] = []
+
+    def writes(scope: Scope, store: Store) -> None:
+        with store.connect() as connection:  # type: ignore[attr-defined]
+            seen.append(connection.sql("FROM others").count("*").fetchall()[0][0])
+            connection.sql(f"SELECT DATE '{KEY}' AS batch_date, 8 AS n").insert_into("others")
+            connection.table("others").query("those", "DELETE FROM others WHERE n = 7")
+            connection.table("orders").query("those", f"DELETE FROM orders WHERE batch_date = DATE '{NEXT}'")
+            connection.table("etl_commits").query("those", "DELETE FROM etl_commits")
+            connection.sql("SELECT 1 AS n").create("made_by_a_check")
+
+    once.replace(frame((DAY, 2)), day(DAY), AUDITED, audit=writes)
+    assert seen == [1]
+    assert once.rows(day(DAY), others) == [(DAY, 7)]
+    assert once.rows(day(DAY, NEXT), AUDITED) == [(DAY, 2), (NEXT, 1)]
+    assert once.last().keys() == {("others", KEY), ("orders", KEY), ("orders", NEXT.isoformat())}
+    assert [found.rows for found in once.history(KEY)] == [1]
+    with once.store().connect() as connection, pytest.raises(duckdb.CatalogException):  # type: ignore[attr-defined]
+        connection.execute("FROM made_by_a_check")
+
+
+def test_a_write_that_no_relation_was_handed_out_in_is_made_once(once: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not once.keeps_constraints:
+        pytest.skip("files have no connection")
+    begun: list[str] = []
+    inserted = TableWrite.run
+    monkeypatch.setattr(TableWrite, "run", lambda self, at: begun.append("run") or inserted(self, at))
+
+    def asks(scope: Scope, store: Store) -> None:
+        with store.connect() as connection:  # type: ignore[attr-defined]
+            connection.execute("SELECT count(*) FROM orders").df()
+        store.arrow(store.read(AUDITED, scope))
+
+    once.replace(frame((DAY, 2)), day(DAY), AUDITED, audit=asks)
+    assert begun == ["run"]
+
+
+def test_a_commit_that_comes_while_checks_look_has_them_look_again(
+    once: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if once.backend != "duckdb":
+        pytest.skip("another connection of the same process")
+    looks: list[Any] = []
+    came: list[str] = []
+    reached = faults.reach
+
+    def looks_at_all(scope: Scope, store: Store) -> None:
+        with store.connect() as connection:  # type: ignore[attr-defined]
+            looks.append(sorted(connection.sql("SELECT n FROM orders").fetchall()))
+
+    def comes_between(step: str) -> None:
+        reached(step)
+        if step == "duckdb.to_repeat" and not came:
+            came.append(step)
+            once.replace(frame((DAY, 5)), day(DAY), ORDERS)
+
+    once.replace(frame((DAY, 1)), day(DAY), AUDITED)
+    monkeypatch.setattr(faults, "reach", comes_between)
+    once.replace(frame((DAY, 2)), day(DAY), AUDITED, audit=looks_at_all)
+    assert came and looks == [[(2,)], [(2,)]]
+    assert once.rows(day(DAY), AUDITED) == [(DAY, 2)]
+    assert [commit.rows_removed for commit in once.history(KEY)] == [0, 1, 1]
 
 
 def test_what_a_check_has_set_is_not_what_the_write_goes_on_with(once: Bench) -> None:

@@ -27,21 +27,26 @@ _HARMLESS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """Temporary tables and views, and plans of what is not run."""
+_FETCHES = ("fetch", "df", "pl", "arrow", "to_arrow", "torch", "tf", "description", "rowcount", "extract_statements")
+"""How what is asked of the connection itself begins, where it only hands out what a statement has given."""
 
 
 class ReadOnly:
     """A connection in the middle of a write, for reading: it takes queries and temporary tables, and cannot end it.
 
     What would begin a transaction, or close the connection, does nothing; what would end one or write is refused.
-    A relation is the connection's own and could write: `TableWrite.refuse_altered` sees that it did not.
+    A relation is the connection's own and can write where it likes, and so can a procedure that is called: once one was
+    handed out the write `has_to_repeat` in a transaction that nobody looked into.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
+        self.has_to_repeat = False
         # A query may name a frame of the function that asks, which is not the one that calls DuckDB here.
         connection.execute("SET python_scan_all_frames = true")
 
     def __getattr__(self, name: str) -> Any:
+        self.has_to_repeat = self.has_to_repeat or not name.startswith(_FETCHES)
         return getattr(self._connection, name)
 
     def __enter__(self) -> ReadOnly:
@@ -66,6 +71,7 @@ class ReadOnly:
     def sql(self, query: Any, *args: Any, **named: Any) -> Any:
         """A relation."""
         self._refuse_writing(query)
+        self.has_to_repeat = True
         return self._connection.sql(query, *args, **named)
 
     query = sql
@@ -101,6 +107,7 @@ class ReadOnly:
         for statement in statements:
             if statement.type not in _READS and not _HARMLESS.match(statement.query):
                 raise _not_now(statement.query.strip().splitlines()[0])
+            self.has_to_repeat = self.has_to_repeat or statement.type == StatementType.CALL
 
 
 def _not_now(statement: str) -> WriteRefused:
@@ -138,8 +145,14 @@ class Inside(Engine):
 
     def __init__(self, engine: Engine, connection: duckdb.DuckDBPyConnection) -> None:
         self._engine = engine
+        self._connection = connection
         self._shown: Any = ReadOnly(connection)
         self.name, self.schema, self.keyed = engine.name, engine.schema, engine.keyed
+
+    @property
+    def has_to_repeat(self) -> bool:
+        """Whether somebody may have written, unseen, into the transaction."""
+        return bool(self._shown.has_to_repeat)
 
     @property
     def identity(self) -> str:
@@ -161,5 +174,5 @@ class Inside(Engine):
         return self._engine.meaning(error)
 
     def table(self, connection: duckdb.DuckDBPyConnection, table: Any) -> Any:
-        """The table as the engine sees it."""
-        return self._engine.table(connection, table)
+        """The table as the engine sees it; it only reads, with the connection as it is."""
+        return self._engine.table(self._connection, table)

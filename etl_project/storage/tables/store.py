@@ -322,11 +322,7 @@ class TableStore:
     ) -> list[Commit]:
         """One transaction. Whatever goes wrong before COMMIT rolls it back."""
         try:
-            connection.begin()
-            self.engine.fence(connection, write.table, write.scope)
-            self.engine.records(connection).prepare()
-            records = write.run(now())
-            self._audit(connection, write, request)
+            records = self._passed(connection, write, request, self._begun(connection, write))
             self._refuse_changed(connection, reads)
             self.engine.describe(connection, records)
             request.still_owner()
@@ -361,21 +357,46 @@ class TableStore:
             return self._settled(records, error)
         return records
 
-    def _audit(self, connection: duckdb.DuckDBPyConnection, write: TableWrite, request: Request) -> None:
-        """Show what is about to be committed to whoever has to let it pass. Raises ChecksFailed."""
-        if request.audit is not None and write.changed.partitions:
-            before = settings_of(connection)
-            try:
-                request.audit(write.changed, TableStore(Inside(self.engine, connection), self.wait_seconds))
-                refuse_spoilt(connection, write.table, write.changed)
-            except BaseException:
-                _roll_back(connection)  # In a transaction that is spoilt nothing can be set.
-                with suppress(duckdb.Error):
-                    put_back(connection, before)
-                raise
-            put_back(connection, before)
-            write.refuse_altered()
-            faults.reach(f"{self.engine.name}.audited")
+    def _begun(self, connection: duckdb.DuckDBPyConnection, write: TableWrite) -> list[Commit]:
+        """A transaction with everything done but COMMIT."""
+        connection.begin()
+        self.engine.fence(connection, write.table, write.scope)
+        self.engine.records(connection).prepare()
+        return write.run(now())
+
+    def _passed(
+        self, connection: duckdb.DuckDBPyConnection, write: TableWrite, request: Request, records: list[Commit]
+    ) -> list[Commit]:
+        """The records of what was let pass, in a transaction that holds nothing else. Raises ChecksFailed, Conflict."""
+        if not self._audit(connection, write, request):
+            return records
+        connection.rollback()  # What a check may have written, wherever that was, goes with it.
+        faults.reach(f"{self.engine.name}.to_repeat")
+        again = write.anew()
+        records = self._begun(connection, again)
+        again.refuse_other_than(write)
+        return records
+
+    def _audit(self, connection: duckdb.DuckDBPyConnection, write: TableWrite, request: Request) -> bool:
+        """Show what is about to be committed to whoever has to let it pass. Raises ChecksFailed.
+
+        Gives whether somebody who looked may have written, so that the transaction must not be committed.
+        """
+        if request.audit is None or not write.changed.partitions:
+            return False
+        before, inside = settings_of(connection), Inside(self.engine, connection)
+        try:
+            request.audit(write.changed, TableStore(inside, self.wait_seconds))
+            refuse_spoilt(connection, write.table, write.changed)
+        except BaseException:
+            _roll_back(connection)  # In a transaction that is spoilt nothing can be set.
+            with suppress(duckdb.Error):
+                put_back(connection, before)
+            raise
+        put_back(connection, before)
+        write.refuse_altered()
+        faults.reach(f"{self.engine.name}.audited")
+        return inside.has_to_repeat
 
     def _settled(self, records: list[Commit], error: Exception) -> list[Commit]:
         """An error came with COMMIT: the commit records say whether it happened; nothing is repeated blindly.

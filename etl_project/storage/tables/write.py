@@ -29,7 +29,7 @@ from etl_project.storage.judging.payload import Payload
 from etl_project.storage.judging.row_tally import EMPTY, Rows, Tally
 from etl_project.storage.sql import Binds, quote
 from etl_project.storage.tables import owners, shape
-from etl_project.storage.tables.engine import Engine
+from etl_project.storage.tables.engine import Conflict, Engine
 from etl_project.storage.tables.versions import Replaced
 
 
@@ -133,6 +133,22 @@ class TableWrite:
             raise WriteRefused(
                 refused(self.table, Scope(tuple(other)), [problem], "A check may only read: correct it.")
             )
+
+    def anew(self) -> TableWrite:
+        """The same write, for another transaction."""
+        return TableWrite(
+            self._engine, self._connection, self.table, self.scope, self._request, self._payload, self._restricted
+        )
+
+    def refuse_other_than(self, looked_at: TableWrite) -> None:
+        """Raise Conflict, so that it is tried again, where this write is another one than what somebody has looked at.
+
+        Another writer came between the two; rows and what they replace have to be the same.
+        """
+        same = self._seen == looked_at._seen and self.changed == looked_at.changed
+        pairs = zip(self.records, looked_at.records, strict=True)
+        if not same or any(one.fingerprint != other.fingerprint for one, other in pairs):
+            raise Conflict("a commit came while its checks looked at it")
 
     def was_overtaken(self) -> bool:
         """Whether another writer has committed one of the partitions since this one looked.
