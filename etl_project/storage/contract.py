@@ -446,6 +446,13 @@ class Store(Protocol):
         """
         ...
 
+    def damaged(self, table: Table, keys: Collection[str | None] | None = None) -> dict[str | None, str]:
+        """The partitions, of these or of all, that are there and cannot be read, each with the place where it lies.
+
+        Only where partitions are there one by one; a table has none.
+        """
+        ...
+
     def filled(self, table: Table) -> list[str]:
         """The columns that fill themselves when data does not bring them: no content of rows that were written so."""
         ...

@@ -272,8 +272,13 @@ def test_a_write_that_no_relation_was_handed_out_in_is_made_once(once: Bench, mo
     if not once.keeps_constraints:
         pytest.skip("files have no connection")
     begun: list[str] = []
-    inserted = TableWrite.run
-    monkeypatch.setattr(TableWrite, "run", lambda self, at: begun.append("run") or inserted(self, at))
+    made = TableWrite.__init__
+
+    def noted(*args: Any, **named: Any) -> None:
+        begun.append("write")
+        made(*args, **named)
+
+    monkeypatch.setattr(TableWrite, "__init__", noted)
 
     def asks(scope: Scope, store: Store) -> None:
         with store.connect() as connection:  # type: ignore[attr-defined]
@@ -281,7 +286,7 @@ def test_a_write_that_no_relation_was_handed_out_in_is_made_once(once: Bench, mo
         store.arrow(store.read(AUDITED, scope))
 
     once.replace(frame((DAY, 2)), day(DAY), AUDITED, audit=asks)
-    assert begun == ["run"]
+    assert begun == ["write"]
 
 
 def test_a_commit_that_comes_while_checks_look_has_them_look_again(

@@ -62,7 +62,7 @@ from etl_project.storage.dagster.scopes import scope_named, scope_of, table_of
 from etl_project.storage.engines.duckdb_file import DuckDBStore
 from etl_project.storage.judging import labels
 from etl_project.storage.judging.messages import ChecksFailed, missing_partitions
-from etl_project.storage.judging.receipts import receipts_of, refuse_missing
+from etl_project.storage.judging.receipts import receipts_of, refuse_damaged, refuse_missing
 from etl_project.storage.lake import address, names
 from etl_project.storage.lake.store import ParquetStore
 from etl_project.storage.places import UnknownPlace, local_path
@@ -206,6 +206,7 @@ class PartitionIOManager(dg.ConfigurableIOManager):
                 return self._read_as_of(store, context, table, scope, wanted, may_be_absent)
             read = self._first if starts else self._read
             reads, rows = read(store, context, table, scope, wanted)
+            refuse_damaged(reads, store, table, scope)
             if not may_be_absent:
                 refuse_missing(reads, store)
         except EtlError as error:
@@ -329,8 +330,9 @@ class PartitionIOManager(dg.ConfigurableIOManager):
             keys = internals.keys_of_run(step, partitions) if partitions is not None else []
             scope = scope_of(context.asset_key, partitions, keys) if keys else None
         if scope is None and partitions is not None:
-            committed = sorted(str(key) for _, key in store.last_commits([table.asset]))
-            scope = scope_of(context.asset_key, partitions, committed)
+            committed = {str(key) for _, key in store.last_commits([table.asset])}
+            damaged = map(str, store.damaged(table))
+            scope = scope_of(context.asset_key, partitions, sorted(committed.union(damaged)))
         return table, scope or Scope.whole()
 
     def _scope(self, context: dg.InputContext | dg.OutputContext) -> Scope | None:

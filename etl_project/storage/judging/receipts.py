@@ -14,7 +14,17 @@ from datetime import datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from etl_project.storage.contract import UNKNOWN, Commit, InputChanged, InputMissing, Receipt, Store, input_hash
+from etl_project.storage.contract import (
+    UNKNOWN,
+    Commit,
+    InputChanged,
+    InputMissing,
+    Receipt,
+    Scope,
+    Store,
+    Table,
+    input_hash,
+)
 
 Lookup = Callable[[Iterable[str], Collection[str | None]], Mapping[tuple[str, str | None], Commit]]
 
@@ -133,6 +143,24 @@ def refuse_missing(reads: Sequence[Receipt], store: Store) -> None:
                 f"so nothing was changed. Retrying does not help. Materialize {asset!r} for these partitions first, "
                 "or leave them out."
             )
+
+
+def refuse_damaged(reads: Sequence[Receipt], store: Store, table: Table, scope: Scope) -> None:
+    """Refuse to take partitions whose rows are there and cannot be read for partitions that are absent.
+
+    Raises InputMissing (retrying does not help before they are built again), naming where they lie.
+    """
+    read = {one.partition for one in reads if one.fingerprint is not None}
+    unread = [partition.key for partition in scope.partitions if partition.key not in read]
+    damaged = store.damaged(table, unread) if unread else {}
+    if damaged:
+        shown = [f"{'all of it' if key is None else key} ({place})" for key, place in damaged.items()]
+        more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+        raise InputMissing(
+            f"Input {table.asset!r} cannot be read for {', '.join(shown[:_SHOWN])}{more}: there is a file, and it is "
+            "damaged or was not written by this project, so its rows are not left out in silence. Nothing was changed. "
+            f"Retrying does not help. Materialize {table.asset!r} for these partitions again."
+        )
 
 
 def stale(reads: Sequence[Receipt], lookup: Lookup) -> list[Receipt]:

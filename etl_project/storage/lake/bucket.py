@@ -23,7 +23,7 @@ from urllib.parse import unquote
 
 from etl_project import atomic, faults
 from etl_project.storage.contract import Commit, StoreUnavailable, Table
-from etl_project.storage.lake import conditions, footer
+from etl_project.storage.lake import conditions, footer, former
 from etl_project.storage.lake.address import Address
 from etl_project.storage.lake.bucket_candidates import BucketCandidates
 from etl_project.storage.lake.bucket_versions import BucketVersions
@@ -84,14 +84,18 @@ class Bucket:
     def newest(self, table: Table) -> Path | None:
         """The footer of the object that was written last. Damaged ones are passed over.
 
-        Of those that were written within the same second, the commit records say which one is newer.
+        Of those that were written within the same second, and where objects were restored or copied without their
+        times, the commit records say which one is newer.
         """
-        found = sorted(self._listed(table.asset).values(), key=lambda one: one.modified, reverse=True)
+        all_of_them = sorted(self._listed(table.asset).values(), key=lambda one: one.modified, reverse=True)
+        found = all_of_them
         while found:
             together = [one for one in found if found[0].modified - one.modified < _ONE_INSTANT]
             for one in self._newest_first(table.asset, together):
                 path = self._copies.footer(one)
                 if footer.schema_of(path) is not None:
+                    if former.is_restored(footer.intact_record(path), one.modified.timestamp()):
+                        return self._copies.footer(self._newest_first(table.asset, all_of_them)[0])
                     return path
             found = found[len(together) :]
         return None

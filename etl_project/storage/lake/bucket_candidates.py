@@ -10,7 +10,7 @@ from pathlib import Path
 from etl_project import faults
 from etl_project.storage.contract import Candidate, Commit
 from etl_project.storage.lake import footer
-from etl_project.storage.lake.candidates import FOLDER, ROWS, SAID, folder_of, in_json, reason_in
+from etl_project.storage.lake.candidates import FOLDER, ROWS, SAID, came_after, folder_of, in_json, reason_in
 from etl_project.storage.lake.copies import Copies, tail_of
 from etl_project.storage.lake.names import encoded
 from etl_project.storage.lake.objects import Objects
@@ -50,7 +50,15 @@ class BucketCandidates:
         found = self._copies.of(f"{folder_of(asset, key)}/{ROWS}")
         return None if found is None else found.path
 
-    def drop(self, asset: str, key: str | None) -> None:
-        """Remove the candidate of a partition, where there is one; the rows first."""
+    def drop(self, asset: str, key: str | None, committed: Commit | None = None) -> None:
+        """Remove the candidate of a partition, where there is one; but not one that came after this commit.
+
+        The rows go first. Writers of a bucket do not wait for each other: between the look and the removal, which no
+        server makes one step, a later candidate may still come, and goes with it; its day is then asked for again.
+        """
         found = [one.key for one in self._objects.below(folder_of(asset, key))]
+        rows = next((one for one in found if one.endswith(f"/{ROWS}")), None) if committed is not None else None
+        tail = None if rows is None else tail_of(self._objects, rows)
+        if tail is not None and came_after(footer.intact_record(footer.of_tail(tail[0])), committed):
+            return
         self._objects.remove(sorted(found, key=lambda one: not one.endswith(ROWS)))

@@ -56,10 +56,12 @@ class FolderCandidates:
         file = self._root / folder_of(asset, key) / ROWS
         return file if file.is_file() else None
 
-    def drop(self, asset: str, key: str | None) -> None:
-        """Remove the candidate of a partition, where there is one."""
+    def drop(self, asset: str, key: str | None, committed: Commit | None = None) -> None:
+        """Remove the candidate of a partition, where there is one; but not one that came after this commit."""
         folder = self._root / folder_of(asset, key)
         if folder.is_dir():
+            if came_after(footer.intact_record(folder / ROWS), committed):
+                return
             (folder / ROWS).unlink(missing_ok=True)
             shutil.rmtree(folder)
             atomic.sync_folder(folder.parent)
@@ -68,6 +70,11 @@ class FolderCandidates:
 def folder_of(asset: str, key: str | None) -> str:
     """Where below the root the candidate of a partition lies."""
     return f"{FOLDER}/{encoded(asset)}/{'all' if key is None else f'={encoded(key)}'}"
+
+
+def came_after(candidate: Commit | None, committed: Commit | None) -> bool:
+    """Whether the candidate is of a later write than the one that has committed, and so nothing that it makes old."""
+    return candidate is not None and committed is not None and candidate.sequence > committed.sequence
 
 
 def in_json(record: Commit, reason: str) -> str:

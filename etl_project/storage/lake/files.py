@@ -93,8 +93,8 @@ class Candidates(Protocol):
         """The candidate of a partition as a local file; None where there is none."""
         ...
 
-    def drop(self, asset: str, key: str | None) -> None:
-        """Remove the candidate of a partition, where there is one."""
+    def drop(self, asset: str, key: str | None, committed: Commit | None = None) -> None:
+        """Remove the candidate of a partition, where there is one; but not one that came after this commit."""
         ...
 
 

@@ -63,6 +63,19 @@ def intact_record(source: Source) -> Commit | None:
     return _unless_damaged(lambda: last_record(source), None)
 
 
+def intact_head(source: Source) -> tuple[Commit | None, list[str]]:
+    """`intact_record`, and the names of the columns of that file; none of a damaged one."""
+
+    def read() -> tuple[Commit | None, list[str]]:
+        found = pq.read_metadata(source)
+        said = (found.metadata or {}).get(RECORD)
+        return (None, []) if said is None else (from_json(said.decode()), found.schema.to_arrow_schema().names)
+
+    with suppress(FileNotFoundError):
+        return _unless_damaged(read, (None, []))
+    return None, []
+
+
 def schema_of(source: Source) -> pa.Schema | None:
     """The columns of a file; None where there is none, or a damaged one."""
     with suppress(FileNotFoundError):

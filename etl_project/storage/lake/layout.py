@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from etl_project import atomic
 from etl_project.storage.contract import Commit, StoreBusy, StoreUnavailable, Table
-from etl_project.storage.lake import footer
+from etl_project.storage.lake import footer, former
 from etl_project.storage.lake.candidates import FolderCandidates
 from etl_project.storage.lake.files import FILE, Held
 from etl_project.storage.lake.footers import Footers
@@ -65,14 +65,19 @@ class Lake:
     def newest(self, table: Table) -> Path | None:
         """The file of the asset that was written last; its columns are those that all its files agree with.
 
-        Damaged files are passed over.
+        Damaged files are passed over. Where files were restored without their times, their records say which one it is.
         """
         files = []
         for file in self._files(encoded(table.asset)):
             with suppress(FileNotFoundError):
                 files.append((os.stat(file).st_mtime_ns, file))
-        newest_first = (file for _, file in sorted(files, reverse=True))
-        return next((Path(file) for file in newest_first if footer.schema_of(file) is not None), None)
+        newest_first = sorted(files, reverse=True)
+        for modified_ns, file in newest_first:
+            if footer.schema_of(file) is not None:
+                if former.is_restored(footer.intact_record(file), modified_ns / 1e9):
+                    return former.last_committed(Path(file) for _, file in newest_first)
+                return Path(file)
+        return None
 
     def local(self, table: Table, keys: Collection[str | None]) -> dict[str | None, Path]:
         """The files themselves."""

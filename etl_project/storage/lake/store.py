@@ -138,13 +138,15 @@ class ParquetStore:
                 f"{what(table, scope)}: there is no file of it under {self}. Retrying does not help. "
                 "Materialize the asset first."
             )
-        with in_memory(self._lake.beside) as connection:
-            kinds = {column.name: column.type for column in file_columns(connection, newest)}
+        paths = self._lake.local(table, [partition.key for partition in scope.partitions])
+        heads = {key: footer.intact_head(path) for key, path in paths.items()}
+        records = {key: record for key, (record, _) in heads.items()}
+        files = [str(path) for key, path in paths.items() if records[key]]
+        # Rows that say their columns themselves have those of the newest file.
+        others = {} if table.columns_of_data else {paths[key]: names for key, (_, names) in heads.items()}
+        kinds = self._kinds(newest, others)
         names = chosen(kinds, columns, table, scope)
         binds = Binds()
-        paths = self._lake.local(table, [partition.key for partition in scope.partitions])
-        records = {key: footer.intact_record(path) for key, path in paths.items()}
-        files = [str(path) for key, path in paths.items() if records[key]]
         typed = ", ".join(f"NULL::{kinds[name]} AS {quote(name)}" for name in kinds)
         every = f"SELECT {typed} WHERE false"
         if files:
@@ -155,6 +157,22 @@ class ParquetStore:
         select = f"SELECT {', '.join(map(quote, names))} FROM ({every})"
         made_as = MadeAs(table.asset, tuple(names), select)
         return Slice(select, binds.values, None, reads, footer.frame_of(newest), made_as)
+
+    def _kinds(self, newest: Path, others: Mapping[Path, Sequence[str]]) -> dict[str, Any]:
+        """The columns of the newest file with their types, and those that only `others` have, given by their names.
+
+        There are some where two writers added columns at the same time, and where a restore has brought files into
+        another order: no value that is there is left out.
+        """
+        with in_memory(self._lake.beside) as connection:
+            kinds = {column.name: column.type for column in file_columns(connection, newest)}
+            known = {name.lower() for name in kinds}
+            for file, names in others.items():
+                if not known.issuperset(map(str.lower, names)):
+                    more = [c for c in file_columns(connection, file) if c.name.lower() not in known]
+                    kinds |= {column.name: column.type for column in more}
+                    known |= {column.name.lower() for column in more}
+        return kinds
 
     def arrow(self, piece: Slice) -> pa.Table:
         """The rows of a slice, in memory. Raises InputChanged when a file was replaced since (retrying helps)."""
@@ -179,6 +197,15 @@ class ParquetStore:
     ) -> dict[tuple[str, str | None], Commit]:
         """The newest commit record of every (asset, partition), or of the given ones, from the files' footers."""
         return {(commit.asset, commit.partition): commit for commit in self._lake.records(assets, partitions)}
+
+    def damaged(self, table: Table, keys: Collection[str | None] | None = None) -> dict[str | None, str]:
+        """The partitions that have a file without a record that can be read, each with its path or address."""
+        if keys is None:
+            files: Iterable[tuple[str | None, Path]] = self._lake.footers(table.asset)
+        else:
+            files = self._lake.local(table, keys).items()
+        found = [key for key, path in files if path.is_file() and footer.intact_record(path) is None]
+        return {key: self._lake.shown(table, key) for key in found}
 
     def filled(self, table: Table) -> list[str]:
         """None: a file has no defaults."""

@@ -405,7 +405,7 @@ class ParquetWrite:
     def _let_go(self, one: Scope, written: Commit) -> None:
         """Remove what the commit has made old. An error here says that it happened."""
         try:
-            self._forget_candidate(one)
+            self._forget_candidate(one, written)
             if self._table.keep_versions:
                 self._lake.versions.forget(self._table.asset, written, self._table.keep_versions)
         except StoreUnavailable as error:
@@ -414,10 +414,13 @@ class ParquetWrite:
                 f"{what(self._table, one)}: its new rows are committed; what they made old cannot be removed: {said}"
             ) from None
 
-    def _forget_candidate(self, one: Scope) -> None:
-        """The partition has its newest rows: what was to replace it before is none any more."""
+    def _forget_candidate(self, one: Scope, committed: Commit | None = None) -> None:
+        """The partition has its newest rows: what was to replace it before is none any more.
+
+        In a bucket nobody waits: what somebody else has kept since this commit is to replace its rows.
+        """
         if self._table.publish_after_checks:
-            self._lake.candidates.drop(self._table.asset, one.partitions[0].key)
+            self._lake.candidates.drop(self._table.asset, one.partitions[0].key, committed)
 
 
 def contract_key(table: Table, beside: Path) -> list[str]:

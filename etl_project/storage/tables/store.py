@@ -222,6 +222,10 @@ class TableStore:
         last = self.engine.records(connection).last({r.asset for r in records}, {r.partition for r in records})
         return [(one, waits(one, last.get((one.record.asset, one.record.partition)))) for one in found]
 
+    def damaged(self, table: Table, keys: Collection[str | None] | None = None) -> dict[str | None, str]:
+        """None: a partition of a table is not there for itself, so it cannot be damaged alone."""
+        return {}
+
     def filled(self, table: Table) -> list[str]:
         """The columns of the table that have a default."""
         with self.engine.looking(self.wait_seconds) as connection:
