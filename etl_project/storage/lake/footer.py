@@ -71,9 +71,10 @@ def intact_head(source: Source) -> tuple[Commit | None, list[str]]:
         said = (found.metadata or {}).get(RECORD)
         return (None, []) if said is None else (from_json(said.decode()), found.schema.to_arrow_schema().names)
 
+    nothing: tuple[Commit | None, list[str]] = (None, [])
     with suppress(FileNotFoundError):
-        return _unless_damaged(read, (None, []))
-    return None, []
+        return _unless_damaged(read, nothing)
+    return nothing
 
 
 def schema_of(source: Source) -> pa.Schema | None:
