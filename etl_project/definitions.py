@@ -18,6 +18,7 @@ from etl_project.contract_change import contract_job
 from etl_project.declare import LAKE, WAREHOUSE, code_version, days_from, warehouse_io_manager, warehouse_resource
 from etl_project.due import (
     DAYS_JOB,
+    Days,
     Project,
     asset_specs,
     closed_day_schedule,
@@ -160,6 +161,7 @@ def _load_project(earliest: date | None) -> tuple[Project, dg.Definitions]:
     assets = code_version.filled_in(assets)
     sources = tuple(one.spec for one in found.sources if one.folder not in found.broken)
     followed = nodes(assets, first if configured.begins_with_data else None)
+    first_day.remember_without_days(configured, {node.asset: isinstance(node.keys, Days) for node in followed})
     held = tuple(f"{name} waits: what it reads cannot be loaded" for name in waiting)
     return Project(configured, sources, followed, first, tuple(found.broken.values()), held), assets
 

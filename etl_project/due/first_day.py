@@ -2,18 +2,20 @@
 
 Without ETL_START_DATE the days begin with the data, so that a catalog shows days with data instead of years without.
 Belongs here: finding the earliest day of archive, lake, quarantine, waiting files and commit records, cheaply, when the
-project is loaded. Nothing is opened for writing and nobody is waited for. An earlier file makes the set longer at the
-next load; no day that holds anything ever leaves it.
+project is loaded. Nothing is opened for writing and nobody is waited for. What is committed for a week or a month says
+nothing: it stands under the day on which that begins. Which assets have those, the load before has remembered. An
+earlier file makes the set longer at the next load; no day that holds anything ever leaves it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from urllib.parse import unquote
 
 import duckdb
 
@@ -28,9 +30,10 @@ _OLD_ENOUGH = timedelta(hours=1)
 _LAKE_PREFIX = "batch_date="
 _REMEMBERED = "first_day.json"
 _REMEMBERED_OF_LAKE = "first_day_of_lake.json"
+_WITHOUT_DAYS = "assets_without_days.json"
 _FIRST_COMMIT = (
     "SELECT min(try_cast(partition_key AS DATE)) FROM etl_commits "
-    "WHERE regexp_full_match(partition_key, '[0-9]{4}-[0-9]{2}-[0-9]{2}')"
+    "WHERE regexp_full_match(partition_key, '[0-9]{4}-[0-9]{2}-[0-9]{2}') AND NOT list_contains($others, asset)"
 )
 
 
@@ -43,6 +46,25 @@ def of(settings: Settings, sources: Iterable[SourceSpec], now: datetime) -> date
         return settings.start_date
     known = (day for day in _days(settings, sources, now) if settings.start_date <= day <= now.date())
     return min(known, default=settings.start_date)
+
+
+def remember_without_days(settings: Settings, has_days: Mapping[str, bool]) -> None:
+    """Keep which assets have other partitions than days, for the next load: what they hold begins before the data does.
+
+    One that is no longer declared is what it was.
+    """
+    gone = {asset for asset in _without_days(settings) if asset not in has_days}
+    named = sorted(gone.union(asset for asset, has in has_days.items() if not has))
+    if named != _without_days(settings):
+        with suppress(OSError), atomic.replacing(settings.cache / _WITHOUT_DAYS, "first-day") as temporary:
+            temporary.write_text(json.dumps(named))
+
+
+def _without_days(settings: Settings) -> list[str]:
+    try:
+        return [str(asset) for asset in json.loads((settings.cache / _WITHOUT_DAYS).read_text())]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 def _days(settings: Settings, sources: Iterable[SourceSpec], now: datetime) -> Iterator[date]:
@@ -63,8 +85,10 @@ def _days(settings: Settings, sources: Iterable[SourceSpec], now: datetime) -> I
 def _in_lake(settings: Settings) -> Iterator[date]:
     """The days of the lake's files; of a bucket the first one of each asset, as of the last time that it answered."""
     if isinstance(settings.lake, Path):
+        others = set(_without_days(settings))
         for asset in _folders(settings.lake):
-            yield from _named(settings.lake / asset, _LAKE_PREFIX)
+            if unquote(asset) not in others:
+                yield from _named(settings.lake / asset, _LAKE_PREFIX)
         return
     path = settings.cache / _REMEMBERED_OF_LAKE
     try:
@@ -105,14 +129,16 @@ def _first_commit(settings: Settings) -> date | None:
         state = _state(settings)
     except OSError:
         return None
-    remembered = _remembered(settings.cache / _REMEMBERED)
-    if remembered is not None and remembered["warehouse"] == state is not None:
+    remembered, others = _remembered(settings.cache / _REMEMBERED), _without_days(settings)
+    is_of_this = remembered is not None and remembered.get("without", []) == others
+    if remembered is not None and is_of_this and remembered["warehouse"] == state is not None:
         return _day(remembered["first"])
     try:
-        first = _asked(settings)
+        first = _asked(settings, others)
     except (StoreBusy, StoreUnavailable, duckdb.Error):
         return _day(remembered["first"]) if remembered is not None else None
-    _remember(settings.cache / _REMEMBERED, {"warehouse": state, "first": first and first.isoformat()})
+    known = {"warehouse": state, "without": others, "first": first and first.isoformat()}
+    _remember(settings.cache / _REMEMBERED, known)
     return first
 
 
@@ -124,12 +150,12 @@ def _state(settings: Settings) -> list[int] | None:
     return [stat.st_mtime_ns, stat.st_size]
 
 
-def _asked(settings: Settings) -> date | None:
+def _asked(settings: Settings, others: list[str]) -> date | None:
     with warehouse(settings, wait_seconds=0).look() as connection:
         if connection is None:
             return None
         tables = connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'etl_commits'").fetchone()
-        found = connection.execute(_FIRST_COMMIT).fetchone() if tables else None
+        found = connection.execute(_FIRST_COMMIT, {"others": others}).fetchone() if tables else None
         return found[0] if found else None
 
 

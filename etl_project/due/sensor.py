@@ -66,7 +66,7 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
 
 def _not_shown_yet(project: Project, snapshot: Snapshot) -> list[str]:
     """That there are days before the first one that the UI shows; runs load the code anew, and know them."""
-    first = first_day_of(project.settings, snapshot)
+    first = first_day_of(project.settings, snapshot, project.nodes)
     if project.first_day is None or project.first_day <= first:
         return []
     return [f"The UI shows days from {project.first_day} on; those from {first} on after “Reload definitions”."]

@@ -18,7 +18,7 @@ from math import inf
 from etl_project.declare import lake, warehouse
 from etl_project.due import pending, unpublished
 from etl_project.due.following import FOLLOWS_METADATA, nodes
-from etl_project.due.graph import Key
+from etl_project.due.graph import Days, Key
 from etl_project.due.pending import Due, Node, Red, SourceState
 from etl_project.failures import Permanent
 from etl_project.settings import Settings
@@ -276,7 +276,7 @@ def outlook(
     how = pending.Settings(
         timedelta(seconds=project.settings.open_day_interval_seconds),
         closing,
-        first_day_of(project.settings, snapshot),
+        first_day_of(project.settings, snapshot, project.nodes),
         frozenset(through),
         eventually,
         frozenset(given_up),
@@ -286,13 +286,17 @@ def outlook(
     return pending.outlook(project.nodes, snapshot.sources, snapshot.commits, snapshot.at, how, red)
 
 
-def first_day_of(settings: Settings, snapshot: Snapshot) -> date:
-    """The first day that exists, as the next process finds it when it loads the project (`due.first_day`)."""
+def first_day_of(settings: Settings, snapshot: Snapshot, nodes: Iterable[Node] = ()) -> date:
+    """The first day that exists, as the next process finds it when it loads the project (`due.first_day`).
+
+    What `nodes` with other partitions than days have committed does not count.
+    """
     if not settings.begins_with_data:
         return settings.start_date
     states = snapshot.sources.values()
     of_sources = (day for state in states for day in (*state.waiting, *state.accepted, *state.blocked))
-    committed = (day for _, day in snapshot.commits if isinstance(day, date))
+    others = {node.asset for node in nodes if not isinstance(node.keys, Days)}
+    committed = (day for asset, day in snapshot.commits if isinstance(day, date) and asset not in others)
     return max(settings.start_date, min(chain(of_sources, committed), default=settings.start_date))
 
 

@@ -8,19 +8,23 @@ import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import pytest
 
 from etl_project import settings
 from etl_project.declare.daily_table import daily_partitions, days_from
 from etl_project.due import first_day
+from etl_project.due.graph import Node
 from etl_project.due.pending import SourceState
+from etl_project.due.readings import Periods
 from etl_project.due.snapshot import Snapshot, first_day_of
 from etl_project.sources.spec import SourceColumn, SourceSpec
 from etl_project.storage.contract import Head
 
 NOW = datetime(2025, 4, 1, 12, tzinfo=UTC)
 FLOOR = date(2010, 12, 1)
+HEAD = Head("i", "f", 1, 0)
 HOLDER = """
 import duckdb, sys, time
 connection = duckdb.connect(sys.argv[1])
@@ -70,11 +74,11 @@ def test_a_waiting_file_whose_rows_say_their_day_may_hold_any(configured: settin
     assert first_day.of(configured, [spec, undated], NOW) == configured.start_date
 
 
-def commit_in(warehouse: Path, *keys: str) -> None:
+def commit_in(warehouse: Path, *keys: str, asset: str = "a") -> None:
     warehouse.parent.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS etl_commits (asset VARCHAR, partition_key VARCHAR)")
-        connection.executemany("INSERT INTO etl_commits VALUES ('a', ?)", [[key] for key in keys])
+        connection.executemany("INSERT INTO etl_commits VALUES (?, ?)", [[asset, key] for key in keys])
 
 
 def touch(path: Path) -> None:
@@ -114,6 +118,28 @@ def test_commit_records_of_assets_without_files_count_and_keys_that_are_no_days_
     assert first_day.of(configured, [spec], NOW) == date(2025, 2, 4)
     commit_in(configured.warehouse, "2025-01-01")
     assert first_day.of(configured, [spec], NOW) == date(2025, 1, 1)
+
+
+def test_what_is_committed_for_a_month_or_a_week_says_nothing_about_the_days(
+    configured: settings.Settings, spec: SourceSpec
+) -> None:
+    """It stands under the day on which it begins, which may be long before the first day that holds anything."""
+    commit_in(configured.warehouse, "2025-02-01", asset="by_month")
+    commit_in(configured.warehouse, "2025-02-10")
+    touch(configured.data_dir / "lake" / "by_week" / "batch_date=2025-02-02" / "data.parquet")
+    assert first_day.of(configured, [spec], NOW) == date(2025, 2, 1)
+    has_days = {"by_month": False, "by_week": False, "a": True}
+    for _ in range(2):
+        first_day.remember_without_days(configured, has_days)
+        assert first_day.of(configured, [spec], NOW) == date(2025, 2, 10)
+    first_day.remember_without_days(configured, {"a": True})
+    assert first_day.of(configured, [spec], NOW) == date(2025, 2, 10), "nobody declares them any more"
+    first_day.remember_without_days(configured, {"by_month": True, "a": True})
+    assert first_day.of(configured, [spec], NOW) == date(2025, 2, 1)
+    monthly = Periods(dg.MonthlyPartitionsDefinition("2025-01-01"))
+    commits = {("by_month", date(2025, 2, 1)): HEAD, ("a", date(2025, 2, 10)): HEAD}
+    nodes = [Node("by_month", keys=monthly), Node("a")]
+    assert first_day_of(configured, Snapshot(NOW, {}, {}, commits), nodes) == date(2025, 2, 10)
 
 
 def test_a_warehouse_that_a_run_holds_is_not_waited_for_and_its_last_answer_counts(
