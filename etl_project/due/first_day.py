@@ -137,7 +137,7 @@ def _first_commit(settings: Settings) -> date | None:
         first = _asked(settings, others)
     except (StoreBusy, StoreUnavailable, duckdb.Error):
         return _day(remembered["first"]) if remembered is not None else None
-    known = {"warehouse": state, "without": others, "first": first and first.isoformat()}
+    known: dict[str, object] = {"warehouse": state, "without": others, "first": first and first.isoformat()}
     _remember(settings.cache / _REMEMBERED, known)
     return first
 
