@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture.providers import HypothesisProvider
 from hypothesis.internal.constants_ast import Constants
 
+from etl_project_tests import migrations
 from etl_project_tests.deployments import FIRST_DAY, SHOP
 
 # No test depends on what somebody has set for the project's own use, nor on the pipelines that users replace.
@@ -47,6 +48,8 @@ settings.load_profile("fixed")
 # after other tests, after any change anywhere, and for the same seed.
 HypothesisProvider._local_constants = Constants()
 
+
+migrations.read_once()
 
 SERVERS = ("ducklake", "bucket")
 """Backends that stand on a server."""

@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 from etl_project.cli.main import COMMANDS, app, load
 from etl_project.failures import EtlError
+from etl_project_tests import migrations
 from etl_project_tests.deployments import SHOP
 
 ALSO = (
@@ -53,5 +54,6 @@ def warm_up() -> None:
         raise RuntimeError(f"threads are left in the process that tests are forked from: {left}")
 
 
+migrations.read_once()
 warm_up()
 gc.freeze()
