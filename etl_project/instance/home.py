@@ -23,7 +23,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
 from etl_project import settings
-from etl_project.instance import history_files, one_daemon, one_line
+from etl_project.instance import history_files, on_a_server, one_daemon, one_line
 from etl_project.instance.event_log import BATCH_SIZE, KeptOpenEventLogStorage
 
 PACKAGE = Path(__file__).parent.parent
@@ -96,10 +96,10 @@ def opened(root: Path | None = None) -> Iterator[dg.DagsterInstance]:
     """The instance of a `dagster dev` started in the same folder: DAGSTER_HOME if set, else ./dagster.yaml.
 
     Where neither is (an installed package, started in any folder), the `dagster.yaml` of the package is read: the
-    history is under the data folder all the same. What SQLite says while it is open is raised as in
-    `history_files.explained`.
+    history is under the data folder all the same. What SQLite, or a server, says while it is open is raised as in
+    `history_files.explained` and `on_a_server.explained`.
     """
-    with history_files.explained(settings.load().dagster_home), _instance(root) as instance:
+    with history_files.explained(settings.load().dagster_home), on_a_server.explained(), _instance(root) as instance:
         yield instance
 
 

@@ -63,6 +63,16 @@ def test_a_lease_that_ran_out_stays_with_its_holder_until_somebody_comes(place: 
         assert not is_free(lock, MONDAY)
 
 
+def test_a_process_whose_lease_was_taken_is_fenced_though_its_run_goes_on(place: Database) -> None:
+    lock = place.locks()
+    with lock.take("one", [MONDAY], 0) as stopped, lock.take("one", [MONDAY], 0) as other:
+        place.change(f"{RUN_OUT} WHERE token = '{stopped._token}'")  # type: ignore[attr-defined]
+        assert is_free(lock, TUESDAY)  # Whoever comes sweeps.
+        other.check()
+        with pytest.raises(LockLost):
+            stopped.check()
+
+
 def test_a_holder_renews_its_lease_by_itself(place: Database) -> None:
     with Database(place.url, lease_seconds=2).locks().take("one", [MONDAY], 0):
         [before] = place.rows("SELECT expires_at FROM task_lock_holder")

@@ -22,7 +22,8 @@ from etl_project.exclusion import processes, run_lock
 from etl_project.failures import FAILURE_TAG
 from etl_project.sources.intake.scan import Entry, Scan, Unplaced
 from etl_project.storage import Commit
-from etl_project_tests import steady
+from etl_project_tests import postgres, steady
+from etl_project_tests.crash.locks.places import Database
 
 ENDED = datetime(2025, 3, 20, 12, tzinfo=UTC)
 DAY = date(2025, 3, 3)
@@ -256,6 +257,21 @@ def test_a_run_whose_process_died_is_marked_as_failed_and_a_live_one_is_not(inst
         alive.run_id: started,
         nobodys.run_id: started,
     }
+
+
+@postgres.needed
+def test_a_run_of_another_machine_is_marked_as_failed_once_it_gives_no_sign_of_life(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Database.of(tmp_path / "locks")
+    monkeypatch.setenv("ETL_LOCKS", there.url)
+    elsewhere = run_lock.owner_tag(processes.Owner("another boot", "pid:[1]", 1, "1"))
+    run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED, tags=elsewhere)
+    with run_lock.announced(run.run_id, 0):
+        assert attempts.bury_the_dead(instance) == []
+    there.change("UPDATE run_at_work SET expires_at = clock_timestamp() - interval '1 second'")
+    assert attempts.bury_the_dead(instance) == [run.run_id]
+    assert attempts.bury_the_dead(instance) == []
 
 
 def test_a_closed_day_is_committed_as_empty_only_where_its_source_allows_it(project: Project) -> None:
