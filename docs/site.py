@@ -22,7 +22,7 @@ _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 _API = {
     "etl_project.declare.daily_table": ["daily_table", "single_run"],
     "etl_project.sources.component": ["FileSource"],
-    "etl_project.storage.dagster.io_manager": ["DuckDBPartitionIOManager", "ParquetPartitionIOManager"],
+    "etl_project.storage.dagster.file_io_managers": ["DuckDBPartitionIOManager", "ParquetPartitionIOManager"],
     "etl_project.storage.contract": ["Store", "Table", "Scope", "Slice", "Commit", "Head", "StoreBusy"],
     "etl_project.storage.engines.duckdb_file": ["DuckDBStore"],
     "etl_project.storage.lake.store": ["ParquetStore"],

@@ -29,9 +29,9 @@ from .dagster.audit import OF_CANDIDATE as OF_CANDIDATE
 from .dagster.declared import checked as checked
 from .dagster.declared import stored_specs as stored_specs
 from .dagster.events import metadata_of as metadata_of
+from .dagster.file_io_managers import DuckDBPartitionIOManager as DuckDBPartitionIOManager
+from .dagster.file_io_managers import ParquetPartitionIOManager as ParquetPartitionIOManager
 from .dagster.io_manager import ABSENT_PARTITIONS as ABSENT_PARTITIONS
-from .dagster.io_manager import DuckDBPartitionIOManager as DuckDBPartitionIOManager
-from .dagster.io_manager import ParquetPartitionIOManager as ParquetPartitionIOManager
 from .dagster.io_manager import PartitionIOManager as PartitionIOManager
 from .dagster.lake_io_manager import DuckLakePartitionIOManager as DuckLakePartitionIOManager
 from .dagster.lineage import through as through

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "conversions",
         "declared",
         "events",
+        "file_io_managers",
         "input_metadata",
         "internals",
         "io_manager",

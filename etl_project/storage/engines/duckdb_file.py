@@ -22,7 +22,8 @@ from etl_project.storage.judging.messages import DataFault
 from etl_project.storage.places import local_path
 from etl_project.storage.sql import quote
 from etl_project.storage.tables.engine import Conflict, Engine
-from etl_project.storage.tables.store import TableStore, pauses, unavailable
+from etl_project.storage.tables.store import TableStore
+from etl_project.storage.tables.transactions import pauses, unavailable
 
 CONFIG = {"custom_user_agent": "dagster"}
 """The configuration of dagster-duckdb's resource: one process may open a file only with one configuration."""

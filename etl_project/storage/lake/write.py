@@ -4,6 +4,8 @@ Belongs here: the order of the steps of a write. Everything is found out about a
 looked at, judged, written and put in its place, alone there or judged again where somebody else was faster. A long
 stream for one partition is counted while it is written to a draft, in one pass; the draft is judged by the same rules,
 and put in its place or thrown away.
+
+One class, and so a long module: each step needs what those before it have found out about the columns and the rows.
 """
 
 from __future__ import annotations

@@ -6,6 +6,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     {
         *("aside", "contract_sql", "conversion", "engine", "examine", "owners"),
-        *("records", "reshape", "shape", "store", "table", "write"),
+        *("records", "reshape", "shape", "store", "table", "transactions", "write"),
     },
 )

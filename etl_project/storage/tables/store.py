@@ -1,87 +1,58 @@
 """Tables and their commit records in one database, whichever engine opens it.
 
-Belongs here: the transaction around a write, retries of conflicts, settling an unknown outcome, and reading. What goes
-on inside the transaction is `write`'s; opening the database, and what its errors mean, is the engine's.
+Belongs here: what a store takes and answers: reading, commit records, versions, candidates. How a write is tried is
+`transactions`'.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from etl_project import faults
 from etl_project.storage.contract import (
     Candidate,
     Commit,
     Head,
     MadeAs,
     Partitions,
-    PartlyCommitted,
     ReadRefused,
     Receipt,
     Request,
     Scope,
     Slice,
     Store,
-    StoreBusy,
-    StoreUnavailable,
     Table,
     Version,
     WriteRefused,
 )
 from etl_project.storage.fetch import arrow_reader, arrow_table
-from etl_project.storage.interrupted import is_interruption
 from etl_project.storage.judging import payload
 from etl_project.storage.judging.findings import Finding, Looked
-from etl_project.storage.judging.messages import ChecksFailed, DataFault, partly, refused, what
-from etl_project.storage.judging.payload import Payload
+from etl_project.storage.judging.messages import DataFault, refused, what
 from etl_project.storage.judging.publishing import no_candidate, waits
-from etl_project.storage.judging.receipts import Lookup, refuse_changed
 from etl_project.storage.judging.selection import check, chosen, where
 from etl_project.storage.judging.versions import not_kept
 from etl_project.storage.sql import Binds, quote
 from etl_project.storage.tables import aside, owners
-from etl_project.storage.tables.candidates import kept_instead
-from etl_project.storage.tables.engine import Conflict, Engine
+from etl_project.storage.tables.engine import Engine
 from etl_project.storage.tables.examine import Examination
-from etl_project.storage.tables.inside import Inside, put_back, refuse_spoilt, settings_of
-from etl_project.storage.tables.write import TableWrite
-from etl_project.utc import now
-
-_FIRST_PAUSE_SECONDS = 0.02
-_LONGEST_PAUSE_SECONDS = 1.0
-_DOUBTS = 8
-"""How often a broken key is tried again while another connection is open: 1.3 seconds in all."""
+from etl_project.storage.tables.transactions import Transactions, roll_back
 
 
-class _Doubtful(Exception):
-    """A key is broken, but perhaps by rows of a commit that is still under way."""
-
-    def __init__(self, fault: DataFault) -> None:
-        super().__init__(str(fault))
-        self.fault = fault
-
-
-class TableStore:
+class TableStore(Transactions):
     """Tables and their commit records in the database of an engine; see the contract in `storage.contract`.
 
     A kill at any instruction leaves what the last COMMIT left. Raises StoreBusy (retrying helps) when somebody else is
     in the way for longer than `wait_seconds`.
     """
 
-    def __init__(self, engine: Engine, wait_seconds: float = 60.0) -> None:
-        self.engine = engine
-        self.wait_seconds = wait_seconds
-
-    @property
-    def identity(self) -> str:
-        """Which database this is."""
-        return self.engine.identity
+    def seen_from(self, engine: Engine) -> Store:
+        """The same store, as another engine shows it."""
+        return TableStore(engine, self.wait_seconds)
 
     def __str__(self) -> str:
         return self.identity
@@ -158,11 +129,6 @@ class TableStore:
         with self.look() as connection:
             return frozenset() if connection is None else owners.without_table(connection, tables, self.engine.schema)
 
-    def history(self, asset: str, partition: str | None) -> list[Commit]:
-        """All commit records of one partition, oldest first."""
-        with self.look() as connection:
-            return [] if connection is None else self.engine.records(connection).history(asset, partition)
-
     def versions(self, table: Table, key: str | None) -> list[Version]:
         """The replaced rows of a partition that are kept, oldest first."""
         with self.engine.looking(self.wait_seconds) as connection:
@@ -205,7 +171,7 @@ class TableStore:
                     self.engine.candidates(connection).drop(record.asset, [record.partition])
                 self.engine.commit(connection)
             except duckdb.Error as error:
-                _roll_back(connection)
+                roll_back(connection)
                 raise self.engine.meaning(error) from error
         return left
 
@@ -269,179 +235,6 @@ class TableStore:
             aside.shuffle(connection, turn)
 
     @contextmanager
-    def look(self) -> Iterator[duckdb.DuckDBPyConnection | None]:
-        """A connection for a look, in one transaction; None when there is no file yet. Other processes wait meanwhile.
-
-        Raises StoreBusy (retrying helps) when another process holds the file for longer than `wait_seconds`.
-        """
-        with self.engine.looking(self.wait_seconds) as connection:
-            if connection is not None:
-                connection.begin()
-            yield connection
-
-    @contextmanager
-    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that may write, closed when the block ends, however it ends. Sessions are in UTC."""
-        with self.engine.writing(self.wait_seconds) as connection:
-            yield connection
-
-    def _patiently(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        table: Table,
-        scope: Scope,
-        request: Request,
-        reads: Sequence[Receipt],
-        rows: Payload,
-        restricted: bool = False,
-    ) -> list[Commit]:
-        """Try again while other connections of this process are in the way, for as long as we may wait."""
-        deadline, doubts = time.monotonic() + self.wait_seconds, _DOUBTS
-        for pause in pauses():
-            try:
-                with self.engine.turn(table, max(0.0, deadline - time.monotonic())):
-                    write = TableWrite(self.engine, connection, table, scope, request, rows, restricted)
-                    return self._once(connection, write, request, reads)
-            except _Doubtful as doubt:
-                doubts -= 1
-                if doubts < 0:
-                    raise doubt.fault from doubt.fault.__cause__
-                time.sleep(pause)
-            except Conflict as conflict:
-                if time.monotonic() + pause > deadline:
-                    raise StoreBusy(
-                        f"{what(table, scope)}: other writers of {self.identity} were in the way for "
-                        f"{self.wait_seconds:g} s ({conflict}). Nothing was changed; retrying helps."
-                    ) from conflict
-                time.sleep(pause)
-                self.engine.renew(connection)
-        raise AssertionError("the pauses never end")
-
-    def _once(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        write: TableWrite,
-        request: Request,
-        reads: Sequence[Receipt],
-    ) -> list[Commit]:
-        """One transaction. Whatever goes wrong before COMMIT rolls it back."""
-        try:
-            records = self._passed(connection, write, request, self._begun(connection, write))
-            self._refuse_changed(connection, reads)
-            self.engine.describe(connection, records)
-            request.still_owner()
-            faults.reach(f"{self.engine.name}.before_commit")
-        except DataFault as fault:
-            _roll_back(connection)
-            # Asked first: who is gone by now has committed, and can be seen.
-            doubtful = self.engine.may_be_anothers(connection, fault)
-            if write.was_overtaken():
-                raise Conflict(str(fault)) from fault
-            if doubtful:
-                raise _Doubtful(fault) from fault
-            if isinstance(fault, ChecksFailed) and len(write.scope.partitions) == 1:
-                raise kept_instead(self.engine, connection, write, fault, request) from None
-            raise
-        except duckdb.Error as error:
-            _roll_back(connection)
-            raise self.engine.meaning(error) from error
-        except OSError as error:
-            _roll_back(connection)
-            raise unavailable(self.identity, error) from error
-        except BaseException as error:
-            if is_interruption(error):
-                connection.interrupt()
-            _roll_back(connection)
-            raise
-        try:
-            self.engine.commit(connection)
-            faults.reach(f"{self.engine.name}.after_commit")
-        except (duckdb.Error, OSError) as error:
-            _roll_back(connection)
-            return self._settled(records, error)
-        return records
-
-    def _begun(self, connection: duckdb.DuckDBPyConnection, write: TableWrite) -> list[Commit]:
-        """A transaction with everything done but COMMIT."""
-        connection.begin()
-        self.engine.fence(connection, write.table, write.scope)
-        self.engine.records(connection).prepare()
-        return write.run(now())
-
-    def _passed(
-        self, connection: duckdb.DuckDBPyConnection, write: TableWrite, request: Request, records: list[Commit]
-    ) -> list[Commit]:
-        """The records of what was let pass, in a transaction that holds nothing else. Raises ChecksFailed, Conflict."""
-        if not self._audit(connection, write, request):
-            return records
-        connection.rollback()  # What a check may have written, wherever that was, goes with it.
-        faults.reach(f"{self.engine.name}.to_repeat")
-        again = write.anew()
-        records = self._begun(connection, again)
-        again.refuse_other_than(write)
-        return records
-
-    def _audit(self, connection: duckdb.DuckDBPyConnection, write: TableWrite, request: Request) -> bool:
-        """Show what is about to be committed to whoever has to let it pass. Raises ChecksFailed.
-
-        Gives whether somebody who looked may have written, so that the transaction must not be committed.
-        """
-        if request.audit is None or not write.changed.partitions:
-            return False
-        before, inside = settings_of(connection), Inside(self.engine, connection)
-        try:
-            request.audit(write.changed, TableStore(inside, self.wait_seconds))
-            refuse_spoilt(connection, write.table, write.changed)
-        except BaseException:
-            _roll_back(connection)  # In a transaction that is spoilt nothing can be set.
-            with suppress(duckdb.Error):
-                put_back(connection, before)
-            raise
-        put_back(connection, before)
-        write.refuse_altered()
-        faults.reach(f"{self.engine.name}.audited")
-        return inside.has_to_repeat
-
-    def _settled(self, records: list[Commit], error: Exception) -> list[Commit]:
-        """An error came with COMMIT: the commit records say whether it happened; nothing is repeated blindly.
-
-        Raises StoreUnavailable (retrying helps) where they cannot be asked either: it may have happened.
-        """
-        try:
-            found = self.history(records[0].asset, records[0].partition)
-        except (StoreUnavailable, StoreBusy) as unreachable:
-            raise StoreUnavailable(
-                f"Asset {records[0].asset!r}: the answer to COMMIT was lost, and {self.identity} cannot be asked "
-                f"whether it happened ({unreachable}). The partitions have all old rows or all new ones; retrying "
-                "helps: it changes nothing where they are the new ones."
-            ) from None
-        if records[0] in found:
-            return records
-        raise self.engine.meaning(error) from error
-
-    def _one_by_one(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        table: Table,
-        scope: Scope,
-        request: Request,
-        reads: Sequence[Receipt],
-        rows: Payload,
-    ) -> list[Commit]:
-        """Some day's data is at fault: one transaction each, so that the good ones are committed."""
-        done: list[Commit] = []
-        failures: dict[str | None, str] = {}
-        for partition in scope.partitions:
-            try:
-                one = Scope((partition,))
-                done += self._patiently(connection, table, one, request, reads, rows, restricted=True)
-            except DataFault as fault:
-                failures[partition.key] = str(fault)
-        if not failures:
-            return done
-        raise PartlyCommitted(partly(table, scope, len(done), failures), done, failures)
-
-    @contextmanager
     def _snapshot(self, piece: Slice) -> Iterator[duckdb.DuckDBPyConnection]:
         """A transaction in which what the slice stands for is still what it was."""
         with self.look() as connection:
@@ -458,15 +251,6 @@ class TableStore:
         prints = {key: found[table.asset, key].fingerprint for key in keys if (table.asset, key) in found}
         return tuple(Receipt(table.asset, key, prints.get(key), self) for key in keys)
 
-    def _refuse_changed(self, connection: duckdb.DuckDBPyConnection, reads: Sequence[Receipt]) -> None:
-        """What was read from here is looked up in this very transaction, what was read elsewhere is asked for there."""
-
-        def lookup(read: Receipt) -> Lookup | None:
-            here = isinstance(read.store, TableStore) and read.store.identity == self.identity
-            return self.engine.records(connection).last if here else None
-
-        refuse_changed(reads, lookup)
-
     def _refuse_foreign(self, table: Table, scope: Scope, data: Any) -> None:
         foreign = {p.database for p in payload.slices_of(data)} - {None, self.identity}
         if foreign:
@@ -476,22 +260,3 @@ class TableStore:
                     table, scope, [problem], "Take that input as a pyarrow table or batch reader instead of a Slice."
                 )
             )
-
-
-def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
-    """After a failed COMMIT there is no transaction left to roll back."""
-    with suppress(duckdb.Error):
-        connection.rollback()
-
-
-def unavailable(place: str, error: Exception) -> StoreUnavailable:
-    """What to say when the machine, not the data, is at fault."""
-    return StoreUnavailable(f"{place}: {error}. Nothing was changed; retrying helps once the cause is gone.")
-
-
-def pauses() -> Iterator[float]:
-    """Seconds to wait between tries, growing, without end."""
-    pause = _FIRST_PAUSE_SECONDS
-    while True:
-        yield pause
-        pause = min(pause * 1.6, _LONGEST_PAUSE_SECONDS)

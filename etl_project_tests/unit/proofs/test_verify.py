@@ -21,7 +21,7 @@ from etl_project.proofs.verify import archived, job, whole
 from etl_project.proofs.verify.findings import Asked, DaySpan
 from etl_project.proofs.verify.targets import Stored, Unverifiable, chosen, stored_assets
 from etl_project.storage.contract import Partition, Request, Scope, StoreBusy, Table
-from etl_project.storage.dagster.io_manager import DuckDBPartitionIOManager
+from etl_project.storage.dagster.file_io_managers import DuckDBPartitionIOManager
 from etl_project.storage.engines.duckdb_file import DuckDBStore
 from etl_project.storage.judging.findings import Finding, Looked
 from etl_project.storage.lake import examine as lake_examine

@@ -21,7 +21,8 @@ from etl_project.proofs.verify.targets import Stored
 from etl_project.storage.contract import PartlyCommitted, Request, Scope, Table, WriteRefused
 from etl_project.storage.sql import text
 from etl_project.storage.tables.engine import Conflict, Engine
-from etl_project.storage.tables.store import TableStore, unavailable
+from etl_project.storage.tables.store import TableStore
+from etl_project.storage.tables.transactions import unavailable
 
 ONE, TWO = date(2024, 1, 1), date(2024, 1, 2)
 KEYED = Table(
