@@ -37,6 +37,9 @@ def rebuild(  # noqa: PLR0913, PLR0917  # Each is an option of the command.
     allow_change: Annotated[
         bool, typer.Option("--allow-change", help="Let days change by more than max_changed_ratio, max_sum_change.")
     ] = False,
+    allow_unchecked: Annotated[
+        bool, typer.Option("--allow-unchecked", help="Publish rows whatever their checks say (publish: after_checks).")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and run nothing.")] = False,
     yes: confirm.Yes = False,
 ) -> None:
@@ -74,7 +77,14 @@ def rebuild(  # noqa: PLR0913, PLR0917  # Each is an option of the command.
             yes,
             lambda: show_rebuild(opened, snapshot, plan.runs),
         )
-        done = rebuilding.rebuild(opened, plan.runs, show_run, allow_shrink=allow_shrink, allow_change=allow_change)
+        done = rebuilding.rebuild(
+            opened,
+            plan.runs,
+            show_run,
+            allow_shrink=allow_shrink,
+            allow_change=allow_change,
+            allow_unchecked=allow_unchecked,
+        )
     raise typer.Exit(0 if show_drained(done, newly_refused=0) else 1)
 
 

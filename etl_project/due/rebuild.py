@@ -21,7 +21,7 @@ from etl_project.due.pending import Due, Outlook, runs_for
 from etl_project.due.snapshot import NoSuchAsset, Project, Snapshot
 from etl_project.due.words import keys_in_words
 from etl_project.failures import Permanent
-from etl_project.storage import ALLOW_CHANGE_TAG, ALLOW_SHRINK_TAG
+from etl_project.storage import ALLOW_CHANGE_TAG, ALLOW_SHRINK_TAG, ALLOW_UNCHECKED_TAG
 
 
 class NothingAskedFor(Permanent):
@@ -118,13 +118,18 @@ def rebuild(
     *,
     allow_shrink: bool = False,
     allow_change: bool = False,
+    allow_unchecked: bool = False,
 ) -> Drained:
     """Make these runs; of one that fails, its halves, so that only the partitions at fault stay as they were.
 
     A kill leaves what was committed. What another process holds is named, and ends it.
     """
     done, left = Drained(), deque(runs)
-    allowed = {ALLOW_SHRINK_TAG: allow_shrink, ALLOW_CHANGE_TAG: allow_change}
+    allowed = {
+        ALLOW_SHRINK_TAG: allow_shrink,
+        ALLOW_CHANGE_TAG: allow_change,
+        ALLOW_UNCHECKED_TAG: allow_unchecked,
+    }
     tags = {tag: "true" for tag, meant in allowed.items() if meant}
     while left and done.failures_in_a_row < MOST_FAILURES_IN_A_ROW and done.busy is None:
         one = left.popleft()
