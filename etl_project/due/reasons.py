@@ -88,8 +88,8 @@ class Found:
         self._start(node, {key: head.fingerprint for key, head in committed.items()})
         self.heads[node.asset] = committed
         inside = self._inside(node)
-        self._ask_for_unfinished_checks(node, committed, inside)
         if not node.follows_inputs or not (node.upstream or node.itself):
+            self._ask_for_unfinished_checks(node, committed, inside, ())
             return
         readings: dict[str, Window | Reading] = {**node.windows, **node.readings}
         inputs = [self._input(node, up, readings.get(up, SAME_DAY)) for up in node.upstream]
@@ -103,13 +103,25 @@ class Found:
                 self._settle(node.asset, key, reason, inputs)
             else:
                 self._take_own(node, key, inputs, own)
+        self._ask_for_unfinished_checks(node, committed, inside, inputs)
 
-    def _ask_for_unfinished_checks(self, node: Node, committed: Mapping[Key, Head], inside: Inside) -> None:
-        """A run that was killed before a blocking check leaves rows that nobody has checked: build them once more."""
+    def _ask_for_unfinished_checks(
+        self, node: Node, committed: Mapping[Key, Head], inside: Inside, inputs: Sequence[Input]
+    ) -> None:
+        """A run that was killed before a blocking check leaves rows that nobody has checked: build them once more.
+
+        Not what is due anyway, nor what has to wait for what it reads.
+        """
         for (asset, key), verdict in (self.red or {}).items():
-            if asset == node.asset and not verdict.finished and inside(key) and key in committed:
+            known = key in self.due[node.asset] or key in self.held[node.asset]
+            if asset != node.asset or verdict.finished or known or not inside(key) or key not in committed:
+                continue
+            waits = next((held for each in inputs if (held := waits_on(key, each, self.eventually)) is not None), None)
+            if waits is None:
                 self.due[asset][key] = digest(["unchecked", committed[key].fingerprint, committed[key].input_hash])
                 self.causes[asset][key] = Cause("unchecked")
+            else:
+                self.held[asset][key] = waits
 
     def _start(self, node: Node, offers: Mapping[Key, str | None]) -> None:
         self.nodes[node.asset], self.offers[node.asset] = node, offers

@@ -23,8 +23,8 @@ def refusal(table: Table, scope: Scope, reason: str) -> ChecksFailed:
     return ChecksFailed(
         f"{what(table, scope)}: the new rows did not pass their checks and are not published; readers keep the old "
         f"ones.\n{reason}\nRetrying does not help. Look at them with `etl show` and `etl diff`, option --candidate. "
-        "Correct the data or the code; if the rows are right, run it again with the tag "
-        f"{ALLOW_UNCHECKED_TAG}=true.",
+        "Correct the data or the code; if the rows are right, publish them with `etl rebuild --allow-unchecked`, or by "
+        f"a run with the tag {ALLOW_UNCHECKED_TAG}=true.",
         reason,
     )
 

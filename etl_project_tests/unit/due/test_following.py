@@ -246,6 +246,17 @@ def test_a_check_that_did_not_finish_is_asked_for_together_with_the_rows_it_is_a
     ]
 
 
+def test_a_check_that_did_not_finish_takes_no_day_past_the_red_check_of_what_it_reads() -> None:
+    graph = (CLEAN, Node("report", ("clean",), blocking=("whole",)), Node("mail", ("report",)))
+    unfinished = {("report", THIRD): Verdict("did not finish", finished=False)}
+    for fingerprint in ("3", "another"):
+        built_of = head(input_hash([("clean", str(THIRD), fingerprint)]), "r")
+        heads: dict[tuple[str, Key], Head] = {("clean", THIRD): TWO_DAYS["clean", THIRD], ("report", THIRD): built_of}
+        assert asked(look(graph, heads, unfinished)) == [("2025-03-03", "2025-03-03", ("report", "mail"))]
+        found = look(graph, heads, {**unfinished, ("clean", THIRD): Verdict("its blocking check positive failed")})
+        assert found.due == [] and "positive failed" in found.held["report"][THIRD].why
+
+
 # What follows is about assets that read themselves.
 
 BALANCE = (Node("moves"), Node("balance", ("moves",), itself=Window(-1, -1, may_be_absent=True), most_keys_a_run=1))

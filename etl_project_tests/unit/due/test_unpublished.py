@@ -17,11 +17,13 @@ from etl_project.cli import maintain as maintain_command
 from etl_project.cli import show as show_command
 from etl_project.cli.diff import compared, of_candidate
 from etl_project.cli.main import load
-from etl_project.due import Node, look, unpublished
+from etl_project.due import DAYS_JOB, Due, Node, Wish, ahead, execute, look, unpublished
 from etl_project.due.drain import Drained
 from etl_project.due.pending import Settings, outlook
+from etl_project.due.rebuild import Span, plan, rebuild
 from etl_project.proofs import chosen, stored_assets
-from etl_project.storage import Candidate, Commit, Head, input_hash
+from etl_project.proofs.prove.rebuild import without_checks
+from etl_project.storage import ALLOW_UNCHECKED_TAG, Candidate, Commit, Head, input_hash
 from etl_project.watch.status import status
 from etl_project_tests.projects import SourceProject, source_project
 
@@ -89,6 +91,33 @@ def test_a_file_that_fails_its_check_leaves_the_day_to_readers_until_a_better_on
         assert delivered(project, "1,IT\n2,FR\n").all_well
         assert project.query("select count(*) from sales") == [(2,)]
         assert look(deployment.project, utc.now()).unpublished == {}
+
+
+def test_rows_that_are_right_all_the_same_are_published_and_can_be_built_aside_whatever_their_checks_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with source_project(tmp_path, DEFS, CONTRACT, monkeypatch) as project:
+        delivered(project, "1,DE\n")
+        assert not delivered(project, "1,\n2,FR\n").all_well
+        deployment, allowed = project.deployment, {ALLOW_UNCHECKED_TAG: "true"}
+        aside = replace(deployment, jobs={DAYS_JOB: without_checks(project.definitions, ["sales"])})
+        built = execute(aside, Due(DAY, DAY, (), "prove"), allowed)
+        assert (built.complaints, built.red_checks, built.passed_checks) == ((), (), ())
+
+        assert not delivered(project, "1,\n2,FR\n3,IT\n").all_well
+        snapshot = look(deployment.project, utc.now())
+        assert [*snapshot.unpublished] == [("sales", DAY)]
+        for _ in range(2):
+            planned = plan(
+                deployment.project, snapshot, ahead(deployment, snapshot, Wish()), ("sales",), Span(DAY, DAY)
+            )
+            done = rebuild(deployment, planned.runs, lambda *_: None, allow_unchecked=True)
+            assert [one.name for one in done.red.values()] == ["not_null_country"], (
+                "it is published, and said to be red"
+            )
+            assert project.query("select count(*) from sales") == [(3,)]
+            snapshot = look(deployment.project, utc.now())
+            assert snapshot.unpublished == {}
 
 
 NOW = datetime(2025, 3, 5, tzinfo=UTC)
