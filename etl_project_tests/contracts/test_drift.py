@@ -32,6 +32,32 @@ def test_a_new_column_is_added_and_old_rows_have_null_in_it(bench: Bench) -> Non
     assert bench.rows(day(DAY)) == [(DAY, 1, None)]
 
 
+def test_a_struct_that_comes_with_another_field_is_refused_with_the_ways_out(once: Bench) -> None:
+    def nested(**fields: int) -> pa.Table:
+        return days(fields, kind=pa.struct([(name, pa.int64()) for name in fields]))
+
+    once.replace(nested(a=1), day(DAY))
+    told = refusal(once, nested(a=1, b=2))
+    assert "a STRUCT gets no other fields" in told and "a column of their own" in told and "JSON text" in told
+    assert "a STRUCT gets no other fields" in refusal(once, nested(x=1, y=2))
+    assert once.rows(day(DAY)) == [(DAY, {"a": 1})]
+    rows = nested(a=1)
+    for _ in range(2):
+        once.replace(rows.append_column("n_b", pa.array([2])), day(DAY))
+    assert once.rows(day(DAY)) == [(DAY, {"a": 1}, 2)]
+
+
+@pytest.mark.parametrize(
+    ("there", "comes"),
+    [([{"a": 1}], [{"x": 1}]), ({"s": {"a": 1}}, {"s": {"x": 1}}), ({"a": {"b": 1}}, {"a": [1]})],
+    ids=["in a list", "in a struct", "a list for a struct"],
+)
+def test_nested_values_without_a_field_in_common_are_refused_at_any_depth(once: Bench, there: Any, comes: Any) -> None:
+    once.replace(days(there, kind=pa.array([there]).type), day(DAY))
+    assert "a STRUCT gets no other fields" in refusal(once, days(comes, kind=pa.array([comes]).type))
+    assert once.rows(day(DAY)) == [(DAY, there)]
+
+
 def test_a_missing_column_becomes_null(bench: Bench) -> None:
     bench.replace(frame((DAY, 1), city=["Rome"]), day(DAY))
     bench.replace(frame((NEXT, 2)), day(NEXT))

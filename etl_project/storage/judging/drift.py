@@ -21,6 +21,7 @@ _INTEGERS = ("tinyint", "smallint", "integer", "bigint", "hugeint")
 _UNSIGNED = ("utinyint", "usmallint", "uinteger", "ubigint", "uhugeint")
 _FLOATS = ("float", "double")
 _MOMENTS = ("date", "timestamp_s", "timestamp_ms", "timestamp", "timestamp_ns")
+_NESTED = ("struct", "list", "array", "map")
 _HELD_BY = {
     **dict.fromkeys(("timestamp", "timestamp_s", "timestamp_ms"), ("date",)),
     "varchar": ("enum", "uuid", "varchar"),
@@ -109,11 +110,35 @@ def _twice(names: Iterable[str]) -> list[str]:
 
 def _impossible(source: Column, target: Column) -> str | None:
     """Why values of the one type can never be values of the other, or None when they may."""
-    if source.untyped or _family(source.type) == _family(target.type):
+    if source.untyped or (
+        _family(source.type) == _family(target.type) and not _are_strangers(source.type, target.type)
+    ):
         return None
     if {_family(source.type), _family(target.type)} in ({"text", "enum"}, {"text", "uuid"}):
         return None
-    return f"column {target.name!r} is {target.type}, the data has {source.type}"
+    return (
+        f"column {target.name!r} is {target.type}, the data has {source.type}{no_new_fields(target.type, source.type)}"
+    )
+
+
+def no_new_fields(target: object, source: object) -> str:
+    """What to do about fields that a STRUCT does not have; nothing where both are none."""
+    if "STRUCT(" not in str(target) or "STRUCT(" not in str(source):
+        return ""
+    return (
+        " (a STRUCT gets no other fields: rows that are there would become others. Return new ones as a column of "
+        "their own, or the whole as JSON text in a column of another name)"
+    )
+
+
+def _are_strangers(one: Any, other: Any) -> bool:
+    """Whether two STRUCTs without a field in common are in the same place, at any depth: DuckDB casts no such."""
+    if str(one.id) not in _NESTED or str(other.id) not in _NESTED:
+        return False
+    here, there = ({name.lower(): kind for name, kind in each.children if name != "size"} for each in (one, other))
+    return not here.keys() & there.keys() or any(
+        _are_strangers(here[name], there[name]) for name in here.keys() & there
+    )
 
 
 def _family(kind: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from etl_project.storage.judging import fingerprint
-from etl_project.storage.judging.drift import Pair
+from etl_project.storage.judging.drift import Pair, no_new_fields
 from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.judging.placement import Placement
 from etl_project.storage.sql import Binds, quote
@@ -139,7 +139,8 @@ def lost_values(connection: duckdb.DuckDBPyConnection, rows: Rows, pair: Pair) -
     condition = f"{rows.where(binds)} {'AND' if rows.only is not None else 'WHERE'} {_is_lost(pair)}"
     query = f"SELECT DISTINCT {quote(pair.source)}::VARCHAR FROM {rows.relation} {condition} LIMIT {_EXAMPLES}"
     examples = ", ".join(row[0] for row in connection.execute(query, binds.values).fetchall())
-    return f"column {pair.target.name!r} is {pair.target.type}, which cannot hold {pair.source_type} {examples}"
+    said = f"column {pair.target.name!r} is {pair.target.type}, which cannot hold {pair.source_type} {examples}"
+    return said + no_new_fields(pair.target.type, pair.source_type)
 
 
 def _is_lost(pair: Pair) -> str:
