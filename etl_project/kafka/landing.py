@@ -129,6 +129,7 @@ class Landing:
         self._typical_bytes = _FIRST_GUESS_BYTES
         self._idle_since: float | None = None  # When a batch without messages got its first offsets.
         self._waiting_since: float | None = None  # Without partitions: since when the group has given none.
+        self._told_of_waiting = False
         self._ends: dict[int, int] = {}  # Where each partition ended when it was assigned, until that is reached.
         self._landed_ends: dict[tuple[int, int], int] = {}  # (partition, first): last, landed but not committed.
 
@@ -143,6 +144,7 @@ class Landing:
                 self._take(self._room(left))
                 if self._is_full() or self._is_idle_for_long():
                     self._land_all(empty=self._is_idle_for_long())
+                self._tell_of_waiting()
             self._land_all(empty=True)
 
     def _reached(self, bounds: Bounds, seconds: float) -> bool:
@@ -154,6 +156,19 @@ class Landing:
         if bounds.max_seconds is not None and seconds >= bounds.max_seconds:
             return True
         return bounds.until_end and self._waiting_since is None and not self._ends
+
+    def _tell_of_waiting(self) -> None:
+        """Say once that the group gives nothing: a member in reserve is as silent as one whose group cannot be had."""
+        seconds = self._settings.wait_seconds
+        if self._waiting_since is None:
+            self._told_of_waiting = False
+        elif not self._told_of_waiting and time.monotonic() - self._waiting_since >= seconds:
+            self._told_of_waiting = True
+            self._watch.warn(
+                f"group {self._subscription.group} has given no partitions of topic {self._subscription.topic} for "
+                f"{seconds:g} s: other members have them all, or the broker that coordinates the group does not "
+                "answer. Nothing is lost; waiting for some"
+            )
 
     def _refuse_to_wait(self, since: float, max_seconds: float | None) -> None:
         """Raises Unreachable once the group has given no partitions for too long."""

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -25,7 +26,7 @@ SCHEMA = pa.schema([("batch_date", pa.date32()), ("n", pa.int32())])
 
 
 def batch(first: int, count: int = BATCH, at: date = DAY, kind: pa.DataType = SCHEMA[1].type) -> pa.RecordBatch:
-    numbers = pa.array(range(first, first + count), kind)
+    numbers = pa.array(np.arange(first, first + count)).cast(kind)
     return pa.record_batch({"batch_date": pa.repeat(pa.scalar(at, pa.date32()), count), "n": numbers})
 
 

@@ -90,6 +90,14 @@ def test_the_end_of_empty_partitions_is_reached_at_once_also_after_a_rebalance(t
         assert one.tally.metadata()["lag"] == 0
 
 
+def test_a_member_that_waits_for_partitions_says_so_once_until_it_has_had_some(tmp_path: Path) -> None:
+    said: list[str] = []
+    one = landing(Group([gives(), gives(), gives(0), takes(0), gives(), gives()]), tmp_path, wait_seconds=0)
+    one._watch = Watch(stop=lambda: not one._client.steps, warn=said.append)
+    one.run(Bounds())
+    assert len(said) == 2 and all("has given no partitions of topic t for 0 s" in line for line in said)
+
+
 def lost(folder: Path) -> list[Span]:
     """The offsets on record as lost."""
     named = map(landed.parse, (path.name for path in folder.glob("dead_letters/things/lost_*")))
