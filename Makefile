@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test servers long properties crash matrix lint docs bench bench-peers screenshots clean
+.PHONY: help setup demo dev test servers shuffled long properties crash matrix lint docs bench bench-peers screenshots clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ kafka:  ## a real one-node Kafka broker at localhost:9092, until Ctrl-C (needs J
 	@deploy/kafka/start.sh
 
 # The bytecode of what hundreds of processes load is kept, whatever the environment says.
-test servers long properties crash: export PYTHONDONTWRITEBYTECODE :=
+test servers shuffled long properties crash: export PYTHONDONTWRITEBYTECODE :=
 
 # Four at a time on two cores: some of them mostly wait, for a daemon or for a lock.
 test: $(SETUP)  ## all tests but the long ones and those of servers
@@ -35,8 +35,12 @@ test: $(SETUP)  ## all tests but the long ones and those of servers
 servers: $(SETUP)  ## the tests on a real Kafka broker, PostgreSQL and S3 server: those that ETL_TEST_... name
 	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m 'servers and not stress and not long'
 
-# The properties that `make test` tries on a fixed set of examples are tried on new ones here; SEED=... repeats them.
 SEED ?= $(shell $(PYTHON) -c 'import random; print(random.SystemRandom().randrange(2**32))')
+shuffled: $(SETUP)  ## the tests of `make test` in another order, by SEED
+	@seed=$(SEED); echo "the same order again: make shuffled SEED=$$seed"; \
+	ETL_TEST_ORDER=$$seed $(MAKE) --no-print-directory test
+
+# The properties that `make test` tries on a fixed set of examples are tried on new ones here; SEED=... repeats them.
 long: $(SETUP)  ## the demo from an installed package, the UI in a browser, fifty rebuilds, properties on new examples
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'long and not stress'
 	@seed=$(SEED); echo "properties on new examples; the same ones again: make properties SEED=$$seed"; \

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture.providers import HypothesisProvider
 from hypothesis.internal.constants_ast import Constants
 
-from etl_project_tests import migrations
+from etl_project_tests import migrations, order
 from etl_project_tests.deployments import FIRST_DAY, SHOP
 
 # No test depends on what somebody has set for the project's own use, nor on the pipelines that users replace.
@@ -57,11 +57,16 @@ SERVERS = ("ducklake", "bucket")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what works on a server: what would skip without one, and the backends that stand on one."""
+    """Mark what works on a server: what would skip without one, and the backends that stand on one.
+
+    ETL_TEST_ORDER is the seed of another order.
+    """
     for item in items:
         reasons = [str(mark.kwargs.get("reason")) for mark in item.iter_markers("skipif")]
         if any("start.sh" in reason for reason in reasons) or _is_on_a_server(item):
             item.add_marker(pytest.mark.servers)
+    if seed := os.environ.get("ETL_TEST_ORDER"):
+        items[:] = order.shuffled([(item.path, item) for item in items], seed)
 
 
 def _is_on_a_server(item: pytest.Item) -> bool:

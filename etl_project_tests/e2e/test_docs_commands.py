@@ -47,6 +47,7 @@ ELSEWHERE = {
     "make lint": "../.ci/run",
     "make test": "../.ci/run",
     "make servers": "../.ci/run",
+    "make shuffled": "../.github/workflows/nightly.yaml",
     "make long": "../.ci/run",
     "make docs": "../.ci/run",
     "make matrix": "matrix.py",
