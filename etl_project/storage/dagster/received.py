@@ -103,6 +103,7 @@ def _is_list_of_rows(data: Any) -> bool:
 def _from_rows(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """A column for every key of any row, in the order in which they come; a row without the key has NULL there."""
     names = list(dict.fromkeys(name for row in rows for name in row))
+    labels.refuse_names(names)
     try:
         return pa.table({str(name): pa.array([row.get(name) for row in rows]) for name in names})
     except (pa.ArrowException, TypeError, ValueError) as error:

@@ -27,6 +27,13 @@ def refuse_lost(frame: pd.DataFrame) -> None:
         raise WriteRefused(f"{' '.join(problems)} Nothing was changed; retrying does not help.")
 
 
+def refuse_names(names: list[Any]) -> None:
+    """Refuse the keys of rows that are dictionaries where they are no names of columns. Raises WriteRefused."""
+    problems = _of_names(names, "{str(key): value for key, value in row.items()}")
+    if problems:
+        raise WriteRefused(f"{' '.join(problems)} Nothing was changed; retrying does not help.")
+
+
 def left_out(data: Any) -> str | None:
     """What is said of whole numbers that are taken for row numbers and yet do not count from 0; None for anything else.
 
@@ -48,19 +55,25 @@ def _of_columns(frame: pd.DataFrame) -> list[str]:
             f"The names of the frame's columns have {frame.columns.nlevels} levels, like {_shown(frame.columns)}, and "
             "a column has one name. Join them: frame.columns = ['_'.join(map(str, name)) for name in frame.columns]."
         ]
-    problems = []
-    names = [name for name in frame.columns if not _is_name(name)]
-    if names:
-        problems.append(
-            f"The frame has columns whose names are no text: {_shown(names)}. Name them: "
-            "frame.columns = ['...', ...], or frame.rename(columns=str) to take what they look like."
-        )
-    texts = frame.columns.map(str)
-    if texts.has_duplicates:
-        twice = texts[texts.duplicated()].unique()
-        problems.append(f"Columns come twice: {_shown(twice)}. Name each column once.")
+    problems = _of_names(list(frame.columns), "frame.columns = ['...', ...], or frame.rename(columns=str)")
     if not len(frame.columns) and len(frame):
         problems.append(f"The frame has {len(frame)} rows and no columns.")
+    return problems
+
+
+def _of_names(names: list[Any], advice: str) -> list[str]:
+    """What is wrong with names of which each becomes a text."""
+    problems = []
+    unusable = [name for name in names if not _is_name(name)]
+    if unusable:
+        problems.append(
+            f"There are columns whose names are no text: {_shown(unusable)}. Name them: {advice} to take what they "
+            "look like."
+        )
+    texts = [str(name) for name in names]
+    twice = sorted({text for text in texts if texts.count(text) > 1}) if len(set(texts)) < len(texts) else []
+    if twice:
+        problems.append(f"Columns come twice: {_shown(twice)}. Name each column once.")
     return problems
 
 

@@ -65,6 +65,7 @@ def scannable(
         hollow: set[str] = set()
         _stage_query(connection, name, source)
     else:
+        _refuse_unnamed(source.schema.names)
         _refuse_twice(source.schema.names)
         source = _held_if_short(source)
         untyped = {field.name for field in source.schema if pa.types.is_null(field.type)}
@@ -144,6 +145,7 @@ def _refuse_objects(data: Any) -> None:
     polars = sys.modules.get("polars")
     if polars is None or not isinstance(data, polars.DataFrame):
         return
+    _refuse_unnamed(data.columns)  # polars itself would end the process over a NUL.
     objects = [name for name, kind in data.schema.items() if kind == polars.Object]
     if objects:
         raise WriteRefused(
@@ -233,6 +235,16 @@ def _columns(connection: duckdb.DuckDBPyConnection, name: str, untyped: set[str]
         Column(column, kind, untyped=column in untyped, hollow=column in hollow)
         for column, kind in zip(relation.columns, relation.types, strict=True)
     ]
+
+
+def _refuse_unnamed(names: Sequence[str]) -> None:
+    """DuckDB would give a column without a name one of its own, and end a name at a NUL."""
+    unusable = [name for name in names if not name or "\0" in name]
+    if unusable:
+        raise WriteRefused(
+            f"Columns have names that no table can have: {', '.join(map(repr, unusable))} (empty, or with a NUL). "
+            "Nothing was changed; retrying does not help. Name each column."
+        )
 
 
 def _refuse_twice(names: Sequence[str]) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
-from etl_project.storage.contract import WriteRefused
+from etl_project.storage import DuckDBStore
+from etl_project.storage.contract import Scope, Table, WriteRefused
+from etl_project.storage.dagster import received
 from etl_project.storage.judging import labels
-from etl_project.storage.judging.payload import as_arrow
+from etl_project.storage.judging.payload import as_arrow, scannable
 
 ROWS = pd.DataFrame({"n": [1, 2]})
 
@@ -72,6 +78,26 @@ def test_a_name_of_a_column_that_is_no_text_is_refused_by_what_it_is(name: str) 
     columns, words = NAMES[name]
     with pytest.raises(WriteRefused, match=words):
         as_arrow(pd.DataFrame([[1, 2]], columns=columns))
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [({1: 1, "1": 2}, "come twice: '1'"), ({None: 1}, "no text: None"), ({("a", 1): 1}, r"no text: \('a', 1\)")],
+)
+def test_keys_of_rows_that_would_become_one_column_or_another_name_are_refused(
+    tmp_path: Path, row: dict[Any, int], words: str
+) -> None:
+    table, scope = Table("rows", "rows"), Scope.whole()
+    with pytest.raises(WriteRefused, match=words):
+        received.rows_of(DuckDBStore(tmp_path / "w.duckdb"), table, scope, [row])
+
+
+@pytest.mark.parametrize("name", ["", "a\0b"])
+def test_a_name_that_duckdb_would_change_is_refused_whoever_gave_it(name: str) -> None:
+    with duckdb.connect() as connection:
+        for rows in (pa.table({name: [1]}), pd.DataFrame({name: [1]}), pl.DataFrame({name: [1]})):
+            with pytest.raises(WriteRefused, match="names that no table can have"), scannable(connection, rows):
+                raise AssertionError("taken")
 
 
 def test_rows_without_a_column_are_refused() -> None:
