@@ -60,6 +60,8 @@ def _told(one: Origin, depth: int) -> Iterator[str]:
         yield f"{indent}  its inputs are others now than they were then ({days}): they are shown as they are now"
     for lines in one.files:
         yield f"{indent}  {lines.partition}, {lines.file}: lines {_ranges(lines)}"
+    if one.own:
+        yield f"{indent}  its own earlier rows: explain them by themselves for what they were made of"
     for each in one.inputs:
         yield from _told(each, depth + 1)
 
@@ -99,6 +101,7 @@ def _fields(one: Origin) -> dict[str, Any]:
             }
             for commit in one.commits.values()
         ],
+        "own_earlier_rows": one.own,
         "inputs_changed": list(one.inputs_changed),
         "files": [lines._asdict() for lines in one.files],
         "made_of": [_fields(each) for each in one.inputs],

@@ -64,7 +64,8 @@ class Origin:
 
     `by` are the columns of this asset that narrowed them, none where all of the partitions count; `why_all` says why.
     `files` are the lines that the rows stand in, where they know them. `inputs` are what they were made of; of the
-    partitions of `inputs_changed` they are others now than the commits had read, and shown as they are now.
+    partitions of `inputs_changed` they are others now than the commits had read, and shown as they are now. Of earlier
+    partitions of the asset itself (`own`) no inputs are given: they would lead back to its first one.
     """
 
     asset: str
@@ -77,6 +78,7 @@ class Origin:
     files: tuple[Lines, ...] = ()
     inputs_changed: tuple[str | None, ...] = ()
     inputs: tuple[Origin, ...] = field(default=())
+    own: bool = False
 
 
 def explain(
@@ -139,6 +141,7 @@ class _Search:
         total: int,
         by: Sequence[str] = (),
         why_all: str | None = None,
+        own: bool = False,
     ) -> Origin:
         """The rows of the table, which are of this asset, and what they were made of."""
         commits = {key: commit for (_, key), commit in target.store.last_commits([target.asset], keys).items()}
@@ -152,7 +155,8 @@ class _Search:
             why_all,
             tuple(self._lines(rows)),
             tuple(key for key, commit in commits.items() if self._reads_others(target, commit)),
-            tuple(self._inputs(target, keys, rows)),
+            () if own else tuple(self._inputs(target, keys, rows)),
+            own,
         )
 
     def _reads_others(self, target: Stored, commit: Commit) -> bool:
@@ -176,7 +180,7 @@ class _Search:
         for key in keys:
             for asset, mapped in reads_of([spec], self.declared, key).items():
                 reads.setdefault(asset, set()).update(mapped)
-        upstream = {asset: self.targets[asset] for asset in reads if asset in self.targets and asset != target.asset}
+        upstream = {asset: self.targets[asset] for asset in reads if asset in self.targets}
         staged: dict[str, tuple[list[str | None], str]] = {}
         for asset, one in upstream.items():
             known = [key for _, key in one.store.last_commits([asset], reads[asset])]
@@ -199,6 +203,7 @@ class _Search:
                 total=self.counted[table],
                 by=by,
                 why_all=None if by else why or "none of its columns is passed through as it is",
+                own=asset == target.asset,
             )
 
     def _followed(
@@ -269,7 +274,7 @@ def query_of(owner: dg.AssetsDefinition, spec: dg.AssetSpec) -> tuple[str, dict[
     hints = _hints(function) if function is not None else {}
     returns = hints.pop("return", None)
     if function is None or returns is not Sql:
-        raise NotFollowed("it is not written as SQL")
+        raise NotFollowed("it is not written as SQL, so its rows cannot be followed")
     if not hints or set(hints.values()) != {Slice}:
         raise NotFollowed("its query depends on the run")
     nothing = {name: _nothing(name) for name in hints}

@@ -46,7 +46,11 @@ def test_a_row_of_a_report_is_followed_to_its_lines_and_commits(place: Place) ->
 def test_where_an_asset_is_no_sql_all_rows_of_its_inputs_are_shown_and_that_is_said(place: Place) -> None:
     customers = explained(place, "daily_customers", "--where", "customer_id = 14000")
     [orders] = customers["made_of"]
-    assert (orders["rows"], orders["of_rows"], orders["not_narrowed"]) == (6, 6, "it is not written as SQL")
+    assert (orders["rows"], orders["of_rows"], orders["not_narrowed"]) == (
+        6,
+        6,
+        "it is not written as SQL, so its rows cannot be followed",
+    )
     assert orders["made_of"][0]["files"][0]["lines"] == [[2, 7]]
 
 
