@@ -29,6 +29,7 @@ from etl_project.storage import (
     TableStore,
     Typed,
     asked_again,
+    carried_over,
     judgement,
     quote,
     reshape,
@@ -164,13 +165,11 @@ def _reads_differently(commit: Commit, found: str, change: Change) -> bool:
 
 def _next(commit: Commit, at: datetime, said: Sequence[str], *, again: bool) -> Commit:
     """The record after this one. Its code version is none that builds: these rows were carried over."""
-    carried = "+contract"
-    version = commit.code_version
     return replace(
         commit,
         sequence=commit.sequence + 1,
         run_id=RUN,
-        code_version=None if version is None else f"{version.removesuffix(carried)}{carried}",
+        code_version=carried_over(commit.code_version),
         input_hash=asked_again(commit.input_hash) if again else commit.input_hash,
         rows_before=commit.rows,
         rows_added=None,

@@ -511,6 +511,17 @@ def is_asked_again(recorded: str) -> bool:
     return recorded.startswith(_AGAIN)
 
 
+CARRIED = "+contract"
+
+
+def carried_over(version: str | None) -> str | None:
+    """The code version of a record whose rows were carried over to other columns: none that builds.
+
+    What was built before it reads differently since, and says nothing about whether later builds are reproducible.
+    """
+    return None if version is None else f"{version.removesuffix(CARRIED)}{CARRIED}"
+
+
 # Tens of thousands of hashes are made in every tick of the sensor: json.dumps would take longer than all the rest.
 _json = json.encoder.encode_basestring_ascii
 

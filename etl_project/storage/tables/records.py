@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from etl_project.storage.contract import Commit, Head
+from etl_project.storage.contract import CARRIED, Commit, Head
 from etl_project.storage.judging.commits import deviation_of, restored_of
 from etl_project.storage.sql import Binds, has_table, quote, unique
 
@@ -126,7 +126,10 @@ class Records:
         return {(commit.asset, commit.partition): commit for commit in self._commits(query, binds.values)}
 
     def last_alike(self, records: Collection[Commit]) -> dict[tuple[str, str | None], Commit]:
-        """For each of these, the newest record there with the same input hash and code version, where there is one."""
+        """For each of these, the newest record there with the same input hash and code version, where there is one.
+
+        None from before rows were carried over to other columns.
+        """
         binds = Binds()
         columns = (
             [record.asset for record in records],
@@ -136,7 +139,12 @@ class Records:
         )
         wanted = ", ".join(f"unnest({binds.add(values)}::VARCHAR[])" for values in columns)
         where = f"WHERE (asset, partition_key, input_hash, code_version) IN (SELECT {wanted})"
-        found = self._commits(f"SELECT * FROM {self.name} {where} {_NEWEST}", binds.values)
+        since = (
+            f"AND NOT EXISTS (FROM {self.name} AS later "
+            "WHERE later.asset = one.asset AND later.partition_key = one.partition_key "
+            f"AND later.sequence > one.sequence AND ends_with(later.code_version, {binds.add(CARRIED)}))"
+        )
+        found = self._commits(f"SELECT * FROM {self.name} AS one {where} {since} {_NEWEST}", binds.values)
         return {(commit.asset, commit.partition): commit for commit in found}
 
     def history(self, asset: str, partition: str | None) -> list[Commit]:
