@@ -21,6 +21,8 @@ from etl_project.sources.intake.archive import Accepted
 from etl_project.sources.spec import FilesPerDay, SourceSpec
 from etl_project.storage import UNKNOWN, input_hash
 
+_UNPINNED = "unpinned"
+"""The input hash that `etl unpin` writes: it says nothing of what the rows were built from, and asks for the day."""
 _NEWEST = 3
 _MOST_WORK = 500_000
 """So many names are hashed for a day at the most; a day that takes more to look through is taken to be whole."""
@@ -32,7 +34,7 @@ def why(spec: SourceSpec, archived: Iterable[Accepted], day: date, recorded: str
     `archived` are all its versions, `recorded` is the input hash of the last commit of its raw rows.
     """
     versions = sorted(archived, key=lambda version: version.sequence)
-    if recorded == UNKNOWN or not versions or _is_known(spec, versions, day, recorded):
+    if recorded in {UNKNOWN, _UNPINNED} or not versions or _is_known(spec, versions, day, recorded):
         return None
     gaps = missing_sequences(versions)
     which = f"the version with number {gaps[0]} is" if len(gaps) == 1 else "versions are"
