@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -81,14 +82,14 @@ def find(
 ) -> Carried | None:
     """What need not be read again of the day, whose archive is `archived`; None where everything has to be.
 
-    Nothing is written, and nobody waits: a store that somebody else holds, or that does not answer, is a reason to
-    read. The caller must be the only one who writes the day's raw rows and rejects meanwhile.
+    Nothing is written, and nobody waits: a store that somebody else holds, that does not answer, or whose rows are
+    damaged, is a reason to read. The caller must be the only one who writes the day's raw rows and rejects meanwhile.
     """
     if len(archived.accepted) < MANY_FILES or not _files_stand_alone(spec):
         return None
     try:
         return _found(spec, _Committed(spec, configured, day), archived, code_version)
-    except (StoreBusy, StoreUnavailable, ReadRefused):
+    except (StoreBusy, StoreUnavailable, ReadRefused, duckdb.Error, pa.ArrowException):
         return None
 
 

@@ -128,12 +128,21 @@ def edit_rows(project: SourceProject) -> None:
     pq.write_table(edited.replace_schema_metadata({k: v for k, v in footer.items() if k != b"ARROW:schema"}), file)
 
 
+def damage_rows(project: SourceProject) -> None:
+    """The disk has lost what stands before the footer."""
+    [file] = (project.data / "lake" / "raw_sales").rglob("*.parquet")
+    content = file.read_bytes()
+    kept = int.from_bytes(content[-8:-4], "little") + 8
+    file.write_bytes(content[:4] + b"\xff" * (len(content) - 4 - kept) + content[-kept:])
+
+
 def in_the_warehouse(sql: str) -> Callable[[SourceProject], object]:
     return lambda project: project.query(sql)
 
 
 BEHIND_ITS_BACK = {
     "a raw row was edited": edit_rows,
+    "the raw rows cannot be read": damage_rows,
     "a reject was removed": in_the_warehouse(
         "DELETE FROM sales_rejects WHERE source_line = (SELECT min(source_line) FROM sales_rejects)"
     ),
