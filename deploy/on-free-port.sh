@@ -35,6 +35,10 @@ for _ in $(seq 20); do
     echo "$port" >"$folder/.port"
     mv "$folder/.port" "$folder/port"
   fi
+  # Not by `wait` alone: a signal that comes just before it is not heard until the server ends.
+  while kill -0 "$server" 2>/dev/null; do
+    sleep 0.1
+  done
   status=0
   wait "$server" || status=$?
   [ -e "$folder/port" ] || grep -qi "address already in use" "$folder/log" || exit "$status"
