@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from etl_project.sources.name_pattern import NamePattern
 from etl_project.sources.reading import formats, layout
 from etl_project.sources.reading.rows import row_settings
-from etl_project.sources.reading.values.value_settings import ValueSettings
+from etl_project.sources.reading.values.value_settings import PLAIN, ValueSettings
 from etl_project.sources.spec import (
     ADDED,
     EVENT_TYPES,
@@ -137,17 +137,23 @@ def _problems_of_settings(spec: SourceSpec) -> Iterator[str]:
         if name not in spec.filled:
             yield f"column_settings names {name!r}, which is not one of the columns that the file fills"
         yield from (one for one in settings.problems(f"column_settings.{name}.") if one not in spec.values.problems())
-    for where, settings in (("", spec.values), *((f"column_settings.{name}.", one) for name, one in in_columns)):
-        yield from _words_never_met(where, settings, spec)
+    yield from _words_never_met("", spec.values, PLAIN, spec)
+    for name, settings in in_columns:
+        yield from _words_never_met(f"column_settings.{name}.", settings, spec.values, spec)
 
 
-def _words_never_met(where: str, settings: ValueSettings, spec: SourceSpec) -> Iterator[str]:
-    """Words that no value of a file can be, so that they would do nothing without a word."""
+def _words_never_met(where: str, settings: ValueSettings, inherited: ValueSettings, spec: SourceSpec) -> Iterator[str]:
+    """Words that no value of a file can be, so that they would do nothing without a word.
+
+    Those that a column has `inherited` from its source are meant for other columns.
+    """
     known = formats.FORMATS.get(spec.format)
     empty_is_null = known is not None and known.empty_is_null
     trimmed = "trim: true" if settings.trim else "format: fixed" if spec.format == "fixed" else ""
     for key in ("null_values", "true_values", "false_values"):
-        for word in (one for one in getattr(settings, key) if isinstance(one, str)):
+        for word in (
+            one for one in getattr(settings, key) if isinstance(one, str) and one not in getattr(inherited, key)
+        ):
             if not word and empty_is_null and key != "null_values":
                 yield (
                     f"{where}{key} holds '', and an empty field of {spec.format} is NULL, no value; a column of its "

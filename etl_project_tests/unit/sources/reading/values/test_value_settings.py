@@ -286,6 +286,15 @@ def test_an_empty_text_is_a_word_where_it_is_a_value_and_means_nothing_more_wher
     assert [row["member"] for row in all_rows(read(b"id,member\n1,\n2,true\n", tmp_path, plain))] == [None, True]
 
 
+def test_a_column_that_is_trimmed_may_inherit_a_word_with_blanks_that_is_meant_for_others(tmp_path: Path) -> None:
+    of_source = ValueSettings(null_values=(" NA",))
+    source = spec(values=of_source, column_values={"id": replace(of_source, trim=True)})
+    found = all_rows(read(lines(" 1 ,1.50,, NA"), tmp_path, source))
+    assert [(row["id"], row["note"]) for row in found] == [(1, None)]
+    with pytest.raises(SpecError, match=r"column_settings.id.null_values holds ' X', and trim: true"):
+        spec(values=of_source, column_values={"id": replace(of_source, trim=True, null_values=(" X",))})
+
+
 def test_settings_of_a_column_that_the_file_does_not_fill_are_refused() -> None:
     with pytest.raises(SpecError, match="column_settings names 'nothing'"):
         spec(column_values={"nothing": PLAIN})
