@@ -132,7 +132,7 @@ def columns_behind(query: str, inputs: Mapping[str, Sequence[str]]) -> dict[str,
     found: dict[str, list[Behind]] = {}
     try:
         for place, name in enumerate(names):
-            behind = sorted(set(walk.of(read.scope, place)))
+            behind = sorted(walk.of(read.scope, place))
             passed_on = next((one.column for one in behind if one.column.lower() == name), name)
             found[read.named.get(name, passed_on)] = behind
     except RecursionError as error:
@@ -148,9 +148,19 @@ class _Walk:
 
         self.inputs, self.exp = inputs, exp
         self._row = (exp.TableColumn, exp.Columns, exp.PositionalColumn)
+        self._known: dict[tuple[int, int], frozenset[Behind]] = {}
 
-    def of(self, scope: Any, place: int) -> Iterator[Behind]:
-        """What the column at this place of a query is computed from."""
+    def of(self, scope: Any, place: int) -> frozenset[Behind]:
+        """What the column at this place of a query is computed from.
+
+        Each is followed once, however often it is named: in a chain of CTEs the ways down double with every one.
+        """
+        asked = id(scope), place
+        if asked not in self._known:
+            self._known[asked] = frozenset(self._of(scope, place))
+        return self._known[asked]
+
+    def _of(self, scope: Any, place: int) -> Iterator[Behind]:
         parts = branches(scope, place)
         if parts is not None:
             for branch, there in parts:

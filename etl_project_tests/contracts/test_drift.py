@@ -58,6 +58,18 @@ def test_nested_values_without_a_field_in_common_are_refused_at_any_depth(once: 
     assert once.rows(day(DAY)) == [(DAY, there)]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [{"size": 3}, {"size": 3, "child": 1}, [{"size": 3}], {"key": {"size": {"size": 3}}}],
+    ids=["alone", "beside another", "in a list", "in structs"],
+)
+def test_a_field_of_a_struct_may_be_called_like_a_part_of_duckdbs_own_types(once: Bench, value: Any) -> None:
+    rows = days(value, kind=pa.array([value]).type)
+    for _ in range(2):
+        once.replace(rows, day(DAY))
+    assert once.rows(day(DAY)) == [(DAY, value)]
+
+
 def test_a_missing_column_becomes_null(bench: Bench) -> None:
     bench.replace(frame((DAY, 1), city=["Rome"]), day(DAY))
     bench.replace(frame((NEXT, 2)), day(NEXT))

@@ -135,10 +135,15 @@ def _are_strangers(one: Any, other: Any) -> bool:
     """Whether two STRUCTs without a field in common are in the same place, at any depth: DuckDB casts no such."""
     if str(one.id) not in _NESTED or str(other.id) not in _NESTED:
         return False
-    here, there = ({name.lower(): kind for name, kind in each.children if name != "size"} for each in (one, other))
+    here, there = _inside(one), _inside(other)
     return not here.keys() & there.keys() or any(
         _are_strangers(here[name], there[name]) for name in here.keys() & there
     )
+
+
+def _inside(kind: Any) -> dict[str, Any]:
+    """The types within a nested one, by their names; the length of an ARRAY stands among them and is none."""
+    return {name.lower(): one for name, one in kind.children if not (str(kind.id) == "array" and name == "size")}
 
 
 def _family(kind: Any) -> str:

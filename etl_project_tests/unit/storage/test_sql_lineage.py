@@ -153,6 +153,13 @@ def test_what_is_not_understood_gives_no_edge_and_says_why(query: str, why: str)
         columns_behind(query, COLUMNS)
 
 
+def test_a_column_that_is_named_twice_at_every_step_is_followed_once_at_each() -> None:
+    """Followed each time it is named, forty steps would never end, and the run waits for it after its commit."""
+    steps = ", ".join(f"c{n + 1} as (select case when n > 0 then n else -n end as n from c{n})" for n in range(40))
+    query = f"with c0 as (select n from orders), {steps} select n from c40"
+    assert columns_behind(query, COLUMNS) == {"n": [("orders", "n")]}
+
+
 def test_names_are_spelt_as_they_are_written() -> None:
     found = columns_behind("select CODE as Kind, * exclude (n, units, price, tags) from orders", COLUMNS)
     assert {name: [*map(tuple, ones)] for name, ones in found.items()} == {
