@@ -98,7 +98,7 @@ def _below_titles(lines: Sequence[str]) -> tuple[int, str] | None:
 
 def _ends_in_a_delimiter(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     """Whether a delimiter more stands at the end of the lines, of the header or of the rows, with nothing after it."""
-    width = len(names) - (not names[-1])
+    width = len(names) - (names[-1:] == ("",))
     if width < 1 or (names[-1] and not any(len(row) == width + 1 for row in rows)):
         return False
     fitting = [row for row in rows if len(row) == width or (len(row) == width + 1 and not row[-1])]

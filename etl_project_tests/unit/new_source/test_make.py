@@ -226,6 +226,7 @@ TWO = "id,name\n1,a\n2,b\n"
     [
         (CSV, b"", "it is empty"),
         (CSV, HEADER_ALONE.encode(), "no rows"),
+        (CSV, b"\n1,2\n3,4\n", "it has no columns"),
         (CSV, b"id,name,id\n1,a,2\n", "'id' more than once"),
         (CSV, b'"id,name\n1,a\n', "no header"),
         (CSV, bytes(range(256)) * 20, "binary content"),
