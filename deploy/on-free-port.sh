@@ -18,8 +18,19 @@ listens() {
   return 1
 }
 
-# PostgreSQL ends at once with SIGINT, Java and Go with SIGTERM; each leaves the other signal alone.
-trap 'kill -INT $server 2>/dev/null || true; kill $server 2>/dev/null || true; wait; exit 143' TERM
+# PostgreSQL ends at once with SIGINT, Java and Go with SIGTERM; each leaves the other signal alone. A broker may take for
+# ever over it, and nothing of any of them is kept.
+stop() {
+  kill -INT "$server" 2>/dev/null || true
+  kill "$server" 2>/dev/null || true
+  for _ in $(seq 150); do
+    kill -0 "$server" 2>/dev/null || exit 143
+    sleep 0.1
+  done
+  kill -KILL "$server" 2>/dev/null || true
+  exit 143
+}
+trap stop TERM
 mkdir -p "$folder"
 rm -f "$folder/port"
 for _ in $(seq 20); do

@@ -284,7 +284,11 @@ class OwnBroker:
         """Stop, and wait until it has gone."""
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(steady.PATIENCE_SECONDS)
+            try:
+                self._process.wait(60)
+            except subprocess.TimeoutExpired:  # It may wait for a controller, which is itself and on its way out too.
+                self._process.kill()
+                self._process.wait(steady.PATIENCE_SECONDS)
             self._process = None
 
 

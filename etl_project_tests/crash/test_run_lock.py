@@ -106,7 +106,7 @@ def test_a_killed_process_frees_its_days_at_once(executor: str, tmp_path: Path) 
 @postgres.needed
 def test_a_run_that_was_stopped_past_its_lease_on_a_server_changes_nothing_when_it_goes_on(tmp_path: Path) -> None:
     there = Database.of(tmp_path / "locks")
-    told = {"LOCKS": there.url, "LEASE": "2"}
+    told = {"LOCKS": there.url, "LEASE": "6"}
     (tmp_path / "told").write_text("wait")
     stopped = start(tmp_path, "in_process", **told)
     reached(tmp_path, stopped)

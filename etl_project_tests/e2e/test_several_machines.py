@@ -71,7 +71,7 @@ def test_what_a_killed_machine_had_begun_is_finished_by_another_and_ends_as_on_o
         "ETL_WAREHOUSE": lake,
         "ETL_WAREHOUSE_DATA": str(files),
         "ETL_LOCKS": there.url,
-        "ETL_LOCKS_LEASE_SECONDS": "4",
+        "ETL_LOCKS_LEASE_SECONDS": "10",
         "DAGSTER_HOME": str(home),
         "DAGSTER_POSTGRES_URL": there.url,
         "ETL_WAIT_SECONDS": "120",
