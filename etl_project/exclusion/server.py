@@ -95,6 +95,7 @@ class Server:
                 "like postgresql://etl@db.example.com/etl (the password in PGPASSWORD or ~/.pgpass)."
             )
         secrets = tuple((name, str(parts.pop(name))) for name in _SECRETS if name in parts)
+        secrets = tuple((name, secret) for name, secret in secrets if secret)
         return cls(make_conninfo(**parts), secrets)
 
     @contextmanager

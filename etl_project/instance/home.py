@@ -99,8 +99,11 @@ def opened(root: Path | None = None) -> Iterator[dg.DagsterInstance]:
     history is under the data folder all the same. What SQLite, or a server, says while it is open is raised as in
     `history_files.explained` and `on_a_server.explained`.
     """
-    with history_files.explained(settings.load().dagster_home), on_a_server.explained(), _instance(root) as instance:
-        yield instance
+    with history_files.explained(settings.load().dagster_home), on_a_server.explained():
+        with on_a_server.opening():
+            instance = _instance(root)
+        with instance:
+            yield instance
 
 
 def _instance(root: Path | None) -> dg.DagsterInstance:

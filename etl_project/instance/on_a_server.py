@@ -7,6 +7,7 @@ line, without any password, for what keeps it from doing so.
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,9 +25,26 @@ _EXTRA = "dagster_postgres"
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """What is wrong with the server or its address in the block, as one error that says what to do.
+def opening() -> Iterator[None]:
+    """What keeps Dagster from taking its history from a server as `dagster.yaml` says, as one error with what to do.
 
+    For the opening alone: later an environment variable, or a package, may be missing for anybody's resource.
+    Raises HistoryUnusable (retrying does not help).
+    """
+    try:
+        yield
+    except (dg.DagsterInvalidConfigError, ModuleNotFoundError) as error:
+        told = _missing(error)
+        if told is None:
+            raise
+        raise HistoryUnusable(told) from error
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """What the server of the history, or the way to it, says in the block, as one error that says what to do.
+
+    What other databases say to anybody else's code is left as it is.
     Raises HistoryUnavailable (retrying helps), HistoryUnusable (it does not).
     """
     try:
@@ -34,10 +52,11 @@ def explained() -> Iterator[None]:
     except EtlError:
         raise
     except Exception as error:
-        told = next(filter(None, map(_in_words, _chain(error))), None)
-        if told is None:
+        chain = list(_chain(error))
+        said = next((one for one in chain if type(one).__module__.startswith("psycopg2")), None)
+        if said is None or not any(map(_is_of_history, chain)):
             raise
-        raise told from error
+        raise _meaning(said) from error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -46,24 +65,27 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _in_words(error: BaseException) -> EtlError | None:
+def _is_of_history(error: BaseException) -> bool:
+    modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(name.partition(".")[0] == _EXTRA for name in modules)
+
+
+def _missing(error: Exception) -> str | None:
     if isinstance(error, ModuleNotFoundError) and error.name == _EXTRA:
-        return HistoryUnusable(
+        return (
             "Dagster's history in PostgreSQL needs the extra `postgres` (dagster-postgres is not installed): "
             "pip install 'etl-project[postgres]'."
         )
-    if isinstance(error, dg.DagsterInvalidConfigError) and (unset := _NOT_SET.search(str(error))):
-        return HistoryUnusable(f"dagster.yaml takes {unset[1]} from the environment, where it is not set: set it.")
-    if not type(error).__module__.startswith("psycopg2"):
-        return None
-    told = f"Dagster's history in PostgreSQL cannot be used: {_line(error)}. What was committed stays committed;"
+    unset = _NOT_SET.search(str(error))
+    return f"dagster.yaml takes {unset[1]} from the environment, where it is not set: set it." if unset else None
+
+
+def _meaning(error: BaseException) -> EtlError:
+    line = " ".join(str(error).split()).rstrip(".")
+    told = f"Dagster's history in PostgreSQL cannot be used: {line}. What was committed stays committed;"
     if _FOR_GOOD.search(str(error)):
         return HistoryUnusable(
             f"{told} retrying does not help. Correct the address that dagster.yaml takes from the environment, or what "
             "the role may do; `dagster instance migrate` after an upgrade."
         )
     return HistoryUnavailable(f"{told} retrying helps once the server answers.")
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".")
