@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl_project.sources.intake import archive
+from etl_project.sources.reading.file_refused import FileRefused
 
 if TYPE_CHECKING:
     from etl_project.sources.reading.file_format import SourceFile
@@ -29,14 +30,24 @@ def record(chosen: Mapping[str, str], spec: SourceSpec) -> str:
 
 
 def on_record(file: SourceFile, spec: SourceSpec) -> str | None:
-    """The encoding that this file of the archive (or its member) was read in when it was accepted, if that holds."""
+    """The encoding that this file of the archive (or its member) was read in when it was accepted, if that holds.
+
+    Raises FileRefused (retrying does not help) for a record that cannot be read: another choice could be another text.
+    """
+    where = archive.encoding_record(Path(file.path).resolve())
     try:
-        text = archive.encoding_record(Path(file.path).resolve()).read_text(encoding="utf-8")
+        said = json.loads(where.read_text(encoding="utf-8"))
+        chosen, declared, valid_utf8 = said["chosen"].get(file.member), list(said["declared"]), said["valid_utf8"]
     except FileNotFoundError:
         return None
-    said = json.loads(text)
-    chosen, declared = said["chosen"].get(file.member), said["declared"]
-    if chosen not in spec.encodings or chosen not in declared or said["valid_utf8"] != spec.valid_utf8:
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise FileRefused(
+            "damaged record of its encoding",
+            f"no such record in {where}",
+            "what was written there when the file was accepted: put it back from a copy, or remove it to have the "
+            "encoding chosen anew",
+        ) from None
+    if chosen not in spec.encodings or chosen not in declared or valid_utf8 != spec.valid_utf8:
         return None
     before = spec.encodings[: spec.encodings.index(chosen)]
     return str(chosen) if set(before) <= set(declared[: declared.index(chosen)]) else None

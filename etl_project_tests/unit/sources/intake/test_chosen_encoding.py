@@ -12,6 +12,7 @@ import pytest
 from etl_project.sources import day_reader
 from etl_project.sources.intake import admit, archive, scan, spread
 from etl_project.sources.reading import encodings, judge
+from etl_project.sources.reading.file_refused import FileRefused
 from etl_project.sources.spec import SourceSpec
 from etl_project_tests.unit.sources.world import DAY, NOW, World, lines, spec
 
@@ -72,6 +73,19 @@ def test_the_record_holds_until_something_comes_before_what_was_chosen(world: Wo
     assert read_with("cp1252", "latin-1") == ["5 €"]
     assert read_with("iso-8859-2", "cp1252") == ["5 \x80"], "what is declared first now was not there then"
     assert read_with("cp850", "utf-8") == ["5 Ç"], "what was chosen is declared no more"
+
+
+@pytest.mark.parametrize(
+    "said", ["", '{"declared": ["latin-1", "cp1252"]', "null", '{"chosen": {"": "latin-1"}}', "\udcff"]
+)
+def test_a_damaged_record_is_named_and_nothing_is_chosen_in_its_place(world: World, said: str) -> None:
+    [record] = world.archive.rglob("*.encoding")
+    record.write_bytes(said.encode("utf-8", "surrogateescape"))
+    for _ in range(2):
+        with pytest.raises(FileRefused, match=f"{record.name}.*remove it to have the encoding chosen anew"):
+            notes(world)
+    record.unlink()
+    assert notes(world) == ["5 €"]
 
 
 def test_each_member_of_an_archive_keeps_its_own(tmp_path: Path, request: pytest.FixtureRequest) -> None:
