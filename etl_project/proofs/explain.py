@@ -193,9 +193,7 @@ class _Search:
             readings = [self._comparable(rows, table, plain, own) for plain in followed.get(asset, ())]
             by = list(dict.fromkeys(here for pairs in readings for _, here in pairs)) if all(readings) else []
             if by:
-                agree = " OR ".join(f"({_agree(pairs)})" for pairs in readings)
-                semi = f"SELECT * FROM {table} i WHERE EXISTS (SELECT 1 FROM {rows} r WHERE {agree})"
-                self.connection.execute(f"CREATE OR REPLACE TABLE {table} AS {semi}")
+                self.connection.execute(f"CREATE OR REPLACE TABLE {table} AS {rows_behind(rows, table, readings)}")
             yield self.origin(
                 upstream[asset],
                 tuple(there),
@@ -255,8 +253,18 @@ class _Search:
         return int(found)
 
 
-def _agree(pairs: Iterable[tuple[str, str]]) -> str:
-    return " AND ".join(f"i.{quote(here)} IS NOT DISTINCT FROM r.{quote(out)}" for out, here in pairs)
+def rows_behind(rows: str, table: str, readings: Iterable[Iterable[tuple[str, str]]]) -> str:
+    """The query for the rows of the table that agree with some of these rows in all pairs of one of its readings.
+
+    A pair is a column of the rows and one of the table. Each reading is looked up by itself: with an OR between them
+    DuckDB would compare every row with every other one.
+    """
+
+    def agree(pairs: Iterable[tuple[str, str]]) -> str:
+        return " AND ".join(f"i.{quote(here)} IS NOT DISTINCT FROM r.{quote(out)}" for out, here in pairs)
+
+    found = " OR ".join(f"EXISTS (SELECT 1 FROM {rows} r WHERE {agree(pairs)})" for pairs in readings)
+    return f"SELECT * FROM {table} i WHERE {found}"
 
 
 def query_of(owner: dg.AssetsDefinition, spec: dg.AssetSpec) -> tuple[str, dict[str, str]]:
