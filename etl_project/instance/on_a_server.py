@@ -22,6 +22,8 @@ _FOR_GOOD = re.compile(
 )
 _NOT_SET = re.compile(r"environment variable \"(\w+)\" which is not set")
 _EXTRA = "dagster_postgres"
+_OF_HISTORY = (_EXTRA, *(f"dagster._core.storage.{part}" for part in ("runs", "event_log", "schedules", "sql")))
+"""Modules that ask for the history, and for nothing else."""
 
 
 @contextmanager
@@ -67,7 +69,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _is_of_history(error: BaseException) -> bool:
     modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
-    return any(name.partition(".")[0] == _EXTRA for name in modules)
+    return any(name.startswith(_OF_HISTORY) for name in modules)
 
 
 def _missing(error: Exception) -> str | None:

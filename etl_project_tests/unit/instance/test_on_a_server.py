@@ -63,3 +63,17 @@ def test_what_the_database_of_the_history_says_is_one_line(tmp_path: Path, monke
     (tmp_path / "dagster.yaml").write_text(settings)
     with pytest.raises(HistoryUnavailable, match=r"connection refused.*retrying helps"), home.opened(tmp_path):
         pytest.fail("It was opened.")
+
+
+def test_what_it_says_of_a_question_that_dagster_itself_asks_is_one_line_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that is gone is noticed after the connection, where no code of its PostgreSQL part is at work."""
+    psycopg2 = pytest.importorskip("psycopg2")
+
+    def refused(*_: object, **__: object) -> None:
+        raise psycopg2.errors.UndefinedTable('relation "runs" does not exist')
+
+    monkeypatch.setattr("dagster._core.storage.runs.sql_run_storage.SqlRunStorage._runs_query", refused)
+    with pytest.raises(HistoryUnusable, match="retrying does not help"), home.opened(tmp_path) as instance:
+        instance.get_runs()
