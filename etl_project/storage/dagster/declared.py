@@ -54,14 +54,17 @@ def refuse_at_load(manager: Manager) -> None:
     """Refuse the definitions that Dagster is loading when one of their assets could not be stored.
 
     To be called where Dagster asks this IO manager for its definition. Of several, one says it for all. Outside of
-    loading, and where Dagster does not say what else is defined, it does nothing.
+    loading, and where Dagster does not say what else is defined, it does nothing. Neither does it for an asset whose
+    body is annotated to return a MaterializeResult: most have no value, and never come to a write that would refuse it.
     Raises UnsupportedAsset (retrying does not help) naming everything that has to change.
     """
     loading = internals.definitions_being_loaded()
     managers = {} if loading is None else _managers(loading.resources)
     if loading is not None and manager is next(iter(managers.values()), None):
-        tables, problems = _tables(one_table.stored_specs(_definitions(loading.assets)), managers)
-        _refuse(problems + _shared(tables))
+        storing = (one for one in _definitions(loading.assets) if not internals.says_only_metadata(one))
+        tables, problems = _tables(one_table.stored_specs(storing), managers)
+        hint = ["An asset whose body hands nothing to its IO manager says so: `-> None`."] if problems else []
+        _refuse(problems + hint + _shared(tables))
 
 
 def _tables(

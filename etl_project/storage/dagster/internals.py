@@ -162,6 +162,16 @@ def definitions_being_loaded() -> Loading | None:
     return Loading(tuple(found.get("assets") or ()), found["resources"])
 
 
+def says_only_metadata(asset: dg.AssetsDefinition) -> bool:
+    """Whether the body of an asset is annotated to return a MaterializeResult; False where Dagster has no body of it.
+
+    To Dagster such an output is one of any type, like one without annotation.
+    """
+    body = getattr(getattr(asset.node_def, "compute_fn", None), "decorated_fn", None)
+    said = getattr(body, "__annotations__", {}).get("return")
+    return said is dg.MaterializeResult or (isinstance(said, str) and said.rpartition(".")[2] == "MaterializeResult")
+
+
 def blocking_checks(step: Any, asset_key: dg.AssetKey) -> dict[dg.AssetCheckKey, dg.AssetsDefinition]:
     """The blocking checks of an asset that are steps of their own, with what defines them.
 

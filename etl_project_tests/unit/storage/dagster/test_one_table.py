@@ -93,6 +93,29 @@ def test_what_could_not_be_stored_is_refused_at_load_too_and_all_of_it_at_once(t
         dg.Definitions(assets=assets, resources=resources).get_repository_def()
 
 
+def test_what_is_never_stored_loads_and_runs_whatever_its_metadata_say(tmp_path: Path) -> None:
+    """They are another tool's, with other meanings."""
+    metadata = {"schema": dg.MetadataValue.json({"n": "int"}), "table": 7}
+
+    @dg.asset(metadata=metadata)
+    def result() -> dg.MaterializeResult:  # type: ignore[type-arg]
+        return dg.MaterializeResult(metadata={"rows": 1})
+
+    @dg.asset(metadata=metadata)
+    def nothing() -> None:
+        BODIES.append("nothing")
+
+    @dg.asset(metadata=metadata)
+    def unsaid():  # type: ignore[no-untyped-def]
+        return dg.MaterializeResult(metadata={"rows": 1})
+
+    resources = {"io_manager": DuckDBPartitionIOManager(url=str(tmp_path / "w.duckdb"))}
+    for _ in range(2):
+        assert dg.materialize([result, nothing, asset("orders")], resources=resources).success
+    with pytest.raises(UnsupportedAsset, match=r"(?s)'unsaid'.*hands nothing to its IO manager says so: `-> None`"):
+        dg.Definitions(assets=[unsaid], resources=resources).get_repository_def()
+
+
 @pytest.mark.usefixtures("not_told_at_load")
 def test_a_run_fails_before_its_first_step_and_names_both_assets(tmp_path: Path) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
