@@ -135,8 +135,12 @@ def columns_behind(query: str, inputs: Mapping[str, Sequence[str]]) -> dict[str,
             behind = sorted(walk.of(read.scope, place))
             passed_on = next((one.column for one in behind if one.column.lower() == name), name)
             found[read.named.get(name, passed_on)] = behind
+    except NotFollowed:
+        raise
     except RecursionError as error:
         raise NotFollowed("its query is nested too deeply") from error
+    except Exception as error:  # It is asked after a commit, which no other release of sqlglot may turn into a failure.
+        raise NotFollowed(f"what sqlglot says of it is not understood: {type(error).__name__}") from error
     return found
 
 
@@ -178,6 +182,7 @@ class _Walk:
         for window in scope.expression.args.get("windows") or ():
             if window.name.lower() in used:
                 yield from self._value(scope, window)
+                yield from self._named_windows(scope, window)  # One may be put upon another.
 
     def _value(self, scope: Any, node: Any) -> Iterator[Behind]:
         """What an expression in this scope is computed from."""

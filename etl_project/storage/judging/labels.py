@@ -42,6 +42,8 @@ def left_out(data: Any) -> str | None:
     """
     if not isinstance(data, pd.DataFrame) or isinstance(data.index, pd.RangeIndex) or not len(data):
         return None
+    if any(name is not None for name in data.index.names):
+        return None  # It is a column as well.
     return (
         "The index of the frame, whole numbers without a name, was taken for row numbers and is not stored. If it is "
         "data, return frame.reset_index(names='...')."

@@ -60,6 +60,7 @@ def test_the_index_of_no_rows_is_no_data() -> None:
 
 def test_an_index_that_is_a_column_as_well_is_not_lost() -> None:
     assert as_arrow(ROWS.set_index("n", drop=False)).schema.names == ["n"]
+    assert labels.left_out(ROWS.set_index("n", drop=False)) is None
 
 
 NAMES: dict[str, tuple[Any, str]] = {
