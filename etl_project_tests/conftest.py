@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import tempfile
+import threading
+from itertools import count
 from pathlib import Path
 
 import psutil
@@ -13,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture.providers import HypothesisProvider
 from hypothesis.internal.constants_ast import Constants
 
+from etl_project import faults
 from etl_project_tests import migrations, order
 from etl_project_tests.deployments import FIRST_DAY, SHOP
 
@@ -23,6 +27,11 @@ os.environ.pop("DAGSTER_HOME", None)
 os.environ["ETL_PIPELINES"] = SHOP
 # The assets of a process all have the days of the setting that was there when they were loaded, so one for all tests.
 os.environ["ETL_START_DATE"] = FIRST_DAY
+
+# A shell that starts the tests in the background has them ignore Ctrl-C. Dagster then has SIGTERM ignored like it, and
+# so does what is started from here.
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # On a disk they would wait a third of their time for syncs, which prove nothing here: what is killed are processes.
 # Whoever sets TMPDIR has chosen another place.
@@ -51,6 +60,7 @@ HypothesisProvider._local_constants = Constants()
 
 migrations.read_once()
 
+
 SERVERS = ("ducklake", "bucket")
 """Backends that stand on a server."""
 
@@ -73,6 +83,11 @@ def _is_on_a_server(item: pytest.Item) -> bool:
     values = item.callspec.params.values() if hasattr(item, "callspec") else ()
     parts = [part for value in values for part in (value if type(value) is tuple else (value,))]
     return any(part in SERVERS for part in parts if isinstance(part, str))
+
+
+def pytest_runtest_setup() -> None:
+    """A fault point counts from 1 in every test, whatever a test before it in this process has armed."""
+    faults._reached = count(1)
 
 
 def pytest_collection_finish() -> None:

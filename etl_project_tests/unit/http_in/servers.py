@@ -89,7 +89,7 @@ class ReceiverProcess:
         self.process = spawn(serve, log=self._log, **environ)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
-            assert self.process.is_alive(), self.log()
+            assert self.process.is_alive(), f"exit code {self.process.exitcode}: {self.log()}"
             try:
                 if steady.get(f"{self.url}/healthz", timeout=5, verify=self._verify).status_code == health:
                     return self
