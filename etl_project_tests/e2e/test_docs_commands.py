@@ -66,6 +66,9 @@ ELSEWHERE = {
     "ETL_LOG_FORMAT=json dagster dev": "e2e/test_logs.py",
     "dagster definitions validate": "../Makefile",
     "dagster run list": "e2e/test_dagster_commands.py::test_dagsters_lists_work_in_the_clone",
+    "dagster instance migrate": (
+        "e2e/test_several_machines.py::test_what_a_killed_machine_had_begun_is_finished_by_another_and_ends_as_on_one"
+    ),
     "dagster schedule list": "e2e/test_dagster_commands.py::test_dagsters_lists_work_in_the_clone",
     "dagster sensor list": "e2e/test_dagster_commands.py::test_dagsters_lists_work_in_the_clone",
     "dg list components": "unit/sources/test_scaffold.py",

@@ -52,6 +52,17 @@ def elsewhere(place: Place, settings: dict[str, str], **more: str) -> subprocess
     return done
 
 
+def migrate(place: Place, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """What an administrator does after an upgrade of Dagster."""
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "dagster"), "instance", "migrate"],
+        env=place.environment(**settings),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def unfinished(home: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], data: Path) -> list[str]:
     """The runs that Dagster has as going on."""
     for name, value in {**settings, "ETL_DATA_DIR": str(data)}.items():
@@ -95,6 +106,9 @@ def test_what_a_killed_machine_had_begun_is_finished_by_another_and_ends_as_on_o
     said = [place.etl(*command, **settings) for command in (("verify",), ("status",), ("doctor",))]
     said.append(place.etl("maintain", "--history", "90d", "--dry-run", **settings))
     assert [done.returncode for done in said] == [0] * 4, [done.stdout + done.stderr for done in said]
+    migrated = migrate(place, settings)
+    assert migrated.returncode == 0, migrated.stdout + migrated.stderr
+    said.append(migrated)
     assert not (place.data / "state.sqlite").exists() and not (place.data / "dagster" / "storage").exists()
     password = str(conninfo_to_dict(postgres.SERVER)["password"])
     assert not any(password in done.stdout + done.stderr for done in (*said, killed, again))
