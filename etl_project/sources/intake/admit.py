@@ -7,7 +7,7 @@ The bytes are read once, into a private copy on the archive's file system, while
 what is judged and what is kept, whatever a sender does meanwhile. The file leaves the drop folder only after its copy
 is durable under its final name, and has been quiet for a while (`kept`): its sender may not be done with it, which
 nobody can see over NFS. A kill at any point leaves a temporary copy at most: the next call starts over and ends in
-the same place.
+the same place. All steps stand in this one module, however long: what a kill leaves is read off their order.
 """
 
 from __future__ import annotations
