@@ -18,7 +18,7 @@ from itertools import pairwise
 
 from etl_project.due.graph import DAYS_JOB, SAME_DAY, Key, Node, Window, in_dependency_order, islands
 from etl_project.due.reasons import Cause, Found, Heads, Held, Red, Verdict, digest
-from etl_project.storage import Head, input_hash
+from etl_project.storage import Head, built_from, input_hash
 from etl_project.utc import ONE_DAY, days_between
 
 __all__ = [
@@ -311,7 +311,8 @@ def _empty(
     for heads in readers:
         for day, head in heads.items():
             if isinstance(day, date) and day not in state.accepted:
-                nothing_read = head.input_hash == input_hash([(asset, day.isoformat(), state.empty_fingerprint)])
+                empty = input_hash([(asset, day.isoformat(), state.empty_fingerprint)])
+                nothing_read = built_from(head.input_hash) == empty
                 (as_empty if nothing_read and head.rows == 0 else from_files).add(day)
     return (expected_empty_days(state, today, closing) | as_empty) - from_files - state.blocked
 

@@ -20,6 +20,7 @@ from etl_project.due import pending, unpublished
 from etl_project.due.following import FOLLOWS_METADATA, nodes
 from etl_project.due.graph import Days, Key
 from etl_project.due.pending import Due, Node, Red, SourceState
+from etl_project.due.words import keys_in_words
 from etl_project.failures import Permanent
 from etl_project.settings import Settings
 from etl_project.sources import Names, SourceSpec, admit, archive, completeness, lost, notices, quarantine, scan, spread
@@ -120,7 +121,13 @@ class Snapshot:
         ]
 
     def _lost(self, source: str) -> list[str]:
-        return [f"{source}: {day} is not built again: {why}." for day, why in self.losses.get(source, {}).items()]
+        days: dict[str, list[date]] = {}
+        for day, why in self.losses.get(source, {}).items():
+            days.setdefault(why, []).append(day)
+        return [
+            f"{source}: {keys_in_words(some)} {'is' if len(some) == 1 else 'are'} not built again: {why}."
+            for why, some in days.items()
+        ]
 
     @property
     def lost(self) -> list[str]:
@@ -160,9 +167,15 @@ def look(project: Project, now: datetime, *, wait: bool = True, longest_wait_sec
     in_tables, gone = _of_tables(project, warehouse(project.settings, wait_seconds))
     commits = dict(_commits(project, chain(project.lake.heads(assets), in_tables)))
     losses: dict[str, dict[date, str]] = {spec.name: {} for spec in project.sources}
+    raw = _raw(project, commits)
     states = {
         spec.name: _state(
-            project.settings, spec, scans[spec.name], commits, losses[spec.name], listed=spec.name not in unreadable
+            project.settings,
+            spec,
+            scans[spec.name],
+            raw[spec.name],
+            losses[spec.name],
+            listed=spec.name not in unreadable,
         )
         for spec in project.sources
     }
@@ -319,11 +332,21 @@ def selected(project: Project, assets: Collection[str]) -> Project:
     return replace(project, nodes=tuple(node for node in project.nodes if node.asset in wanted))
 
 
+def _raw(project: Project, commits: Mapping[tuple[str, Key], Head]) -> dict[str, dict[date, Head]]:
+    """The heads of the raw rows by source and day."""
+    found: dict[str, dict[date, Head]] = {spec.name: {} for spec in project.sources}
+    source_of = {Names.of(spec.name).raw: spec.name for spec in project.sources}
+    for (asset, key), head in commits.items():
+        if asset in source_of and isinstance(key, date):
+            found[source_of[asset]][key] = head
+    return found
+
+
 def _state(
     settings: Settings,
     spec: SourceSpec,
     found: scan.Scan,
-    commits: Mapping[tuple[str, Key], Head],
+    built: Mapping[date, Head],
     losses: dict[date, str],
     *,
     listed: bool,
@@ -338,28 +361,34 @@ def _state(
         by_day.setdefault(file.day, []).append(file)
     return SourceState(
         waiting={day: _identity(files) for day, files in by_day.items()},
-        accepted=dict(_accepted(settings, spec, commits, losses)),
+        accepted=dict(_accepted(settings, spec, built, losses)),
         blocked=frozenset(quarantine.open_days(settings.quarantine, settings.archive, spec)),
         empty_fingerprint=archive.fingerprint(()) if spec.empty_days == "allowed" and listed else None,
     )
 
 
 def _accepted(
-    settings: Settings, spec: SourceSpec, commits: Mapping[tuple[str, Key], Head], losses: dict[date, str]
+    settings: Settings, spec: SourceSpec, built: Mapping[date, Head], losses: dict[date, str]
 ) -> Iterator[tuple[date, str]]:
     """The days of the archive with what they hold, but for the `losses`: days that differ from what their raw rows were
-    built from because versions are gone; others differ because versions have come since."""
+    built from because versions are gone; others differ because versions have come since. `built`: those raw rows."""
     own = Names.of(spec.name)
+    there: set[date] = set()
     for day, versions in archive.each_day(settings.archive, spec):
         fingerprint = archive.fingerprint(archive.counting(versions, spec))
-        head = commits.get((own.raw, day))
+        head = built.get(day)
         reason = None
         if head is not None and head.input_hash != input_hash([(own.files, day.isoformat(), fingerprint)]):
             reason = lost.why(spec, versions, day, head.input_hash)
+        there.add(day)
         if reason is None:
             yield day, fingerprint
         else:
             losses[day] = reason
+    nothing = archive.fingerprint(())
+    for day, head in built.items():
+        if day not in there and lost.all_of_it(spec, day, head.input_hash, nothing):
+            losses[day] = lost.ALL_GONE
 
 
 def _identity(files: Iterable[scan.Waiting]) -> str:

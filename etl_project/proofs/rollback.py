@@ -33,6 +33,7 @@ from etl_project.storage import (
     Slice,
     Sql,
     Typed,
+    asked_again,
     at_commit,
     at_moment,
     in_memory,
@@ -41,9 +42,6 @@ from etl_project.storage import (
     row_tally,
     scannable,
 )
-
-UNPINNED = "unpinned"
-"""The input hash of a day that was let go of: no input has it, so the day is due."""
 
 _READINGS = 64
 
@@ -156,12 +154,15 @@ def roll_back(
 
 
 def unpin(target: Stored, keys: Iterable[str | None], run_id: str, still_owner: Callable[[], None]) -> list[Commit]:
-    """Let go of the rows that days are pinned to: they stay, and the days are due. Raises CannotRollBack for no pin."""
+    """Let go of the rows that days are pinned to: they stay, and the days are due. Raises CannotRollBack for no pin.
+
+    What the rows that were rolled back had been built from stays on record: it tells whether it is still there.
+    """
     pinned = pinned_of(target, keys)
     back = [Back(commit.partition, commit, commit.sequence, commit.fingerprint) for commit in pinned]
     pieces = [target.store.read(target.table, _scope(target, [one])) for one in back]
     data = _together(target, Planned(back, ()), pieces)
-    hashes = {one.key: UNPINNED for one in back}
+    hashes = {one.key: asked_again(one.head.input_hash) for one in back}
     request = Request(
         run_id, input_hashes=hashes, allow_shrink=True, allow_change=True, still_owner=still_owner, unpins=True
     )

@@ -34,7 +34,7 @@ from etl_project.sources.intake.trouble import CannotReceive
 from etl_project.sources.names import shown
 from etl_project.sources.reading import judge
 from etl_project.sources.spec import SourceSpec
-from etl_project.storage import ALLOW_SHRINK_TAG, Partial, input_hash, receipts_of, reported
+from etl_project.storage import ALLOW_SHRINK_TAG, Partial, built_from, input_hash, receipts_of, reported
 
 SOURCE_METADATA = "etl/source"
 """Asset metadata: the asset takes in the files of this source."""
@@ -305,7 +305,7 @@ def _why_lost(
     if archived.accepted and meant:
         return None
     built = lake(configured).last_commits([own.raw], [key]).get((own.raw, key))
-    if built is None or built.input_hash == input_hash([(own.files, key, archived.fingerprint)]):
+    if built is None or built_from(built.input_hash) == input_hash([(own.files, key, archived.fingerprint)]):
         return None
     if archived.accepted:
         return lost.why(spec, archived.versions, day, built.input_hash)

@@ -20,6 +20,7 @@ from .contract import StoreBusy as StoreBusy
 from .contract import StoreUnavailable as StoreUnavailable
 from .contract import Table as Table
 from .contract import asked_again as asked_again
+from .contract import built_from as built_from
 from .contract import carried_over as carried_over
 from .contract import input_hash as input_hash
 from .contract import is_asked_again as is_asked_again

@@ -511,6 +511,11 @@ def is_asked_again(recorded: str) -> bool:
     return recorded.startswith(_AGAIN)
 
 
+def built_from(recorded: str) -> str:
+    """The input hash that the rows were built from, whether or not their record asks for them again."""
+    return recorded.removeprefix(_AGAIN)
+
+
 CARRIED = "+contract"
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from etl_project import utc
 from etl_project.proofs.verify.findings import DaySpan
 from etl_project.sources import VERSION, Names, SourceSpec, archive, lost, shown
-from etl_project.storage import Commit, Finding, ParquetStore, input_hash
+from etl_project.storage import Commit, Finding, ParquetStore
 
 
 def look(root: Path, sources: Iterable[str], window: DaySpan) -> Iterator[Finding]:
@@ -62,10 +62,9 @@ def _lost_of(root: Path, spec: SourceSpec, day: date, commit: Commit | None) -> 
         return None
     if versions:
         return lost.why(spec, versions, day, commit.input_hash)
-    empty = input_hash([(Names.of(spec.name).files, day.isoformat(), archive.fingerprint(()))])
-    return (
-        None if commit.input_hash == empty else f"no version is left of what its {commit.rows:,} rows were built from"
-    )
+    if not lost.all_of_it(spec, day, commit.input_hash, archive.fingerprint(())):
+        return None
+    return f"no version is left of what its {commit.rows:,} rows were built from"
 
 
 def _versions(folder: Path, window: DaySpan) -> Iterator[Path]:

@@ -19,10 +19,14 @@ from etl_project.sources.asset_names import Names
 from etl_project.sources.intake import archive
 from etl_project.sources.intake.archive import Accepted
 from etl_project.sources.spec import FilesPerDay, SourceSpec
-from etl_project.storage import UNKNOWN, input_hash
+from etl_project.storage import UNKNOWN, built_from, input_hash
 
 _UNPINNED = "unpinned"
-"""The input hash that `etl unpin` writes: it says nothing of what the rows were built from, and asks for the day."""
+"""What `etl unpin` once wrote for an input hash: it says nothing of what the rows were built from."""
+ALL_GONE = (
+    "no file is left in the archive of what the rows were built from. They stay as they are. Put the archive back, or "
+    "send the files again"
+)
 _NEWEST = 3
 _MOST_WORK = 500_000
 """So many names are hashed for a day at the most; a day that takes more to look through is taken to be whole."""
@@ -33,7 +37,7 @@ def why(spec: SourceSpec, archived: Iterable[Accepted], day: date, recorded: str
 
     `archived` are all its versions, `recorded` is the input hash of the last commit of its raw rows.
     """
-    versions = sorted(archived, key=lambda version: version.sequence)
+    versions, recorded = sorted(archived, key=lambda version: version.sequence), built_from(recorded)
     if recorded in {UNKNOWN, _UNPINNED} or not versions or _is_known(spec, versions, day, recorded):
         return None
     gaps = missing_sequences(versions)
@@ -44,6 +48,15 @@ def why(spec: SourceSpec, archived: Iterable[Accepted], day: date, recorded: str
         "they are. Put the archive back, or send the files again; to build the day from what is left, "
         f"`etl rebuild {Names.of(spec.name).raw} --from {day} --to {day} --allow-shrink`"
     )
+
+
+def all_of_it(spec: SourceSpec, day: date, recorded: str, nothing: str) -> bool:
+    """Whether files are gone that this day, of which the archive has none, was built from.
+
+    `recorded` as in `why`; `nothing` is the fingerprint of an archive without files.
+    """
+    built = built_from(recorded)
+    return built != UNKNOWN and built != input_hash([(Names.of(spec.name).files, day.isoformat(), nothing)])
 
 
 def missing_sequences(versions: Sequence[Accepted]) -> list[int]:

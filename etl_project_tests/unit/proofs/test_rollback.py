@@ -20,7 +20,15 @@ from etl_project.declare.daily_table import daily
 from etl_project.exclusion import RunLock
 from etl_project.proofs import Stored, chosen, rollback, rollback_job, stored_assets
 from etl_project.storage import DuckDBPartitionIOManager, DuckDBStore, ParquetPartitionIOManager, ParquetStore, Store
-from etl_project.storage.contract import PartlyCommitted, Request, Scope, Table, WriteRefused
+from etl_project.storage.contract import (
+    PartlyCommitted,
+    Request,
+    Scope,
+    Table,
+    WriteRefused,
+    built_from,
+    is_asked_again,
+)
 from etl_project.storage.judging.commits import from_json, to_json
 
 DAYS = [date(2024, 1, day) for day in (1, 2, 3)]
@@ -132,10 +140,11 @@ def test_a_range_over_a_pinned_day_builds_the_others(world: World) -> None:
 
 def test_an_unpinned_day_is_due_and_may_be_built(world: World) -> None:
     world.put(1)
-    world.put(9, inputs="bad")
+    [replaced] = world.put(9, inputs="bad")
     world.back()
     [commit] = rollback.unpin(world.target, [DAY], "a run", owner)
-    assert (world.numbers(), commit.input_hash, commit.restored) == ([1], rollback.UNPINNED, None)
+    assert (world.numbers(), commit.restored) == ([1], None)
+    assert is_asked_again(commit.input_hash) and built_from(commit.input_hash) == replaced.input_hash
     with pytest.raises(rollback.CannotRollBack, match="none is pinned"):
         rollback.unpin(world.target, [DAY], "a run", owner)
     world.put(9, inputs="bad")
