@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 from dagster._utils.warnings import disable_dagster_warnings
 
-from etl_project import loading, settings, utc
+from etl_project import loading, openlineage, settings, utc
 from etl_project.contract_change import contract_job
 from etl_project.declare import LAKE, WAREHOUSE, code_version, days_from, warehouse_io_manager, warehouse_resource
 from etl_project.due import (
@@ -96,6 +96,7 @@ def wire(
         sensors=[
             pending_sensor(project, [*build.values(), *without_days]),
             alerts_sensor_module.alerts_sensor(project, (assets.resources or {})["delivery"]),
+            *openlineage.sensors(project.settings, asset_specs(assets)),
         ],
         schedules=[closed_day_schedule(project, days), weekly_schedule, *maintenance_schedules],
         # In process: the assets are one query each, and a process a step would cost more than all of them.
@@ -185,6 +186,7 @@ def default_resources(configured: settings.Settings) -> dict[str, Any]:
             run_lock=lock,
             preview_rows=configured.preview_rows,
             keep_versions=configured.keep_versions,
+            record_inputs=configured.openlineage_url is not None,
             memory_limit_mb=configured.memory_limit_mb,
             pandas_dtypes="pyarrow",
         ),

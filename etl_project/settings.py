@@ -25,6 +25,8 @@ _DUCKDB = "duckdb:///"
 _LAKE = "ducklake:postgres:"
 _LAKE_EXAMPLE = f"{_LAKE}dbname=warehouse host=db.example.com user=etl"
 
+OPENLINEAGE_URL, OPENLINEAGE_KEY = "ETL_OPENLINEAGE_URL", "ETL_OPENLINEAGE_API_KEY"
+
 LAKE_URL = "ETL_LAKE"
 _BUCKET_EXAMPLE = "s3://bucket/prefix"
 _BUCKET = re.compile(r"s3a?://", re.IGNORECASE)
@@ -56,6 +58,7 @@ NAMES = (
     *("ETL_KEEP_VERSIONS", "ETL_HISTORY_DAYS", "ETL_LOG_FORMAT", "ETL_PIPELINES", "ETL_FAULT"),
     *("ETL_WAREHOUSE", "ETL_WAREHOUSE_DATA", "ETL_LAKE", "ETL_CONFIRM_DAYS"),
     *("ETL_LOCKS", "ETL_LOCKS_LEASE_SECONDS"),
+    *(OPENLINEAGE_URL, OPENLINEAGE_KEY, "ETL_OPENLINEAGE_NAMESPACE"),
 )
 """Every variable of the project as a whole; a test holds them against docs/settings.md."""
 PREFIXES = ("ETL_KAFKA_", "ETL_SCHEMA_REGISTRY_", "ETL_DELIVERY_", "ETL_RECEIVER_", "ETL_TEST_")
@@ -113,6 +116,10 @@ class Settings:
     """The server with the task locks of several machines, None for a file of this one. It may hold a password."""
     lease_seconds: float = LEASE_SECONDS
     """After so long without a sign of life another machine's run loses its locks on such a server."""
+    openlineage_url: str | None = field(default=None, repr=False)
+    """Where OpenLineage events go, None for nowhere."""
+    openlineage_key: str | None = field(default=None, repr=False)
+    openlineage_namespace: str = "etl"
 
     @property
     def incoming(self) -> Path:
@@ -192,6 +199,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         **_lake(env),
         locks_url=locks(env),
         lease_seconds=lease_seconds(env),
+        **_openlineage(env),
     )
 
 
@@ -269,6 +277,20 @@ def lease_seconds(environ: Mapping[str, str] | None = None) -> float:
     if seconds < LEAST_LEASE_SECONDS:
         raise SettingsError(f"ETL_LOCKS_LEASE_SECONDS={seconds:g} is too short; write {LEAST_LEASE_SECONDS:g} or more.")
     return seconds
+
+
+def _openlineage(env: Mapping[str, str]) -> dict[str, Any]:
+    """Where OpenLineage events go. What is wrong with an address or a key is said without it."""
+    url, key = env.get(OPENLINEAGE_URL) or None, env.get(OPENLINEAGE_KEY) or None
+    if url is not None and not re.fullmatch(r"https?://[\w.:\[\]-]+(/[!-~]*)?", url, re.ASCII | re.IGNORECASE):
+        raise SettingsError(
+            f"{OPENLINEAGE_URL} is no address of a server; write it like https://marquez.example.com:5000 (a key into "
+            f"{OPENLINEAGE_KEY}, no user and no password)."
+        )
+    if key is not None and not re.fullmatch(r"[!-~]+", key):
+        raise SettingsError(f"{OPENLINEAGE_KEY} cannot travel in a header; use visible ASCII without spaces.")
+    namespace = env.get("ETL_OPENLINEAGE_NAMESPACE") or "etl"
+    return {"openlineage_url": url, "openlineage_key": key, "openlineage_namespace": namespace}
 
 
 def start_date(environ: Mapping[str, str] | None = None) -> date:

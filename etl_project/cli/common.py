@@ -16,9 +16,10 @@ from dagster._utils.warnings import disable_dagster_warnings
 from rich.markup import escape
 
 from etl_project import instance as instances
+from etl_project import openlineage
 from etl_project.cli.console import console
 from etl_project.cli.progress import Progress
-from etl_project.due import DAYS_JOB, MANY_DAYS_JOB, REFUSE_JOB, Deployment, Due, Ended, Project, stop
+from etl_project.due import DAYS_JOB, MANY_DAYS_JOB, REFUSE_JOB, Deployment, Due, Ended, Project, asset_specs, stop
 from etl_project.instance import json_lines
 
 
@@ -67,6 +68,7 @@ def _deployment(earliest: date | None) -> Iterator[Deployment]:
         names |= {MANY_DAYS_JOB} if any(spec.day_from for spec in found.project.sources) else set()
         jobs = {name: found.definitions.resolve_job_def(name) for name in names}
         yield Deployment(found.project, jobs, found.instance, Progress().done)
+        openlineage.after_command(found.instance, found.project.settings, asset_specs(found.definitions))
 
 
 def span(one: Due) -> str:

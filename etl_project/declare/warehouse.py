@@ -47,6 +47,7 @@ def warehouse_io_manager(configured: Settings, lock: PartitionLock) -> Partition
             run_lock=lock,
             preview_rows=configured.preview_rows,
             keep_versions=configured.keep_versions,
+            record_inputs=configured.openlineage_url is not None,
             memory_limit_mb=configured.memory_limit_mb,
             pandas_dtypes="pyarrow",
         )
@@ -57,6 +58,7 @@ def warehouse_io_manager(configured: Settings, lock: PartitionLock) -> Partition
         run_lock=lock,
         preview_rows=configured.preview_rows,
         keep_versions=configured.keep_versions,
+        record_inputs=configured.openlineage_url is not None,
         memory_limit_mb=configured.memory_limit_mb,
         scratch=str(configured.data_dir),
         pandas_dtypes="pyarrow",

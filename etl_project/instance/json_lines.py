@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,9 +33,7 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         super().__init__()
-        env = os.environ if environ is None else environ
-        values = (value for name, value in env.items() if settings.is_secret(name))
-        self._secrets = sorted({value for value in values if len(value) >= _SHORTEST_SECRET}, key=len, reverse=True)
+        self._secrets = secrets(os.environ if environ is None else environ)
 
     def format(self, record: logging.LogRecord) -> str:
         """One line of JSON, whatever the message holds."""
@@ -53,10 +51,20 @@ class JsonFormatter(logging.Formatter):
         return json.dumps({name: self._safe(value) for name, value in fields.items()}, ensure_ascii=False, default=str)
 
     def _safe(self, value: Any) -> Any:
-        if isinstance(value, str):
-            for secret in self._secrets:
-                value = value.replace(secret, "***")
-        return value
+        return masked(value, self._secrets) if isinstance(value, str) else value
+
+
+def secrets(env: Mapping[str, str]) -> list[str]:
+    """The values of variables that are secrets by their name, the longest first."""
+    values = (value for name, value in env.items() if settings.is_secret(name))
+    return sorted({value for value in values if len(value) >= _SHORTEST_SECRET}, key=len, reverse=True)
+
+
+def masked(text: str, secrets: Sequence[str]) -> str:
+    """The text with `***` for each of these values, wherever they stand."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
 
 
 class Wanted(logging.Filter):

@@ -28,11 +28,13 @@ from .dagster import lineage as lineage
 from .dagster.asked import ALLOW_CHANGE_TAG as ALLOW_CHANGE_TAG
 from .dagster.asked import ALLOW_SHRINK_TAG as ALLOW_SHRINK_TAG
 from .dagster.audit import OF_CANDIDATE as OF_CANDIDATE
+from .dagster.column_lineage import COLUMN_LINEAGE as COLUMN_LINEAGE
 from .dagster.declared import checked as checked
 from .dagster.declared import stored_specs as stored_specs
 from .dagster.events import metadata_of as metadata_of
 from .dagster.file_io_managers import DuckDBPartitionIOManager as DuckDBPartitionIOManager
 from .dagster.file_io_managers import ParquetPartitionIOManager as ParquetPartitionIOManager
+from .dagster.inputs_read import INPUTS_READ as INPUTS_READ
 from .dagster.io_manager import ABSENT_PARTITIONS as ABSENT_PARTITIONS
 from .dagster.io_manager import PartitionIOManager as PartitionIOManager
 from .dagster.lake_io_manager import DuckLakePartitionIOManager as DuckLakePartitionIOManager

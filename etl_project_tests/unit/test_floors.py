@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "etl_project"
 GROUND = ("settings", "failures", "faults", "atomic", "utc", "loading")
 FLOORS = (
-    *(("cli",), ("definitions",), ("demo", "new_source"), ("watch", "contract_change"), ("proofs",)),
+    *(("cli",), ("definitions",), ("demo", "new_source"), ("watch", "contract_change", "openlineage"), ("proofs",)),
     *(("kafka", "http_out"), ("http_in",), ("due",), ("sources",), ("pipelines",)),
     *(("declare",), ("instance",), ("exclusion",), ("storage",)),
     GROUND,

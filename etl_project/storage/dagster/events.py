@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
@@ -30,11 +31,20 @@ def began(step: Any) -> datetime:
     return datetime.fromtimestamp(max(times), UTC)
 
 
+Said = Mapping[str | None, Mapping[str, Any]]
+"""More metadata, of each partition its own."""
+
+
 def describe(
-    context: dg.OutputContext, commit: Commit, previews: Mapping[str | None, str], common: Mapping[str, Any]
+    context: dg.OutputContext,
+    commit: Commit,
+    previews: Mapping[str | None, str],
+    common: Mapping[str, Any],
+    each: Said = MappingProxyType({}),
 ) -> None:
     """Add to the event that Dagster is about to make what the UI shows of the commit of a single partition."""
-    context.add_output_metadata({**common, **metadata_of(commit, previews.get(commit.partition))})
+    own = each.get(commit.partition, {})
+    context.add_output_metadata({**common, **own, **metadata_of(commit, previews.get(commit.partition))})
     internals.set_data_version(context, commit.fingerprint)
 
 
@@ -43,12 +53,14 @@ def materialized(
     commits: Iterable[Commit],
     previews: Mapping[str | None, str],
     common: Mapping[str, Any],
+    each: Said = MappingProxyType({}),
 ) -> None:
     """One materialization for each commit, with its own rows, fingerprint and data version; `common` is said of all."""
     commits = list(commits)
     versions = {str(commit.partition): commit.fingerprint for commit in commits}
     metadata = {
-        str(commit.partition): {**common, **metadata_of(commit, previews.get(commit.partition))} for commit in commits
+        str(one.partition): {**common, **each.get(one.partition, {}), **metadata_of(one, previews.get(one.partition))}
+        for one in commits
     }
     internals.log_together(context, list(internals.materializations(context, versions, metadata)))
 

@@ -42,6 +42,7 @@ from etl_project.storage.dagster import (
     declared,
     events,
     input_metadata,
+    inputs_read,
     internals,
     one_table,
     own_rows,
@@ -111,6 +112,11 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         description="Replaced versions of each partition that stay readable; asset metadata `keep_versions` wins.",
     )
 
+    record_inputs: bool = Field(
+        default=False,
+        description="Name in every event the partitions that were read for it, with the fingerprints that they had.",
+    )
+
     @abstractmethod
     def store(self) -> Store:
         """The store behind this IO manager."""
@@ -154,7 +160,8 @@ class PartitionIOManager(dg.ConfigurableIOManager):
             commits = self._replaced(context, table, scope, obj, audit)
         except PartlyCommitted as error:
             previews = self._previews(context, table, scope, error.commits)
-            events.materialized(context, error.commits, previews, column_lineage.said_of(context, obj))
+            lineage, read = column_lineage.said_of(context, obj), self._inputs(context, error.commits)
+            events.materialized(context, error.commits, previews, lineage, read)
             audit.tell(context, {commit.partition for commit in error.commits})
             raise _failure(context, error) from error
         except ChecksFailed as error:
@@ -163,10 +170,11 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         except EtlError as error:
             raise _failure(context, error) from error
         previews, lineage = self._previews(context, table, scope, commits), column_lineage.said_of(context, obj)
+        read = self._inputs(context, commits)
         if len(commits) == 1 or step_of(context) is None:
-            events.describe(context, commits[0], previews, lineage)
+            events.describe(context, commits[0], previews, lineage, read)
         else:
-            events.materialized(context, commits, previews, lineage)
+            events.materialized(context, commits, previews, lineage, read)
             internals.no_more_events(context)
 
     def load_input(self, context: dg.InputContext) -> Any:
@@ -277,6 +285,9 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         if missing:
             raise PartlyCommitted(missing_partitions(table, len(commits), missing), commits, missing)
         return commits
+
+    def _inputs(self, context: dg.OutputContext, commits: Sequence[Commit]) -> events.Said:
+        return inputs_read.said_of(context, [commit.partition for commit in commits]) if self.record_inputs else {}
 
     def _previews(
         self, context: dg.OutputContext, table: Table, scope: Scope, commits: Sequence[Commit]

@@ -65,8 +65,17 @@ class ReceiptBook:
     def input_hashes(self, parents: Mapping[str | None, Sequence[tuple[str, str | None]]]) -> dict[str | None, str]:
         """The input hash of each output partition, whose parents are given.
 
-        Taken over exactly the receipts of its parents, and over what else was noted for that partition or as a
-        whole (an asset's body notes its files). UNKNOWN where a parent has no fingerprint.
+        Taken over exactly what was `read_for` it; UNKNOWN where a parent has no fingerprint.
+        """
+        return {key: input_hash(read) for key, read in self.read_for(parents).items()}
+
+    def read_for(
+        self, parents: Mapping[str | None, Sequence[tuple[str, str | None]]]
+    ) -> dict[str | None, list[tuple[str, str | None, str | None]]]:
+        """What was read for each output partition: asset, partition and fingerprint.
+
+        The receipts of its parents, and what else was noted for that partition or as a whole (an asset's body notes
+        its files).
         """
         mapped = {asset for group in parents.values() for asset, _ in group}
         others: dict[str | None, list[tuple[str, str | None]]] = {}
@@ -74,16 +83,16 @@ class ReceiptBook:
             if asset not in mapped:
                 others.setdefault(partition, []).append((asset, partition))
         return {
-            key: self._hash([*group, *others.get(key, []), *(others.get(None, []) if key is not None else [])])
+            key: self._noted([*group, *others.get(key, []), *(others.get(None, []) if key is not None else [])])
             for key, group in parents.items()
         }
 
-    def _hash(self, wanted: Iterable[tuple[str, str | None]]) -> str:
-        return input_hash(
+    def _noted(self, wanted: Iterable[tuple[str, str | None]]) -> list[tuple[str, str | None, str | None]]:
+        return [
             (asset, key, self._entries.get((asset, key)))
             for asset, key in wanted
             if (asset, key) in self._entries or asset not in self._partly
-        )
+        ]
 
 
 # One book a running step, gone with it: nothing is kept between steps.

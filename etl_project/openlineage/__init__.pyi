@@ -1,0 +1,2 @@
+from .sensor import sensors as sensors
+from .telling import after_command as after_command
