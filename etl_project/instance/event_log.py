@@ -1,8 +1,8 @@
 """Event storage: Dagster's SQLite event log with its connections kept open between events.
 
 Dagster opens a new engine for every event: it compiles the same statements again, and closing the only connection
-writes the whole log back to the database file and waits for the disk. A range run stores one event for each asset and
-day, so this is most of its time. Nothing else is changed: the same files, tables and queries.
+writes the whole log back to the database file and waits for the disk. A range run stores an event for each asset, check
+and day, so this is most of its time. Nothing else is changed: the same files, tables and queries.
 
 A kill of the process loses nothing. A power cut may lose the last events; what was done is said by the commit records,
 not by events.
@@ -17,18 +17,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
-from dagster._core.events import ASSET_EVENTS
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata, SqlEventLogStorageTable
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
-from sqlalchemy import Engine, create_engine, event, select, text
+from sqlalchemy import Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import QueuePool
 
 BATCH_SIZE = 1000
-"""So many events of one asset, or planned for one run, are written at once. A kill loses those that were not: what was
-done is said by the commit records, and `etl verify --repair` writes the events of commits that lack theirs."""
+"""So many events of one asset or check, or planned for one run, are written at once. A kill loses those that were not:
+what was done is said by the commit records, and `etl verify --repair` writes the events of commits that lack theirs."""
 
 OPEN_FILES = 3
 """The index, the run at work and one more: a process that reads many runs keeps no more than these open."""
@@ -45,25 +45,42 @@ class KeptOpenEventLogStorage(SqliteEventLogStorage):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._engines: OrderedDict[str, Engine] = OrderedDict()
+        self._under_way: dict[str, Connection] = {}
         self._seen: set[str] = set()
+        self._stamp: str | None = None
         super().__init__(*arguments, **options)
         self._db_lock = threading.RLock()  # type: ignore[assignment]  # A batch holds two files at a time.
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        """A transaction on the file of a run, or on the index of all runs."""
+        """A transaction on the file of a run, or on the index of all; within one on the same file, a part of that."""
         with self._db_lock:
+            if shard in self._under_way:
+                yield self._under_way[shard]
+                return
             engine = self._engine(shard)
             if shard not in self._initialized_dbs:
                 self._initdb(engine)
                 self._initialized_dbs.add(shard)
             with engine.begin() as connection:
-                yield connection
+                self._under_way[shard] = connection
+                try:
+                    yield connection
+                finally:
+                    del self._under_way[shard]
 
     def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
-        """As Dagster's own, which reads its migrations to find that a file with a stamp has one: most of a tick."""
-        if not _is_stamped(engine):
+        """As Dagster's own, which reads its migrations for every file, be it stamped already or the next that is made.
+
+        The first file that this process makes is made and stamped by Dagster, the next ones like it in one transaction.
+        """
+        if _stamp_of(engine) is not None:
+            return
+        if self._stamp is None or inspect(engine).get_table_names():
             super()._initdb(engine, for_index_shard)
+            self._stamp = _stamp_of(engine)
+        else:
+            _make(engine, self._stamp)
 
     def has_table(self, table_name: str) -> bool:
         """Whether there is such a table. Dagster asks with every event, and none ever goes away."""
@@ -78,27 +95,40 @@ class KeptOpenEventLogStorage(SqliteEventLogStorage):
             self._seen.add(column)
         return column in self._seen
 
+    def store_event(self, event: EventLogEntry) -> None:
+        """As Dagster's own, with one transaction on the index instead of one for each table."""
+        if _is_of_a_check(event):
+            with self.index_connection():
+                super().store_event(event)
+        else:
+            super().store_event(event)
+
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """As if each was stored on its own; events of assets in one run in one transaction on its file and the index.
+        """As if each was stored on its own; events of assets and checks in one run in one transaction a file.
 
         Of an asset's last event of a kind the index holds more than of the others, so only that one is told in full.
         Where one of the two files cannot be written, neither is: Dagster stores the events one by one then.
         """
-        if all(map(_is_of_an_asset, events)) and len({event.run_id for event in events}) == 1:
-            self._store_asset_events(events)
+        mirrored = all(_is_of_an_asset(event) or _is_of_a_check(event) for event in events)
+        if mirrored and len({event.run_id for event in events}) == 1:
+            self._store_mirrored(events)
         else:
             super().store_event_batch(events)
 
-    def _store_asset_events(self, events: Sequence[EventLogEntry]) -> None:
+    def _store_mirrored(self, events: Sequence[EventLogEntry]) -> None:
         rows = [self._event_to_row(event) for event in events]
         with self.run_connection(events[0].run_id) as of_run:
             of_run.execute(SqlEventLogStorageTable.insert(), rows)
             with self.index_connection() as index:
                 ids = [_inserted(index, row) for row in rows]
-                self._store_asset_event_tags(index, events, ids)
-                last = {(row["asset_key"], row["dagster_event_type"]): n for n, row in enumerate(rows)}
+                of_assets = [n for n, event in enumerate(events) if _is_of_an_asset(event)]
+                self._store_asset_event_tags(index, [events[n] for n in of_assets], [ids[n] for n in of_assets])
+                last = {(rows[n]["asset_key"], rows[n]["dagster_event_type"]): n for n in of_assets}
                 for n in sorted(last.values()):
                     self._store_asset_event(index, events[n], ids[n])
+                for event, id_ in zip(events, ids, strict=True):
+                    if _is_of_a_check(event):
+                        self.store_asset_check_event(event, id_)
 
     def get_latest_asset_partition_materialization_attempts_without_materializations(
         self, asset_key: dg.AssetKey, after_storage_id: int | None = None
@@ -153,16 +183,33 @@ class KeptOpenEventLogStorage(SqliteEventLogStorage):
         super().dispose()
 
 
-def _is_stamped(engine: Engine) -> bool:
+def _stamp_of(engine: Engine) -> str | None:
+    """The version of its schema that a file is stamped with."""
     with engine.connect() as connection:
         there = engine.dialect.has_table(connection, "alembic_version")
-        return there and connection.execute(text("SELECT 1 FROM alembic_version")).first() is not None
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if there else None
+
+
+def _make(engine: Engine, stamp: str) -> None:
+    """All tables and the stamp in an empty file, or nothing: a kill leaves an empty file, which is made anew."""
+    with engine.connect() as connection:
+        connection.execute(text("PRAGMA journal_mode=WAL"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # Else SQLite's driver commits after each table.
+        SqlEventLogStorageMetadata.create_all(connection)
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO alembic_version VALUES (:stamp)"), {"stamp": stamp})
 
 
 def _is_of_an_asset(event: EventLogEntry) -> bool:
     """Whether Dagster mirrors the event in the index for its asset, and does nothing else with it."""
     kind = event.dagster_event_type
     return kind in ASSET_EVENTS and event.get_dagster_event().asset_key is not None
+
+
+def _is_of_a_check(event: EventLogEntry) -> bool:
+    """Whether Dagster mirrors the event in the index for its check, and does nothing else with it."""
+    return event.dagster_event_type in ASSET_CHECK_EVENTS
 
 
 def _inserted(connection: Connection, row: Mapping[str, Any]) -> int:

@@ -13,8 +13,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from alembic.script import ScriptDirectory
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
-from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
+from dagster._core.events import ASSET_CHECK_EVENTS, AssetMaterializationPlannedData, StepMaterializationData
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
@@ -104,8 +105,8 @@ def test_a_day_that_fails_at_the_top_is_not_failed_in_tables_that_the_run_never_
 
 
 def events_of_a_run(count: int) -> list[EventLogEntry]:
-    """What a range run stores: planned days of two assets, then their materializations with a data version each."""
-    made = []
+    """What a range run stores: planned days of two assets, their materializations with a data version each, checks."""
+    made: list[EventLogEntry] = []
     for n in range(count):
         for asset in ("a", "b"):
             key, day = dg.AssetKey(asset), f"2025-03-{n + 1:02}"
@@ -116,14 +117,30 @@ def events_of_a_run(count: int) -> list[EventLogEntry]:
             for kind, data in zip(kinds, (planned, done), strict=True):
                 event = dg.DagsterEvent(kind.value, "job", step_key=asset, event_specific_data=data)
                 made.append(EventLogEntry(None, 10, "", "run", 1e9 + len(made), asset, "job", event))
+            found = dg.AssetCheckEvaluation(key, "sound", passed=n % 2 == 0, metadata={}, partition=day)
+            event = dg.DagsterEvent("ASSET_CHECK_EVALUATION", "job", step_key=asset, event_specific_data=found)
+            made.append(EventLogEntry(None, 10, "", "run", 1e9 + len(made), asset, "job", event))
+    return [*checks_planned(count), *made]
+
+
+def checks_planned(count: int) -> list[EventLogEntry]:
+    """As Dagster plans a check: once for all days of the run."""
+    days = DAYS.subset_with_partition_keys(
+        [f"2025-03-{n + 1:02}" for n in range(min(count, 3))]
+    ).to_serializable_subset()
+    made = []
+    for asset in ("a", "b"):
+        planned = AssetCheckEvaluationPlanned(asset_key=dg.AssetKey(asset), check_name="sound", partitions_subset=days)
+        event = dg.DagsterEvent("ASSET_CHECK_EVALUATION_PLANNED", "job", step_key=asset, event_specific_data=planned)
+        made.append(EventLogEntry(None, 10, "", "run", 5e8, asset, "job", event))
     return made
 
 
 def everything(folder: Path) -> dict[str, list[tuple[object, ...]]]:
     """All rows of all tables that events are stored in, without the moments of their storing."""
     found = {}
-    tables = ("run", "event_logs"), ("index", "event_logs"), ("index", "asset_keys"), ("index", "asset_event_tags")
-    for file, table in tables:
+    of_index = "event_logs", "asset_keys", "asset_event_tags", "asset_check_executions"
+    for file, table in (("run", "event_logs"), *(("index", table) for table in of_index)):
         with closing(sqlite3.connect(folder / f"{file}.db")) as db:
             rows = db.execute(f"SELECT * FROM {table} ORDER BY id").fetchall()
             columns = [column[1] for column in db.execute(f"PRAGMA table_info({table})")]
@@ -139,17 +156,73 @@ def test_a_batch_leaves_the_same_rows_as_its_events_one_by_one_in_dagsters_own_c
         with dg.instance_for_test() as instance:
             storage.register_instance(instance)
             storage.store_event_batch(batch)
-            storage.store_event_batch(batch)  # As after a batch that could not be stored: each is there twice.
+            again = [one for one in batch if one.dagster_event_type not in ASSET_CHECK_EVENTS]
+            storage.store_event_batch(again)  # As after a batch that could not be stored: each is there twice.
+            for one in batch[-3:]:
+                storage.store_event(one)
     expected, found = everything(tmp_path / "own"), everything(tmp_path / "ours")
-    assert len(expected["index.event_logs"]) == 160 and len(expected["index.asset_event_tags"]) == 80
+    assert len(expected["index.event_logs"]) == 122 + 80 + 3 and len(expected["index.asset_event_tags"]) == 81
+    assert len(expected["index.asset_check_executions"]) == 40
     assert found == expected
+
+
+def schema(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Tables with their columns, indexes and the stamp, however the statements were written."""
+    with closing(sqlite3.connect(path)) as db:
+        names = db.execute("SELECT type, name, tbl_name FROM sqlite_master ORDER BY name").fetchall()
+        tables = [name for kind, name, _ in names if kind == "table"]
+        columns = {table: db.execute(f'PRAGMA table_info("{table}")').fetchall() for table in tables}
+        stamps = db.execute("SELECT * FROM alembic_version").fetchall()
+        return {**columns, "": names, "stamps": stamps, "journal": db.execute("PRAGMA journal_mode").fetchall()}
+
+
+def test_the_file_of_the_second_run_is_made_like_that_of_the_first_without_reading_migrations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = KeptOpenEventLogStorage(str(tmp_path))
+    assert storage.get_logs_for_run("first") == []
+    monkeypatch.setattr(ScriptDirectory, "_load_revisions", no_migrations)
+    assert storage.get_logs_for_run("second") == []
+    assert schema(tmp_path / "second.db") == schema(tmp_path / "first.db")
+    monkeypatch.undo()
+    assert SqliteEventLogStorage(str(tmp_path)).get_logs_for_run("second") == []  # Stamped, so nothing to migrate.
+
+
+KILLED_IN_A_BATCH = """
+import os, signal, sys
+import dagster as dg
+from etl_project.instance.event_log import KeptOpenEventLogStorage
+from etl_project_tests.unit.instance.test_event_log import events_of_a_run
+storage = KeptOpenEventLogStorage(sys.argv[1])
+with dg.instance_for_test() as instance:
+    storage.register_instance(instance)
+    storage.store_event_batch(events_of_a_run(2))
+    storage.store_asset_check_event = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    storage.store_event_batch(events_of_a_run(3))
+"""
+
+
+def test_a_kill_within_a_batch_leaves_what_was_there_before_it(tmp_path: Path) -> None:
+    killed = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED_IN_A_BATCH, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert killed.returncode == -9, killed.stderr
+    storage, before = SqliteEventLogStorage(str(tmp_path)), events_of_a_run(2)
+    assert [one.timestamp for one in storage.get_logs_for_run("run")] == [one.timestamp for one in before]
+    left = everything(tmp_path)
+    assert len(left["run.event_logs"]) == len(left["index.event_logs"]) == len(before)
+    assert len(left["index.asset_check_executions"]) == 4
 
 
 def test_events_of_other_kinds_among_them_are_stored_too_and_in_order(tmp_path: Path) -> None:
     storage = KeptOpenEventLogStorage(str(tmp_path))
     start = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, "job")
     other = EventLogEntry(None, 10, "", "run", 1e9, None, "job", start)
-    mixed = [other, *events_of_a_run(1), other, *events_of_a_run(1)]
+    mixed = [other, *events_of_a_run(1), other, *events_of_a_run(1)[len(checks_planned(1)) :]]
     with dg.instance_for_test() as instance:
         storage.register_instance(instance)
         storage.store_event_batch(mixed)
@@ -177,6 +250,10 @@ def test_a_batch_whose_second_file_cannot_be_written_leaves_nothing_in_the_first
     assert len(found["run.event_logs"]) == len(found["index.event_logs"]) == len(batch)
 
 
+def no_migrations(*_: object) -> None:
+    pytest.fail("Dagster's migrations were read, which takes longer than the rest of a tick")
+
+
 def test_opening_the_history_reads_no_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
     monkeypatch.chdir(ROOT)
@@ -184,10 +261,7 @@ def test_opening_the_history_reads_no_migrations(tmp_path: Path, monkeypatch: py
     with home.opened() as instance:
         ref = instance.get_ref()
 
-    def read(*_: object) -> None:
-        pytest.fail("Dagster's migrations were read, which takes longer than the rest of a tick")
-
-    monkeypatch.setattr(ScriptDirectory, "_load_revisions", read)
+    monkeypatch.setattr(ScriptDirectory, "_load_revisions", no_migrations)
     with dg.DagsterInstance.from_ref(ref) as instance:
         assert instance.get_runs() == []
         assert instance.get_latest_materialization_event(dg.AssetKey("a")) is None
