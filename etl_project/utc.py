@@ -7,7 +7,7 @@ takes days and instants as arguments, so that a rerun sees the same ones. The da
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -62,10 +62,14 @@ def days_of_run(tags: Mapping[str, str]) -> tuple[date, date] | None:
     return day_of(keys[0]), day_of(keys[1])
 
 
-def run_tags(first: date | str, last: date | str) -> dict[str, str]:
-    """The tags of a run over these days or other partitions, as Dagster's own backfills set them."""
+def run_tags(first: date | str, last: date | str, dimensions: Sequence[str] = ()) -> dict[str, str]:
+    """The tags of a run over these days or other partitions, as Dagster's own backfills set them.
+
+    A partition of several `dimensions` has a tag for each: without them a body is not told which is which.
+    """
     if first == last:
-        return {PARTITION_TAG: str(first)}
+        parts = zip(sorted(dimensions), str(first).split("|"), strict=True) if dimensions else ()
+        return {PARTITION_TAG: str(first), **{f"{PARTITION_TAG}/{name}": part for name, part in parts}}
     return {RANGE_START_TAG: str(first), RANGE_END_TAG: str(last)}
 
 

@@ -55,7 +55,7 @@ def drain(
 
 def ask_through(opened: Deployment, wish: Wish, yes: bool) -> None:
     """Ask before --through rebuilds many days: nothing but that was asked for by hand."""
-    found = previewing.preview(opened, look(opened.project, utc.now()), wish)
+    found = previewing.preview(opened, look(opened.project, utc.now(), opened.instance), wish)
     steps = [step for step in (*found.now, *found.after) if step.asset in wish.through]
     days, most = {key for step in steps for key in step.keys}, opened.project.settings.confirm_days
     confirm.ask(

@@ -59,7 +59,7 @@ def plan(select: Select = None, through: Through = None, code: Code = False, as_
 def tell(wish: Wish, as_json: bool = False) -> int:
     """Say what a drain with this wish would do; the exit code."""
     with opened(weekly_checks=False) as found:
-        snapshot = look(found.project, utc.now())
+        snapshot = look(found.project, utc.now(), found.instance)
         ahead = previewing.preview(_deployment(found), snapshot, wish)
         pinned = [rollback.pin_in_words(one) for one in rollback.pins(stored_assets(found.definitions))]
     if as_json:
@@ -82,7 +82,7 @@ def tell(wish: Wish, as_json: bool = False) -> int:
 
 def tell_code(found: Opened, assets: Sequence[str], as_json: bool) -> None:
     """Say which assets have other code than their rows were built by, and what a backfill of those would touch."""
-    snapshot = look(found.project, utc.now())
+    snapshot = look(found.project, utc.now(), found.instance)
     old = rebuilding.outdated(found.project, snapshot, assets, rebuilding.Span())
     runs = rebuilding.runs_of(found.project, snapshot, old)
     follows = previewing.after_rebuild(_deployment(found), snapshot, runs)

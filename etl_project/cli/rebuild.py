@@ -57,7 +57,7 @@ def rebuild(  # noqa: PLR0913, PLR0917  # Each is an option of the command.
         )
     span = rebuilding.Span(first.date() if first else None, last.date() if last else None)
     with deployment() as opened:
-        snapshot = look(opened.project, utc.now())
+        snapshot = look(opened.project, utc.now(), opened.instance)
         if stale:
             plan = rebuilding.stale(opened.project, snapshot, named, span)
         else:

@@ -42,7 +42,7 @@ def status(asset: Asset = None, day: Day = None, as_json: Json = False) -> None:
             [target] = chosen(stored_assets(found.definitions), [asset])
             commits = history.commits_of(target, day.date() if day else None)
         else:
-            snapshot = look(found.project, utc.now())
+            snapshot = look(found.project, utc.now(), found.instance)
             checks = found.definitions.resolve_asset_graph().asset_check_keys
             everything = statuses.status(found.project, found.instance, snapshot, red_checks(found.instance, checks))
             pinned = rollback.pins(stored_assets(found.definitions))

@@ -72,7 +72,7 @@ class Flight:
 
 def tags(due: Due) -> dict[str, str]:
     """The run tags of a due run."""
-    return {STATE_TAG: due.state, **(utc.run_tags(due.first, due.last) if due.first else {})}
+    return {STATE_TAG: due.state, **(utc.run_tags(due.first, due.last, due.dimensions) if due.first else {})}
 
 
 def wait_until(attempts: Sequence[Attempt]) -> datetime | None:
@@ -132,7 +132,7 @@ def in_parts(instance: dg.DagsterInstance, asked: Iterable[Due], patience: int =
             if not smaller:
                 found.append(Part(part.due, tried, part.above))
         left = halves
-    return sorted(found, key=lambda part: part.due)
+    return sorted(found, key=lambda part: part.due.order)
 
 
 def states_of(instance: dg.DagsterInstance, asked: Iterable[Due]) -> set[str]:

@@ -17,7 +17,7 @@ from etl_project.due.check_verdicts import RedCheck
 from etl_project.due.execution import Deployment, Ended, execute, refuse_undated, take_in_many_days
 from etl_project.due.graph import Key
 from etl_project.due.pending import Due, Outlook
-from etl_project.due.snapshot import Project, Snapshot, look, outlook, selected, tidy
+from etl_project.due.snapshot import Snapshot, look, outlook, selected, tidy
 from etl_project.exclusion import run_lock
 from etl_project.storage import ALLOW_SHRINK_TAG
 
@@ -119,10 +119,10 @@ def drain(
     done = Drained()
     tried: set[str] = set()
     while True:
-        snapshot = _settled(deployment.project)
+        snapshot = _settled(deployment)
         if snapshot.many_days and not done.not_taken:
             done.not_taken = take_in_many_days(deployment)
-            snapshot = look(deployment.project, utc.now())
+            snapshot = look(deployment.project, utc.now(), deployment.instance)
         done.unreadable = snapshot.unreadable
         done.passed_over = [*snapshot.lost, *snapshot.passed_over, *tidy(deployment.project, snapshot)]
         done.being_written = snapshot.being_written
@@ -181,10 +181,10 @@ def _tags(wish: Wish, done: Drained) -> dict[str, str]:
     return {**shrink, **({run_lock.WAIT_TAG: "0"} if done.busy is not None else {})}
 
 
-def _settled(project: Project) -> Snapshot:
+def _settled(deployment: Deployment) -> Snapshot:
     """One look, after giving files that are still too young the time to settle once."""
-    snapshot = look(project, utc.now())
+    snapshot = look(deployment.project, utc.now(), deployment.instance)
     if snapshot.unsettled:
-        time.sleep(project.settings.settle_seconds)
-        snapshot = look(project, utc.now())
+        time.sleep(deployment.project.settings.settle_seconds)
+        snapshot = look(deployment.project, utc.now(), deployment.instance)
     return snapshot

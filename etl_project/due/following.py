@@ -15,17 +15,17 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.partitions.utils import infer_partition_mapping
 
-from etl_project.due.graph import SAME_DAY, Days, KeySet, Node, Reading, Window
+from etl_project.due.graph import SAME_DAY, Days, Node, Reading, Window
 from etl_project.due.jobs import jobs_of
-from etl_project.due.readings import Constant, Definition, Dimension, OneByOne, Overlapping, key_set
+from etl_project.due.readings import Constant, Definition, Dimension, OneByOne, Overlapping, is_dynamic, key_set
 from etl_project.sources import SOURCE_METADATA
-from etl_project.storage import ABSENT_PARTITIONS, table_of
+from etl_project.storage import ABSENT_PARTITIONS, dimensions_of, table_of
 
 FOLLOWS_METADATA = "etl/follows_inputs"
 """Asset metadata: False keeps an asset out of `pending()`; it is then rebuilt by hand only."""
 
 MOST_KEYS_ONE_BY_ONE = 5_000
-"""Such mappings cost half a millisecond a key, in every look."""
+"""Such mappings cost half a millisecond a key, in every look. How many dynamic ones there will be, nobody knows."""
 
 CONSTANT = (dg.AllPartitionMapping, dg.LastPartitionMapping, dg.SpecificPartitionsPartitionMapping)
 
@@ -128,13 +128,11 @@ def _node(one: _Declared, declared: Mapping[dg.AssetKey, _Declared]) -> Node:
     unseen = tuple(sorted(key.to_user_string() for key in read - seen - {spec.key}))
     wanted = bool(spec.metadata.get(FOLLOWS_METADATA, True))
     found: dict[dg.AssetKey, Window | Reading] = {}
-    keys: KeySet = Days()
     why, itself = "", None
     try:
-        keys = key_set(spec.partitions_def)
         found = {key: _reading(one, declared[key].spec) for key in sorted(seen)}
         itself = _of_itself(one) if spec.key in read else None
-    except (NotFollowed, ValueError) as reason:
+    except NotFollowed as reason:
         why = str(reason)
     if not why and unseen and not seen and itself is None:
         why = f"it reads {', '.join(unseen)} alone, and that leaves no commit records"
@@ -146,7 +144,7 @@ def _node(one: _Declared, declared: Mapping[dg.AssetKey, _Declared]) -> Node:
         follows_inputs=wanted and not why,
         code_version=spec.code_version or "",
         windows={k.to_user_string(): r for k, r in found.items() if isinstance(r, Window) and r != SAME_DAY},
-        keys=keys,
+        keys=key_set(spec.partitions_def),
         readings={k.to_user_string(): r for k, r in found.items() if not isinstance(r, Window)},
         itself=itself,
         most_keys_a_run=1 if itself or policy is None else policy.max_partitions_per_run,
@@ -154,6 +152,7 @@ def _node(one: _Declared, declared: Mapping[dg.AssetKey, _Declared]) -> Node:
         unseen=unseen,
         table=table.name,
         published_after_checks=table.publish_after_checks,
+        dimensions=dimensions_of(spec.partitions_def),
     )
 
 
@@ -194,7 +193,7 @@ def _followed(
         dimension = _dimension(mapping, here, there, absent)
         if dimension is not None:
             return dimension
-    count = len(list(here.get_partition_keys()))
+    count = 0 if is_dynamic(here) else len(list(here.get_partition_keys()))
     if count > MOST_KEYS_ONE_BY_ONE:
         raise NotFollowed(
             f"its {type(mapping).__name__} has to be asked for each of {count} partitions; "

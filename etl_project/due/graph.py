@@ -112,7 +112,7 @@ class Node:
     checks without which nothing may be built of it. `most_keys_a_run` limits ranges, as its backfill policy does.
     `by_hand` says why it is not followed, `unseen` what it reads that leaves no commit records. `table` is its
     table, if it is written to one, and `job` the job that builds it. `published_after_checks`: what does not pass them
-    stays beside the table, as a candidate.
+    stays beside the table, as a candidate. `dimensions` are the names of those that its partitions have.
     """
 
     asset: str
@@ -131,6 +131,7 @@ class Node:
     job: str = DAYS_JOB
     table: str = ""
     published_after_checks: bool = False
+    dimensions: tuple[str, ...] = ()
 
 
 def in_dependency_order(nodes: Iterable[Node]) -> list[Node]:

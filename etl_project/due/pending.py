@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 
 from etl_project.due.graph import DAYS_JOB, SAME_DAY, Key, Node, Window, in_dependency_order, islands
@@ -54,7 +55,7 @@ class SourceState:
     longest_empty_gap_days: int = 31
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Due:
     """One run to ask for: these assets over the partitions from `first` to `last`, both included.
 
@@ -69,6 +70,12 @@ class Due:
     over: Sequence[Key] = field(default=(), compare=False, repr=False)
     part: Callable[[Sequence[Key]], Due] | None = field(default=None, compare=False, repr=False)
     job: str = field(default=DAYS_JOB, compare=False, repr=False)
+    dimensions: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def order(self) -> tuple[str, str, tuple[str, ...]]:
+        """By partitions, then assets. As text: days, other keys and no partitions are due side by side."""
+        return str(self.first), str(self.last), self.assets
 
     @property
     def keys(self) -> Sequence[Key]:
@@ -181,7 +188,7 @@ def runs_for(nodes: Iterable[Node], due: Mapping[str, Mapping[Key, str]], now: d
 
 
 def _in_order(runs: Iterable[Due]) -> list[Due]:
-    return sorted(runs, key=lambda run: (str(run.first), str(run.last), run.assets))
+    return sorted(runs, key=lambda run: run.order)
 
 
 def _sets(island: Sequence[Node]) -> list[list[Node]]:
@@ -227,7 +234,8 @@ def _run(
     why = [[str(key), [reasons[key].get(node.asset) for node in nodes]] for key in keys]
     assets = tuple(node.asset for node in nodes)
     state = digest([assets, [node.code_version for node in nodes], why])
-    return Due(keys[0], keys[-1], assets, state, keys, lambda some: _run(group, ordered, reasons, some), nodes[0].job)
+    some_of = partial(_run, group, ordered, reasons)
+    return Due(keys[0], keys[-1], assets, state, keys, some_of, nodes[0].job, nodes[0].dimensions)
 
 
 def expected_empty_days(state: SourceState, today: date, closing: date | None = None) -> set[date]:

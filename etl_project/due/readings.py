@@ -43,7 +43,10 @@ class Whole:
 
 @dataclass(frozen=True)
 class Listed:
-    """Static partitions, and those of several dimensions: each is a run of its own."""
+    """Static and dynamic partitions, and those of several dimensions: each is a run of its own.
+
+    Which dynamic ones there are, the `partition_loading_context` says in which it is asked.
+    """
 
     definition: Definition
 
@@ -101,15 +104,18 @@ class Periods:
 
 
 def key_set(definition: Definition | None) -> KeySet:
-    """The partitions of this definition. Raises ValueError, saying why, where no look can list them."""
+    """The partitions of this definition."""
     if definition is None:
         return Whole()
     if isinstance(definition, dg.TimeWindowPartitionsDefinition):
         return _days(definition) or Periods(definition)
-    parts = [one.partitions_def for one in getattr(definition, "partitions_defs", ())] or [definition]
-    if any(isinstance(part, dg.DynamicPartitionsDefinition) for part in parts):
-        raise ValueError("its partitions are dynamic: only Dagster's instance knows them")
     return Listed(definition)
+
+
+def is_dynamic(definition: Definition) -> bool:
+    """Whether only an instance knows which partitions there are."""
+    parts = [one.partitions_def for one in getattr(definition, "partitions_defs", ())] or [definition]
+    return any(isinstance(part, dg.DynamicPartitionsDefinition) for part in parts)
 
 
 def _days(definition: dg.TimeWindowPartitionsDefinition) -> Days | None:

@@ -13,6 +13,8 @@ from datetime import date
 from itertools import chain
 from typing import NamedTuple
 
+from dagster._core.definitions.partitions.context import partition_loading_context
+
 from etl_project.declare import warehouse
 from etl_project.due.drain import MOST_FAILURES_IN_A_ROW, Drained, OnRun
 from etl_project.due.execution import Deployment, execute
@@ -69,7 +71,8 @@ def plan(project: Project, snapshot: Snapshot, ahead: Outlook, assets: Collectio
     chosen: dict[str, set[Key]] = {}
     left_out = []
     for node in wanted:
-        there = [key for key in node.keys.existing(snapshot.at, project.settings.start_date) if key in span]
+        with partition_loading_context(dynamic_partitions_store=snapshot.dynamic):
+            there = [key for key in node.keys.existing(snapshot.at, project.settings.start_date) if key in span]
         chosen[node.asset] = {key for key in there if (node.asset, key) in could}
         without = [key for key in there if key not in chosen[node.asset]]
         if without and span.first is not None:

@@ -47,7 +47,7 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
     def pending_days(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         attempts.bury_the_dead(context.instance)
         try:
-            snapshot = look(project, utc.now(), wait=False)
+            snapshot = look(project, utc.now(), context.instance, wait=False)
         except StoreBusy as busy:
             return dg.SkipReason(f"A run holds the warehouse; the next tick looks again. {busy}")
         requests, held = decide(project, snapshot, context.instance, checks=_checks(project, context))
@@ -211,7 +211,7 @@ def closed_day_schedule(project: Project, job: Job) -> dg.ScheduleDefinition:
     def closed_day(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         day = context.scheduled_execution_time.date() - timedelta(days=1)
         try:
-            snapshot = look(project, utc.now(), longest_wait_seconds=LONGEST_WAIT_SECONDS)
+            snapshot = look(project, utc.now(), context.instance, longest_wait_seconds=LONGEST_WAIT_SECONDS)
         except StoreBusy as busy:
             return dg.SkipReason(f"A run holds the warehouse; the sensor asks for {day} later. {busy}")
         requests, held = decide(project, snapshot, context.instance, closing=day, checks=_checks(project, context))

@@ -15,6 +15,11 @@ from datetime import date, datetime, timedelta
 from itertools import chain
 from math import inf
 
+import dagster as dg
+from dagster._core.definitions.partitions.context import partition_loading_context
+from dagster._core.instance import DynamicPartitionsStore
+from dagster._core.instance.types import CachingDynamicPartitionsLoader
+
 from etl_project.declare import lake, warehouse
 from etl_project.due import pending, unpublished
 from etl_project.due.following import FOLLOWS_METADATA, nodes
@@ -89,6 +94,8 @@ class Snapshot:
             for asset, (table, count) in sorted(self.gone.items())
         ]
 
+    dynamic: DynamicPartitionsStore | None = None
+    """Which dynamic partitions there are, asked once for each name; None where nobody can tell."""
     unspread: frozenset[str] = frozenset()
     """Sources with a file that was accepted and is not yet under all of the days that it holds."""
 
@@ -155,8 +162,15 @@ class Snapshot:
         return sum(found.unsettled for found in self.scans.values())
 
 
-def look(project: Project, now: datetime, *, wait: bool = True, longest_wait_seconds: float = inf) -> Snapshot:
-    """Read everything once.
+def look(
+    project: Project,
+    now: datetime,
+    instance: dg.DagsterInstance | None = None,
+    *,
+    wait: bool = True,
+    longest_wait_seconds: float = inf,
+) -> Snapshot:
+    """Read everything once. Without an instance, which knows dynamic partitions, nobody may ask what is due of those.
 
     Raises StoreBusy (retrying helps) while a run holds the warehouse: at once, or with `wait` after the wait setting,
     but no later than `longest_wait_seconds`.
@@ -188,6 +202,7 @@ def look(project: Project, now: datetime, *, wait: bool = True, longest_wait_sec
         gone=gone,
         losses=losses,
         unpublished=dict(_unpublished(project, warehouse(project.settings, wait_seconds))),
+        dynamic=None if instance is None else CachingDynamicPartitionsLoader(instance),
         unspread=frozenset(
             spec.name
             for spec in project.sources
@@ -296,7 +311,8 @@ def outlook(
     )
     if red is not None and snapshot.unpublished:
         red = {**red, **unpublished.verdicts(project.nodes, snapshot.unpublished, snapshot.commits)}
-    return pending.outlook(project.nodes, snapshot.sources, snapshot.commits, snapshot.at, how, red)
+    with partition_loading_context(dynamic_partitions_store=snapshot.dynamic):
+        return pending.outlook(project.nodes, snapshot.sources, snapshot.commits, snapshot.at, how, red)
 
 
 def first_day_of(settings: Settings, snapshot: Snapshot, nodes: Iterable[Node] = ()) -> date:

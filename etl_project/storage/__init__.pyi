@@ -45,6 +45,7 @@ from .dagster.reporting import reported as reported
 from .dagster.reporting import tag_run as tag_run
 from .dagster.scopes import AFTER_CHECKS as AFTER_CHECKS
 from .dagster.scopes import PUBLISH as PUBLISH
+from .dagster.scopes import dimensions_of as dimensions_of
 from .dagster.scopes import scope_of as scope_of
 from .dagster.scopes import table_of as table_of
 from .engines.duckdb_file import CONFIG as CONFIG

@@ -46,7 +46,7 @@ def alerts_sensor(project: Project, delivery: Delivery) -> dg.SensorDefinition:
     def tell(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         memory = Memory.of(context.cursor)
         try:
-            snapshot = look(project, utc.now(), wait=False)
+            snapshot = look(project, utc.now(), context.instance, wait=False)
         except StoreBusy as busy:
             return dg.SensorResult(skip_reason=f"A run holds the warehouse; the next tick looks again. {busy}")
         found, unsent = alerts(project, snapshot, red_checks(context.instance, _check_keys(context))), 0
@@ -91,7 +91,7 @@ def left_failed_checks(project: Project) -> list[dg.AssetChecksDefinition]:
     @dg.multi_asset_check(name=CHECK, specs=list(specs.values()), can_subset=True)
     def no_day_left_failed(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         with reported(context.instance, context.run.run_id):
-            snapshot = look(project, utc.now())
+            snapshot = look(project, utc.now(), context.instance)
         failed = left_open(project, context.instance, snapshot).failed
         for asset, spec in specs.items():
             if spec.key in context.selected_asset_check_keys:

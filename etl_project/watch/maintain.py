@@ -51,7 +51,7 @@ def maintain(instance: dg.DagsterInstance, project: Project, days: int, *, dry_r
     it was tried, and whether that helps), verdicts that still count, and the newest runs. Rows and commits are not
     touched. Raises StoreBusy (retrying helps) while a run holds the warehouse; a kill leaves runs for the next pass.
     """
-    snapshot = look(project, utc.now())
+    snapshot = look(project, utc.now(), instance)
     red = check_verdicts.red(project.nodes, snapshot.commits, instance)
     states = attempts.states_of(instance, outlook(project, snapshot, red=red).due)
     plan = retention.plan(instance, utc.now() - timedelta(days=days), attempts.STATE_TAG, states)

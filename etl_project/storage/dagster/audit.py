@@ -20,7 +20,7 @@ from etl_project.failures import FAILURE_TAG, Transient
 from etl_project.storage.contract import Scope, Store, Table, WriteRefused
 from etl_project.storage.dagster import internals
 from etl_project.storage.dagster.internals import step_of
-from etl_project.storage.dagster.scopes import AFTER_CHECKS, PUBLISH
+from etl_project.storage.dagster.scopes import AFTER_CHECKS, PUBLISH, dimensions_of
 from etl_project.storage.judging.messages import what
 from etl_project.storage.judging.publishing import ALLOW_UNCHECKED_TAG, refusal
 from etl_project.storage.tables.store import TableStore
@@ -106,12 +106,16 @@ class Audit:
         read = {key for one in checks for key in one.keys_by_input_name.values()} | {self._asset_key}
         return [one.partitions_def for one in [*checks, *(layer.get(key) for key in read if layer.has(key))]]
 
+    def _dimensions(self) -> tuple[str, ...]:
+        layer = self._step.job_def.asset_layer  # type: ignore[union-attr]
+        return dimensions_of(layer.get(self._asset_key).partitions_def)
+
     def _run(self, scope: Scope, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
         """The checks over these partitions, in a run that nobody else sees."""
         first, last = scope.partitions[0].key, scope.partitions[-1].key
         return self._audit_job().execute_in_process(
             instance=instance,
-            tags={} if first is None or last is None else run_tags(first, last),
+            tags={} if first is None or last is None else run_tags(first, last, self._dimensions()),
             run_config={**_QUIET, "ops": self._configured("ops", [one.op.name for one in self._checks().values()])},
             raise_on_error=False,
         )

@@ -94,6 +94,12 @@ def table_of(
     )
 
 
+def dimensions_of(partitions: dg.PartitionsDefinition[Any] | None) -> tuple[str, ...]:
+    """The names of the dimensions, where the partitions have several."""
+    several = isinstance(partitions, dg.MultiPartitionsDefinition)
+    return tuple(dimension.name for dimension in partitions.partitions_defs) if several else ()  # type: ignore[union-attr]
+
+
 def _dimensions(
     asset_key: dg.AssetKey, partitions: dg.MultiPartitionsDefinition, values: Mapping[str, Any]
 ) -> tuple[Dimension, ...]:

@@ -51,7 +51,7 @@ class BucketCandidates:
         return None if found is None else found.path
 
     def drop(self, asset: str, key: str | None, committed: Commit | None = None) -> None:
-        """Remove the candidate of a partition, where there is one; but not one that came after this commit.
+        """Remove the candidate of a partition, where there is one; but not one that came after this write.
 
         The rows go first. Writers of a bucket do not wait for each other: between the look and the removal, which no
         server makes one step, a later candidate may still come, and goes with it; its day is then asked for again.

@@ -57,7 +57,7 @@ class FolderCandidates:
         return file if file.is_file() else None
 
     def drop(self, asset: str, key: str | None, committed: Commit | None = None) -> None:
-        """Remove the candidate of a partition, where there is one; but not one that came after this commit."""
+        """Remove the candidate of a partition, where there is one; but not one that came after this write."""
         folder = self._root / folder_of(asset, key)
         if folder.is_dir():
             if came_after(footer.intact_record(folder / ROWS), committed):
@@ -73,8 +73,13 @@ def folder_of(asset: str, key: str | None) -> str:
 
 
 def came_after(candidate: Commit | None, committed: Commit | None) -> bool:
-    """Whether the candidate is of a later write than the one that has committed, and so nothing that it makes old."""
-    return candidate is not None and committed is not None and candidate.sequence > committed.sequence
+    """Whether the candidate is of a later write than this one, and so nothing that it makes old.
+
+    What changes nothing takes no number of its own: there the times tell at which both were judged.
+    """
+    if candidate is None or committed is None:
+        return False
+    return candidate.sequence > committed.sequence or candidate.committed_at > committed.committed_at
 
 
 def in_json(record: Commit, reason: str) -> str:

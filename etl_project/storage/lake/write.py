@@ -321,7 +321,7 @@ class ParquetWrite:
         unchanged = is_there and not (changed or changed_meaning)
         if previous is not None and unchanged and says_the_same(record, previous):
             self._request.still_owner()
-            self._forget_candidate(one)
+            self._forget_candidate(one, record)
             return replace(previous, changed=False)
         if self._table.keep_versions and changed and previous is not None and there is not None:
             self._lake.versions.keep(self._table.asset, previous, path)
@@ -416,13 +416,13 @@ class ParquetWrite:
                 f"{what(self._table, one)}: its new rows are committed; what they made old cannot be removed: {said}"
             ) from None
 
-    def _forget_candidate(self, one: Scope, committed: Commit | None = None) -> None:
+    def _forget_candidate(self, one: Scope, judged: Commit) -> None:
         """The partition has its newest rows: what was to replace it before is none any more.
 
-        In a bucket nobody waits: what somebody else has kept since this commit is to replace its rows.
+        In a bucket nobody waits: what somebody else has kept since this write was judged is to replace its rows.
         """
         if self._table.publish_after_checks:
-            self._lake.candidates.drop(self._table.asset, one.partitions[0].key, committed)
+            self._lake.candidates.drop(self._table.asset, one.partitions[0].key, judged)
 
 
 def contract_key(table: Table, beside: Path) -> list[str]:

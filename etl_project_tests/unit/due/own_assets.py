@@ -58,7 +58,7 @@ class World:
 
     def waits(self) -> list[str]:
         """What the sensor says of what it does not ask for."""
-        found = look(self.deployment.project, utc.now())
+        found = look(self.deployment.project, utc.now(), self.deployment.instance)
         return sensor.decide(self.deployment.project, found, self.deployment.instance)[1]
 
 

@@ -126,6 +126,8 @@ def test_a_day_of_23_hours_reads_23_hours(here: Any, there: Any) -> None:
 
 
 MULTI = dg.MultiPartitionsDefinition({"day": DAYS, "region": REGIONS})
+CUSTOMERS = dg.DynamicPartitionsDefinition(name="customers")
+CUSTOMER_DAYS = dg.MultiPartitionsDefinition({"day": DAYS, "customer": CUSTOMERS})
 OTHERS: dict[str, tuple[Any, Any, dg.PartitionMapping | None]] = {
     "a day of an unpartitioned asset": (DAYS, None, None),
     "an unpartitioned asset of an unpartitioned one": (None, None, None),
@@ -144,29 +146,38 @@ OTHERS: dict[str, tuple[Any, Any, dg.PartitionMapping | None]] = {
     "a region of all its days": (REGIONS, MULTI, None),
     "a day and region of a region": (MULTI, REGIONS, dg.MultiToSingleDimensionPartitionMapping("region")),
     "a day and region of themselves": (MULTI, MULTI, None),
+    "customers of customers": (CUSTOMERS, CUSTOMERS, None),
+    "a customer of a day and customer": (CUSTOMERS, CUSTOMER_DAYS, None),
+    "a day and customer of a customer": (CUSTOMER_DAYS, CUSTOMERS, None),
+    "a day of all its customers": (DAYS, CUSTOMER_DAYS, None),
+    "a day and customer of a day": (CUSTOMER_DAYS, DAYS, None),
+    "a customer of all regions": (CUSTOMERS, REGIONS, dg.AllPartitionMapping()),
+    "a day of all customers": (DAYS, CUSTOMERS, dg.AllPartitionMapping()),
+    "the last customer": (None, CUSTOMERS, dg.LastPartitionMapping()),
+    "customers that are named": (CUSTOMERS, CUSTOMERS, dg.SpecificPartitionsPartitionMapping(["it's b"])),
+    "customers of an unpartitioned asset": (CUSTOMERS, None, None),
 }
 
 
 @pytest.mark.parametrize("case", OTHERS)
 def test_every_other_mapping_is_followed_as_dagster_resolves_it(case: str) -> None:
-    is_followed_as_dagster_resolves_it(*OTHERS[case], NOW)
+    with dg.DagsterInstance.ephemeral() as instance, partition_loading_context(dynamic_partitions_store=instance):
+        instance.add_dynamic_partitions("customers", ["a", "it's b", "2025-03-20"])
+        is_followed_as_dagster_resolves_it(*OTHERS[case], NOW)
 
 
 def test_what_cannot_be_followed_is_said_with_the_reason(caplog: pytest.LogCaptureFixture) -> None:
-    dynamic, _ = two(DAYS, dg.DynamicPartitionsDefinition(name="customers"), dg.AllPartitionMapping())
-    assert (dynamic.follows_inputs, "dynamic" in dynamic.by_hand) == (False, True)
     zones, _ = two(BERLIN_DAYS, DAYS)
     assert (zones.follows_inputs, "imezone" in zones.by_hand) == (False, True)
     outside = made("reader", DAYS, deps=["somebody_elses"])
     [alone] = nodes(dg.Definitions(assets=[outside]))
     assert "somebody_elses alone" in alone.by_hand
-    say_by_hand((dynamic,))
+    say_by_hand((zones,))
     assert "reader is built by hand only: how it reads upstream" in caplog.text
     both = made("reader", DAYS, deps=["somebody_elses", "orders"])
     graph = nodes(dg.Definitions(assets=[made("orders", DAYS), both]))
     assert [node.follows_inputs for node in graph] == [True, True]
-    assert [line.split(":")[0] for line in by_hand((dynamic, zones, alone, *graph))] == [
-        "reader is built by hand only",
+    assert [line.split(":")[0] for line in by_hand((zones, alone, *graph))] == [
         "reader is built by hand only",
         "reader is built by hand only",
         "reader does not follow somebody_elses",

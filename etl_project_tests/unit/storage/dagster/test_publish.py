@@ -207,6 +207,27 @@ def test_rows_of_dynamic_partitions_are_shown_to_their_checks(world: World, part
     assert seen == [[1], [1], [-1]] and list(world.waiting()) == ["eu"]
 
 
+def test_a_check_of_new_rows_is_told_the_dimensions_of_their_partition(world: World) -> None:
+    regions = dg.StaticPartitionsDefinition(["eu", "us"])
+    cells = dg.MultiPartitionsDefinition({"date": DAYS, "region": regions})
+    seen: list[dict[str, str]] = []
+
+    @dg.asset(partitions_def=cells, metadata=AUDITED)
+    def orders(context: dg.AssetExecutionContext) -> pd.DataFrame:
+        return pd.DataFrame({"batch_date": [date.fromisoformat(FIRST)], "region": ["eu"], "n": [1]})
+
+    @dg.asset_check(asset=orders, blocking=True, partitions_def=cells)
+    def positive(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        seen.append(dict(context.partition_key.keys_by_dimension))  # type: ignore[attr-defined]
+        return dg.AssetCheckResult(passed=True)
+
+    world.orders = orders
+    cell = f"{FIRST}|eu"
+    tags = utc.run_tags(cell, cell, ("date", "region"))
+    assert world.run(world.definitions([positive]), cell, **tags).success
+    assert seen == [{"date": FIRST, "region": "eu"}] * 2
+
+
 def test_a_warning_keeps_nothing_from_readers(world: World) -> None:
     @dg.asset_check(asset=world.orders, blocking=True)
     def warns() -> dg.AssetCheckResult:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,19 @@ def test_a_commit_removes_no_candidate_of_a_later_write(tmp_path: Path, sequence
     assert [one.record.sequence for one in kept.of("orders")] == ([3] if sequence == 3 else [])
 
 
+@pytest.mark.parametrize("seconds", [-1, 0, 1])
+def test_a_rebuild_without_a_change_removes_no_candidate_that_was_judged_after_it(tmp_path: Path, seconds: int) -> None:
+    [there] = put(ParquetStore(tmp_path / "lake"), DAYS[0], n=1)
+    again = replace(there, sequence=2, changed=False)
+    late = replace(again, committed_at=again.committed_at + timedelta(seconds=seconds))
+    file = tmp_path / "rows"
+    draft.write(file, pa.table({"n": [1]}).to_reader(), late, [])
+    kept = FolderCandidates(tmp_path / "other")
+    kept.keep(late, file, "red")
+    kept.drop("orders", DAYS[0].isoformat(), again)
+    assert len(kept.of("orders")) == (1 if seconds > 0 else 0)
+
+
 @s3.needed
 def test_a_slow_commit_in_a_bucket_leaves_the_candidate_of_a_write_that_came_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -107,9 +120,9 @@ def test_a_slow_commit_in_a_bucket_leaves_the_candidate_of_a_write_that_came_aft
         if shown.arrow(shown.read(audited, scope))["n"].to_pylist() == [-1]:
             raise refusal(audited, scope, "n is negative")
 
-    def write(n: int) -> None:
+    def write(n: int, meanwhile: Callable[[], None] = lambda: None) -> None:
         rows = pa.table({"batch_date": pa.array([DAYS[0]], pa.date32()), "n": [n]})
-        store.replace(audited, one, rows, Request("a run", audit=audit))
+        store.replace(audited, one, rows, Request("a run", audit=audit, still_owner=meanwhile))
 
     def refused() -> None:
         with pytest.raises(ChecksFailed):
@@ -120,5 +133,9 @@ def test_a_slow_commit_in_a_bucket_leaves_the_candidate_of_a_write_that_came_aft
     write(2)
     assert store.arrow(store.read(audited, one))["n"].to_pylist() == [2]
     assert [found.record.sequence for found in store.candidates(["orders"])] == [3]
+    write(3)
+    assert store.candidates(["orders"]) == []
+    write(3, refused)
+    assert len(store.candidates(["orders"])) == 1, "nor does a rebuild that changes nothing remove it"
     write(3)
     assert store.candidates(["orders"]) == []
