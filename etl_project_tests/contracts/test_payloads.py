@@ -181,3 +181,24 @@ def test_a_query_may_start_with_its_own_with(bench: Bench) -> None:
     query = "WITH big AS (SELECT * FROM orders WHERE n > 1) SELECT * FROM big ORDER BY n LIMIT 5 -- the end"
     bench.replace(lambda: Sql(query, orders=bench.store().read(ORDERS, day(DAY))), day(DAY), copy)
     assert bench.rows(day(DAY), copy) == [(DAY, 2)]
+
+
+def test_a_query_with_two_columns_of_one_name_is_refused(bench: Bench) -> None:
+    """DuckDB would call the second one `n_1`; one that the query itself calls so is nobody's mistake."""
+    bench.replace(Sql("SELECT DATE '2024-03-05' AS batch_date, 1 AS n, 2 AS n_1"), day(DAY))
+    copy = replace(ORDERS, asset="copy", name="copy")
+
+    def joined(condition: str) -> Callable[[], Sql]:
+        slices = {name: [ORDERS, day(DAY), ["batch_date", "n"]] for name in ("a", "b")}
+        return lambda: Sql(
+            f"SELECT * FROM a JOIN b {condition} ORDER BY 1 -- ;",
+            **{name: bench.store().read(*which) for name, which in slices.items()},
+        )
+
+    with pytest.raises(WriteRefused, match=r"one name.*'batch_date_1', 'n_1'"):
+        bench.replace(joined("ON a.n = b.n"), day(DAY), copy)
+    with pytest.raises(WriteRefused, match=r"one name.*'N_1'"):
+        bench.replace(Sql("SELECT DATE '2024-03-05' AS batch_date, 1 AS n, 2 AS N"), day(DAY))
+    assert bench.rows(day(DAY)) == [(DAY, 1, 2)]
+    bench.replace(joined("USING (batch_date, n)"), day(DAY), copy)
+    assert bench.rows(day(DAY), copy) == [(DAY, 1)]

@@ -4,8 +4,8 @@ Belongs here: finding the assets that our IO managers write, and refusing, befor
 to refuse: two assets with one table, a contract that cannot be kept, metadata and partitions that cannot be stored.
 Only definitions are looked at; no store is opened.
 
-Dagster asks each IO manager for its definition when it loads a code location, and then tables, metadata and partitions
-are looked at. `checked` looks at contracts, too, and at the checks of an asset that is published after them:
+Dagster asks each IO manager for its definition when it loads a code location, and then tables, contracts, metadata and
+partitions are looked at. `checked` looks at the checks of an asset, too, that is published after them:
 
     defs = checked(dg.Definitions(assets=[...], resources={"io_manager": DuckDBPartitionIOManager(url="w.duckdb")}))
 """
@@ -44,9 +44,7 @@ def checked(definitions: dg.Definitions, resources: Mapping[str, Any] | None = N
     for key, (table, _) in tables.items():
         if table.publish_after_checks:
             problems += _without_checks(key, definitions)
-        if table.contract_sql is not None and (problem := contract_sql.problem_of(table.contract_sql)):
-            problems.append(f"The contract of asset {table.asset!r} cannot be used: {problem}.")
-    _refuse(problems + _shared(tables))
+    _refuse(problems + _contracts(tables) + _shared(tables))
     return definitions
 
 
@@ -64,7 +62,7 @@ def refuse_at_load(manager: Manager) -> None:
         storing = (one for one in _definitions(loading.assets) if not internals.says_only_metadata(one))
         tables, problems = _tables(one_table.stored_specs(storing), managers)
         hint = ["An asset whose body hands nothing to its IO manager says so: `-> None`."] if problems else []
-        _refuse(problems + hint + _shared(tables))
+        _refuse(problems + hint + _contracts(tables) + _shared(tables))
 
 
 def _tables(
@@ -83,6 +81,12 @@ def _tables(
         except UnsupportedAsset as error:
             problems.append(str(error))
     return found, problems
+
+
+def _contracts(tables: Mapping[dg.AssetKey, tuple[Table, Hashable]]) -> list[str]:
+    scripts = [(table.asset, table.contract_sql) for table, _ in tables.values() if table.contract_sql is not None]
+    found = [(asset, problem) for asset, script in scripts if (problem := contract_sql.problem_of(script))]
+    return [f"The contract of asset {asset!r} cannot be used: {problem}." for asset, problem in found]
 
 
 def _shared(tables: Mapping[dg.AssetKey, tuple[Table, Hashable]]) -> list[str]:

@@ -179,15 +179,18 @@ def _held_if_short(source: pa.Table | pa.RecordBatchReader) -> pa.Table | pa.Rec
     return pa.Table.from_batches(batches, source.schema)
 
 
-def run_sql(query: Sql) -> tuple[str, dict[str, Any]]:
-    """The query over its slices as one statement and its values."""
+def run_sql(query: Sql, by_name: bool = False) -> tuple[str, dict[str, Any]]:
+    """The query over its slices as one statement and its values. `by_name`: not for two columns of one name."""
     params: dict[str, Any] = {}
     inputs = []
     for name, piece in query.inputs.items():
         params.update(piece.params)
         inputs.append(f"{quote(name)} AS ({piece.sql})")
     with_inputs = f"WITH {', '.join(inputs)} " if inputs else ""
-    return f"{with_inputs}SELECT * FROM (\n{query.query.strip().rstrip(';')}\n)", params
+    whole = f"(\n{query.query.strip().rstrip(';')}\n)"
+    if by_name:
+        whole = f"({whole} UNION ALL BY NAME (SELECT NULL AS etl_other WHERE false))"
+    return f"{with_inputs}SELECT * FROM {whole}", params
 
 
 def slices_of(data: Any) -> list[Slice]:
@@ -201,6 +204,28 @@ def _stage_query(connection: duckdb.DuckDBPyConnection, name: str, query: Sql) -
         connection.execute(f"CREATE TEMP TABLE {quote(name)} AS {statement}", params)
     except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
         raise WriteRefused(f"The query failed: {error}\nNothing was changed; retrying does not help.") from error
+    _refuse_renamed(connection, name, query)
+
+
+def _refuse_renamed(connection: duckdb.DuckDBPyConnection, name: str, query: Sql) -> None:
+    """Of two columns of a query with one name, DuckDB calls the second one `name_1`: it is nobody's column then."""
+    names = connection.table(name).columns
+    lowered = {column.lower() for column in names}
+    like_renamed = [column for column in names if column.lower().rpartition("_")[0] in lowered]
+    if not like_renamed:
+        return
+    statement, params = run_sql(query, by_name=True)
+    try:  # EXPLAIN runs nothing.
+        connection.execute(f"EXPLAIN {statement}", params)
+    except duckdb.BinderException as error:
+        if "duplicate names" not in str(error):
+            raise
+        _forget(connection, name)
+        raise WriteRefused(
+            f"The query has columns of one name (case does not count); {', '.join(map(repr, like_renamed))} would be "
+            "stored instead. Nothing was changed; retrying does not help. Name each column once: `AS` another name, or "
+            "for a join `SELECT a.*, b.* EXCLUDE (id)`."
+        ) from error
 
 
 def _stage_arrow(connection: duckdb.DuckDBPyConnection, name: str, source: pa.Table | pa.RecordBatchReader) -> None:

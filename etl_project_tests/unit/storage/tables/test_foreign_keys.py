@@ -55,8 +55,11 @@ def test_words_in_names_texts_and_comments_are_no_foreign_key(script: str) -> No
     assert problem_of(script) is None
 
 
+@pytest.mark.parametrize("by_itself", [True, False], ids=["by Dagster", "by checked"])
 @pytest.mark.parametrize("kind", ["warehouse", "lake"])
-def test_a_contract_with_a_foreign_key_is_refused_when_definitions_load(tmp_path: Path, kind: str) -> None:
+def test_a_contract_with_a_foreign_key_is_refused_when_definitions_load(
+    tmp_path: Path, kind: str, by_itself: bool
+) -> None:
     @dg.asset(metadata={"contract_sql": PARENT + REFERRING})
     def customers() -> pa.Table:
         raise AssertionError("nothing runs")
@@ -66,7 +69,8 @@ def test_a_contract_with_a_foreign_key_is_refused_when_definitions_load(tmp_path
         "lake": ParquetPartitionIOManager(root=str(tmp_path / "lake")),
     }
     with pytest.raises(UnsupportedAsset, match=r"contract of asset 'customers'.*FOREIGN KEY.*Leave the REFERENCES out"):
-        checked(dg.Definitions(assets=[customers], resources={"io_manager": managers[kind]}))
+        defs = dg.Definitions(assets=[customers], resources={"io_manager": managers[kind]})
+        defs.get_repository_def() if by_itself else checked(defs)
 
 
 def test_a_contract_file_with_a_foreign_key_is_refused_by_its_name(tmp_path: Path) -> None:
