@@ -21,6 +21,7 @@ from etl_project.due import (
     Days,
     Project,
     asset_specs,
+    at_most,
     closed_day_schedule,
     first_day,
     jobs_of,
@@ -161,7 +162,7 @@ def _load_project(earliest: date | None) -> tuple[Project, dg.Definitions]:
         assets, waiting = buildable(assets)
     assets = code_version.filled_in(assets)
     sources = tuple(one.spec for one in found.sources if one.folder not in found.broken)
-    followed = nodes(assets, first if configured.begins_with_data else None)
+    followed = at_most(nodes(assets, first if configured.begins_with_data else None), configured.days_per_run)
     first_day.remember_without_days(configured, {node.asset: isinstance(node.keys, Days) for node in followed})
     held = tuple(f"{name} waits: what it reads cannot be loaded" for name in waiting)
     return Project(configured, sources, followed, first, tuple(found.broken.values()), held), assets

@@ -2,7 +2,8 @@
 
 Belongs here: the one function that production code calls at a named step, and how a test arms it. A step that is not
 armed costs one dictionary look-up. ETL_FAULT is `name=kind` or `name:n=kind` for the n-th time the step is reached
-(from 1); kinds: `kill` (SIGKILL to this process), `error` (an OSError), `full` (ENOSPC).
+(from 1); kinds: `kill` (SIGKILL to this process), `stop` (SIGSTOP: it goes on when it is told to), `error` (an
+OSError), `full` (ENOSPC).
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ def reach(step: str) -> None:
         return
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return
     if kind == "full":
         raise OSError(errno.ENOSPC, f"No space left on device (fault armed at {step})")
     raise OSError(errno.EIO, f"Input/output error (fault armed at {step})")

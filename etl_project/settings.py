@@ -57,14 +57,15 @@ NAMES = (
     *("ETL_SENSOR_INTERVAL_SECONDS", "ETL_WAIT_SECONDS", "ETL_MEMORY_LIMIT_MB", "ETL_PREVIEW_ROWS"),
     *("ETL_KEEP_VERSIONS", "ETL_HISTORY_DAYS", "ETL_LOG_FORMAT", "ETL_PIPELINES", "ETL_FAULT"),
     *("ETL_WAREHOUSE", "ETL_WAREHOUSE_DATA", "ETL_LAKE", "ETL_CONFIRM_DAYS"),
-    *("ETL_LOCKS", "ETL_LOCKS_LEASE_SECONDS"),
+    *("ETL_LOCKS", "ETL_LOCKS_LEASE_SECONDS", "ETL_BROKER", "ETL_DAYS_PER_RUN"),
     *(OPENLINEAGE_URL, OPENLINEAGE_KEY, "ETL_OPENLINEAGE_NAMESPACE"),
 )
 """Every variable of the project as a whole; a test holds them against docs/settings.md."""
 PREFIXES = ("ETL_KAFKA_", "ETL_SCHEMA_REGISTRY_", "ETL_DELIVERY_", "ETL_RECEIVER_", "ETL_TEST_")
 """Variables whose names their own parts check."""
 _SECRET = re.compile(
-    r"TOKEN|SECRET|PASSWORD|CREDENTIAL|API_KEY|DELIVERY_URL|_DSN|ETL_WAREHOUSE\Z|ETL_LOCKS\Z", re.IGNORECASE
+    r"TOKEN|SECRET|PASSWORD|CREDENTIAL|API_KEY|DELIVERY_URL|_DSN|ETL_WAREHOUSE\Z|ETL_LOCKS\Z|ETL_BROKER\Z",
+    re.IGNORECASE,
 )
 
 _HOLDS_PASSWORD = re.compile(r"passw(or)?d\s*=|://[^/\s]*:[^/\s]*@", re.IGNORECASE)
@@ -102,6 +103,8 @@ class Settings:
     """How long Dagster's history is kept by a job of its own; None: for good, unless somebody asks."""
     confirm_days: int = CONFIRM_DAYS
     """So many days a command builds again without asking."""
+    days_per_run: int | None = None
+    """So many days a run takes at the most, None for as many as are due: what workers can share."""
     warehouse_url: str | None = field(default=None, repr=False)
     """The address of a warehouse that other machines share, None for a DuckDB file. It may hold a password."""
     warehouse_data: str | None = None
@@ -195,6 +198,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         keep_versions=_versions(env, "ETL_KEEP_VERSIONS"),
         history_days=_days(env, "ETL_HISTORY_DAYS"),
         confirm_days=CONFIRM_DAYS if (asked := _days(env, "ETL_CONFIRM_DAYS", 0, CONFIRM_DAYS)) is None else asked,
+        days_per_run=_days(env, "ETL_DAYS_PER_RUN", like=10),
         **_warehouse(env),
         **_lake(env),
         locks_url=locks(env),

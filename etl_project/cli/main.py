@@ -40,6 +40,7 @@ COMMANDS = (
     "prove",
     "receive-http",
     "consume",
+    "worker",
     "dead-letters",
     "quarantine",
     "contract",

@@ -27,6 +27,7 @@ from .following import say_by_hand as say_by_hand
 from .graph import Days as Days
 from .graph import Key as Key
 from .graph import Node as Node
+from .graph import at_most as at_most
 from .jobs import jobs_of as jobs_of
 from .many_days import many_days_jobs as many_days_jobs
 from .pending import Cause as Cause

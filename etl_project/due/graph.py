@@ -7,7 +7,7 @@ their order. Does not belong here: turning Dagster's definitions into them (`fol
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Protocol
 
@@ -132,6 +132,18 @@ class Node:
     table: str = ""
     published_after_checks: bool = False
     dimensions: tuple[str, ...] = ()
+
+
+def at_most(nodes: Iterable[Node], days_per_run: int | None) -> tuple[Node, ...]:
+    """The nodes, whose runs take so many days at the most; what an asset itself says counts where it is less."""
+    if days_per_run is None:
+        return tuple(nodes)
+    return tuple(
+        replace(node, most_keys_a_run=min(days_per_run, node.most_keys_a_run or days_per_run))
+        if isinstance(node.keys, Days)
+        else node
+        for node in nodes
+    )
 
 
 def in_dependency_order(nodes: Iterable[Node]) -> list[Node]:

@@ -32,6 +32,8 @@ def test_all_state_is_under_the_data_folder(tmp_path: Path) -> None:
         ("ETL_PREVIEW_ROWS", "-5"),
         ("ETL_PREVIEW_ROWS", "five"),
         ("ETL_PREVIEW_ROWS", "1000"),
+        ("ETL_DAYS_PER_RUN", "0"),
+        ("ETL_DAYS_PER_RUN", "a week"),
         ("ETL_LOCKS_LEASE_SECONDS", "0.5"),
         ("ETL_LOCKS_LEASE_SECONDS", "long"),
         ("ETL_SENSOR_INTERVAL_SECONDS", ""),

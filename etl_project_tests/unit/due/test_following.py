@@ -11,8 +11,8 @@ from dagster._core.definitions.partitions.context import partition_loading_conte
 from dagster._core.definitions.partitions.utils import infer_partition_mapping
 
 from etl_project.due.following import by_hand, nodes, say_by_hand
-from etl_project.due.graph import Days, Key, Node, Window, text_of
-from etl_project.due.pending import Due, Outlook, Settings, Verdict, outlook, pending
+from etl_project.due.graph import Days, Key, Node, Window, at_most, text_of
+from etl_project.due.pending import Due, Outlook, Settings, Verdict, outlook, pending, runs_for
 from etl_project.due.readings import key_set
 from etl_project.storage.contract import Head, input_hash
 from etl_project.storage.dagster.lineage import through
@@ -324,3 +324,11 @@ def test_a_correction_of_another_input_is_followed_by_its_own_day_alone() -> Non
 def test_the_keys_of_records_from_another_definition_are_passed_over() -> None:
     assert (key_set(DAYS).key("2025-03-20-13:00"), key_set(DAYS).key(None)) == (None, None)
     assert (key_set(None).key("eu"), key_set(None).key(None)) == (None, "")
+
+
+def test_a_range_is_cut_into_runs_of_as_many_days_as_the_setting_says() -> None:
+    due = {"clean": {date(2025, 3, n): "new" for n in range(1, 6)}}
+    spans = [(one.first, one.last) for one in runs_for(at_most([CLEAN], 2), due, NOW)]
+    assert spans == [(date(2025, 3, n), date(2025, 3, min(n + 1, 5))) for n in (1, 3, 5)]
+    assert at_most([CLEAN], None) == (CLEAN,) and len(runs_for([CLEAN], due, NOW)) == 1
+    assert at_most(BALANCE, 2)[1].most_keys_a_run == 1, "what an asset says of itself counts where it is less"

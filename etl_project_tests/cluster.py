@@ -1,0 +1,215 @@
+"""A deployment of several workers for tests: a Redis server and `etl worker` processes, on the servers for tests.
+
+Belongs here: starting, killing, stopping and restarting each of them, as real processes with a folder of their own, and
+handing a run to the broker as Dagster's daemon does. Nothing is mocked.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.launcher import LaunchRunContext
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+
+from etl_project import utc
+from etl_project_tests.deployments import ROOT, Place
+
+redis = pytest.importorskip("redis", reason="needs the extra `celery`")
+REDIS = shutil.which("redis-server")
+needed = pytest.mark.skipif(REDIS is None, reason="needs redis-server (Debian's package; deploy/redis/start.sh)")
+PASSWORD = "sec-ret-of-the-broker"
+ETL = (sys.executable, "-W", "ignore", "-c", "from etl_project.cli.entry import main; main()")
+PATIENCE_SECONDS = 240.0
+"""Much more than anything takes, on a machine that is busy with everything else."""
+
+
+def eventually(met: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """What `met` gives as soon as it is true. Fails after a time that only a fault takes."""
+    until = time.monotonic() + seconds
+    while not (found := met()):
+        if time.monotonic() > until:
+            pytest.fail(f"not within {seconds:g} s: {what}")
+        time.sleep(0.1)
+    return found
+
+
+def dagster_yaml() -> str:
+    """The `dagster.yaml` of a server deployment, put together from what the documentation shows."""
+    page = (ROOT / "docs" / "which-deployment.md").read_text()
+    shown = [part.split("```", 1)[0] for part in page.split("```yaml\n")[1:]]
+    return "\n".join(shown) + "\ntelemetry:\n  enabled: false\n"
+
+
+@dataclass
+class Redis:
+    """A broker of its own in a folder, which keeps what it has on disk; at a socket, which is nobody else's."""
+
+    folder: Path
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis+socket://:{PASSWORD}@{self.folder}/s?virtual_host=0"
+
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines = f"port 0\nunixsocket {self.folder}/s\ndir {self.folder}\nappendonly yes\nappendfsync always\nsave ''\n"
+        (self.folder / "redis.conf").write_text(f"{lines}requirepass {PASSWORD}\n")
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen([str(REDIS), str(self.folder / "redis.conf")], stdout=log, stderr=log)
+        eventually(self._answers, "Redis answers")
+
+    def client(self) -> Any:
+        return redis.Redis(unix_socket_path=f"{self.folder}/s", password=PASSWORD)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client().ping())
+        except redis.RedisError:
+            return False
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def queued(self) -> int:
+        """How many tasks wait at the broker."""
+        return int(self.client().llen("dagster"))
+
+
+@dataclass
+class Worker:
+    """An `etl worker`: a process group with temporary files and a log of its own."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """To everything that belongs to it, the processes of its runs too, as when a machine dies."""
+        try:
+            os.killpg(self.process.pid, number)
+        except ProcessLookupError:
+            return
+
+    def kill(self) -> None:
+        self.signal_group(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """As a supervisor stops it; the runs at work end first."""
+        self.process.terminate()
+        self.process.wait(PATIENCE_SECONDS)
+
+
+@dataclass
+class Cluster:
+    """One deployment: settings that all of its processes share."""
+
+    place: Place
+    home: Path
+    settings: dict[str, str]
+    redis: Redis
+    workers: list[Worker] = field(default_factory=list)
+
+    def worker(self, name: str, *, before: Sequence[str] = (), slots: int = 1, **more: str) -> Worker:
+        """Start a worker. `before` are words of a command that starts it; `more` are settings of its own."""
+        folder = self.home / name
+        (folder / "tmp").mkdir(parents=True, exist_ok=True)
+        environment = {**self.environment(), "TMPDIR": str(folder / "tmp"), "PYTHONFAULTHANDLER": "1", **more}
+        log = folder / "log"
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                [*before, *ETL, "worker", "--slots", str(slots)],
+                env=environment,
+                cwd=ROOT,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        made = Worker(process, log)
+        self.workers.append(made)
+        return made
+
+    def environment(self) -> dict[str, str]:
+        return self.place.environment(**self.settings)
+
+    @contextmanager
+    def instance(self) -> Iterator[dg.DagsterInstance]:
+        """Dagster's instance of the deployment; its settings have to be in the environment (`entered`)."""
+        with dg.DagsterInstance.from_config(str(self.home)) as opened:
+            yield opened
+
+    def launched(
+        self, instance: dg.DagsterInstance, job: dg.JobDefinition, days: tuple[date, date], assets: Sequence[str]
+    ) -> str:
+        """A run of these assets over these days, sent to the broker as the daemon does it; its id."""
+        code = RepositoryPythonOrigin(
+            executable_path=sys.executable,
+            code_pointer=ModuleCodePointer("etl_project.definitions", "defs", str(ROOT)),
+            entry_point=["dagster"],
+        )
+        run = instance.create_run_for_job(
+            job,
+            tags=utc.run_tags(*days),
+            status=dg.DagsterRunStatus.NOT_STARTED,
+            asset_selection=frozenset(map(dg.AssetKey, assets)),
+            job_code_origin=JobPythonOrigin(job_name=job.name, repository_origin=code),
+        )
+        starting = dg.DagsterEvent(dg.DagsterEventType.RUN_STARTING.value, job.name)
+        instance.report_dagster_event(starting, run.run_id)
+        instance.run_launcher.launch_run(LaunchRunContext(instance.get_run_by_id(run.run_id), workspace=None))
+        return run.run_id
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.signal_group(signal.SIGCONT)
+            worker.kill()
+        self.redis.kill()
+
+
+@contextmanager
+def running(cluster: Cluster, patch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """The cluster with its broker, and its settings in this process, too; all of its processes are ended."""
+    with ExitStack() as undo:
+        undo.callback(cluster.close)
+        for name, value in {
+            **cluster.settings,
+            "ETL_DATA_DIR": str(cluster.place.data),
+            "ETL_SETTLE_SECONDS": "0",
+        }.items():
+            patch.setenv(name, value)
+        cluster.redis.start()
+        yield cluster
+
+
+def on_servers(folder: Path, url: str, **more: str) -> Cluster:
+    """A cluster in a folder, whose locks and history are in the database at `url`."""
+    home, broker = folder / "home", Redis(folder / "redis")
+    home.mkdir(parents=True)
+    (home / "dagster.yaml").write_text(dagster_yaml())
+    settings = {
+        "DAGSTER_HOME": str(home),
+        "DAGSTER_POSTGRES_URL": url,
+        "ETL_LOCKS": url,
+        "ETL_LOCKS_LEASE_SECONDS": "6",
+        "ETL_BROKER": broker.url,
+        "ETL_WAIT_SECONDS": "60",
+        **more,
+    }
+    return Cluster(Place(folder / "data"), home, settings, broker)
