@@ -156,9 +156,7 @@ class Records:
 
     def pinned(self, assets: Iterable[str]) -> list[Commit]:
         """The newest records of partitions of these assets whose rows were brought back."""
-        known = "SELECT column_name FROM duckdb_columns() WHERE database_name = current_database() "
-        known += "AND lower(schema_name) = lower(?) AND table_name = ? AND column_name = ?"
-        if not self._connection.execute(known, [self._schema, NAME, _RESTORED]).fetchall():
+        if not self.exist() or _RESTORED not in self._connection.sql(f"FROM {self.name}").columns:
             return []
         query = f"SELECT * FROM {self.name} WHERE asset IN (SELECT unnest($assets::VARCHAR[])) {_NEWEST}"
         return self._commits(f"SELECT * FROM ({query}) WHERE {_RESTORED} IS NOT NULL", {"assets": list(assets)})

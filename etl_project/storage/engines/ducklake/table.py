@@ -61,6 +61,9 @@ class LakeTable(SqlTable):
         """Alter the column to a type that holds every old value; says so. Raises WriteRefused where DuckLake cannot."""
         return super().widen(column, _EXACT_INSTEAD.get(kind, kind))
 
+    def _rules_of_columns(self) -> list[tuple[str, bool, bool]]:
+        return self._rules_in_catalog()
+
     def _default_is_given(self) -> str:
         return "column_default IS NOT NULL AND column_default <> 'NULL'"
 
