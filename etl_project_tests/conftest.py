@@ -91,6 +91,10 @@ def pytest_runtest_setup() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what is imported by now to itself: the collector would walk through all of Dagster again and again."""
+    """Leave what is imported by now to itself: the collector would walk through all of Dagster again and again.
+
+    What comes later is looked through less often than by default: a test makes little that has to be found.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)

@@ -99,10 +99,14 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 def twins() -> Iterator[Any]:
-    """Each backend with the number of times that a write is made. What answers nothing is tried by `make long`."""
+    """Each backend with the number of times that a write is made.
+
+    By `make test` once on each and twice on the first; all others by `make long`, and so is what answers nothing.
+    """
     for name in BACKENDS:
         for times in (1, 2) if name in ("duckdb", "parquet") else (2,):
-            marks = [pytest.mark.long] if name == "duckdb-lost-commit-answer" else []
+            others = name == "duckdb-lost-commit-answer" or (name, times) == ("parquet", 2)
+            marks = [pytest.mark.long] if others else []
             yield pytest.param((name, times), id=f"{name}-{'twice' if times == 2 else 'once'}", marks=marks)
 
 

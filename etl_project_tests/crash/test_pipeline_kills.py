@@ -30,8 +30,12 @@ KILLS = {
     "between the 3rd and the 4th table": "duckdb.after_commit:4",
     "before the commit of the last table": "duckdb.before_commit:5",
 }
-LIKE_OTHERS = {"duckdb.after_commit:2", "duckdb.after_commit:3", "duckdb.before_commit:5"}
-"""The step of another table, whose kill is tried as well: for `make long`."""
+LIKE_OTHERS = {
+    *("incoming.after_claim", "incoming.after_removal", "parquet.after_rename", "duckdb.before_commit"),
+    *("duckdb.after_commit:2", "duckdb.after_commit:3", "duckdb.before_commit:5"),
+}
+"""Steps beside one that is tried anyway, or of another table: for `make long`. Each is also tried by itself, with its
+store or with its drop folder alone, by the other tests of kills."""
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +89,16 @@ def test_a_kill_is_harmless(
 
 
 @pytest.mark.parametrize(
-    "fault", ["duckdb.between_delete_and_insert", "parquet.before_rename", "incoming.after_archive"]
+    ("kind", "fault"),
+    [
+        ("full", "duckdb.between_delete_and_insert"),
+        ("full", "parquet.before_rename"),
+        pytest.param("full", "incoming.after_archive", marks=pytest.mark.long),
+        pytest.param("error", "duckdb.between_delete_and_insert", marks=pytest.mark.long),
+        pytest.param("error", "parquet.before_rename", marks=pytest.mark.long),
+        pytest.param("error", "incoming.after_archive", marks=pytest.mark.long),
+    ],
 )
-@pytest.mark.parametrize("kind", ["full", pytest.param("error", marks=pytest.mark.long)])
 def test_a_full_disk_or_an_io_error_is_harmless_too(
     fault: str, kind: str, prepared: Place, undisturbed: dict[str, list[tuple[object, ...]]], tmp_path: Path
 ) -> None:

@@ -7,7 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from datetime import date
+from importlib import import_module
+from itertools import count
 from pathlib import Path
 
 import duckdb
@@ -18,20 +21,67 @@ from etl_project.exclusion.locks import TaskLock
 from etl_project.failures import FAILURE_TAG
 from etl_project_tests import postgres
 from etl_project_tests.crash.locks.places import Database
+from etl_project_tests.forks import FORKS
 from etl_project_tests.steady import PATIENCE_SECONDS
 
 EXECUTORS = ["in_process", pytest.param("multiprocess", marks=pytest.mark.long)]
 DAYS = ("2025-03-03", "2025-03-05")
+COUNT = count()
 
 
-def start(data: Path, executor: str, days: tuple[str, str] = DAYS, **more: str) -> subprocess.Popen[str]:
+class Forked:
+    """A run in a process of its own, forked; what is asked of it is asked as of a `subprocess.Popen`."""
+
+    def __init__(self, environment: dict[str, str], days: tuple[str, str], printed: Path) -> None:
+        self._printed = printed
+        self._process = FORKS.Process(target=_run, args=(environment, days, printed))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self) -> int | None:
+        self._process.join()
+        return self._process.exitcode
+
+    def communicate(self) -> tuple[str, None]:
+        self.wait()
+        return self._printed.read_text(), None
+
+
+def _run(environment: dict[str, str], days: tuple[str, str], printed: Path) -> None:
+    out = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.environ.clear()
+    os.environ.update(environment)
+    warnings.simplefilter("ignore")
+    sys.argv = ["locked_project", *days]
+    sys.exit(import_module("etl_project_tests.crash.locked_project").main())
+
+
+Run = Forked | subprocess.Popen[str]
+
+
+def start(data: Path, executor: str, days: tuple[str, str] = DAYS, **more: str) -> Run:
     environment = {**os.environ, "LOCKED_DATA": str(data), "EXECUTOR": executor, **more}
     environment.pop("DAGSTER_HOME", None)
+    if executor == "in_process":
+        return Forked(environment, days, data / f"printed-{next(COUNT)}")
     command = [sys.executable, "-W", "ignore", "-m", "etl_project_tests.crash.locked_project", *days]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def reached(data: Path, process: subprocess.Popen[str]) -> None:
+def reached(data: Path, process: Run) -> None:
     """Wait until the second asset's body is at work."""
     while not (data / "reached").exists():
         assert process.poll() is None, process.communicate()[0]

@@ -100,7 +100,7 @@ def test_a_data_folder_whose_name_cannot_be_used_is_one_line_and_is_not_made(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["#1 [new] 100%", "it's {ours}; ä"])
+@pytest.mark.parametrize("name", ["it's {ours}; #1 [new] 100%", pytest.param("ä", marks=pytest.mark.long)])
 def test_a_data_folder_may_have_any_other_name(tmp_path: Path, name: str) -> None:
     place = Place(tmp_path / name)
     place.drop(f"orders-{DAY}.csv", order_file(DAY))

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
+import pytest
 
 from etl_project_tests.installations import emptied
 
@@ -17,6 +18,7 @@ R2;560002;3.00;2025-03-03 11:30:00
 """
 
 
+@pytest.mark.long
 def test_from_a_sample_file_to_a_table_without_python_even_if_the_first_try_was_killed(tmp_path: Path) -> None:
     checkout = emptied(tmp_path / "checkout")
     path = tmp_path / "refunds_2025-03-03.csv"

@@ -122,6 +122,7 @@ def test_a_day_waits_until_it_has_both_and_an_empty_day_counts_as_there(project:
     assert project.drain().runs == 0
 
 
+@pytest.mark.long
 def test_a_message_that_was_landed_twice_is_there_once_and_a_late_one_reopens_its_day(project: SourceProject) -> None:
     arrive(project, "orders", orders(DAY, ("1", 1, "5"), ("2", 1, "6"), ("3", 1, "7")))
     arrive(project, "payments", payments(DAY, 0, ("1", "5.00"), ("2", "6.00")))

@@ -94,7 +94,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     yield made
 
 
-@pytest.mark.parametrize("asset", ["raw_orders", "daily_customers"])
+@pytest.mark.parametrize("asset", ["raw_orders", pytest.param("daily_customers", marks=pytest.mark.long)])
 def test_a_day_that_is_reproducible_is_proven_and_nothing_real_is_touched(project: Project, asset: str) -> None:
     proof = project.proof(asset, expected_exit=0)
     assert proof["reproducible"] and proof["commit"] == "the same"

@@ -61,6 +61,7 @@ def test_links_lead_to_the_places_of_the_pages(site: ModuleType) -> None:
 def test_the_reference_tells_every_command_and_every_key(site: ModuleType) -> None:
     from etl_project.cli.main import COMMANDS  # noqa: PLC0415  # loads every command
 
-    assert [f"## `etl {name}`" for name in COMMANDS if f"## `etl {name}`" not in site.commands()] == []
+    commands = site.commands()
+    assert [f"## `etl {name}`" for name in COMMANDS if f"## `etl {name}`" not in commands] == []
     keys = site.source_keys()
     assert "| `patterns` |" in keys and "**has to be said**" in keys and "## ValueWords" in keys

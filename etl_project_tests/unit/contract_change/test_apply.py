@@ -327,7 +327,11 @@ def _apply_and_die(folder: Path, step: str) -> None:
             applied(opened, "rows")
 
 
-STEPS = ("begun", "renamed", "filled", "reshaped", "before_commit", "after_commit")
+LONG = pytest.mark.long
+STEPS = (
+    *("begun", pytest.param("renamed", marks=LONG), "filled", pytest.param("reshaped", marks=LONG)),
+    *(pytest.param("before_commit", marks=LONG), "after_commit"),
+)
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -77,6 +77,7 @@ def test_an_asset_without_partitions_is_built_of_all_days_there_are(
         assert found.query("select total from total") == [(4,)]
 
 
+@pytest.mark.long
 def test_an_asset_without_partitions_that_only_names_what_it_reads_is_built_of_all_days_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

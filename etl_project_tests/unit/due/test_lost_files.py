@@ -53,8 +53,17 @@ def filled(project: SourceProject) -> list[tuple[Any, ...]]:
     return rows(project)
 
 
-@pytest.mark.parametrize("files_per_day", ["many", "latest"])
-@pytest.mark.parametrize("gone", ["the newest", "the first", "all"])
+@pytest.mark.parametrize(
+    ("gone", "files_per_day"),
+    [
+        ("the newest", "latest"),
+        ("the first", "many"),
+        ("all", "many"),
+        pytest.param("the newest", "many", marks=pytest.mark.long),
+        pytest.param("the first", "latest", marks=pytest.mark.long),
+        pytest.param("all", "latest", marks=pytest.mark.long),
+    ],
+)
 def test_a_day_is_not_rolled_back_when_archived_versions_are_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str, files_per_day: str
 ) -> None:

@@ -93,7 +93,7 @@ def read_in_full(project: SourceProject) -> Found:
     return Found(rows, sorted(every, key=lambda row: row[1:3]))
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_day_whose_rows_are_carried_over_is_what_reading_every_file_gives(
     project: SourceProject, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

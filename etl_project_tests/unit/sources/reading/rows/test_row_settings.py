@@ -264,7 +264,7 @@ def test_a_third_time_of_a_repeated_hour_is_a_reject_wherever_the_chunks_are_cut
 @pytest.mark.parametrize(
     ("which", "kept", "rejected"),
     [
-        ("first", ["49.10", "85.10", "17.10"], [4]),
+        pytest.param("first", ["49.10", "85.10", "17.10"], [4], marks=pytest.mark.long),
         ("last", ["49.10", "14.10", "17.10"], [3]),
         ("reject", ["49.10", "17.10"], [3, 4]),
     ],
