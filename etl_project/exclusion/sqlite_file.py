@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+from etl_project import sqlite_log
 from etl_project.exclusion.processes import this_host
 from etl_project.failures import Busy, EtlError, Permanent, Transient
 
@@ -53,9 +54,10 @@ def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
     db = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
     )
-    # NORMAL does not wait for the disk at each commit. A power cut may then forget the last commits, but never tears
-    # the file; and whatever it forgets (locks, caches) belonged to processes that it ended as well.
-    db.execute("PRAGMA synchronous = NORMAL")
+    if sqlite_log.fits(path.parent):
+        # NORMAL does not wait for the disk at each commit. A power cut may then forget the last commits, but never
+        # tears the file; and whatever it forgets (locks, caches) belonged to processes that it ended as well.
+        db.execute("PRAGMA synchronous = NORMAL")
     return db
 
 
@@ -72,7 +74,8 @@ def prepare(path: Path, schema: tuple[str, ...]) -> None:
     """Create the file, its folder and the tables (statements with IF NOT EXISTS); a few reads if all is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(connect(path, "rwc")) as db:
-        db.execute("PRAGMA journal_mode = WAL")
+        if sqlite_log.fits(path.parent):
+            db.execute("PRAGMA journal_mode = WAL")
         for statement in schema:
             db.execute(statement)
 

@@ -1,4 +1,4 @@
-"""The SQLite file behind deliveries and keys: one connection, short transactions, WAL.
+"""The SQLite file behind deliveries and keys: one connection, short transactions, WAL where the disk allows it.
 
 Belongs here: opening `delivery.sqlite`, its schema, and the transaction that everything else uses. Does not belong
 here: what the rows mean (`records` for what goes out, `claims` for what comes in).
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-from etl_project import atomic
+from etl_project import atomic, sqlite_log
 from etl_project.failures import Permanent, Transient
 from etl_project.http_in.group_commit import GroupCommit
 
@@ -99,6 +99,7 @@ class Database:
         self._durable: bool | None = None
         try:
             atomic.make_folder(path.parent)
+            self._logs = sqlite_log.fits(path.parent)
         except OSError as error:
             if error.errno in FULL:
                 raise RecordsFull(_no_room(path)) from error
@@ -109,7 +110,8 @@ class Database:
             )
             try:
                 self._connection.row_factory = sqlite3.Row
-                self._connection.execute("pragma journal_mode = wal")
+                if self._logs:
+                    self._connection.execute("pragma journal_mode = wal")
                 self._connection.executescript(_SCHEMA)
                 self._add_columns()
                 self._connection.executescript(_INDEXES)
@@ -138,8 +140,10 @@ class Database:
         harmless. Raises RecordsBusy and RecordsFull (retrying helps) and RecordsUnusable (it does not).
         """
         with self._lock, self._explained():
+            durable = durable or not self._logs
             if durable is not self._durable:
-                # With NORMAL, the WAL is not synced at commit: https://sqlite.org/pragma.html#pragma_synchronous
+                # With NORMAL, the WAL is not synced at commit, and a rollback journal not always in time:
+                # https://sqlite.org/pragma.html#pragma_synchronous
                 self._connection.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
                 self._durable = durable
             self._connection.execute("begin immediate")

@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -25,6 +26,8 @@ from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from sqlalchemy import Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import QueuePool
+
+from etl_project import sqlite_log
 
 BATCH_SIZE = 1000
 """So many events of one asset or check, or planned for one run, are written at once. A kill loses those that were not:
@@ -50,6 +53,10 @@ class KeptOpenEventLogStorage(SqliteEventLogStorage):
         self._stamp: str | None = None
         super().__init__(*arguments, **options)
         self._db_lock = threading.RLock()  # type: ignore[assignment]  # A batch holds two files at a time.
+
+    @property
+    def _logs(self) -> bool:
+        return sqlite_log.fits(Path(self._base_dir))
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
@@ -81,6 +88,9 @@ class KeptOpenEventLogStorage(SqliteEventLogStorage):
             self._stamp = _stamp_of(engine)
         else:
             _make(engine, self._stamp)
+        if not self._logs:
+            with engine.connect() as connection:
+                connection.execute(text("PRAGMA journal_mode = DELETE"))
 
     def has_table(self, table_name: str) -> bool:
         """Whether there is such a table. Dagster asks with every event, and none ever goes away."""
@@ -168,7 +178,8 @@ class KeptOpenEventLogStorage(SqliteEventLogStorage):
                 pool_size=1,
                 connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
             )
-            event.listen(engine, "connect", _leave_flushing_to_the_log)
+            if self._logs:
+                event.listen(engine, "connect", _leave_flushing_to_the_log)
             self._engines[shard] = engine
         self._engines.move_to_end(shard)
         while len(self._engines) > OPEN_FILES:

@@ -8,6 +8,7 @@ the files; Dagster's own classes make and read it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -23,7 +24,7 @@ from alembic.script import ScriptDirectory
 from dagster._core.storage.sql import ALEMBIC_SCRIPTS_LOCATION
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
-from etl_project import faults
+from etl_project import faults, sqlite_log
 from etl_project.failures import EtlError, Permanent, Transient
 
 FILES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
@@ -31,6 +32,7 @@ FILES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 
 _POLL_SECONDS = 0.05
 _PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_CANTOPEN}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
@@ -86,6 +88,10 @@ def _make(folder: Path) -> None:
     if aside.exists():
         shutil.rmtree(aside)
     _finish(aside)
+    if not sqlite_log.fits(aside):
+        for name in FILES:
+            with closing(_opened(aside / name)) as db:
+                db.execute("PRAGMA journal_mode = DELETE")
     faults.reach("history.made")
     aside.rename(folder)
 
@@ -184,6 +190,10 @@ def explained(folder: Path) -> Iterator[None]:
         if not isinstance(error.orig, sqlite3.Error):
             raise
         raise _in_words(folder, error.orig) from error
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise _unavailable(folder, error) from error
 
 
 def _in_words(folder: Path, error: sqlite3.Error) -> EtlError:
@@ -193,13 +203,18 @@ def _in_words(folder: Path, error: sqlite3.Error) -> EtlError:
             f"Dagster's history in {folder}: another process is writing to it ({error}). Retrying helps."
         )
     if code in _PASSING:
-        free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
-        return HistoryUnavailable(
-            f"Dagster's history in {folder} cannot be written: {error}; {free / 1e6:,.1f} MB are free there. What was "
-            "committed stays committed. Retrying helps once there is room: `etl drain` goes on from there."
-        )
+        return _unavailable(folder, error)
     return HistoryUnusable(
         f"Dagster's history in {folder} cannot be used: {error}. Retrying does not help: stop all processes and put it "
         "back from a copy, or move the folder away. No row is lost, what is due follows from files and commits; "
         "`etl verify --repair` writes the events anew."
+    )
+
+
+def _unavailable(folder: Path, error: Exception) -> HistoryUnavailable:
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return HistoryUnavailable(
+        f"Dagster's history in {folder} cannot be written: {error}; {shutil.disk_usage(there).free / 1e6:,.1f} MB are "
+        "free there. What was committed stays committed. Retrying helps once there is room: `etl drain` goes on from "
+        "there."
     )
