@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from etl_project import settings
+from etl_project import settings, sqlite_log
 from etl_project.declare import warehouse
 from etl_project.exclusion import locks_at
 from etl_project.failures import Busy, EtlError
@@ -138,6 +138,8 @@ def _clock(folder: Path) -> Answer:
 
 def _wal(folder: Path) -> Answer:
     advice = "SQLite's WAL needs a local disk: put ETL_DATA_DIR on one, not on a network file system."
+    if not sqlite_log.fits(folder):
+        return Answer("SQLite WAL", True, "not used, this disk's blocks are too small: a rollback journal is", advice)
     try:
         with closing(sqlite3.connect(folder / "wal.sqlite")) as connection:
             [mode] = connection.execute("pragma journal_mode = wal").fetchone()

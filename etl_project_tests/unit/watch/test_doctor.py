@@ -54,6 +54,14 @@ def test_a_file_server_with_another_clock_is_said(tmp_path: Path, monkeypatch: p
     assert set(bad(tmp_path)) == {"clock"}
 
 
+def test_no_log_is_tried_where_a_full_disk_would_end_who_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl_project.sqlite_log.fits", lambda _: False)
+    monkeypatch.setattr(sqlite3, "connect", lambda *_: pytest.fail("no file was to be opened"))
+    assert answers(tmp_path)["SQLite WAL"].well
+
+
 def test_a_file_system_without_wal_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     connect = sqlite3.connect
     monkeypatch.setattr(doctor.sqlite3, "connect", lambda _path: connect(":memory:"))
