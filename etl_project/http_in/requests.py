@@ -126,10 +126,10 @@ def announced_size(headers: Headers, max_bytes: int) -> int | None:
 
     A coding that is not undone here is refused: what would be stored is not what the sender has.
     """
-    if headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
+    if any(value.strip().lower() != "chunked" for value in headers.getlist("transfer-encoding")):
         raise Problem(501, "transfer-encoding", "The one Transfer-Encoding that is understood here is chunked.")
     for name in ("content-range", "content-encoding"):
-        if headers.get(name, "identity") != "identity":
+        if any(value.strip().lower() != "identity" for value in headers.getlist(name)):  # A header may come twice.
             raise Problem(400, name, f"{name.title()} is not supported: send the whole file as it is.")
     text = headers.get("content-length")
     if text is None:

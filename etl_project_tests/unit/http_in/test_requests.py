@@ -155,6 +155,16 @@ def test_an_announced_size_is_checked_before_the_body() -> None:
         requests.announced_size(headers(content_range="bytes 0-1/2"), 10)
 
 
+@pytest.mark.parametrize("name", ["Content-Encoding", "Content-Range", "Transfer-Encoding"])
+def test_no_coding_hides_behind_one_that_is_none(name: str) -> None:
+    harmless = "chunked" if name == "Transfer-Encoding" else "Identity"
+    twice = [(name.lower().encode(), value.encode()) for value in (harmless, "gzip")]
+    for lines in (twice, twice[::-1]):
+        with pytest.raises(Problem, match=name):
+            requests.announced_size(Headers(raw=lines), 10)
+    assert requests.announced_size(Headers(raw=twice[:1]), 10) is None
+
+
 @pytest.mark.parametrize(
     "days", [["2026-1-1"], ["20260101"], ["2026-02-30"], ["2026-W01-1"], [""], ["2026-01-01", "2026-01-01"]]
 )
