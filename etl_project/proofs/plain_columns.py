@@ -12,12 +12,16 @@ with itself does: each time it has plain columns of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from etl_project.storage import NotFollowed, branches, names_of, read_query
 
 _DIALECT = "duckdb"
 _NUMBERING = ("row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile")
+
+_MOST_READINGS = 1_000
+"""A query that joins a part of itself with itself, and that again, reads a table twice as often with each step."""
 
 _Path = tuple[str | int, ...]
 """The way from a query down to one reading of a table: names of sources, numbers of branches and subqueries."""
@@ -65,7 +69,9 @@ def _refuse(parsed: Any, exp: Any) -> None:
 def _all_readings(scope: Any, exp: Any) -> list[_Reading]:
     """Every time that the query reads a table. Raises NotFollowed where one is read in a way that is not known."""
     seen: set[int] = set()
-    found = list(_readings(scope, (), seen, exp))
+    found = list(islice(_readings(scope, (), seen, exp), _MOST_READINGS + 1))
+    if len(found) > _MOST_READINGS:
+        raise NotFollowed(f"its query reads its tables more than {_MOST_READINGS:,} times over")
     lost = next((table for table in scope.expression.find_all(exp.Table) if id(table) not in seen), None)
     if lost is not None:
         raise NotFollowed(f"nobody can tell what its query reads {lost.name} for")

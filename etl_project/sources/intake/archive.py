@@ -177,6 +177,7 @@ class Day:
         path = folder / f"{self.highest + 1:06d}-{sha256}"
         version = Accepted(name, self.highest + 1, sha256, os.fspath(path))
         if encoding is not None:
+            _sweep(folder)
             with atomic.replacing(encoding_record(path), "archive.encoding") as temporary:
                 temporary.write_text(encoding, encoding="utf-8")
         faults.reach("archive.before_rename")
@@ -224,6 +225,15 @@ class Day:
         if old is not None:
             self._by_content.pop(old.sha256, None)
         self._current[which] = self._by_content[version.sha256] = version
+
+
+def _sweep(folder: Path) -> None:
+    """Remove records of an encoding, finished or not, that a kill has left without their version."""
+    for entry in _listing(os.fspath(folder)):
+        unfinished = entry.name.startswith(atomic.TEMPORARY_PREFIX) and entry.name.endswith(atomic.TEMPORARY_SUFFIX)
+        version = folder / entry.name.removesuffix(_ENCODING)
+        if unfinished or (entry.name.endswith(_ENCODING) and not os.path.lexists(version)):
+            os.unlink(entry.path)
 
 
 def sent_as(name: str, spec: SourceSpec) -> str:

@@ -151,6 +151,14 @@ def test_what_cannot_be_followed_says_why(query: str, why: str) -> None:
         plain_columns(query, COLUMNS)
 
 
+def test_a_chain_of_parts_joined_with_themselves_is_given_up_in_time_and_said() -> None:
+    """Each step reads the table twice as often: forty of them, more often than anybody could count."""
+    steps = (f"c{n} as (select a.code, b.units from c{n - 1} a join c{n - 1} b using (code))" for n in range(1, 41))
+    query = f"with c0 as (from orders), {', '.join(steps)} select * from c40"
+    with pytest.raises(NotFollowed, match="1,000 times over"):
+        plain_columns(query, COLUMNS)
+
+
 def test_without_sqlglot_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sqlglot", None)
     with pytest.raises(NotFollowed, match=r"etl-project\[lineage\]"):

@@ -30,6 +30,21 @@ def test_the_layout_is_source_day_name_sequence_and_hash(tmp_path: Path) -> None
     assert archive.accepted(tmp_path, SPEC, DAY) == (version,)
 
 
+def test_what_a_kill_left_of_an_encodings_record_goes_with_the_next_file_of_the_name(tmp_path: Path) -> None:
+    kept = archive.Day(tmp_path, SPEC, DAY)
+    kept_copy = tmp_path / SPEC.name / ".etl-copy.tmp"
+    atomic.make_folder(kept_copy.parent)
+    for sequence, left in ((1, ""), (2, f"000002-{'9' * 64}.encoding"), (3, ".etl-0123.tmp")):
+        kept_copy.write_bytes(b"")
+        version = kept.accept("b.csv", kept_copy, str(sequence) * 64, encoding="{}")
+        if left:
+            (version.path.parent / left).touch()
+    kept_copy.write_bytes(b"")
+    kept.accept("b.csv", kept_copy, "4" * 64, encoding="{}")
+    names = [path.name for path in sorted((tmp_path / SPEC.name / DAY.isoformat() / "b.csv").iterdir())]
+    assert names == [f"00000{n}-{str(n) * 64}{end}" for n in range(1, 5) for end in ("", ".encoding")]
+
+
 def test_a_day_without_files_has_no_versions_and_a_well_defined_hash(tmp_path: Path) -> None:
     assert archive.accepted(tmp_path, SPEC, DAY) == ()
     assert archive.accepted_days(tmp_path, SPEC) == {}
