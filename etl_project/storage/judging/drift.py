@@ -61,7 +61,7 @@ class Pair:
     def into(self, target: Column) -> Pair:
         """The same incoming column, going into a column of another type."""
         source = Column(self.source, self.source_type, untyped=self.source_type is None)
-        return Pair(self.source, target, self.source_type, not _always_fits(source, target.type))
+        return Pair(self.source, target, self.source_type, not always_fits(source, target.type))
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def plan(table: Sequence[Column], incoming: Sequence[Column], policy: Drift, par
             problems.append(problem)
         else:
             source_type = None if column.untyped else column.type
-            pairs.append(Pair(column.name, target, source_type, not _always_fits(column, target.type)))
+            pairs.append(Pair(column.name, target, source_type, not always_fits(column, target.type)))
     absent = [c for c in table if c.name.lower() not in there and c.name.lower() not in needed]
     problems += [f"column {c.name!r} is missing and may not be NULL" for c in absent if c.required and not c.filled]
     if policy == "freeze":
@@ -110,11 +110,9 @@ def _twice(names: Iterable[str]) -> list[str]:
 
 def _impossible(source: Column, target: Column) -> str | None:
     """Why values of the one type can never be values of the other, or None when they may."""
-    if source.untyped or (
-        _family(source.type) == _family(target.type) and not _are_strangers(source.type, target.type)
-    ):
+    if source.untyped or (family(source.type) == family(target.type) and not _are_strangers(source.type, target.type)):
         return None
-    if {_family(source.type), _family(target.type)} in ({"text", "enum"}, {"text", "uuid"}):
+    if {family(source.type), family(target.type)} in ({"text", "enum"}, {"text", "uuid"}):
         return None
     return (
         f"column {target.name!r} is {target.type}, the data has {source.type}{no_new_fields(target.type, source.type)}"
@@ -146,7 +144,7 @@ def _inside(kind: Any) -> dict[str, Any]:
     return {name.lower(): one for name, one in kind.children if not (str(kind.id) == "array" and name == "size")}
 
 
-def _family(kind: Any) -> str:
+def family(kind: Any) -> str:
     """Types whose values can be the same value."""
     name = str(kind.id)
     if name in _INTEGERS or name in _UNSIGNED or name in _FLOATS or name == "decimal":
@@ -158,7 +156,7 @@ def _family(kind: Any) -> str:
     return "list" if name in ("list", "array") else name
 
 
-def _always_fits(source: Column, target: Any) -> bool:
+def always_fits(source: Column, target: Any) -> bool:
     """True when no value of the source type can change by becoming one of the target type."""
     if source.untyped or str(source.type) == str(target):
         return True

@@ -63,15 +63,15 @@ def intact_record(source: Source) -> Commit | None:
     return _unless_damaged(lambda: last_record(source), None)
 
 
-def intact_head(source: Source) -> tuple[Commit | None, list[str]]:
-    """`intact_record`, and the names of the columns of that file; none of a damaged one."""
+def intact_head(source: Source) -> tuple[Commit | None, pa.Schema]:
+    """`intact_record`, and the columns of that file; none of a damaged one."""
 
-    def read() -> tuple[Commit | None, list[str]]:
+    def read() -> tuple[Commit | None, pa.Schema]:
         found = pq.read_metadata(source)
         said = (found.metadata or {}).get(RECORD)
-        return (None, []) if said is None else (from_json(said.decode()), found.schema.to_arrow_schema().names)
+        return nothing if said is None else (from_json(said.decode()), found.schema.to_arrow_schema())
 
-    nothing: tuple[Commit | None, list[str]] = (None, [])
+    nothing: tuple[Commit | None, pa.Schema] = (None, pa.schema([]))
     with suppress(FileNotFoundError):
         return _unless_damaged(read, nothing)
     return nothing

@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from etl_project.storage.contract import WriteRefused
 from etl_project.storage.interrupted import ended_at_once
 from etl_project.storage.judging.drift import Column
 from etl_project.storage.scratch import scratch_folder
@@ -37,15 +38,41 @@ def file_columns(connection: duckdb.DuckDBPyConnection, path: Path) -> list[Colu
 
 
 def as_stored(columns: Sequence[Column], beside: Path) -> list[Column]:
-    """The columns with the types that they have once they were written to a file and read again."""
+    """The columns with the types that they have once they were written to a file and read again.
+
+    Raises WriteRefused (retrying does not help), by their names, for those whose type Parquet does not have.
+    """
     if not columns:
         return []
     with in_memory(beside) as connection, scratch_folder(beside) as folder:
         path = folder / "types.parquet"
-        select = ", ".join(f"NULL::{_writable(c)} AS {quote(c.name)}" for c in columns)
-        pq.write_table(pa.table(connection.sql(f"SELECT {select} WHERE false")), path)
+        try:
+            _write_none(connection, columns, path)
+        except pa.ArrowNotImplementedError:
+            _refuse_homeless(connection, columns, path)
+            raise
         types = {c.name: c.type for c in file_columns(connection, path)}
     return [column._replace(type=types[column.name]) for column in columns]
+
+
+def _write_none(connection: duckdb.DuckDBPyConnection, columns: Sequence[Column], path: Path) -> None:
+    """A file without rows."""
+    select = ", ".join(f"NULL::{_writable(c)} AS {quote(c.name)}" for c in columns)
+    pq.write_table(pa.table(connection.sql(f"SELECT {select} WHERE false")), path)
+
+
+def _refuse_homeless(connection: duckdb.DuckDBPyConnection, columns: Sequence[Column], path: Path) -> None:
+    found = []
+    for column in columns:
+        try:
+            _write_none(connection, [column], path)
+        except pa.ArrowNotImplementedError:
+            found.append(f"column {column.name!r} is {column.type}")
+    if found:
+        raise WriteRefused(
+            f"Parquet has no such type: {', '.join(found)}. Nothing was changed; retrying does not help. Store a "
+            "span of time as a number of seconds, and others as text or as columns of their own."
+        )
 
 
 def _writable(column: Column) -> str:

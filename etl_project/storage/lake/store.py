@@ -52,7 +52,7 @@ from etl_project.storage.judging.publishing import no_candidate, waits
 from etl_project.storage.judging.receipts import refuse_changed
 from etl_project.storage.judging.selection import check, chosen
 from etl_project.storage.judging.versions import not_kept
-from etl_project.storage.lake import address, footer, layout
+from etl_project.storage.lake import address, footer, layout, mixed
 from etl_project.storage.lake.examine import examine
 from etl_project.storage.lake.files import FILE, Files
 from etl_project.storage.lake.parquet import file_columns, in_memory, parquet
@@ -143,14 +143,18 @@ class ParquetStore:
         records = {key: record for key, (record, _) in heads.items()}
         files = [str(path) for key, path in paths.items() if records[key]]
         # Rows that say their columns themselves have those of the newest file.
-        others = {} if table.columns_of_data else {paths[key]: names for key, (_, names) in heads.items()}
+        others = {} if table.columns_of_data else {paths[key]: schema for key, (_, schema) in heads.items()}
         kinds = self._kinds(newest, others)
         names = chosen(kinds, columns, table, scope)
         binds = Binds()
+        rows = f"SELECT * FROM {parquet(files, binds)}" if files else ""
+        if not mixed.agree([*others.values(), *([pq.read_schema(newest)] if others else [])]):
+            there = {path: schema for path, schema in others.items() if len(schema)}
+            with in_memory(self._lake.beside) as connection:
+                binds = Binds()
+                rows, kinds = mixed.select(connection, there, kinds, what(table, scope), binds)
         typed = ", ".join(f"NULL::{kinds[name]} AS {quote(name)}" for name in kinds)
-        every = f"SELECT {typed} WHERE false"
-        if files:
-            every = f"SELECT * FROM {parquet(files, binds)} UNION ALL BY NAME {every}"
+        every = " UNION ALL BY NAME ".join([*([rows] if rows else []), f"SELECT {typed} WHERE false"])
         reads = tuple(
             Receipt(table.asset, key, found.fingerprint if found else None, self) for key, found in records.items()
         )
@@ -158,8 +162,8 @@ class ParquetStore:
         made_as = MadeAs(table.asset, tuple(names), select)
         return Slice(select, binds.values, None, reads, footer.frame_of(newest), made_as)
 
-    def _kinds(self, newest: Path, others: Mapping[Path, Sequence[str]]) -> dict[str, Any]:
-        """The columns of the newest file with their types, and those that only `others` have, given by their names.
+    def _kinds(self, newest: Path, others: Mapping[Path, pa.Schema]) -> dict[str, Any]:
+        """The columns of the newest file with their types, and those that only `others` have.
 
         There are some where two writers added columns at the same time, and where a restore has brought files into
         another order: no value that is there is left out.
@@ -167,8 +171,8 @@ class ParquetStore:
         with in_memory(self._lake.beside) as connection:
             kinds = {column.name: column.type for column in file_columns(connection, newest)}
             known = {name.lower() for name in kinds}
-            for file, names in others.items():
-                if not known.issuperset(map(str.lower, names)):
+            for file, schema in others.items():
+                if not known.issuperset(map(str.lower, schema.names)):
                     more = [c for c in file_columns(connection, file) if c.name.lower() not in known]
                     kinds |= {column.name: column.type for column in more}
                     known |= {column.name.lower() for column in more}

@@ -6,15 +6,17 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
 from etl_project import faults
-from etl_project.storage.contract import Commit, Request, Scope, Slice, Store, Table
+from etl_project.storage.contract import Commit, ReadRefused, Request, Scope, Slice, Store, Table
 from etl_project.storage.judging.messages import ChecksFailed
 from etl_project.storage.judging.publishing import refusal
 from etl_project.storage.lake import draft
@@ -139,3 +141,60 @@ def test_a_slow_commit_in_a_bucket_leaves_the_candidate_of_a_write_that_came_aft
     assert len(store.candidates(["orders"])) == 1, "nor does a rebuild that changes nothing remove it"
     write(3)
     assert store.candidates(["orders"]) == []
+
+
+def with_two_kinds(folder: Path, monkeypatch: pytest.MonkeyPatch, one: Any, other: Any) -> ParquetStore:
+    """A lake to which two writers have added a column at the same time, the last one with the value `one`."""
+    store = ParquetStore(folder / "lake")
+    put(store, DAYS[0], n=1)
+    with monkeypatch.context() as patched:
+        during(patched, "parquet.before_rename", lambda: put(store, DAYS[1], n=2, added=other))
+        put(store, DAYS[0], n=1, added=one)
+    return store
+
+
+MUCH = 2**60 + 1
+INSTANT = datetime(2024, 1, 1, 5, tzinfo=UTC)
+NAIVE = INSTANT.replace(tzinfo=None)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (MUCH, 0.5),
+        (0.5, MUCH),
+        (Decimal("12345678901234567890.12"), 0.5),
+        ({"a": [MUCH]}, {"a": [0.5]}),
+        (NAIVE, INSTANT),
+        (INSTANT, NAIVE),
+        (True, 2),
+        ("x", b"\xff"),
+    ],
+)
+def test_a_column_that_two_writers_add_with_types_that_cannot_meet_is_read_as_stored_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: Any, other: Any
+) -> None:
+    store = with_two_kinds(tmp_path, monkeypatch, one, other)
+    for day, value in zip(DAYS[:2], (one, other), strict=True):
+        [row] = read(store, day)
+        assert (row["added"], type(row["added"])) == (value, type(value))
+    with pytest.raises((ReadRefused, duckdb.InvalidInputException), match=r"column 'added' is .* in some files"):
+        read(store, *DAYS[:2])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (2, 0.5, [0.5, 2.0]),
+        (0.5, 2, [0.5, 2.0]),
+        ("a", 5, ["5", "a"]),
+        (5, "a", ["5", "a"]),
+        (date(2024, 1, 1), NAIVE, [NAIVE.replace(hour=0), NAIVE]),
+        ({"a": 1}, {"b": 2}, [{"a": 1, "b": None}, {"a": None, "b": 2}]),
+    ],
+)
+def test_a_column_that_two_writers_add_with_types_that_can_meet_is_read_with_all_its_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: Any, other: Any, expected: list[Any]
+) -> None:
+    store = with_two_kinds(tmp_path, monkeypatch, one, other)
+    assert sorted((row["added"] for row in read(store, *DAYS[:2])), key=str) == expected
