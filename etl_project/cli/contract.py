@@ -15,7 +15,7 @@ from etl_project.contract_change import apply as carry_out
 from etl_project.contract_change import plan as look
 from etl_project.failures import Permanent
 from etl_project.proofs import Stored, stored_assets
-from etl_project.sources import archive, fit
+from etl_project.sources import archive, fit, quarantine
 
 app = typer.Typer(no_args_is_help=True, help="Contracts, what is stored, and the files accepted under them.")
 
@@ -124,7 +124,10 @@ def contract_apply(
     pending = any(change.again for change in done.plan.changes) or done.plan.rebuilt_files
     rest = "; `etl drain` builds what is pending" if pending else ""
     console.print("everything is what its contract says" if done.plan.empty else f"applied{rest}", soft_wrap=True)
-    for source in {one.name for one in found.project.sources} & {change.asset for change in done.plan.changes}:
+    refused = {
+        one.reason.source for one in quarantine.listing(found.project.settings.quarantine) if not one.reason.settled
+    }
+    for source in sorted(refused & {change.asset for change in done.plan.changes}):
         console.print(f"files of it in quarantine: `etl quarantine release --source {source}`", soft_wrap=True)
 
 

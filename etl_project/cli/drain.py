@@ -17,6 +17,9 @@ from etl_project.due import drain as drain_module
 from etl_project.due import preview as previewing
 from etl_project.sources import fit, quarantine
 
+_SHOWN_UNFIT = 20
+"""A changed contract may leave every file of years behind."""
+
 Through = Annotated[
     list[str] | None,
     typer.Option("--through", help="Rebuild this asset, which reads itself, in order after a correction."),
@@ -64,13 +67,14 @@ def ask_through(opened: Deployment, wish: Wish, yes: bool) -> None:
 
 
 def show_unfit(unfit: Sequence[fit.Unfit]) -> None:
-    """All archived files that a changed contract leaves behind, before the first run works under it."""
-    for one in unfit:
+    """The archived files that a changed contract leaves behind, before the first run works under it."""
+    for one in unfit[:_SHOWN_UNFIT]:
         console.print(f"[red]does not fit any more[/] {escape(str(one))}", soft_wrap=True, highlight=False)
     if unfit:
+        more = f"and {len(unfit) - _SHOWN_UNFIT} more: " if len(unfit) > _SHOWN_UNFIT else ""
         console.print(
-            f"{len(unfit)} archived files cannot be built any more under the contracts as they are now: mend these "
-            "before more is built (`etl contract check` reads every file in full)",
+            f"{more}{len(unfit)} archived files cannot be built any more under the contracts as they are now: mend "
+            "these before more is built (`etl contract check` reads every file in full, and names each)",
             soft_wrap=True,
         )
 

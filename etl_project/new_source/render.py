@@ -32,10 +32,11 @@ attributes:
   # checks:  # of the rows of each day; blocking: true holds back what is built of a bad day, severity: warn only tells
   #   - {{check: row_count, min: 1}}
   #   - {{check: not_null, columns: [{first}]}}
-  #   - {{check: accepted_range, columns: [{first}], min: 0}}
-{ends}  columns:  # header of the file: column of the table
+{range}{ends}  columns:  # header of the file: column of the table
 {columns}{optional}{settings}"""
 
+_RANGE = "  #   - {{check: accepted_range, columns: [{number}], min: 0}}\n"
+_NUMBERS = ("BIGINT", "DOUBLE", "DECIMAL")
 _DATES = "# {date} is the batch date of the file, YYYY-MM-DD, {date:%Y%m%d} one of that form; * is anything"
 _ADD_UP = "# several files for a day add up; latest: the newest one is the day"
 _ADD_UP_UNDATED = "# other files add up, one of the same name replaces its days; latest: the newest is the day; every"
@@ -71,8 +72,10 @@ def defs_yaml(
     reading |= {word: yaml_of(value) for word, value in samples.words.items()}
     written = {column: guess.settings for column, guess in guesses.items() if guess.settings}
     lines = "".join(f"    {yaml_of(column)}: {yaml_of(dict(settings))}\n" for column, settings in written.items())
+    number = next((column for column, guess in guesses.items() if guess.type.startswith(_NUMBERS)), None)
     return _DEFS.format(
         name=name,
+        range="" if number is None else _RANGE.format(number=yaml_of(number)),
         first=yaml_of(next(iter(columns.values()))),
         dates=_DATES if day_from is None else "# * is anything",
         add_up=_ADD_UP if day_from is None else _ADD_UP_UNDATED,

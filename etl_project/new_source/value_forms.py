@@ -33,6 +33,9 @@ _ISO_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _ISO_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?")
 _MIDNIGHT = re.compile(r"\d{4}-\d{2}-\d{2}[ T]00:00(:00(\.0+)?)?(Z|[+-]\d{2}(:?\d{2})?)?")
 _TIME_NAME = re.compile(r"(.*_)?(at|on|ts|time|timestamp|date|datetime|epoch|day|datum)(_.*)?")
+_DAY_NAME = re.compile(r"(.*_)?(on|date|day|datum|epoch_days?)")
+_EPOCH_DAYS = range(10_957, 25_568)
+"""The days of 2000 to 2039, counted from 1970."""
 _MOST_FORMS = 4
 
 
@@ -74,6 +77,10 @@ def counted_time(column: str, values: Sequence[str]) -> Found | None:
         (r"1\d{12}", INSTANT, {"timestamp_format": "epoch_milliseconds"}),
         (r"1\d{15}", INSTANT, {"timestamp_format": "epoch_microseconds"}),
     ]
+    if _DAY_NAME.fullmatch(column) and all(
+        re.fullmatch(r"\d{5}", value) and int(value) in _EPOCH_DAYS for value in values
+    ):
+        candidates = [(r"\d{5}", DATE, {"date_format": "epoch_days"})]
     for pattern, kind, settings in candidates:
         if all(re.fullmatch(pattern, value) for value in values):
             [form] = settings.values()

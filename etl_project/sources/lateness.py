@@ -36,6 +36,8 @@ class Beyond(NamedTuple):
     def why(self, at: int) -> str:
         """In words: why the row at this position is not taken."""
         day = self.days[at].as_py()
+        if day is None:
+            return f"{self.column}: no value, and date_column says that it is the day of the file in every row"
         if day > self.allowed.last:
             return f"{self.column}: its day {day} lies after the day of the file, {self.allowed.last}"
         return f"{self.column}: its day {day} lies before {self.allowed.first}, the first that this file may carry"
@@ -48,7 +50,7 @@ def allowance(spec: SourceSpec, day: date) -> Allowance:
 
 def beyond(typed: Sequence[pa.Array], spec: SourceSpec, day: date | None) -> Beyond | None:
     """The rows that lie outside the allowance of the file's day; None when there are none. A row without a value in
-    its event or date column is not among them: it is no row at all or nothing is known, and somebody else says so."""
+    a column that is NOT NULL is not among them: it is no row at all, and somebody else says so."""
     names = [target.name for target in spec.targets]
     column = spec.event_column or spec.date_column
     if column not in names:
@@ -63,7 +65,7 @@ def outside(events: pa.Array, spec: SourceSpec, day: date | None) -> Beyond | No
     allowed = allowance(spec, day)
     days = days_of(events, spec)
     outside = pc.or_(pc.less(days, pa.scalar(allowed.first)), pc.greater(days, pa.scalar(allowed.last)))
-    mask = pc.fill_null(outside, False)
+    mask = pc.fill_null(outside, spec.typed_column(column).nullable)
     return Beyond(column, days, mask, allowed) if pc.any(mask).as_py() else None
 
 

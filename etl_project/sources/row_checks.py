@@ -138,6 +138,14 @@ class _Looked:
         """A limit that is no value of its column is found when the source is loaded. Raises SpecError."""
         if self.words.check == "freshness":
             return
+        limits = [one for one in (self.words.min, self.words.max) if isinstance(one, int | float)]
+        for name in self.words.columns if self.words.check == "accepted_range" and limits else ():
+            if self._types[name] == "VARCHAR":
+                raise SpecError(
+                    f"checks: {self.words.called} has the number {limits[0]} as a limit of {name}, which is text, "
+                    f"where 9 is more than 10; give {name} a type of numbers in contract.sql, or write text, like "
+                    "min: 'A'"
+                )
         columns = ", ".join(f"{quote(name)} {kind}" for name, kind in self._types.items())
         with duckdb.connect(":memory:") as connection:
             connection.execute("SET TimeZone = 'UTC'")

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from etl_project.sources.name_pattern import NamePattern
 from etl_project.sources.reading import formats, layout
 from etl_project.sources.reading.rows import row_settings
+from etl_project.sources.reading.values import value_settings
 from etl_project.sources.reading.values.value_settings import PLAIN, ValueSettings
 from etl_project.sources.spec import (
     ADDED,
@@ -140,6 +141,18 @@ def _problems_of_settings(spec: SourceSpec) -> Iterator[str]:
     yield from _words_never_met("", spec.values, PLAIN, spec)
     for name, settings in in_columns:
         yield from _words_never_met(f"column_settings.{name}.", settings, spec.values, spec)
+        yield from _without_effect(name, settings, spec)
+
+
+def _without_effect(name: str, settings: ValueSettings, spec: SourceSpec) -> Iterator[str]:
+    column = next((one for one in spec.types if one.name == name and name in spec.filled), None)
+    if column is None or (column.is_nested and column.type != "JSON"):  # The leaves follow the rules of their types.
+        return
+    for key, about in value_settings.without_effect(settings, spec.values, column.type):
+        yield (
+            f"column_settings.{name}.{key} does nothing: {name} is {column.type}, and {key} is about {about}; leave it "
+            f"out, or give {name} such a type in contract.sql"
+        )
 
 
 def _words_never_met(where: str, settings: ValueSettings, inherited: ValueSettings, spec: SourceSpec) -> Iterator[str]:

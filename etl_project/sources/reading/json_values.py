@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from etl_project.sources.spec import SourceColumn, SourceSpec
 
 
+_SHOWN = 10
+"""So many names that a source does not have are named."""
+
+
 def takes_nested(target: SourceColumn, spec: SourceSpec) -> bool:
     """Whether objects and lists are values of this column, as JSON text or as what that text means."""
     return target.is_nested or (target.type == "VARCHAR" and spec.layout.nested_values == "text")
@@ -87,6 +91,8 @@ class Records:
         self._plain, self._is_flat = columns.plain, columns.is_flat
         self.decoder = _FLAT_DECODER if self._is_flat else DECODER
         self.seen: set[int] = set()
+        self.others: set[str] = set()
+        """Names that stand for no column, of records before one that has a column."""
         self.count = 0
 
     def start(self) -> Stretch:
@@ -109,6 +115,8 @@ class Records:
             at = target(name)
             if at is None:
                 kept |= self._unknown(name, one)
+                if not self.seen and len(self.others) < _SHOWN:
+                    self.others.add(name)
             elif at in found:
                 raise BrokenObject(
                     f"the key {name!r} is repeated"

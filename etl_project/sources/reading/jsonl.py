@@ -66,12 +66,14 @@ def count_plain(content: bytes, spec: SourceSpec) -> int | None:
 
 
 def refuse_missing(records: Records, file: SourceFile, spec: SourceSpec) -> None:
-    """Raise FileRefused where a column that the file may not lack is in none of its records."""
+    """Raise FileRefused where a column that the file may not lack is in none of its records, or all of them are."""
     names = spec.derived(header.Names)
     missing = names.missing(records.seen, file) if records.count else []
     if missing:
         expected = "; ".join([", ".join(spec.columns), *header.hints(spec, missing, ())])
         raise FileRefused("wrong columns", f"missing {', '.join(map(names.given, missing))}", expected)
+    if records.count and not records.seen and not file.accepted:
+        raise header.none_of_the_source(sorted(records.others), spec)
 
 
 def _refuse_document(lines: Sequence[str]) -> None:

@@ -54,7 +54,11 @@ def refuse_shrinking(
         if before.get(n) and before[n] - tally.rows > limit * before[n]
     ]
     if problems:
-        advice = f"At most {limit:.0%} may go; if this is right, run it again with the tag etl/allow_shrink=true."
+        advice = (
+            f"The rows that are there stay. At most {limit:.0%} may go; if this is right, run it again with the tag "
+            "etl/allow_shrink=true (`etl drain --allow-shrink`). If not, mend what was read: a file that is sent again "
+            "under its name, in full, is built in the place of the one that has come."
+        )
         raise DataFault(refused(table, scope, problems, advice))
 
 

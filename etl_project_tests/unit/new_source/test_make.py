@@ -15,6 +15,8 @@ import yaml
 
 from etl_project.declare import contracts
 from etl_project.new_source import CannotUse, Made, make
+from etl_project.sources import row_checks
+from etl_project.sources.component import FileSource
 from etl_project_tests import steady
 
 CSV = "sales_2025-03-03.csv"
@@ -324,3 +326,20 @@ def test_days_out_of_reach_and_names_with_more_than_a_date_are_to_be_reviewed(tm
     ):
         source = make("sales", written(tmp_path, TWO, name), tmp_path / f"for {name}")
         assert any(says in point for point in source.review), source.review
+
+
+def test_the_checks_that_are_written_as_an_example_can_be_taken_as_they_are(tmp_path: Path) -> None:
+    def uncommented(sample: str, name: str) -> list[tuple[str, list[str]]]:
+        source = make(name, written(tmp_path, sample), tmp_path / "pipelines")
+        path = source.folder / "defs.yaml"
+        path.write_text(path.read_text().replace("  # checks:", "  checks:").replace("  #   - {check", "    - {check"))
+        component = FileSource.resolve_from_dict(attributes(source))
+        row_checks.checks(component.spec(source.folder), component.contract(source.folder), component.checks)
+        return [(one.check, [*one.columns]) for one in component.checks]
+
+    assert uncommented("shop,amount\nN1,1.50\nS2,2.50\n", "sales") == [
+        ("row_count", []),
+        ("not_null", ["shop"]),
+        ("accepted_range", ["amount"]),
+    ]
+    assert uncommented("shop,town\nN1,Ulm\nS2,Bonn\n", "towns") == [("row_count", []), ("not_null", ["shop"])]

@@ -92,6 +92,10 @@ def test_the_number_of_rows_is_held_within_limits(limits: tuple[int, int | None]
         ({"check": "accepted_values", "columns": ["id"], "values": ["a"]}, "cannot be computed: Conversion Error"),
         ({"check": "accepted_range", "columns": ["id"]}, "needs min, max or both"),
         ({"check": "accepted_range", "columns": ["seen"], "min": "soon"}, "cannot be computed"),
+        (
+            {"check": "accepted_range", "columns": ["country"], "min": 0},
+            "country, which is text, where 9 is more than 10",
+        ),
         ({"check": "row_count", "min": 1.5}, "min and max are whole numbers"),
         ({"check": "freshness"}, "needs within_hours"),
         ({"check": "freshness", "within_hours": -1}, "must be above 0"),

@@ -111,6 +111,26 @@ PLAIN = ValueSettings()
 
 KEYS = tuple(one.name for one in fields(ValueSettings))
 
+_OF_NUMBERS = "numbers"
+_OF_TYPES = {
+    **dict.fromkeys(("decimal_separator", "thousands_separator", "prefixes", "suffixes", "percent"), _OF_NUMBERS),
+    **dict.fromkeys(("negatives", "exponents"), _OF_NUMBERS),
+    **dict.fromkeys(("true_values", "false_values"), "BOOLEAN"),
+    "date_format": "DATE",
+    **dict.fromkeys(("timestamp_format", "hour_24", "repeated_hour"), "TIMESTAMP"),
+}
+"""What the values are that a setting is about; those that are not here are about all."""
+
+
+def without_effect(settings: ValueSettings, inherited: ValueSettings, type_: str) -> Iterator[tuple[str, str]]:
+    """The keys that say something of a plain column of this type which no value of it can be, each with what they are
+    about. Those that a column has `inherited` from its source are meant for other columns."""
+    own = "DATE" if type_ == "DATE" else "TIMESTAMP" if type_.startswith("TIMESTAMP") else type_
+    own = own if own in ("DATE", "TIMESTAMP", "BOOLEAN", "VARCHAR", "JSON") else _OF_NUMBERS
+    for key, about in _OF_TYPES.items():
+        if getattr(settings, key) != getattr(inherited, key) and about != own:
+            yield key, about
+
 
 def _texts(values: Sequence[Any]) -> Iterator[str]:
     return (value for value in values if isinstance(value, str))

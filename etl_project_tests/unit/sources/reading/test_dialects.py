@@ -379,3 +379,19 @@ def test_a_parquet_file_with_none_of_the_columns_is_refused_too(tmp_path: Path) 
         read(content, tmp_path, source)
     kept = list(judge.read(tmp_path / "file", source, "a-2024-03-05.parquet", DAY, accepted=True))
     assert [row["article"] for row in all_rows(kept)] == [None], "what was accepted stays what it was"
+
+
+@pytest.mark.parametrize(
+    ("format", "content"), [("jsonl", b'{"Article":"A1"}\n{}\n'), ("json", b'[{"Article":"A1"},{}]')]
+)
+def test_a_file_of_objects_none_of_which_has_a_column_is_refused_too(
+    tmp_path: Path, format: str, content: bytes
+) -> None:
+    loose = Layout(unknown_columns="ignore", optional=("article", "units"))
+    source = spec(columns=COLUMNS, types=ALL_NULLABLE, layout=loose, format=format, patterns=("*{date}*.json",))
+    with pytest.raises(FileRefused, match="none of the source's, but 'Article'"):
+        read(content, tmp_path, source)
+    path = tmp_path / "content"
+    path.write_bytes(content)
+    kept = list(judge.read(path, source, "a-2024-03-05.json", DAY, accepted=True))
+    assert [row["article"] for row in all_rows(kept)] == [None, None], "what was accepted stays what it was"

@@ -374,3 +374,24 @@ def test_a_bare_word_that_yaml_reads_as_something_else_is_one_line_with_the_file
             FileSource.resolve_from_dict(yaml.safe_load(text)).spec(tmp_path)
         assert str(refused.value).startswith(f"{tmp_path / 'defs.yaml'}: ") and says in str(refused.value)
         assert "null_values holds" in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "settings", "about"),
+    [
+        ("note", {"decimal_separator": ","}, "numbers"),
+        ("note", {"date_format": ("%d.%m.%Y",)}, "DATE"),
+        ("amount", {"true_values": ("Y",)}, "BOOLEAN"),
+        ("sold_at", {"date_format": ("%d.%m.%Y",)}, "DATE"),
+        ("amount", {"hour_24": True}, "TIMESTAMP"),
+    ],
+)
+def test_a_setting_of_a_column_that_can_have_no_effect_on_its_type_is_refused(
+    column: str, settings: dict[str, Any], about: str
+) -> None:
+    [key] = settings
+    with pytest.raises(SpecError, match=f"column_settings.{column}.{key} does nothing: .* is about {about}"):
+        spec(column_values={column: replace(PLAIN, **settings)})
+    of_all = replace(PLAIN, **settings)
+    assert spec(values=of_all, column_values={column: replace(of_all, trim=True)}), "meant for the others"
+    assert spec(column_values={column: replace(PLAIN, trim=True, null_values=("NA",))}), "of any type"
