@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,6 +59,7 @@ def examine(environ: Mapping[str, str], load_pipelines: Callable[[], str]) -> It
     except EtlError as error:
         yield Answer("settings", False, str(error))
         return
+    yield _settings(environ, configured)
     yield Answer("data folder", True, f"{configured.data_dir} ({_origin(environ, 'ETL_DATA_DIR')})")
     yield _disk(configured)
     yield from _file_system(configured)
@@ -97,9 +99,23 @@ def _environment(environ: Mapping[str, str]) -> Iterator[Answer]:
     yield Answer(
         "environment",
         not unknown,
-        f"nothing reads {', '.join(unknown)}" if unknown else shown or "no ETL_ variable is set: all defaults",
+        f"nothing reads {', '.join(unknown)}." if unknown else shown or "no ETL_ variable is set: all defaults",
         "Correct the name (docs/settings.md lists them), or unset it.",
     )
+
+
+def _settings(environ: Mapping[str, str], configured: Settings) -> Answer:
+    """Every number and date as it is read, and whether the environment says it. Addresses have lines of their own."""
+    told = []
+    for part in fields(configured):
+        name, value = f"ETL_{part.name.upper()}", getattr(configured, part.name)
+        if name in settings.NAMES and part.type in ("date", "float", "int", "int | None"):
+            told.append(f"{part.name} {'none' if value is None else value} ({_said(environ, name)})")
+    return Answer("settings", True, ", ".join(told))
+
+
+def _said(environ: Mapping[str, str], name: str) -> str:
+    return name if environ.get(name) else "default"
 
 
 def _origin(environ: Mapping[str, str], name: str) -> str:

@@ -39,6 +39,16 @@ def test_a_name_that_nothing_reads_is_named_and_a_secret_is_not_shown(tmp_path: 
         assert "hunter22" not in shown.found and "ETL_TEST_POSTGRES=***" in shown.found
 
 
+def test_every_setting_is_told_as_it_is_read_and_from_where_and_no_address(tmp_path: Path) -> None:
+    told = answers(tmp_path, ETL_WAIT_SECONDS="5", ETL_LOCKS="postgresql://etl:hunter22@h/locks")["settings"]
+    assert (
+        told.well
+        and "wait_seconds 5.0 (ETL_WAIT_SECONDS)" in told.found
+        and "settle_seconds 1.0 (default)" in told.found
+    )
+    assert "history_days none (default)" in told.found and "hunter22" not in told.found and "locks" not in told.found
+
+
 def test_a_wrong_value_is_the_answer_and_ends_the_questions(tmp_path: Path) -> None:
     found = answers(tmp_path, ETL_WAIT_SECONDS="soon")
     assert not found["settings"].well and "soon" in found["settings"].found and "disk" not in found
