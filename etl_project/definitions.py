@@ -187,6 +187,7 @@ def default_resources(configured: settings.Settings) -> dict[str, Any]:
             run_lock=lock,
             preview_rows=configured.preview_rows,
             keep_versions=configured.keep_versions,
+            keep_versions_days=configured.keep_versions_days,
             record_inputs=configured.openlineage_url is not None,
             memory_limit_mb=configured.memory_limit_mb,
             pandas_dtypes="pyarrow",

@@ -46,7 +46,6 @@ MOST_PREVIEW_ROWS = 100
 MOST_VERSIONS = 1000
 """Every version of a day is all of its rows once more."""
 
-
 MOST_DAYS = 100_000
 
 CONFIRM_DAYS = 31
@@ -99,6 +98,8 @@ class Settings:
     """What one DuckDB may hold at once (MB); None leaves it to each store."""
     keep_versions: int = 0
     """Replaced versions of each day that stay, where an asset does not say otherwise."""
+    keep_versions_days: int | None = None
+    """And of those only what was replaced within so many days."""
     history_days: int | None = None
     """How long Dagster's history is kept by a job of its own; None: for good, unless somebody asks."""
     confirm_days: int = CONFIRM_DAYS
@@ -195,7 +196,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         wait_seconds=_seconds(env, "ETL_WAIT_SECONDS", 60.0),
         preview_rows=_rows(env, "ETL_PREVIEW_ROWS", 5),
         memory_limit_mb=_megabytes(env, MEMORY_LIMIT),
-        keep_versions=_versions(env, "ETL_KEEP_VERSIONS"),
+        **_versions(env, "ETL_KEEP_VERSIONS"),
         history_days=_days(env, "ETL_HISTORY_DAYS"),
         confirm_days=CONFIRM_DAYS if (asked := _days(env, "ETL_CONFIRM_DAYS", 0, CONFIRM_DAYS)) is None else asked,
         days_per_run=_days(env, "ETL_DAYS_PER_RUN", like=10),
@@ -367,11 +368,22 @@ def _rows(env: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def _versions(env: Mapping[str, str], name: str) -> int:
+def _versions(env: Mapping[str, str], name: str) -> dict[str, Any]:
     text = env.get(name) or "0"
-    if not text.isascii() or not text.isdigit() or int(text) > MOST_VERSIONS:
-        raise SettingsError(f"{name}={text!r} is no number of versions; write 0 to {MOST_VERSIONS}, like 3.")
-    return int(text)
+    kept = versions_kept(int(text) if text.isascii() and text.isdigit() else text)
+    if kept is None:
+        like = f"write 0 to {MOST_VERSIONS}, like 3, or an age, like 30d"
+        raise SettingsError(f"{name}={text!r} is no number of versions; {like}.")
+    return {"keep_versions": kept[0], "keep_versions_days": kept[1]}
+
+
+def versions_kept(said: Any) -> tuple[int, int | None] | None:
+    """How many replaced versions stay, and for how many days, of `3`, `30d` or `8w`; None for anything else."""
+    if isinstance(said, int) and not isinstance(said, bool) and 0 <= said <= MOST_VERSIONS:
+        return said, None
+    age = re.fullmatch(r"([0-9]{1,6})([dw])", said) if isinstance(said, str) else None
+    days = int(age[1]) * (7 if age[2] == "w" else 1) if age else 0
+    return (MOST_VERSIONS, days) if 1 <= days <= MOST_DAYS else None
 
 
 def _days(env: Mapping[str, str], name: str, least: int = 1, like: int = 90) -> int | None:

@@ -16,7 +16,7 @@ from etl_project import utc
 from etl_project.due import WITHOUT_DAYS
 from etl_project.proofs import rollback
 from etl_project.proofs.verify.targets import Stored, chosen
-from etl_project.storage import Commit, PartlyCommitted, metadata_of, reported
+from etl_project.storage import Commit, PartlyCommitted, as_said_before, metadata_of, reported
 
 ROLLBACK_JOB, UNPIN_JOB = "rollback", "unpin"
 
@@ -104,11 +104,12 @@ def moment(text: str | None) -> datetime | None:
 
 def _tell(context: dg.OpExecutionContext, target: Stored, commits: Sequence[Commit]) -> None:
     """One materialization for each commit, as a build would have written it."""
+    asset = dg.AssetKey.from_user_string(target.asset)
     for commit in commits:
         event = dg.AssetMaterialization(
-            asset_key=dg.AssetKey.from_user_string(target.asset),
+            asset_key=asset,
             partition=commit.partition,
-            metadata=metadata_of(commit),
+            metadata={**as_said_before(context.instance, asset, commit), **metadata_of(commit)},
             tags={DATA_VERSION_TAG: commit.fingerprint},
         )
         context.log_event(event)

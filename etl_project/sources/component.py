@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import dagster as dg
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from etl_project import settings
 from etl_project.declare import contracts, table_contract
@@ -37,6 +37,12 @@ from etl_project.sources.spec import (
 from etl_project.storage import PUBLISH
 
 PYTHON_BESIDE = ("assets.py", "checks.py")
+
+
+def _number_or_age(kept: int | str) -> int | str:
+    if settings.versions_kept(kept) is None:
+        raise ValueError(f"a number from 0 to {settings.MOST_VERSIONS}, like 3, or an age, like 30d")
+    return kept
 
 
 @dg.scaffold_with(SourceScaffolder)
@@ -91,10 +97,10 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
     max_sum_change: Mapping[str, float] = Field(
         default={}, description="Column: a rerun that moves its sum over a day by more than this share is refused."
     )
-    keep_versions: Annotated[int, Field(ge=0, le=settings.MOST_VERSIONS)] | None = Field(
+    keep_versions: Annotated[int | str, AfterValidator(_number_or_age)] | None = Field(
         default=None,
-        description="Replaced versions of each day that stay readable, in every table of the folder; "
-        "ETL_KEEP_VERSIONS where nothing is said.",
+        description="Replaced versions of each day that stay readable, in every table of the folder: a number, or an "
+        "age like 30d; ETL_KEEP_VERSIONS where nothing is said.",
     )
     publish: Literal["after_checks"] | None = Field(
         default=None,

@@ -11,7 +11,8 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import duckdb
 import yaml
@@ -157,8 +158,6 @@ def _in_words(folder: Path, keys: Sequence[str], problems: Sequence[Mapping[str,
     return f"{key} is {given!r}; it must be {expected}{like}{hint}"
 
 
-_NUMBERS = {str(kind) for kind in (int, float, int | None, float | None)}
-
 _TYPES = {
     "float": "a number",
     "int": "a whole number",
@@ -233,9 +232,26 @@ def _true_numbers(path: Path, document: Any) -> Iterator[str]:
     attributes = [value for key, value in top if key.value == "attributes"]
     for key, value in (pair for one in attributes if isinstance(one, yaml.MappingNode) for pair in one.value):
         one = FileSource.model_fields.get(str(key.value))
-        if one is not None and value.tag == "tag:yaml.org,2002:bool" and str(one.annotation) in _NUMBERS:
+        if one is not None and value.tag == "tag:yaml.org,2002:bool" and _is_number(one.annotation):
             line, example = value.start_mark.line + 1, one.default if one.default is not None else 3
             yield f"{path}:{line}: {key.value} is {value.value}; it must be a number, like `{key.value}: {example}`"
+
+
+def _is_number(kind: Any) -> bool:
+    """Whether the type of a setting is a number, whatever limits it has, or else a text or nothing."""
+    leaves = set(_leaves(kind))
+    return bool(leaves & {int, float}) and leaves <= {int, float, str, NoneType}
+
+
+def _leaves(kind: Any) -> Iterator[Any]:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        yield from _leaves(inner[0])
+    elif origin in (Union, UnionType):
+        for one in inner:
+            yield from _leaves(one)
+    else:
+        yield origin or kind
 
 
 def _line_of(folder: Path, keys: Sequence[str]) -> int:

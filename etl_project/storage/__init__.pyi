@@ -29,6 +29,7 @@ from .dagster.asked import ALLOW_CHANGE_TAG as ALLOW_CHANGE_TAG
 from .dagster.asked import ALLOW_SHRINK_TAG as ALLOW_SHRINK_TAG
 from .dagster.audit import OF_CANDIDATE as OF_CANDIDATE
 from .dagster.column_lineage import COLUMN_LINEAGE as COLUMN_LINEAGE
+from .dagster.column_lineage import as_said_before as as_said_before
 from .dagster.declared import checked as checked
 from .dagster.declared import stored_specs as stored_specs
 from .dagster.events import metadata_of as metadata_of

@@ -97,7 +97,8 @@ class Table:
 
     `schema_from_prefix`: nobody named the schema, it is the key's prefix. `renamed_from`: the asset that this one was
     called before; its table goes over to this one. `dimensions`, in the order of the parts of a key, take the place of
-    the partition column where partitions have several. `keep_versions`: how many replaced versions of a partition stay.
+    the partition column where partitions have several. `keep_versions`: how many replaced versions of a partition stay;
+    `keep_versions_days`: and only what was replaced within so many days.
     `columns_of_data`: of files, what comes in says which columns they have, and with which types, whatever the files
     of other partitions have. `publish_after_checks`: new rows reach no reader before `Request.audit` has let them pass.
     """
@@ -114,6 +115,7 @@ class Table:
     renamed_from: str | None = None
     dimensions: tuple[Dimension, ...] = ()
     keep_versions: int = 0
+    keep_versions_days: int | None = None
     columns_of_data: bool = False
     max_changed_ratio: float | None = None
     max_sum_change: tuple[tuple[str, float], ...] = ()

@@ -15,7 +15,7 @@ from typing import Any
 
 import dagster as dg
 
-from etl_project.storage.contract import Partial, Slice, Sql
+from etl_project.storage.contract import Commit, Partial, Slice, Sql
 from etl_project.storage.dagster.preview import plain
 from etl_project.storage.sql import quote
 from etl_project.storage.sql_lineage import NotFollowed, columns_behind
@@ -24,6 +24,7 @@ COLUMN_LINEAGE = "dagster/column_lineage"
 """The event metadata for it in Dagster: the API gives it, Dagster+ draws it, the open-source UI shows it as JSON."""
 IN_WORDS = "computed from"
 """The event metadata that says the same for people, as a table."""
+_EVENTS = 100
 _COLUMN_SCHEMA = "dagster/column_schema"
 
 
@@ -41,6 +42,20 @@ def said_of(context: dg.OutputContext, data: Any) -> dict[str, Any]:
     except NotFollowed as why:
         context.log.debug(f"No column lineage of {context.asset_key.to_user_string()} is shown: {why}.")
         return {}
+
+
+def as_said_before(instance: dg.DagsterInstance, asset: dg.AssetKey, commit: Commit) -> dict[str, Any]:
+    """The metadata that the newest event of the same rows of a partition has; none where no such event has any.
+
+    For rows that come back without a query: what they were computed from is what it was.
+    """
+    partitions = None if commit.partition is None else [commit.partition]
+    wanted = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=partitions)
+    for record in instance.fetch_materializations(wanted, limit=_EVENTS).records:
+        said = record.asset_materialization.metadata if record.asset_materialization is not None else {}
+        if COLUMN_LINEAGE in said and said["fingerprint"].value == commit.fingerprint:
+            return {name: said[name] for name in (COLUMN_LINEAGE, IN_WORDS) if name in said}
+    return {}
 
 
 def lineage_of(query: Sql, asset: dg.AssetKey, declared: list[str]) -> dg.TableColumnLineage:

@@ -10,7 +10,7 @@ decision about data is made here.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -112,6 +112,10 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         description="Replaced versions of each partition that stay readable; asset metadata `keep_versions` wins.",
     )
 
+    keep_versions_days: int | None = Field(
+        default=None, ge=1, description="And of those only what was replaced within so many days."
+    )
+
     record_inputs: bool = Field(
         default=False,
         description="Name in every event the partitions that were read for it, with the fingerprints that they had.",
@@ -127,7 +131,11 @@ class PartitionIOManager(dg.ConfigurableIOManager):
 
     def table(self, spec: dg.AssetSpec) -> Table:
         """The table of an asset, as its definition and this IO manager say."""
-        return table_of(spec.key, spec.metadata, self.default_schema(), spec.partitions_def, self.keep_versions)
+        return self._table(spec.key, spec.metadata, spec.partitions_def)
+
+    def _table(self, key: dg.AssetKey, metadata: Mapping[str, Any], partitions: Any) -> Table:
+        keeps = self.keep_versions, self.keep_versions_days
+        return table_of(key, metadata, self.default_schema(), partitions, *keeps)
 
     def place_of(self, table: Table) -> Hashable:
         """What two assets must not have in common. An environment variable stands for what it will hold."""
@@ -314,20 +322,14 @@ class PartitionIOManager(dg.ConfigurableIOManager):
 
     def _target(self, context: dg.OutputContext) -> tuple[Table, Scope]:
         _warn_of_places(context)
-        table = table_of(
-            context.asset_key,
-            context.definition_metadata,
-            self.default_schema(),
-            partitions_of(context),
-            self.keep_versions,
-        )
+        table = self._table(context.asset_key, context.definition_metadata, partitions_of(context))
         return table, self._scope(context) or Scope.whole()
 
     def _source(self, store: Store, context: dg.InputContext) -> tuple[Table, Scope]:
         upstream = context.upstream_output
         metadata = upstream.definition_metadata if upstream is not None else {}
         partitions = partitions_of(context)
-        table = table_of(context.asset_key, metadata, self.default_schema(), partitions, self.keep_versions)
+        table = self._table(context.asset_key, metadata, partitions)
         scope, step = self._scope(context), step_of(context)
         if scope is not None and len(scope.partitions) > 1 and step is not None and internals.is_only_a_check(step):
             # A check without partitions of its own maps to all there will ever be: it looks at those of its run, else

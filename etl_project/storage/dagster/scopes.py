@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from etl_project.failures import Permanent
-from etl_project.settings import MOST_VERSIONS
+from etl_project.settings import MOST_VERSIONS, versions_kept
 from etl_project.storage.contract import Dimension, Partition, Scope, Table
 from etl_project.utc import ONE_DAY, day_of
 
@@ -56,6 +56,7 @@ def table_of(
     schema: str | None,
     partitions: dg.PartitionsDefinition[Any] | None = None,
     keep_versions: int = 0,
+    keep_versions_days: int | None = None,
 ) -> Table:
     """The table of an asset, by its metadata: `partition_column`, `contract_sql`, `drift`, `partition_expression`,
     `partition_columns`, `max_removed_ratio`, `keep_versions`, `schema`, `table`,
@@ -68,6 +69,7 @@ def table_of(
     values = {name: getattr(value, "value", value) for name, value in metadata.items()}
     _refuse_unusable(asset_key, values)
     ratio = values.get("max_removed_ratio")
+    kept, kept_days = versions_kept(values.get("keep_versions")) or (keep_versions, keep_versions_days)
     named = values.get("schema") or schema
     several = isinstance(partitions, dg.MultiPartitionsDefinition)
     dimensions = _dimensions(asset_key, partitions, values) if several else ()  # type: ignore[arg-type]
@@ -88,7 +90,8 @@ def table_of(
         dimensions=dimensions,
         max_changed_ratio=None if values.get("max_changed_ratio") is None else float(values["max_changed_ratio"]),
         max_sum_change=tuple((values.get("max_sum_change") or {}).items()),
-        keep_versions=keep_versions if values.get("keep_versions") is None else int(values["keep_versions"]),
+        keep_versions=kept,
+        keep_versions_days=kept_days,
         columns_of_data=values.get("columns_of_data") is True,
         publish_after_checks=values.get(PUBLISH) == AFTER_CHECKS,
     )
@@ -149,8 +152,10 @@ def _refuse_unusable(asset_key: dg.AssetKey, values: Mapping[str, Any]) -> None:
     if values.get(PUBLISH) not in (None, AFTER_CHECKS):
         problems.append(f"{PUBLISH} is {values[PUBLISH]!r}; the one thing to say is {PUBLISH}: {AFTER_CHECKS}")
     kept = values.get("keep_versions")
-    if kept is not None and (isinstance(kept, bool) or not isinstance(kept, int) or not 0 <= kept <= MOST_VERSIONS):
-        problems.append(f"keep_versions is {kept!r}, not a number from 0 to {MOST_VERSIONS}, like 3")
+    if kept is not None and versions_kept(kept) is None:
+        problems.append(
+            f"keep_versions is {kept!r}, not a number from 0 to {MOST_VERSIONS}, like 3, or an age, like 30d"
+        )
     if problems:
         raise UnsupportedAsset(
             f"The metadata of asset {asset_key.to_user_string()!r} cannot be used: {'; '.join(problems)}. "

@@ -6,8 +6,8 @@ Keeping and reading them is the stores'.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from etl_project.storage.contract import Commit, ReadRefused, Table, Version
@@ -70,9 +70,32 @@ def at_moment(
     return at_commit(table, key, max(before), sorted(every.values(), key=lambda one: one.sequence), kept)
 
 
+def outlived(table: Table, earlier: int, at: datetime, replaced_at: Callable[[int], datetime | None]) -> int:
+    """How many of so many versions, the oldest first, go at a commit made `at`: too many of them, or too old.
+
+    `replaced_at` says of one when it was replaced, at the latest; one of which nobody knows it stays.
+    """
+    gone = max(0, earlier - table.keep_versions)
+    if table.keep_versions_days is not None:
+        oldest = at - timedelta(days=table.keep_versions_days)
+        while gone < earlier and (replaced_at(gone) or at) < oldest:
+            gone += 1
+    return gone
+
+
+def replaced_by(records: Sequence[Commit], sequence: int) -> datetime | None:
+    """When the rows of a commit were replaced, by the records of what took their place; None where none says it."""
+    later = [one for one in records if one.sequence > sequence]
+    return min((one.committed_at for one in later if one.changed), default=None) or (
+        later[-1].committed_at if later else None
+    )
+
+
 def not_kept(table: Table, key: str | None, sequence: int) -> ReadRefused:
     """What to say of rows that were replaced and are gone."""
     keeps = f"the table keeps {table.keep_versions}" if table.keep_versions else f"{SETTING} is 0"
+    if table.keep_versions_days is not None:
+        keeps = f"the table keeps what was replaced within {table.keep_versions_days} days"
     return ReadRefused(
         f"{_whose(table, key)}: the rows of commit {sequence} were replaced and are not kept ({keeps}). Retrying does "
         f"not help. To keep what will be replaced, set {SETTING}: 3 for the table, or ETL_KEEP_VERSIONS=3 for all."

@@ -7,10 +7,12 @@ could be one of another version. A kill between keeping and replacing leaves one
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from etl_project import faults
-from etl_project.storage.contract import Commit, Version
+from etl_project.storage.contract import Commit, Table, Version
+from etl_project.storage.judging.versions import outlived, replaced_by
 from etl_project.storage.lake import footer
 from etl_project.storage.lake.copies import Copies, tail_of
 from etl_project.storage.lake.objects import Objects
@@ -29,14 +31,21 @@ class BucketVersions:
         self._objects.overwrite(f"{folder_of(asset, commit.partition)}/{name_of(commit.sequence)}", file)
         faults.reach("bucket.version_kept")
 
-    def forget(self, asset: str, commit: Commit, keep_versions: int) -> None:
+    def forget(self, table: Table, commit: Commit) -> None:
         """Remove what is more than is kept now that `commit` is there.
 
         Not the version of `commit` itself, nor later ones: nobody is alone here, and another writer may have replaced
         it already. One that no commit has replaced counts as none, and is written over by the one that does.
         """
-        earlier = [key for number, key in self._found(asset, commit.partition) if number < commit.sequence]
-        self._objects.remove(earlier[:-keep_versions])
+        found = self._found(table.asset, commit.partition)
+        earlier = [(number, key) for number, key in found if number < commit.sequence]
+
+        def replaced_at(n: int) -> datetime | None:
+            records = self._records(earlier[n + 1][1]) if n + 1 < len(earlier) else [commit]
+            return replaced_by(records, earlier[n][0])
+
+        gone = outlived(table, len(earlier), commit.committed_at, replaced_at)
+        self._objects.remove([key for _, key in earlier[:gone]])
 
     def of(self, asset: str, key: str | None, head: Commit | None) -> list[Version]:
         """The kept versions of a partition, oldest first; without an object in its place, all of them."""

@@ -61,7 +61,7 @@ class Versions(Protocol):
         """Keep the file, which holds what `commit` left there; it is safe when this returns."""
         ...
 
-    def forget(self, asset: str, commit: Commit, keep_versions: int) -> None:
+    def forget(self, table: Table, commit: Commit) -> None:
         """Remove what is more than is kept now that `commit` is there, and what no commit has replaced."""
         ...
 

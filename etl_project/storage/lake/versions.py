@@ -15,10 +15,12 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from etl_project import atomic, faults
-from etl_project.storage.contract import Commit, Version
+from etl_project.storage.contract import Commit, Table, Version
+from etl_project.storage.judging.versions import outlived, replaced_by
 from etl_project.storage.lake import footer
 from etl_project.storage.lake.names import encoded
 
@@ -45,14 +47,20 @@ class FolderVersions:
         atomic.sync_folder(target.parent)
         faults.reach("parquet.version_kept")
 
-    def forget(self, asset: str, commit: Commit, keep_versions: int) -> None:
+    def forget(self, table: Table, commit: Commit) -> None:
         """Remove what is more than is kept now that `commit` is there, and what no commit has replaced."""
-        folder = self._folder(asset, commit.partition)
+        folder = self._folder(table.asset, commit.partition)
         if not folder.is_dir():
             return
         found = sorted(_files(folder))
-        kept = [file for number, file in found if number < commit.sequence][-keep_versions:]
-        for file in {file for _, file in found} - set(kept):
+        earlier = [(number, file) for number, file in found if number < commit.sequence]
+
+        def replaced_at(n: int) -> datetime | None:
+            records = footer.intact_history(earlier[n + 1][1]) if n + 1 < len(earlier) else [commit]
+            return replaced_by(records, earlier[n][0])
+
+        kept = earlier[outlived(table, len(earlier), commit.committed_at, replaced_at) :]
+        for file in {file for _, file in found} - {file for _, file in kept}:
             file.unlink(missing_ok=True)
         with os.scandir(folder) as entries:
             for entry in entries:

@@ -409,7 +409,7 @@ class ParquetWrite:
         try:
             self._forget_candidate(one, written)
             if self._table.keep_versions:
-                self._lake.versions.forget(self._table.asset, written, self._table.keep_versions)
+                self._lake.versions.forget(self._table, written)
         except StoreUnavailable as error:
             said = str(error).replace(" Nothing was changed.", "")
             raise StoreUnavailable(

@@ -6,6 +6,9 @@ same one; finding versions again. Does not belong here: which version a person m
 Each table has its versions in the schema `<home>_versions`, one table for each set of columns that it has had: a column
 that is added or widened never touches what was kept before it. `etl_versions` says which version lies where. Nothing of
 this exists before the first version is kept.
+
+`etl_versions` is of all tables. Where writers of two tables would collide by deleting from it, an entry that goes is
+told by a second one of the same version, which lies nowhere: rows are only added then, as to the commit records.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import duckdb
@@ -43,6 +46,9 @@ _VERSION = "etl version"
 
 _IDS_A_WRITE = 1 << 20
 
+_NOWHERE = ""
+"""Where the rows of a version lie that has gone."""
+
 
 class Replaced(NamedTuple):
     """One partition that is about to be replaced: its key, its position, its last commit and its rows."""
@@ -61,11 +67,18 @@ class _Place(NamedTuple):
 class Versions:
     """The kept versions of the database that the connection looks at."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, home: str = "main") -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, home: str = "main", *, entries_stay: bool = False
+    ) -> None:
         self._connection = connection
         self._home = home
+        self._entries_stay = entries_stay
         self.schema = f"{home}_versions"
         self.name = f"{quote(home)}.{NAME}"
+        self._kept = self.name
+        if entries_stay:
+            gone = f"SELECT version FROM {self.name} WHERE rows_in = {text(_NOWHERE)}"
+            self._kept = f"(SELECT * FROM {self.name} WHERE version NOT IN ({gone}))"
 
     def keep(self, table: Table, there: SqlTable, rows: Rows, replaced: Sequence[Replaced], at: datetime) -> None:
         """Copy what the write is about to delete.
@@ -98,7 +111,7 @@ class Versions:
             return []
         records = {commit.sequence: commit for commit in history}
         query = (
-            f"SELECT sequence, rows FROM {self.name} WHERE asset = $asset AND partition_key = $key ORDER BY sequence"
+            f"SELECT sequence, rows FROM {self._kept} WHERE asset = $asset AND partition_key = $key ORDER BY sequence"
         )
         found = self._all(query, asset=table.asset, key=key or "")
         return [Version(sequence, rows, records.get(sequence)) for sequence, rows in found]
@@ -106,7 +119,7 @@ class Versions:
     def read(self, table: Table, key: str | None, sequence: int, identity: str) -> Slice:
         """A slice of one version. Raises ReadRefused where it is not kept."""
         query = (
-            f"SELECT version, rows_in FROM {self.name} "
+            f"SELECT version, rows_in FROM {self._kept} "
             "WHERE asset = $asset AND partition_key = $key AND sequence = $sequence"
         )
         there = has_table(self._connection, NAME, self._home)
@@ -122,7 +135,7 @@ class Versions:
         name = unique("version")
         gone = text(str(not_kept(table, key, sequence)))
         # A version without rows, and one that is gone by now, are told apart by its entry: the second is an error.
-        still_kept = f"SELECT count(*) AS n FROM {self.name} WHERE version = ${name}"
+        still_kept = f"SELECT count(*) AS n FROM {self._kept} WHERE version = ${name}"
         return Slice(
             f"SELECT {columns} FROM {self._qualified(rows_in)} WHERE {quote(_VERSION)} = ${name} UNION ALL "
             f"SELECT {nothing} FROM ({still_kept}) WHERE CASE WHEN n = 0 THEN error({gone}) IS NULL ELSE false END",
@@ -130,31 +143,38 @@ class Versions:
             identity,
         )
 
-    def forget(self, table: Table, keys: Sequence[str | None]) -> None:
+    def forget(self, table: Table, keys: Sequence[str | None], at: datetime) -> None:
         """Let go of what is more than the table keeps; versions of the asset's former name count with its own.
 
         After the rows are written, which may come from the very version that goes.
         """
         query = (
-            f"SELECT version, rows_in FROM {self.name} WHERE asset IN ($asset, $former) "
+            f"SELECT version, rows_in FROM {self._kept} WHERE asset IN ($asset, $former) "
             "AND partition_key IN (SELECT unnest($keys::VARCHAR[])) "
-            "QUALIFY row_number() OVER (PARTITION BY partition_key ORDER BY replaced_at DESC, sequence DESC) > $keep"
+            "QUALIFY row_number() OVER (PARTITION BY partition_key ORDER BY replaced_at DESC, sequence DESC) > $keep "
+            "OR replaced_at < $oldest"
         )
+        age = None if table.keep_versions_days is None else at - timedelta(days=table.keep_versions_days)
         former, stored = table.renamed_from or table.asset, [key or "" for key in keys]
-        found = self._all(query, asset=table.asset, former=former, keys=stored, keep=table.keep_versions)
+        found = self._all(query, asset=table.asset, former=former, keys=stored, keep=table.keep_versions, oldest=age)
         gone = [_Place(*row) for row in found]
         if not gone:
             return
-        self._all(
-            f"DELETE FROM {self.name} WHERE version IN (SELECT unnest($gone::BIGINT[]))",
-            gone=[one.version for one in gone],
-        )
+        self._cross_out([one.version for one in gone])
         for rows_in in sorted({one.rows_in for one in gone}):
             self._remove(rows_in, [one.version for one in gone if one.rows_in == rows_in])
 
+    def _cross_out(self, versions: Sequence[int]) -> None:
+        chosen = f"FROM {self.name} WHERE version IN (SELECT unnest($gone::BIGINT[]))"
+        if self._entries_stay:
+            added = "SELECT asset, partition_key, sequence, version, rows, $nowhere, replaced_at"
+            self._all(f"INSERT INTO {self.name} {added} {chosen}", gone=list(versions), nowhere=_NOWHERE)
+        else:
+            self._all(f"DELETE {chosen}", gone=list(versions))
+
     def _remove(self, rows_in: str, versions: Sequence[int]) -> None:
         """Delete rows of versions; the whole table where nothing else is in it."""
-        if not self._all(f"SELECT 1 FROM {self.name} WHERE rows_in = $rows_in LIMIT 1", rows_in=rows_in):
+        if not self._all(f"SELECT 1 FROM {self._kept} WHERE rows_in = $rows_in LIMIT 1", rows_in=rows_in):
             self._connection.execute(f"DROP TABLE {self._qualified(rows_in)}")
             return
         self._all(

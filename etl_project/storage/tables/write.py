@@ -110,7 +110,7 @@ class TableWrite:
             faults.reach(f"{self._engine.name}.between_delete_and_insert")
             self._insert(pairs, incoming, changed)
             if kept:
-                self._engine.versions(self._connection).forget(self.table, kept)
+                self._engine.versions(self._connection).forget(self.table, kept, at)
         if self.table.publish_after_checks:
             self._engine.candidates(self._connection).drop(self.table.asset, [p.key for p in self.scope.partitions])
         return records

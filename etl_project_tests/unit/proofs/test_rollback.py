@@ -235,9 +235,12 @@ class Project:
 
     def __init__(self, folder: Path, kind: str, instance: dg.DagsterInstance) -> None:
         self.instance, self.value = instance, 1
+        self.lineage: dg.TableColumnLineage | None = None
 
         @dg.asset(partitions_def=daily(DAYS[0]), metadata={"keep_versions": 2}, code_version="1")
         def orders(context: dg.AssetExecutionContext) -> pd.DataFrame:
+            if self.lineage is not None:
+                context.add_output_metadata({"dagster/column_lineage": self.lineage})
             return pd.DataFrame({"batch_date": [date.fromisoformat(context.partition_key)], "n": [self.value]})
 
         place = {"duckdb": {"url": str(folder / "w.duckdb")}, "parquet": {"root": str(folder / "lake")}}[kind]
@@ -292,6 +295,22 @@ def test_the_command_runs_the_job_and_dagster_knows_of_it(project: Project, caps
     assert project.build(2)
     with pytest.raises(rollback.CannotRollBack, match="none is pinned"):
         project.say("unpin", "orders", "--day", DAY)
+
+
+def test_the_columns_behind_rows_that_come_back_are_said_with_their_event(project: Project) -> None:
+    key = dg.AssetKey("orders")
+    lineages = []
+    for value in (1, 2):
+        column = dg.TableColumnDep(dg.AssetKey("raw"), f"n{value}")
+        project.lineage = dg.TableColumnLineage({"n": [column]})
+        assert project.build(value)
+        lineages.append(project.lineage)
+    for command in (("rollback", "orders", "--day", DAY), ("unpin", "orders", "--day", DAY)):
+        assert project.say(*command) == 0
+        event = project.instance.get_latest_materialization_event(key)
+        assert event is not None and event.asset_materialization is not None
+        said: Any = event.asset_materialization.metadata["dagster/column_lineage"].value
+        assert said == lineages[0], command
 
 
 def test_a_day_that_a_run_is_building_is_not_rolled_back(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

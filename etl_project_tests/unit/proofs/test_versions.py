@@ -159,7 +159,7 @@ def test_a_notebook_reads_a_moment(tmp_path: Path, kind: str) -> None:
             read(wrong)
 
 
-@pytest.mark.parametrize("wrong", [-1, "3", True, 1.5, 10**6])
+@pytest.mark.parametrize("wrong", [-1, "3", True, 1.5, 10**6, "0d", "3 days", "30D", "-2w"])
 def test_a_wrong_number_of_versions_is_refused_when_definitions_load(tmp_path: Path, wrong: Any) -> None:
     @dg.asset(metadata={"keep_versions": wrong})
     def orders() -> None: ...
@@ -168,7 +168,9 @@ def test_a_wrong_number_of_versions_is_refused_when_definitions_load(tmp_path: P
     def stored() -> pd.DataFrame: ...
 
     manager = DuckDBPartitionIOManager(url=str(tmp_path / "w.duckdb"))
-    with pytest.raises(UnsupportedAsset, match=r"keep_versions is .*, not a number from 0 to 1000, like 3"):
+    with pytest.raises(
+        UnsupportedAsset, match=r"keep_versions is .*, not a number from 0 to 1000, like 3, or an age, like 30d"
+    ):
         checked(dg.Definitions(assets=[orders, stored], resources={"io_manager": manager}))
 
 
@@ -177,6 +179,15 @@ def test_the_setting_of_the_project_holds_where_an_asset_says_nothing(tmp_path: 
     manager = DuckDBPartitionIOManager(url=str(tmp_path / "w.duckdb"), keep_versions=configured.keep_versions)
     silent, own = dg.AssetSpec("a"), dg.AssetSpec("b", metadata={"keep_versions": 0})
     assert (manager.table(silent).keep_versions, manager.table(own).keep_versions) == (5, 0)
+    aged = settings.load({"ETL_DATA_DIR": str(tmp_path), "ETL_KEEP_VERSIONS": "8w"})
+    days = DuckDBPartitionIOManager(
+        url=str(tmp_path / "w.duckdb"),
+        keep_versions=aged.keep_versions,
+        keep_versions_days=aged.keep_versions_days,
+    )
+    by_age = dg.AssetSpec("c", metadata={"keep_versions": "30d"})
+    found = [days.table(spec) for spec in (silent, own, by_age)]
+    assert [(t.keep_versions, t.keep_versions_days) for t in found] == [(1000, 56), (0, None), (1000, 30)]
     with pytest.raises(settings.SettingsError, match="ETL_KEEP_VERSIONS='many' is no number of versions; write 0 to"):
         settings.load({"ETL_DATA_DIR": str(tmp_path), "ETL_KEEP_VERSIONS": "many"})
 

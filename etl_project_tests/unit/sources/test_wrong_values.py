@@ -15,6 +15,7 @@ BASE = {"name": "sales", "patterns": ["{date}.csv"], "columns": {"id": "id", "da
 CONTRACT = "CREATE TABLE sales (batch_date DATE NOT NULL, id INTEGER NOT NULL, sold_on DATE NOT NULL)"
 WRONG: tuple[Any, ...] = ([1], {"a": 1}, "nonsense", 7, -1, True, 1.5)
 NUMBERS = ("skip_lines", "max_rejected_ratio", "max_removed_ratio", "max_line_bytes", "lateness_days", "footer_lines")
+NUMBERS += ("keep_versions", "max_changed_ratio")
 
 
 def told(folder: Path, attributes: dict[str, Any]) -> str | None:

@@ -27,6 +27,7 @@ from etl_project.storage.engines.ducklake.table import LakeTable
 from etl_project.storage.sql import has_table, quote
 from etl_project.storage.tables.engine import Conflict, Engine
 from etl_project.storage.tables.store import TableStore
+from etl_project.storage.tables.versions import Versions
 
 GUARDS = "etl_guards"
 """The schema of the guards."""
@@ -82,6 +83,10 @@ class DuckLake(Engine):
     def table(self, connection: duckdb.DuckDBPyConnection, table: Table) -> LakeTable:
         """The asset's table, with the rules that DuckLake does not keep."""
         return LakeTable(connection, table, self.schema)
+
+    def versions(self, connection: duckdb.DuckDBPyConnection) -> Versions:
+        """The kept versions. DuckLake has transactions that delete from one table collide, whatever they delete."""
+        return Versions(connection, self.schema, entries_stay=True)
 
     def fence(self, connection: duckdb.DuckDBPyConnection, table: Table, scope: Scope) -> None:
         """Update the guard of the table: of two transactions that do, only one is committed.
