@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test servers shuffled long properties crash matrix lint docs bench bench-peers screenshots clean
+.PHONY: help setup demo dev test servers shuffled long properties crash cluster matrix lint docs bench bench-peers screenshots clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ kafka:  ## a real one-node Kafka broker at localhost:9092, until Ctrl-C (needs J
 	@deploy/kafka/start.sh
 
 # The bytecode of what hundreds of processes load is kept, whatever the environment says.
-test servers shuffled long properties crash: export PYTHONDONTWRITEBYTECODE :=
+test servers shuffled long properties crash cluster: export PYTHONDONTWRITEBYTECODE :=
 
 # Four at a time on two cores: some of them mostly wait, for a daemon or for a lock.
 test: $(SETUP)  ## all tests but the long ones and those of servers
@@ -52,6 +52,10 @@ properties: $(SETUP)  ## every property on new examples, from SEED
 
 crash: $(SETUP)  ## hundreds of SIGKILLs at random moments (minutes)
 	@$(BIN)/python -m pytest -q -m stress
+
+# Needs redis-server and faketime (Debian's packages), and what ETL_TEST_POSTGRES and ETL_TEST_S3 name.
+cluster: $(SETUP)  ## a daemon and three workers under faults end as one machine does (minutes)
+	@$(BIN)/python -m pytest -q -m stress etl_project_tests/crash/test_cluster.py etl_project_tests/crash/test_workers.py
 
 matrix: $(SETUP)  ## the IO managers with the oldest to the newest versions of what they need (network)
 	@$(BIN)/python -m etl_project_tests.matrix
