@@ -117,9 +117,10 @@ def job_id(job: Job) -> str:
 
 
 def listed(holders: list[Holder]) -> str:
-    """Who is in the way, in words."""
-    more = f"; and {len(holders) - 3} more processes" if len(holders) > 3 else ""
-    return "; ".join(map(str, holders[:3])) + more
+    """Who is in the way, in words; a process that took the same jobs for several IO managers is one of them."""
+    each = list({(one.run_id, one.owner, one.where): one for one in reversed(holders)}.values())[::-1]
+    more = f"; and {len(each) - 3} more processes" if len(each) > 3 else ""
+    return "; ".join(map(str, each[:3])) + more
 
 
 def tell_dead(holders: Iterable[Holder]) -> None:

@@ -1,4 +1,4 @@
-"""A lock of the test's own."""
+"""A lock of the test's own, as the tests with real processes have it, in a folder that is not there yet."""
 
 from __future__ import annotations
 
@@ -6,26 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from etl_project.exclusion.jobs import Locks
-from etl_project.exclusion.locks import TaskLock
-from etl_project_tests.crash.locks.places import KINDS, Database, File, Place
+from etl_project_tests.crash.locks.conftest import file_lock, lock, place
+
+__all__ = ["file_lock", "lock", "path", "place"]
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "data" / "sqlite_file.sqlite"
-
-
-@pytest.fixture(params=KINDS)
-def place(request: pytest.FixtureRequest, path: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return File(path) if request.param == "sqlite" else Database.of(tmp_path_factory.getbasetemp() / "locks")
-
-
-@pytest.fixture
-def lock(place: Place) -> Locks:
-    return place.locks()
-
-
-@pytest.fixture
-def file_lock(path: Path) -> TaskLock:
-    return TaskLock(path)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from etl_project.exclusion import processes
-from etl_project.exclusion.jobs import Job, Lease, LockBusy, LockLost, Locks
+from etl_project.exclusion.jobs import Holder, Job, Lease, LockBusy, LockLost, Locks, listed
 from etl_project.exclusion.locks import TaskLock
 from etl_project.failures import Transient
 from etl_project_tests.crash.locks.holders import is_free
@@ -328,3 +328,14 @@ def test_a_taker_keeps_no_descriptor_open(lock: Locks) -> None:
 def test_owners_that_differ_in_anything_are_different() -> None:
     me = processes.this_process()
     assert len({me, *(dataclasses.replace(me, **{f.name: "x"}) for f in dataclasses.fields(me))}) == 5
+
+
+def test_a_process_that_took_its_jobs_for_several_io_managers_is_named_once() -> None:
+    me, times = processes.this_process(), ("08:00", "08:01", "08:02", "08:03")
+    same = [Holder(f"token {time}", "a run", time, me, "orders", 7) for time in times]
+    other = dataclasses.replace(me, pid=1)
+    named = listed([*same, Holder("another", "a run", "09:00", other, "orders", 7)])
+    assert named == (
+        f"orders and 6 more held by run a run (process {me.pid}, since 08:00); "
+        "orders and 6 more held by run a run (process 1, since 09:00)"
+    )
