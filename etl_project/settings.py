@@ -23,6 +23,8 @@ LEAST_MEMORY_MB = 128
 WAREHOUSE_URL = "ETL_WAREHOUSE"
 _DUCKDB = "duckdb:///"
 _LAKE = "ducklake:postgres:"
+_DATABASE = ("postgresql://", "postgres://")
+_DATABASE_EXAMPLE = "postgresql://etl@db.example.com/warehouse"
 _LAKE_EXAMPLE = f"{_LAKE}dbname=warehouse host=db.example.com user=etl"
 
 OPENLINEAGE_URL, OPENLINEAGE_KEY = "ETL_OPENLINEAGE_URL", "ETL_OPENLINEAGE_API_KEY"
@@ -151,6 +153,11 @@ class Settings:
         return self.lake_url or self.lake_folder or self.data_dir / "lake"
 
     @property
+    def is_postgres(self) -> bool:
+        """Whether the tables are in PostgreSQL itself."""
+        return self.warehouse_url is not None and self.warehouse_url.startswith(_DATABASE)
+
+    @property
     def warehouse(self) -> Path:
         """The DuckDB file with the tables and their commit records. Ask `declare.warehouse` for the store itself.
 
@@ -232,10 +239,13 @@ def _warehouse(env: Mapping[str, str]) -> dict[str, Any]:
             f"ETL_WAREHOUSE_DATA={data!r} is for a DuckLake, and {WAREHOUSE_URL} names none; unset it, or write "
             f"{WAREHOUSE_URL}={_LAKE_EXAMPLE}."
         )
+    if url.startswith(_DATABASE):
+        return {"warehouse_url": url}
     path = url.removeprefix(_DUCKDB)
     if url and (not url.startswith(_DUCKDB) or not path.strip() or ":" in path):
         raise SettingsError(
-            f"{WAREHOUSE_URL} names no warehouse; write {_DUCKDB}PATH for a DuckDB file, or {_LAKE_EXAMPLE}."
+            f"{WAREHOUSE_URL} names no warehouse; write {_DUCKDB}PATH for a DuckDB file, {_DATABASE_EXAMPLE}, or "
+            f"{_LAKE_EXAMPLE}."
         )
     return {"warehouse_file": Path(path).expanduser().absolute()} if url else {}
 

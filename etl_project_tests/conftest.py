@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 import threading
+from collections.abc import Collection
 from itertools import count
 from pathlib import Path
 
@@ -61,8 +62,13 @@ HypothesisProvider._local_constants = Constants()
 migrations.read_once()
 
 
-SERVERS = ("ducklake", "bucket")
+SERVERS = ("ducklake", "postgres", "bucket")
 """Backends that stand on a server."""
+
+
+REPEATED = "postgres"
+"""A backend whose SQL core is tried whole on others: every day it is tried in what its engine has a part in."""
+EVERY_DAY = {"test_replace.py", "test_ranges.py", "test_isolation.py", "test_any_order.py", "test_publish.py"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -73,16 +79,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         reasons = [str(mark.kwargs.get("reason")) for mark in item.iter_markers("skipif")]
-        if any("start.sh" in reason for reason in reasons) or _is_on_a_server(item):
+        if any("start.sh" in reason for reason in reasons) or _is_of(item, SERVERS):
             item.add_marker(pytest.mark.servers)
+        if item.path.parent.name == "contracts" and item.path.name not in EVERY_DAY and _is_of(item, (REPEATED,)):
+            item.add_marker(pytest.mark.stress)
     if seed := os.environ.get("ETL_TEST_ORDER"):
         items[:] = order.shuffled([(item.path, item) for item in items], seed)
 
 
-def _is_on_a_server(item: pytest.Item) -> bool:
+def _is_of(item: pytest.Item, backends: Collection[str]) -> bool:
+    """Whether the test is one of these backends."""
     values = item.callspec.params.values() if hasattr(item, "callspec") else ()
     parts = [part for value in values for part in (value if type(value) is tuple else (value,))]
-    return any(part in SERVERS for part in parts if isinstance(part, str))
+    return any(part in backends for part in parts if isinstance(part, str))
 
 
 def pytest_runtest_setup() -> None:

@@ -151,13 +151,13 @@ def tables_by_store(targets: Sequence[Stored], wanted: Wanted) -> list[tuple[Tab
 
 
 def changeable(found: list[tuple[TableStore, list[Stored]]]) -> list[tuple[TableStore, list[Stored]]]:
-    """The same. Raises Unchangeable (retrying does not help) for a database that keeps no keys to compare with."""
+    """The same. Raises Unchangeable (retrying does not help) for a database that is not DuckDB's own."""
     for store, _ in found:
-        if not store.engine.keyed:
+        if not store.engine.comparable:
             raise Unchangeable(
-                f"`etl contract` changes no tables of {store.identity}: it keeps no keys, checks and defaults that an "
-                "edited contract could be compared with. Edited ones count from the next write on. For a column of "
-                "another type or name: drop the table there (DROP TABLE name), then `etl drain`; it makes it by its "
+                f"`etl contract` changes no tables of {store.identity}: it keeps keys, checks and defaults in other "
+                "words than an edited contract, or not at all. Edited ones count from the next write on. For a column "
+                "of another type or name: drop the table there (DROP TABLE name), then `etl drain`; it makes it by its "
                 "contract, and builds its days from the archive and from what it reads. Nothing was changed; retrying "
                 "does not help."
             )

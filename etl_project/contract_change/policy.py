@@ -45,8 +45,8 @@ def unapplied(project: Project, targets: Sequence[Stored], wanted: Wanted) -> li
     found: list[Unapplied] = []
     for store, tables in tables_by_store(targets, wanted):
         with store.look() as connection:
-            # Without keys to compare with, what is judged is the contract as it is now.
-            if connection is None or not store.engine.keyed:
+            # Where tables cannot be compared with it, what is judged is the contract as it is now.
+            if connection is None or not store.engine.comparable:
                 continue
             for stored in tables:
                 target = store.engine.table(connection, stored.table)

@@ -20,6 +20,7 @@ from etl_project.storage import (
     DuckLakePartitionIOManager,
     PartitionIOManager,
     PartitionLock,
+    PostgresPartitionIOManager,
     TableStore,
 )
 
@@ -32,8 +33,10 @@ def warehouse(configured: Settings, wait_seconds: float | None = None) -> TableS
     patience = configured.wait_seconds if wait_seconds is None else wait_seconds
     if configured.warehouse_url is None:
         return DuckDBStore(configured.warehouse, patience)
-    from etl_project.storage import DuckLakeStore  # noqa: PLC0415  # Needs an extra.
+    from etl_project.storage import DuckLakeStore, PostgresStore  # noqa: PLC0415  # Need an extra.
 
+    if configured.is_postgres:
+        return PostgresStore(configured.warehouse_url, patience, scratch=configured.data_dir)
     data = str(configured.warehouse_data)
     return DuckLakeStore(configured.warehouse_url, data, patience, scratch=configured.data_dir)
 
@@ -50,6 +53,17 @@ def warehouse_io_manager(configured: Settings, lock: PartitionLock) -> Partition
             keep_versions_days=configured.keep_versions_days,
             record_inputs=configured.openlineage_url is not None,
             memory_limit_mb=configured.memory_limit_mb,
+            pandas_dtypes="pyarrow",
+        )
+    if configured.is_postgres:
+        return PostgresPartitionIOManager(
+            url=dg.EnvVar(settings.WAREHOUSE_URL),
+            wait_seconds=configured.wait_seconds,
+            run_lock=lock,
+            preview_rows=configured.preview_rows,
+            keep_versions=configured.keep_versions,
+            memory_limit_mb=configured.memory_limit_mb,
+            scratch=str(configured.data_dir),
             pandas_dtypes="pyarrow",
         )
     return DuckLakePartitionIOManager(
@@ -71,6 +85,10 @@ def warehouse_resource(configured: Settings) -> DuckDBResource:
     """The resource `duckdb`: connections for what assets and checks ask in SQL, whatever the engine."""
     if configured.warehouse_url is None:
         return DuckDBResource(database=str(configured.warehouse))
+    if configured.is_postgres:
+        return PostgresResource(
+            database=settings.WAREHOUSE_URL, url=dg.EnvVar(settings.WAREHOUSE_URL), scratch=str(configured.data_dir)
+        )
     return DuckLakeResource(
         database=settings.WAREHOUSE_URL,
         url=dg.EnvVar(settings.WAREHOUSE_URL),
@@ -92,4 +110,19 @@ class DuckLakeResource(DuckDBResource):
         from etl_project.storage import DuckLakeStore  # noqa: PLC0415  # Needs an extra.
 
         with DuckLakeStore(self.url, self.data, scratch=self.scratch).connect() as connection:
+            yield connection
+
+
+class PostgresResource(DuckDBResource):
+    """Connections to a PostgreSQL database that take the same SQL as those to a DuckDB file. `database` is a name."""
+
+    url: str
+    scratch: str
+
+    @contextmanager
+    def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection whose current database is PostgreSQL's, closed when the block ends. Raises StoreUnavailable."""
+        from etl_project.storage import PostgresStore  # noqa: PLC0415  # Needs an extra.
+
+        with PostgresStore(self.url, scratch=self.scratch).connect() as connection:
             yield connection

@@ -41,6 +41,7 @@ from .dagster.io_manager import PartitionIOManager as PartitionIOManager
 from .dagster.lake_io_manager import DuckLakePartitionIOManager as DuckLakePartitionIOManager
 from .dagster.lineage import through as through
 from .dagster.partition_lock import PartitionLock as PartitionLock
+from .dagster.postgres_io_manager import PostgresPartitionIOManager as PostgresPartitionIOManager
 from .dagster.reporting import as_failure as as_failure
 from .dagster.reporting import reported as reported
 from .dagster.reporting import tag_run as tag_run
@@ -54,6 +55,7 @@ from .engines.duckdb_file import DuckDBStore as DuckDBStore
 from .engines.ducklake.engine import DuckLake as DuckLake
 from .engines.ducklake.engine import DuckLakeStore as DuckLakeStore
 from .engines.ducklake.upkeep import tidy as tidy
+from .engines.postgres.engine import PostgresStore as PostgresStore
 from .judging import deviation as deviation
 from .judging import fingerprint as fingerprint
 from .judging import judgement as judgement

@@ -24,11 +24,14 @@ def text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def has_table(connection: duckdb.DuckDBPyConnection, name: str, schema: str = "main") -> bool:
-    """Whether the current database has a table of this name, upper and lower case alike. A view is no table."""
+def has_table(connection: duckdb.DuckDBPyConnection, name: str, schema: str | None = None) -> bool:
+    """Whether the current database has a table of this name, upper and lower case alike. A view is no table.
+
+    Without a `schema` it is looked for in the connection's own.
+    """
     query = (
         "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() "
-        "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)"
+        "AND lower(schema_name) = lower(coalesce(?, current_schema())) AND lower(table_name) = lower(?)"
     )
     return bool(connection.execute(query, [schema, name]).fetchall())
 

@@ -13,6 +13,7 @@ import duckdb
 from etl_project.storage.contract import Store
 from etl_project.storage.engines.duckdb_file import DuckDBFile, DuckDBStore
 from etl_project.storage.engines.ducklake.engine import DuckLakeStore
+from etl_project.storage.engines.postgres.engine import PostgresStore
 from etl_project.storage.lake.store import ParquetStore
 from etl_project.storage.tables.store import TableStore
 from etl_project_tests import postgres, s3
@@ -30,6 +31,10 @@ def _ducklake(folder: Path) -> Store:
     return DuckLakeStore(postgres.url_of(folder), folder / "warehouse", wait_seconds=WAIT_SECONDS, scratch=folder)
 
 
+def _postgres(folder: Path) -> Store:
+    return PostgresStore(postgres.plain_url_of(folder), wait_seconds=WAIT_SECONDS, scratch=folder)
+
+
 WAIT_SECONDS = 240
 """For others that are in the way: for as long as any of them may need on a busy machine."""
 
@@ -39,7 +44,7 @@ BACKENDS: dict[str, Callable[[Path], Store]] = {
     "duckdb-lost-commit-answer": lambda folder: TableStore(
         LostAnswers(folder / "warehouse.duckdb", {}), wait_seconds=WAIT_SECONDS
     ),
-    **({"ducklake": _ducklake} if postgres.SERVER else {}),
+    **({"ducklake": _ducklake, "postgres": _postgres} if postgres.SERVER else {}),
     **({"bucket": s3.lake_of} if s3.BUCKET else {}),
 }
 

@@ -33,7 +33,12 @@ class Bench:
 
     @property
     def keeps_constraints(self) -> bool:
-        return self.backend.startswith("duck")
+        return self.backend.startswith("duck") or self.backend == "postgres"
+
+    @property
+    def keeps_nested(self) -> bool:
+        """Whether records and lists of lists have a home; else they are refused by name."""
+        return self.backend != "postgres"
 
     def store(self) -> Store:
         return open_store(self.backend, self.folder)

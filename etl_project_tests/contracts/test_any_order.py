@@ -32,6 +32,7 @@ STEPS = {
     "duckdb": ["after_claim", "between_delete_and_insert", "before_commit"],
     "duckdb-lost-commit-answer": ["after_claim", "between_delete_and_insert", "before_commit"],
     "ducklake": ["after_claim", "between_delete_and_insert", "before_commit"],
+    "postgres": ["after_claim", "between_delete_and_insert", "before_commit"],
     "parquet": ["half_written", "before_rename"],
     "bucket": ["before_put"],
 }

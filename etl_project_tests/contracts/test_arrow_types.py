@@ -78,14 +78,18 @@ VALUES: dict[str, Any] = {
 }
 
 
+NESTED = ("list of list views", "struct of a view", "struct of run ends")
+
+
 def test_values_of_any_layout_come_out_as_they_went_in(once: Bench) -> None:
     """As a table and, over it, as a stream: the second write finds the first one's rows unchanged. One column each."""
-    rows = pa.table({"batch_date": pa.array([DAY] * 3, pa.date32()), **VALUES})
+    held = {name: values for name, values in VALUES.items() if once.keeps_nested or name not in NESTED}
+    rows = pa.table({"batch_date": pa.array([DAY] * 3, pa.date32()), **held})
     (first,) = once.replace(rows, day(DAY))
     (second,) = once.replace(lambda: rows.to_reader(max_chunksize=1), day(DAY))
     assert (first.changed, second.changed) == (True, False)
     found = once.arrow(day(DAY)).to_pydict()
-    for name, values in VALUES.items():
+    for name, values in held.items():
         assert sorted(found[name], key=repr) == sorted(values.to_pylist(), key=repr), name
 
 
@@ -156,7 +160,8 @@ HOLLOW: dict[str, list[Any]] = {
 
 def test_a_column_without_any_value_has_no_type_yet(once: Bench) -> None:
     """Every kind of nothing, and after it every kind of something: one column each."""
-    pairs = [(hollow, later) for hollow in HOLLOW.values() for later in ([["x"], {"code": "x"}, "x", 7])]
+    something = [["x"], {"code": "x"}, "x", 7] if once.keeps_nested else [["x"], "x", 7]
+    pairs = [(hollow, later) for hollow in HOLLOW.values() for later in something]
     first = {f"x{n}": pa.array(hollow) for n, (hollow, _) in enumerate(pairs)}
     then = {f"x{n}": pa.array([later]) for n, (_, later) in enumerate(pairs)}
     for columns, key in ((first, DAY), (first, DAY), (then, NEXT), (then, NEXT)):

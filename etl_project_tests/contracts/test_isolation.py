@@ -37,7 +37,7 @@ def test_two_writers_that_both_found_the_day_empty_do_not_both_insert(backend: s
     Where it may commit first, the first one looks again; where it has to wait, it goes second.
     """
     world.write(backend, tmp_path, world.days(1, 5), 0)
-    waits = backend in ("parquet", "ducklake")
+    waits = backend in ("parquet", "ducklake", "postgres")
     others = []
 
     def second_writer() -> None:

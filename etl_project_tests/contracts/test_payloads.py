@@ -101,22 +101,27 @@ COLUMNS = {
 TYPED = pa.table({"batch_date": pa.array([DAY, DAY], pa.date32()), **COLUMNS})
 
 
+def typed(bench: Bench) -> pa.Table:
+    """All of them; of PostgreSQL those that have a home of the same type there."""
+    return TYPED if bench.keeps_nested else TYPED.drop_columns(["struct", "nanoseconds", "unsigned"])
+
+
 def same(found: pa.Table, sent: pa.Table) -> bool:
     """Equal types and values, NaN equal to itself and not to NULL."""
     return found.schema.equals(sent.schema) and repr(found.to_pylist()) == repr(sent.to_pylist())
 
 
 def test_values_and_types_survive_a_round_trip(bench: Bench) -> None:
-    bench.replace(TYPED, day(DAY))
-    assert same(bench.arrow(day(DAY)), TYPED)
+    bench.replace(typed(bench), day(DAY))
+    assert same(bench.arrow(day(DAY)), typed(bench))
 
 
 def test_values_and_types_survive_arrow_backed_pandas(bench: Bench) -> None:
-    bench.replace(TYPED, day(DAY))
+    bench.replace(typed(bench), day(DAY))
     store = bench.store()
     frame_out = as_annotated(store, store.read(ORDERS, day(DAY)), pd.DataFrame, "pyarrow")
     bench.replace(frame_out, day(DAY))
-    assert same(bench.arrow(day(DAY)), TYPED)
+    assert same(bench.arrow(day(DAY)), typed(bench))
 
 
 def test_python_dates_and_decimals_in_object_columns_go_in(bench: Bench) -> None:

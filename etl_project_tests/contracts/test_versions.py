@@ -56,7 +56,9 @@ def test_nothing_is_kept_unless_it_is_asked_for(once: Bench) -> None:
         once.store().read_version(ORDERS, KEY, 1)
     if once.keeps_constraints:
         with once.store().connect() as connection:  # type: ignore[attr-defined]
-            names = connection.execute("SELECT table_name FROM duckdb_tables() ORDER BY 1").fetchall()
+            names = connection.execute(
+                "SELECT table_name FROM duckdb_tables() WHERE schema_name = current_schema() ORDER BY 1"
+            ).fetchall()
         assert [name for (name,) in names if "." not in name] == ["etl_commits", "etl_tables", "orders"]
     elif once.backend == "bucket":
         assert {one.key.split("/")[0] for one in s3.objects_of(once.folder).below("")} <= {"orders", ".etl"}
@@ -121,6 +123,8 @@ def test_a_value_of_any_type_comes_back_as_it_was(once: Bench, sql: str, value: 
         pytest.skip("a version of a file is the file")
     if once.backend == "ducklake" and sql.startswith(("ENUM", "HUGEINT", "INTERVAL")):
         pytest.skip("a lake refuses what Parquet does not hold exactly")
+    if once.backend == "postgres" and sql.startswith(("HUGEINT", "TIMESTAMP_NS", "STRUCT")):
+        pytest.skip("PostgreSQL has no home for these values, and they are refused by name")
     contract = f"CREATE TABLE orders (batch_date DATE, v {sql})"
     table = replace(KEEPING, contract_sql=contract)
     query = f"SELECT DATE '{DAY}' AS batch_date, {value}::{sql} AS v"
@@ -157,9 +161,9 @@ def test_other_tables_of_the_database_are_left_alone(once: Bench) -> None:
     once.replace(frame((DAY, 30)), day(DAY), other)
     assert contents(once) == [[(DAY, 1)]] and contents(once, other) == [[(DAY, 20)]]
     with once.store().connect() as connection:  # type: ignore[attr-defined]
-        assert connection.execute("SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'main'").fetchall() == [
-            (4,)
-        ]
+        assert connection.execute(
+            "SELECT count(*) FROM duckdb_tables() WHERE schema_name = current_schema()"
+        ).fetchall() == [(4,)]
 
 
 def test_what_no_version_needs_any_more_is_dropped(once: Bench) -> None:
@@ -172,7 +176,7 @@ def test_what_no_version_needs_any_more_is_dropped(once: Bench) -> None:
     once.replace(frame((DAY, 4), more=pa.array(["x"])), day(DAY), one)
     with once.store().connect() as connection:  # type: ignore[attr-defined]
         there = connection.execute(
-            "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'main_versions'"
+            "SELECT count(*) FROM duckdb_tables() WHERE schema_name = current_schema() || '_versions'"
         ).fetchall()
     assert there == [(1,)], "the rows of three sets of columns were kept one after the other"
     assert contents(once, one) == [[(DAY, 3, "x")]]

@@ -21,7 +21,7 @@ DAY = world.days(1)
 KEY = DAY.partitions[0].key
 _OF_TABLES = ("after_claim", "between_delete_and_insert", "audited", "before_commit", "after_commit")
 _OF_FILES = ("half_written", "audited", "before_rename", "after_rename")
-ENGINES = ["duckdb", *(["ducklake"] if postgres.SERVER else [])]
+ENGINES = ["duckdb", *(["ducklake", "postgres"] if postgres.SERVER else [])]
 PASSING = [
     *((engine, f"{engine}.{step}") for engine in ENGINES for step in _OF_TABLES),
     *(("parquet", f"parquet.{step}") for step in _OF_FILES),

@@ -19,12 +19,18 @@ STEPS = {
     "parquet": ["parquet.half_written", "parquet.before_rename", "parquet.after_rename"],
 }
 if postgres.SERVER:
-    STEPS["ducklake"] = [step.replace("duckdb", "ducklake") for step in STEPS["duckdb"]]
+    STEPS |= {name: [step.replace("duckdb", name) for step in STEPS["duckdb"]] for name in ("ducklake", "postgres")}
 if s3.BUCKET:
     STEPS["bucket"] = ["parquet.half_written", "bucket.before_put", "bucket.after_put"]
 KILLED = -signal.SIGKILL
 DAYS = world.days(3)
-AFTER = ("duckdb.after_commit", "ducklake.after_commit", "parquet.after_rename", "bucket.after_put")
+AFTER = (
+    "duckdb.after_commit",
+    "ducklake.after_commit",
+    "postgres.after_commit",
+    "parquet.after_rename",
+    "bucket.after_put",
+)
 
 
 @pytest.mark.parametrize("kind", ["kill", "error", "full"])
@@ -43,7 +49,7 @@ def test_a_write_stopped_at_a_step_changes_whole_days_or_nothing(
         assert code == 0, "the commit record says that it happened"
     else:
         assert code == 1
-    if backend in ("duckdb", "ducklake"):
+    if backend in ("duckdb", "ducklake", "postgres"):
         assert there == [2 if step in AFTER else 1] * 3
     elif code != 0:
         assert there == ([2, 2, 1] if step in AFTER else [2, 1, 1])
@@ -73,7 +79,8 @@ def test_a_database_whose_making_is_killed_is_made_by_the_next_writer(tmp_path: 
     assert list(world.versions("duckdb", tmp_path, one).values()) == [1]
 
 
-@pytest.mark.parametrize("backend", STEPS)
+# The disk of a PostgreSQL database is its server's.
+@pytest.mark.parametrize("backend", [name for name in STEPS if name != "postgres"])
 def test_a_disk_that_ends_in_the_middle_leaves_the_old_rows(backend: str, tmp_path: Path) -> None:
     one = world.days(1)
     world.write(backend, tmp_path, one, 1)

@@ -66,6 +66,8 @@ def test_the_warehouse_is_the_file_in_the_data_folder_unless_it_is_said_to_be_el
     assert loaded(ETL_WAREHOUSE=f"duckdb:///{tmp_path}/w.duckdb").warehouse == tmp_path / "w.duckdb"
     lake = loaded(ETL_WAREHOUSE=LAKE, ETL_WAREHOUSE_DATA="s3://bucket/w")
     assert (lake.warehouse_url, lake.warehouse_data) == (LAKE, "s3://bucket/w")
+    server = loaded(ETL_WAREHOUSE="postgresql://u:hunter22@h/w")
+    assert server.is_postgres and not lake.is_postgres and "hunter22" not in repr(server)
     assert "hunter22" not in repr(lake) and settings.is_secret("ETL_WAREHOUSE")
     with pytest.raises(settings.SettingsError, match="no DuckDB file"):
         _ = lake.warehouse
@@ -75,7 +77,8 @@ def test_the_warehouse_is_the_file_in_the_data_folder_unless_it_is_said_to_be_el
     ("url", "data", "said"),
     [
         (LAKE, "", "ETL_WAREHOUSE_DATA is not set"),
-        ("postgresql://u:hunter22@h/w", "", "ETL_WAREHOUSE names no warehouse"),
+        ("postgresql://u:hunter22@h/w", "/mnt/w", "ETL_WAREHOUSE_DATA='/mnt/w' is for a DuckLake"),
+        ("mysql://u:hunter22@h/w", "", "ETL_WAREHOUSE names no warehouse"),
         ("ducklake:sqlite:hunter22", "", "ETL_WAREHOUSE names no warehouse"),
         ("duckdb:///", "", "ETL_WAREHOUSE names no warehouse"),
         ("duckdb:///:memory:", "", "ETL_WAREHOUSE names no warehouse"),

@@ -92,7 +92,7 @@ def _part(dimension: Dimension, value: str, kind: Any) -> str:
     """The part of the key that a column holds; NULL, and so outside of every partition, where it has none."""
     if not dimension.is_day or str(kind.id) in ("varchar", "enum"):
         return f"({value})::VARCHAR"
-    return f"strftime(({value})::DATE, '%Y-%m-%d')"
+    return f"(({value})::DATE)::VARCHAR"
 
 
 def column_type_for(scope: Scope) -> str:

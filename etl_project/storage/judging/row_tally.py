@@ -114,6 +114,16 @@ def difference(connection: duckdb.DuckDBPyConnection, old: Rows, new: Rows) -> d
     return {row[0]: Difference(*row[1:]) for row in connection.execute(query, binds.values).fetchall()}
 
 
+def column_hashes(connection: duckdb.DuckDBPyConnection, rows: Rows) -> dict[str, int | None]:
+    """Per column the sum of the hashes of its values: where two of them differ, the column's content does."""
+    binds = Binds()
+    sums = ", ".join(f"sum(({fingerprint.value_hash(column)})::HUGEINT)" for column in rows.columns)
+    [found] = connection.execute(
+        f"SELECT {sums} FROM {rows.relation} {rows.where(binds)}", binds.values or None
+    ).fetchall()
+    return {column.name: total for column, total in zip(rows.columns, found, strict=True)}
+
+
 def outside(connection: duckdb.DuckDBPyConnection, rows: Rows, column: str) -> list[str]:
     """What is to be said about the rows that belong to no partition of the scope: how many, where, three examples."""
     binds = Binds()

@@ -51,8 +51,9 @@ class Candidates:
 
         Inside the caller's transaction: a kill leaves the candidate of before.
         """
-        self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(self.schema)}")
-        self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self.name} {_COLUMNS}")
+        if not self._there():
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(self.schema)}")
+            self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self.name} {_COLUMNS}")
         self.drop(record.asset, [record.partition])
         rows_in = unique("candidate")
         names = ", ".join(map(quote, columns))

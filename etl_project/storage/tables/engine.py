@@ -40,6 +40,9 @@ class Engine(ABC):
     keyed: bool = True
     """Whether the catalog keeps primary keys. Without, `fence` alone keeps two writers apart."""
 
+    comparable: bool = True
+    """Whether a table's keys, checks and defaults can be compared with an edited contract, and the table be changed."""
+
     @property
     @abstractmethod
     def identity(self) -> str:
@@ -83,6 +86,10 @@ class Engine(ABC):
         """Make the connection fit for another try after a conflict; what is registered on it stays."""
         return
 
+    def rolled_back(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Forget what was made in a transaction that is rolled back, where the connection does not by itself."""
+        return
+
     def versions(self, connection: duckdb.DuckDBPyConnection) -> Versions:
         """The kept versions of this database."""
         return Versions(connection, self.schema)
@@ -105,6 +112,10 @@ class Engine(ABC):
     def commit(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Send COMMIT. Its answer may be lost: the records say then what became of it."""
         connection.commit()
+
+    def fault_of_data(self, error: duckdb.Error) -> str | None:
+        """What an error of an INSERT says about the rows that were to go in; None where they are not at fault."""
+        return str(error) if isinstance(error, duckdb.IntegrityError | duckdb.DataError) else None
 
     def may_be_anothers(self, connection: duckdb.DuckDBPyConnection, fault: DataFault) -> bool:
         """Whether what broke a key may be rows of a commit that is still under way, and not the data's fault."""

@@ -70,8 +70,9 @@ def claim(
     is asked only about tables that were written before owners were noted.
     Raises WriteRefused (retrying does not help) when the table belongs to another asset.
     """
-    columns = _COLUMNS.format(key=_KEY if keyed else "")
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {quote(home)}.{TABLE} {columns}")
+    if not has_table(connection, TABLE, home):
+        columns = _COLUMNS.format(key=_KEY if keyed else "")
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {quote(home)}.{TABLE} {columns}")
     catalog = _Catalog(connection, home)
     owner = catalog.owner(schema, table.name)
     if owner == table.asset:

@@ -67,6 +67,9 @@ _ARROW = pa.schema(
 _RESTORED = "restored"
 """A column that only databases have in which rows were brought back."""
 
+KNOWN = frozenset({"partition_key", _RESTORED, *_ARROW.names} - {"partition"})
+"""Every column that a database of this version, or of an earlier one, has."""
+
 _NEWEST = "QUALIFY row_number() OVER (PARTITION BY asset, partition_key ORDER BY sequence DESC) = 1"
 _SELECT = ", ".join("partition_key" if name == "partition" else name for name in _ARROW.names)
 
@@ -86,9 +89,16 @@ class Records:
 
         What a table of an earlier version lacks is added; readers do without it.
         """
-        columns = _COLUMNS.format(key=_KEY if self._keyed else "")
-        self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self.name} {columns}")
-        self._connection.execute(f"ALTER TABLE {self.name} ADD COLUMN IF NOT EXISTS deviation VARCHAR")
+        there = self.columns()
+        if not there:
+            columns = _COLUMNS.format(key=_KEY if self._keyed else "")
+            self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self.name} {columns}")
+        elif "deviation" not in there:
+            self._connection.execute(f"ALTER TABLE {self.name} ADD COLUMN IF NOT EXISTS deviation VARCHAR")
+
+    def columns(self) -> set[str]:
+        """The columns that the table has; none where it is not there."""
+        return set(self._connection.sql(f"FROM {self.name}").columns) if self.exist() else set()
 
     def exist(self) -> bool:
         """Whether this database has commit records at all."""
@@ -101,7 +111,8 @@ class Records:
         schema, columns = _ARROW, _SELECT
         if any(commit.restored is not None for commit in commits):
             # Made when it is needed first: a database in which nothing was ever brought back stays as it is.
-            self._connection.execute(f"ALTER TABLE {self.name} ADD COLUMN IF NOT EXISTS {_RESTORED} VARCHAR")
+            if _RESTORED not in self.columns():
+                self._connection.execute(f"ALTER TABLE {self.name} ADD COLUMN IF NOT EXISTS {_RESTORED} VARCHAR")
             schema, columns = _ARROW.append(pa.field(_RESTORED, pa.string())), f"{_SELECT}, {_RESTORED}"
         self._connection.register(name, pa.Table.from_pylist(rows, schema=schema))
         try:
@@ -156,7 +167,7 @@ class Records:
 
     def pinned(self, assets: Iterable[str]) -> list[Commit]:
         """The newest records of partitions of these assets whose rows were brought back."""
-        if not self.exist() or _RESTORED not in self._connection.sql(f"FROM {self.name}").columns:
+        if _RESTORED not in self.columns():
             return []
         query = f"SELECT * FROM {self.name} WHERE asset IN (SELECT unnest($assets::VARCHAR[])) {_NEWEST}"
         return self._commits(f"SELECT * FROM ({query}) WHERE {_RESTORED} IS NOT NULL", {"assets": list(assets)})

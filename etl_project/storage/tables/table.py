@@ -27,11 +27,14 @@ _CREATE = re.compile(
     r"\ACREATE\s+(?P<kind>(?:UNIQUE\s+)?INDEX|TABLE|VIEW|SEQUENCE|TYPE|SCHEMA)\s+(?P<if>IF\s+NOT\s+EXISTS\s+)?", re.I
 )
 _NAME = re.compile(r"(?:\"(?:[^\"]|\"\")*\"|[\w.])+")
-_COMMENT_ON = re.compile(r"\ACOMMENT\s+ON\s+(?P<kind>TABLE|COLUMN)\s+(?P<name>(?:\"(?:[^\"]|\"\")*\"|[\w.])+)", re.I)
+COMMENT_ON = re.compile(r"\ACOMMENT\s+ON\s+(?P<kind>TABLE|COLUMN)\s+(?P<name>(?:\"(?:[^\"]|\"\")*\"|[\w.])+)", re.I)
 
 
 class SqlTable:
     """One asset's table, seen from inside a transaction."""
+
+    alters_values = False
+    """Whether the database may store other values than it is given, by its types or by what somebody set up in it."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, table: Table, schema: str = "main") -> None:
         """`schema` is where a table lies whose asset names none."""
@@ -72,6 +75,14 @@ class SqlTable:
         more of the rows that they replace.
         """
         return []
+
+    def broken_when_stored(self, where: str, values: Mapping[str, Any]) -> list[str]:
+        """What stored rows break that the catalog does not keep; asked where `alters_values`, before COMMIT."""
+        return []
+
+    def delete(self, condition: str, values: Mapping[str, Any]) -> None:
+        """Delete the rows for which the condition is true, with `values` bound in it."""
+        self._connection.execute(f"DELETE FROM {self.name} WHERE {condition}", dict(values))
 
     def _default_is_given(self) -> str:
         """The condition on a column of the catalog that it fills itself."""
@@ -279,7 +290,7 @@ def _parts(name: str) -> list[str]:
 
 def _comments_on_one_of(statement: str, tables: set[str]) -> bool:
     """Whether it would overwrite a comment on a table that was there before: that one is the user's."""
-    comment = _COMMENT_ON.match(statement)
+    comment = COMMENT_ON.match(statement)
     if comment is None:
         return False
     parts = _parts(comment["name"])

@@ -136,6 +136,7 @@ class Transactions(ABC):
             faults.reach(f"{self.engine.name}.before_commit")
         except DataFault as fault:
             roll_back(connection)
+            self.engine.rolled_back(connection)
             # Asked first: who is gone by now has committed, and can be seen.
             doubtful = self.engine.may_be_anothers(connection, fault)
             if write.was_overtaken():
@@ -178,6 +179,7 @@ class Transactions(ABC):
         if not self._audit(connection, write, request):
             return records
         connection.rollback()  # What a check may have written, wherever that was, goes with it.
+        self.engine.rolled_back(connection)
         faults.reach(f"{self.engine.name}.to_repeat")
         again = write.anew()
         records = self._begun(connection, again)

@@ -68,8 +68,15 @@ class Versions:
     """The kept versions of the database that the connection looks at."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, home: str = "main", *, entries_stay: bool = False
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        home: str = "main",
+        *,
+        entries_stay: bool = False,
+        longest_bytes: int | None = None,
     ) -> None:
+        """`longest_bytes`: what the catalog takes as the name of a table; any length without."""
+        self._longest_bytes = longest_bytes
         self._connection = connection
         self._home = home
         self._entries_stay = entries_stay
@@ -85,7 +92,8 @@ class Versions:
 
         Inside the caller's transaction: a kill leaves the rows where they are, and no version of them.
         """
-        self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self.name} {_COLUMNS}")
+        if not has_table(self._connection, NAME, self._home):
+            self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self.name} {_COLUMNS}")
         rows_in = self._place_for(there)
         first = secrets.randbits(40) * _IDS_A_WRITE
         columns = ", ".join(quote(column.name) for column in there.columns())
@@ -187,6 +195,8 @@ class Versions:
         layout = json.dumps([[column.name, str(column.type)] for column in there.columns()])
         digest = hashlib.sha256(layout.encode()).hexdigest()[:12]
         name = f"{there.schema}.{there.table.name}.{digest}".lower()
+        if self._longest_bytes is not None and len(name.encode()) > self._longest_bytes:
+            name = f"versions.{hashlib.sha256(name.encode()).hexdigest()[:40]}"
         if not has_table(self._connection, name, self.schema):
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(self.schema)}")
             columns = ", ".join(quote(column.name) for column in there.columns())

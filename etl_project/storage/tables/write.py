@@ -109,6 +109,7 @@ class TableWrite:
             self._delete(here, changed)
             faults.reach(f"{self._engine.name}.between_delete_and_insert")
             self._insert(pairs, incoming, changed)
+            self._look_back(incoming, here, changed)
             if kept:
                 self._engine.versions(self._connection).forget(self.table, kept, at)
         if self.table.publish_after_checks:
@@ -123,16 +124,45 @@ class TableWrite:
 
     def refuse_altered(self) -> None:
         """Raise WriteRefused (retrying does not help) where the new rows are not those that were written any more."""
-        if self._written is None:
-            raise AssertionError("nothing was written yet")
-        rows, records = self._written
-        there = row_tally.tally(self._connection, rows)
-        other = [self.scope.partitions[n] for n, record in records.items() if differs(record, there.get(n, EMPTY))]
+        other = [self.scope.partitions[n] for n in self._altered()]
         if other:
             problem = "the new rows were altered by one of the checks that looked at them"
             raise WriteRefused(
                 refused(self.table, Scope(tuple(other)), [problem], "A check may only read: correct it.")
             )
+
+    def _altered(self) -> list[int]:
+        """The partitions whose new rows are not those that were written."""
+        if self._written is None:
+            raise AssertionError("nothing was written yet")
+        rows, records = self._written
+        there = row_tally.tally(self._connection, rows)
+        return [n for n, record in records.items() if differs(record, there.get(n, EMPTY))]
+
+    def _look_back(self, incoming: Rows, here: Rows, changed: Sequence[int]) -> None:
+        """Where the database may not keep what it is given as it is: read it. Raises DataFault."""
+        if not self._target.alters_values:
+            return
+        self._refuse_other_values(incoming, here)
+        binds = Binds()
+        where = here._replace(only=tuple(changed)).where(binds)
+        if problems := self._target.broken_when_stored(where, binds.values):
+            raise DataFault(refused(self.table, self.scope, problems, correct_the_data(problems[-1])))
+
+    def _refuse_other_values(self, incoming: Rows, here: Rows) -> None:
+        """Read back what was inserted: raise DataFault, naming the columns, where it is not what came in."""
+        wrong = self._altered()
+        if not wrong:
+            return
+        scope = Scope(tuple(self.scope.partitions[n] for n in wrong))
+        given = row_tally.column_hashes(self._connection, incoming._replace(only=tuple(wrong)))
+        kept = row_tally.column_hashes(self._connection, here._replace(only=tuple(wrong)))
+        names = [name for name, total in given.items() if total != kept.get(name)]
+        problem = (
+            f"the database does not hold the values of {', '.join(map(repr, names)) or 'these rows'} as they were "
+            "given to it (its type, a trigger or a rule makes others of them)"
+        )
+        raise DataFault(refused(self.table, scope, [problem], "Deliver values that it holds, or change the table."))
 
     def anew(self) -> TableWrite:
         """The same write, for another transaction."""
@@ -283,7 +313,7 @@ class TableWrite:
     def _delete(self, here: Rows, changed: Sequence[int]) -> None:
         binds = Binds()
         condition = here.placement.within(here.place, binds, changed)
-        self._connection.execute(f"DELETE FROM {self._target.name} WHERE {condition}", binds.values)
+        self._target.delete(condition, binds.values)
 
     def _insert(self, pairs: Sequence[Pair], incoming: Rows, changed: Sequence[int]) -> None:
         """By name: every value goes where its column says. Columns that do not come get NULL or their default."""
@@ -298,9 +328,11 @@ class TableWrite:
             if problems := self._target.broken_rules(columns, rows, binds.values):
                 raise DataFault(refused(self.table, self.scope, problems, correct_the_data(problems[-1])))
             self._connection.execute(f"INSERT INTO {self._target.name} ({names}) {rows}", binds.values)
-        except (duckdb.IntegrityError, duckdb.DataError) as error:
-            raise DataFault(refused(self.table, self.scope, [str(error)], correct_the_data(str(error)))) from error
-        except duckdb.ProgrammingError as error:
+        except duckdb.Error as error:
+            if told := self._engine.fault_of_data(error):
+                raise DataFault(refused(self.table, self.scope, [told], correct_the_data(told))) from error
+            if not isinstance(error, duckdb.ProgrammingError):
+                raise
             raise WriteRefused(
                 refused(self.table, self.scope, [str(error)], "Deliver what the table wants.")
             ) from error

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from etl_project.storage.places import ExtraMissing, UnknownPlace, local_path
+from etl_project.storage.engines.server.address import missing
+from etl_project.storage.places import UnknownPlace, local_path
 
 PREFIX = "ducklake:postgres:"
 EXAMPLE = f"{PREFIX}dbname=warehouse host=db.example.com user=etl"
@@ -73,14 +74,6 @@ def address_of(url: str, data: str | Path) -> Address:
     if "dbname" not in parts:
         raise UnknownPlace(f"The address of the warehouse names no database (dbname=...). Write it like {EXAMPLE}.")
     return Address(catalog, _folder(str(data)), None if password is None else str(password))
-
-
-def missing(error: ImportError) -> ExtraMissing:
-    """What to say where a package is not installed."""
-    return ExtraMissing(
-        f"A DuckLake warehouse needs the extra `ducklake` ({error.name} is not installed): "
-        "pip install 'etl-project[ducklake]'."
-    )
 
 
 def is_ducklake(url: str) -> bool:

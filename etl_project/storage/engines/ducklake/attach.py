@@ -11,25 +11,22 @@ The password is a DuckDB secret: in the attached path it would be seen in `duckd
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import duckdb
 
 from etl_project.storage.contract import StoreUnavailable
 from etl_project.storage.engines.ducklake.address import Address
-from etl_project.storage.places import ExtraMissing
+from etl_project.storage.engines.server import extensions
 from etl_project.storage.scratch import scratch_folder
 from etl_project.storage.sql import quote, text
 
 LAKE = "lake"
 """The name of the attached catalog."""
 _SECRET = "etl_catalog"
-_EXTENSIONS = {"postgres": "postgres_scanner", "ducklake": "ducklake"}
-"""By package the name under which DuckDB knows the extension: it is told by the file's name."""
+_EXTENSIONS = {**extensions.POSTGRES, "ducklake": "ducklake"}
 _REMOTE_EXTENSIONS = {"httpfs": "httpfs", **_EXTENSIONS}
 """httpfs first: whatever would load it by itself must find it."""
 _NOT_MADE = "does not exist - and creating a new DuckLake is explicitly disabled"
@@ -45,7 +42,7 @@ def opened(address: Address, settings: Mapping[str, str | int], beside: Path) ->
     # The packages are checked by whoever installs them. DuckDB would hash 80 MB of them for each connection.
     connection = duckdb.connect(config={"allow_unsigned_extensions": "true", "custom_user_agent": "dagster"})
     try:
-        _load(connection, _REMOTE_EXTENSIONS if address.is_remote else _EXTENSIONS)
+        extensions.load(connection, _REMOTE_EXTENSIONS if address.is_remote else _EXTENSIONS)
         connection.execute("SET TimeZone = 'UTC'")
         for name, value in settings.items():
             connection.execute(f"SET {quote(name)} = ?", [value])
@@ -80,37 +77,6 @@ def detach(connection: duckdb.DuckDBPyConnection) -> None:
     """Let go of the lake with all its connections to PostgreSQL; what else the connection holds stays."""
     connection.execute("USE memory")
     connection.execute(f"DETACH DATABASE IF EXISTS {LAKE}")
-
-
-def _load(connection: duckdb.DuckDBPyConnection, extensions: Mapping[str, str]) -> None:
-    missing = []
-    with tempfile.TemporaryDirectory(prefix="etl-extensions-") as folder:
-        for package, name in extensions.items():
-            there = _packaged(package)
-            try:
-                if there is None:
-                    connection.execute(f"LOAD {name}")
-                    continue
-                link = Path(folder) / f"{name}.duckdb_extension"
-                link.symlink_to(there)
-                connection.execute(f"LOAD {text(str(link))}")
-            except duckdb.Error as error:
-                missing.append(f"{package}: {str(error).splitlines()[0]}")
-    if missing:
-        raise ExtraMissing(
-            "A DuckLake warehouse needs DuckDB's extensions as the extra `ducklake` brings them: "
-            f"pip install 'etl-project[ducklake]' ({'; '.join(missing)})."
-        )
-
-
-def _packaged(package: str) -> Path | None:
-    """The extension for this very version of DuckDB, where its package is installed."""
-    spec = find_spec(f"duckdb_extension_{package}")
-    if spec is None or spec.origin is None:
-        return None
-    version = f"v{duckdb.__version__}"
-    found = Path(spec.origin).parent / "extensions" / version / f"{package}.duckdb_extension"
-    return found if found.is_file() else None
 
 
 def _keep_secrets(connection: duckdb.DuckDBPyConnection, address: Address) -> None:

@@ -20,10 +20,11 @@ import duckdb
 
 from etl_project.failures import EtlError
 from etl_project.storage.contract import Commit, Scope, Table, WriteRefused
-from etl_project.storage.engines.ducklake import attach, queue
+from etl_project.storage.engines.ducklake import attach
 from etl_project.storage.engines.ducklake.address import Address, address_of
-from etl_project.storage.engines.ducklake.errors import clean, is_conflict, of_server
 from etl_project.storage.engines.ducklake.table import LakeTable
+from etl_project.storage.engines.server import queue
+from etl_project.storage.engines.server.errors import clean, is_conflict, of_server
 from etl_project.storage.sql import has_table, quote
 from etl_project.storage.tables.engine import Conflict, Engine
 from etl_project.storage.tables.store import TableStore
@@ -41,6 +42,7 @@ class DuckLake(Engine):
 
     name = "ducklake"
     keyed = False
+    comparable = False
 
     def __init__(self, address: Address, settings: Mapping[str, str | int], scratch: Path) -> None:
         """`settings` are DuckDB's, set on every connection; what does not fit into memory goes beneath `scratch`."""

@@ -16,8 +16,9 @@ from etl_project.storage.judging.drift import Column, Pair
 from etl_project.storage.judging.fingerprint import Typed
 from etl_project.storage.sql import quote, text
 from etl_project.storage.tables import rules
+from etl_project.storage.tables.judged import JudgedTable
 from etl_project.storage.tables.rules import Rules
-from etl_project.storage.tables.table import SqlTable, kind_of
+from etl_project.storage.tables.table import kind_of
 
 _EXACT_INSTEAD = {"HUGEINT": "DECIMAL(38,0)", "UHUGEINT": "DECIMAL(38,0)"}
 """Parquet has no integers of 128 bits: DuckDB writes them as floats."""
@@ -29,14 +30,12 @@ _FIXED_LIST = re.compile(r"\[\d+\]")
 _QUOTED = re.compile(r"\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'")
 
 
-class LakeTable(SqlTable):
+class LakeTable(JudgedTable):
     """One asset's table in a lake, seen from inside a transaction."""
-
-    _rules: Rules | None = None
 
     def key(self) -> list[str]:
         """The columns of the contract's primary key, else of its first unique constraint."""
-        keys = self._contract_rules().keys
+        keys = self.contract_rules().keys
         return list(keys[0].columns) if keys else []
 
     def stored_as(self, pair: Pair) -> Typed:
@@ -51,7 +50,7 @@ class LakeTable(SqlTable):
 
     def broken_rules(self, names: Sequence[str], rows: str, values: Mapping[str, Any]) -> list[str]:
         """What the contract says and these rows, or they together with those that are there, do not keep."""
-        held, stored = self._contract_rules(), self._completed(names, rows)
+        held, stored = self.contract_rules(), self.completed(names, rows)
         return [
             *self._negative_zeros(stored, values),
             *rules.broken(self._connection, held, self.name, stored, self._apart(held), values),
@@ -111,34 +110,8 @@ class LakeTable(SqlTable):
         told = "column {!r} has -0.0 inside of its values in {} rows, which Parquet would not keep apart from 0.0"
         return [told.format(name, count) for name, count in zip(nested, counts, strict=True) if count]
 
-    def _contract_rules(self) -> Rules:
-        if self._rules is None:
-            script = self.table.contract_sql
-            nothing = Rules()
-            self._rules = (
-                nothing
-                if script is None
-                else rules.of_contract(script, self.schema, self.table.name, self.table.asset) or nothing
-            )
-        return self._rules
-
     def _apart(self, held: Rules) -> frozenset[tuple[str, ...]]:
         """Keys that two partitions cannot share, because they say which partition a row belongs to."""
         wanted = {name.lower() for name in self.table.partition_columns}
         keys = (key.columns for key in held.keys)
         return frozenset(key for key in keys if wanted and wanted <= {name.lower() for name in key})
-
-    def _completed(self, names: Sequence[str], rows: str) -> str:
-        """The rows as they will be stored, with what the table itself puts into columns that do not come."""
-        given = {name.lower() for name in names}
-        query = (
-            "SELECT column_name, data_type, coalesce(column_default, 'NULL') FROM duckdb_columns() "
-            "WHERE database_name = current_database() "
-            "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)"
-        )
-        found = self._connection.execute(query, [self.schema, self.table.name]).fetchall()
-        stored = (
-            f"CAST({quote(name) if name.lower() in given else default} AS {kind}) AS {quote(name)}"
-            for name, kind, default in found
-        )
-        return f"SELECT {', '.join(stored)} FROM ({rows}) AS etl_rows({', '.join(map(quote, names))})"

@@ -15,9 +15,9 @@ import duckdb
 from etl_project import utc
 from etl_project.failures import Permanent
 from etl_project.storage.contract import StoreBusy
-from etl_project.storage.engines.ducklake import queue
 from etl_project.storage.engines.ducklake.attach import LAKE
 from etl_project.storage.engines.ducklake.engine import GUARDS, DuckLake
+from etl_project.storage.engines.server import queue
 from etl_project.storage.tables.engine import Conflict
 
 SHORTEST = timedelta(days=1)

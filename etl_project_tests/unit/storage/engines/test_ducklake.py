@@ -29,11 +29,12 @@ from etl_project.storage.contract import (
     WriteRefused,
 )
 from etl_project.storage.engines.duckdb_file import DuckDBStore
-from etl_project.storage.engines.ducklake import queue, upkeep
-from etl_project.storage.engines.ducklake.address import ExtraMissing, address_of
+from etl_project.storage.engines.ducklake import upkeep
+from etl_project.storage.engines.ducklake.address import address_of
 from etl_project.storage.engines.ducklake.engine import DuckLake, DuckLakeStore
-from etl_project.storage.engines.ducklake.errors import clean
-from etl_project.storage.places import UnknownPlace
+from etl_project.storage.engines.server import queue
+from etl_project.storage.engines.server.errors import clean
+from etl_project.storage.places import ExtraMissing, UnknownPlace
 from etl_project.storage.sql import has_table
 from etl_project.storage.tables.store import TableStore
 from etl_project.watch import lake_upkeep

@@ -1,4 +1,4 @@
-"""Errors: what PostgreSQL and DuckLake say, in one line, and whether retrying helps.
+"""Errors: what a PostgreSQL server and DuckDB's extensions say of it, in one line, and whether retrying helps.
 
 Belongs here: the texts by which the one kind is told from the other. They are all there is: libpq gives no code when it
 cannot connect, and DuckDB hands texts on. A text that is not known counts as the machine's fault: retrying helps.
@@ -10,7 +10,7 @@ import re
 
 from etl_project.failures import EtlError
 from etl_project.storage.contract import StoreUnavailable, WriteRefused
-from etl_project.storage.engines.ducklake.address import Address
+from etl_project.storage.engines.server.address import Server
 
 _CONFLICT = re.compile(
     r"transaction conflict|could not serialize access|maximum retry count|duplicate key value|deadlock detected"
@@ -24,8 +24,8 @@ _PERMANENT = {
     r'database "[^"]*" does not exist': "Correct the database's name, or make it: CREATE DATABASE.",
     r"no pg_hba.conf entry": "Let this machine in: pg_hba.conf of the server.",
     r"invalid (?:connection option|URI|port|sslmode)|missing \"=\" after": "Correct the address of the warehouse.",
-    r"permission denied|read-only (?:mode|transaction)|must be owner": "Give the role rights to write there: it needs "
-    "CREATE on the schema of the catalog, and every right on its tables.",
+    r"permission denied|read-only (?:mode|transaction)|must be owner": "Give the role rights to write there: "
+    "SELECT, INSERT, UPDATE and DELETE on the tables, and CREATE on the schema for those that are to be made.",
     r"no schema has been selected|schema \"[^\"]*\" does not exist|Schema with name": "Make the schema `public` "
     "in that database, or let the role use it.",
     r"catalog version mismatch|unsupported DuckLake|newer version of DuckLake": "Use the version of DuckLake that made "
@@ -44,7 +44,7 @@ def is_conflict(said: str) -> bool:
     return _CONFLICT.search(said) is not None
 
 
-def of_server(address: Address, said: str) -> EtlError:
+def of_server(address: Server, said: str) -> EtlError:
     """What an error of the server means for whoever wanted to work with the lake."""
     line = clean(address, said)
     for pattern, advice in _PERMANENT.items():
@@ -53,7 +53,7 @@ def of_server(address: Address, said: str) -> EtlError:
     return StoreUnavailable(f"{address.shown}: {line}. Nothing was changed; retrying helps once the cause is gone.")
 
 
-def clean(address: Address, said: str) -> str:
+def clean(address: Server, said: str) -> str:
     """The text in one line, without any password."""
     line = _RESULT_LINE.sub(" ", said.partition("\n\nStack Trace")[0]).strip().rstrip(".")
     line = _ATTACHING.sub("", line)

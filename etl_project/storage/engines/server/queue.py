@@ -13,12 +13,12 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from etl_project import utc
 from etl_project.storage.contract import StoreBusy, StoreUnavailable
-from etl_project.storage.engines.ducklake.address import Address, missing
-from etl_project.storage.engines.ducklake.errors import of_server
+from etl_project.storage.engines.server.address import Server, missing
+from etl_project.storage.engines.server.errors import of_server
 
 try:
     import psycopg
@@ -33,7 +33,7 @@ _KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count
 
 
 @contextmanager
-def turn(address: Address, what: str, wait_seconds: float) -> Iterator[None]:
+def turn(address: Server, what: str, wait_seconds: float) -> Iterator[None]:
     """Nobody else writes `what` for as long as the block lasts, as long as they ask here.
 
     Raises StoreBusy (retrying helps) when somebody has the turn for longer than `wait_seconds`, naming them;
@@ -50,7 +50,7 @@ def turn(address: Address, what: str, wait_seconds: float) -> Iterator[None]:
             connection.close()
 
 
-def clock_difference(address: Address) -> timedelta:
+def clock_difference(address: Server) -> timedelta:
     """How far this machine's clock is ahead of the server's. Raises as `turn` does."""
     connection = _connected(address, "the clock")
     try:
@@ -59,7 +59,7 @@ def clock_difference(address: Address) -> timedelta:
         connection.close()
 
 
-def _connected(address: Address, what: str) -> psycopg.Connection[tuple[object, ...]]:
+def _connected(address: Server, what: str) -> psycopg.Connection[tuple[object, ...]]:
     # Who waits in vain is told who is in the way: by this name.
     name = f"etl {platform.node()}:{os.getpid()} {what}"
     try:
@@ -69,7 +69,7 @@ def _connected(address: Address, what: str) -> psycopg.Connection[tuple[object, 
         raise of_server(address, str(error)) from None
 
 
-def _wait(address: Address, connection: psycopg.Connection[tuple[object, ...]], what: str, wait_seconds: float) -> None:
+def _wait(address: Server, connection: psycopg.Connection[tuple[object, ...]], what: str, wait_seconds: float) -> None:
     key = _key(what)
     try:
         if wait_seconds <= 0:
@@ -89,7 +89,7 @@ def _wait(address: Address, connection: psycopg.Connection[tuple[object, ...]], 
 
 
 def _busy(
-    address: Address, connection: psycopg.Connection[tuple[object, ...]], what: str, key: int, wait_seconds: float
+    address: Server, connection: psycopg.Connection[tuple[object, ...]], what: str, key: int, wait_seconds: float
 ) -> StoreBusy:
     held = "somebody else is writing it"
     with suppress(psycopg.Error):
@@ -105,7 +105,7 @@ def _busy(
     )
 
 
-def _compare_clocks(address: Address, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+def _compare_clocks(address: Server, connection: psycopg.Connection[tuple[object, ...]]) -> None:
     ahead = _ahead(address, connection).total_seconds()
     if abs(ahead) > MOST_CLOCK_SECONDS:
         raise StoreUnavailable(
@@ -115,16 +115,16 @@ def _compare_clocks(address: Address, connection: psycopg.Connection[tuple[objec
         )
 
 
-def _ahead(address: Address, connection: psycopg.Connection[tuple[object, ...]]) -> timedelta:
+def _ahead(address: Server, connection: psycopg.Connection[tuple[object, ...]]) -> timedelta:
     """By how much this clock is ahead, as far as the way there and back lets us know."""
     before = utc.now()
     try:
-        found = connection.execute("SELECT clock_timestamp()").fetchone()
+        found = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
     except psycopg.Error as error:
         raise of_server(address, str(error)) from None
     after = utc.now()
-    there = found[0] if found is not None else before
-    assert isinstance(there, datetime)
+    assert found is not None and isinstance(found[0], float)  # A number: how a moment is written is a setting there.
+    there = datetime.fromtimestamp(found[0], UTC)
     return max(before - there, timedelta(0)) or min(after - there, timedelta(0))
 
 
