@@ -26,25 +26,27 @@ from etl_project_tests.unit.sources.world import DAY, HEADER, NOW, World, lines,
 
 GOOD = lines("1,1,2024-03-05 10:00,2", "2,2,2024-03-05 11:00,3")
 
-_value_settings = st.fixed_dictionaries(
-    {},
-    optional={
-        "null_values": st.sampled_from([("N/A", "-"), ("",), ("NULL",)]),
-        "trim": st.just(True),
-        "decimal_separator": st.just(","),
-        "thousands_separator": st.sampled_from(["'", " "]),
-        "prefixes": st.just(("$", "EUR")),
-        "suffixes": st.just(("kg",)),
-        "percent": st.sampled_from(["fraction", "number"]),
-        "negatives": st.just(("parentheses", "trailing_minus", "unicode_minus")),
-        "exponents": st.just(True),
-        "timestamp_format": st.sampled_from(
-            [("iso", "%d.%m.%Y %H:%M"), ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"), ("epoch_seconds", "iso"), ("%y%m%d",)]
-        ),
-        "hour_24": st.just(True),
-        "repeated_hour": st.sampled_from(["first", "last", "reject", "in_file_order"]),
-    },
-).map(lambda given: ValueSettings(**given))
+_OF_NUMBERS = {
+    "null_values": st.sampled_from([("N/A", "-"), ("",), ("NULL",)]),
+    "trim": st.just(True),
+    "decimal_separator": st.just(","),
+    "thousands_separator": st.sampled_from(["'", " "]),
+    "prefixes": st.just(("$", "EUR")),
+    "suffixes": st.just(("kg",)),
+    "percent": st.sampled_from(["fraction", "number"]),
+    "negatives": st.just(("parentheses", "trailing_minus", "unicode_minus")),
+    "exponents": st.just(True),
+}
+_OF_TIMES = {
+    "timestamp_format": st.sampled_from(
+        [("iso", "%d.%m.%Y %H:%M"), ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"), ("epoch_seconds", "iso"), ("%y%m%d",)]
+    ),
+    "hour_24": st.just(True),
+    "repeated_hour": st.sampled_from(["first", "last", "reject", "in_file_order"]),
+}
+_value_settings = st.fixed_dictionaries({}, optional={**_OF_NUMBERS, **_OF_TIMES}).map(
+    lambda given: ValueSettings(**given)
+)
 
 _COMPUTED = (
     Computed("number", "INTEGER", False, "note::integer"),
@@ -71,10 +73,10 @@ _row_settings = st.fixed_dictionaries(
 
 _sources = st.builds(
     lambda values, own, rows, more: spec(
-        **{**more, "values": values, "column_values": {"amount": own} if own else {}, "rows": rows}
+        **{**more, "values": values, "column_values": {"amount": replace(values, **own)} if own else {}, "rows": rows}
     ),
     _value_settings,
-    st.none() | _value_settings,
+    st.fixed_dictionaries({}, optional=_OF_NUMBERS),
     _row_settings,
     st.fixed_dictionaries(
         {"max_rejected_ratio": st.sampled_from([0.5, 1.0])},
