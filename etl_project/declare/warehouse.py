@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -43,42 +44,27 @@ def warehouse(configured: Settings, wait_seconds: float | None = None) -> TableS
 
 def warehouse_io_manager(configured: Settings, lock: PartitionLock) -> PartitionIOManager:
     """What writes and reads the tables in runs. A password stays in the environment: Dagster shows what it is given."""
+    alike = _alike(configured, lock)
     if configured.warehouse_url is None:
-        return DuckDBPartitionIOManager(
-            url=str(configured.warehouse),
-            wait_seconds=configured.wait_seconds,
-            run_lock=lock,
-            preview_rows=configured.preview_rows,
-            keep_versions=configured.keep_versions,
-            keep_versions_days=configured.keep_versions_days,
-            record_inputs=configured.openlineage_url is not None,
-            memory_limit_mb=configured.memory_limit_mb,
-            pandas_dtypes="pyarrow",
-        )
+        return DuckDBPartitionIOManager(url=str(configured.warehouse), **alike)
+    alike |= {"url": dg.EnvVar(settings.WAREHOUSE_URL), "scratch": str(configured.data_dir)}
     if configured.is_postgres:
-        return PostgresPartitionIOManager(
-            url=dg.EnvVar(settings.WAREHOUSE_URL),
-            wait_seconds=configured.wait_seconds,
-            run_lock=lock,
-            preview_rows=configured.preview_rows,
-            keep_versions=configured.keep_versions,
-            memory_limit_mb=configured.memory_limit_mb,
-            scratch=str(configured.data_dir),
-            pandas_dtypes="pyarrow",
-        )
-    return DuckLakePartitionIOManager(
-        url=dg.EnvVar(settings.WAREHOUSE_URL),
-        data=str(configured.warehouse_data),
-        wait_seconds=configured.wait_seconds,
-        run_lock=lock,
-        preview_rows=configured.preview_rows,
-        keep_versions=configured.keep_versions,
-        keep_versions_days=configured.keep_versions_days,
-        record_inputs=configured.openlineage_url is not None,
-        memory_limit_mb=configured.memory_limit_mb,
-        scratch=str(configured.data_dir),
-        pandas_dtypes="pyarrow",
-    )
+        return PostgresPartitionIOManager(**alike)
+    return DuckLakePartitionIOManager(data=str(configured.warehouse_data), **alike)
+
+
+def _alike(configured: Settings, lock: PartitionLock) -> dict[str, Any]:
+    """What the project's settings say about a warehouse, whichever it is."""
+    return {
+        "wait_seconds": configured.wait_seconds,
+        "run_lock": lock,
+        "preview_rows": configured.preview_rows,
+        "keep_versions": configured.keep_versions,
+        "keep_versions_days": configured.keep_versions_days,
+        "record_inputs": configured.openlineage_url is not None,
+        "memory_limit_mb": configured.memory_limit_mb,
+        "pandas_dtypes": "pyarrow",
+    }
 
 
 def warehouse_resource(configured: Settings) -> DuckDBResource:
