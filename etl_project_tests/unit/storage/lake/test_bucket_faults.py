@@ -358,9 +358,9 @@ def test_a_version_that_a_faster_writer_has_kept_meanwhile_stays(
     write(store, 1, table=kept)
     real = store._lake.versions.forget
 
-    def late(asset: str, commit: Commit, keep_versions: int) -> None:
+    def late(table: Table, commit: Commit) -> None:
         write(other, 3, table=kept)
-        real(asset, commit, keep_versions)
+        real(table, commit)
 
     monkeypatch.setattr(store._lake.versions, "forget", late)
     write(store, 2, table=kept)
