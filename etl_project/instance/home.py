@@ -23,11 +23,16 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
 from etl_project import settings
+from etl_project.failures import Permanent
 from etl_project.instance import history_files, on_a_server, one_daemon, one_line
 from etl_project.instance.event_log import BATCH_SIZE, KeptOpenEventLogStorage
 
 PACKAGE = Path(__file__).parent.parent
 """Its `dagster.yaml` is that of the project (a link in the sources, a file once installed)."""
+
+
+class HomeMissing(Permanent):
+    """DAGSTER_HOME names no folder. Retrying does not help: somebody has to make it, or to name another."""
 
 
 class DataDirStorage(DagsterSqliteStorage):
@@ -97,7 +102,7 @@ def opened(root: Path | None = None) -> Iterator[dg.DagsterInstance]:
 
     Where neither is (an installed package, started in any folder), the `dagster.yaml` of the package is read: the
     history is under the data folder all the same. What SQLite, or a server, says while it is open is raised as in
-    `history_files.explained` and `on_a_server.explained`.
+    `history_files.explained` and `on_a_server.explained`; HomeMissing (retrying does not help).
     """
     with history_files.explained(settings.load().dagster_home), on_a_server.explained():
         with on_a_server.opening():
@@ -107,7 +112,12 @@ def opened(root: Path | None = None) -> Iterator[dg.DagsterInstance]:
 
 
 def _instance(root: Path | None) -> dg.DagsterInstance:
-    if os.environ.get("DAGSTER_HOME"):
+    if home := os.environ.get("DAGSTER_HOME"):
+        if not (Path(home).expanduser().is_absolute() and Path(home).expanduser().is_dir()):
+            raise HomeMissing(
+                f"DAGSTER_HOME is {home!r}, which is no folder's whole path: make that folder with the dagster.yaml of "
+                "the deployment in it, name another, or unset it."
+            )
         return dg.DagsterInstance.get()
     here = root or Path.cwd()
     folder = here if (here / "dagster.yaml").is_file() else PACKAGE

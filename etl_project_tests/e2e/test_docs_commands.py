@@ -52,11 +52,14 @@ ELSEWHERE = {
     "make docs": "../.ci/run",
     "make matrix": "matrix.py",
     "make crash": "../.github/workflows/nightly.yaml",
+    "make cluster": "../.github/workflows/nightly.yaml",
     "make kafka": "kafka_broker.py",
     "make screenshots": "browser/test_ui.py",
     "pip install": "e2e/test_wheel.py::test_sources_of_ones_own_live_in_ones_own_package",
     "etl consume payments": "e2e/test_kafka_landing.py",
     "etl consume <source>": "e2e/test_kafka_landing.py",
+    "etl worker": "crash/test_workers.py",
+    "docker compose": "unit/test_deploy.py",
     "etl maintain --warehouse": "unit/storage/engines/test_ducklake.py",
     "etl rollback orders --day 2025-03-01 --until": (
         "unit/proofs/test_rollback.py::test_days_of_a_range_go_back_to_what_was_there_then"
