@@ -403,7 +403,7 @@ def _accepted(
             losses[day] = reason
     nothing = archive.fingerprint(())
     for day, head in built.items():
-        if day not in there and lost.all_of_it(spec, day, head.input_hash, nothing):
+        if day >= spec.start_date and day not in there and lost.all_of_it(spec, day, head.input_hash, nothing):
             losses[day] = lost.ALL_GONE
 
 

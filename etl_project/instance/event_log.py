@@ -202,11 +202,16 @@ def _stamp_of(engine: Engine) -> str | None:
 
 
 def _make(engine: Engine, stamp: str) -> None:
-    """All tables and the stamp in an empty file, or nothing: a kill leaves an empty file, which is made anew."""
+    """All tables and the stamp in an empty file, or nothing: a kill leaves an empty file, which is made anew.
+
+    Two processes may come to a run's first event, or its first look, at once: the second finds the file made.
+    """
     with engine.connect() as connection:
         connection.execute(text("PRAGMA journal_mode=WAL"))
     with engine.begin() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # Else SQLite's driver commits after each table.
+        if engine.dialect.has_table(connection, "alembic_version"):
+            return
         SqlEventLogStorageMetadata.create_all(connection)
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
         connection.execute(text("INSERT INTO alembic_version VALUES (:stamp)"), {"stamp": stamp})

@@ -19,9 +19,10 @@ from dagster._core.events import ASSET_CHECK_EVENTS, AssetMaterializationPlanned
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
+from sqlalchemy import create_engine
 
 from etl_project import utc
-from etl_project.instance import home
+from etl_project.instance import event_log, home
 from etl_project.instance.event_log import OPEN_FILES, KeptOpenEventLogStorage
 from etl_project_tests.deployments import ROOT
 
@@ -186,6 +187,16 @@ def test_the_file_of_the_second_run_is_made_like_that_of_the_first_without_readi
     assert schema(tmp_path / "second.db") == schema(tmp_path / "first.db")
     monkeypatch.undo()
     assert SqliteEventLogStorage(str(tmp_path)).get_logs_for_run("second") == []  # Stamped, so nothing to migrate.
+
+
+def test_a_file_that_somebody_else_has_made_meanwhile_is_left_as_it_is(tmp_path: Path) -> None:
+    """Both have found it empty; the second comes to its turn when the first is done."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'run.db'}")
+    event_log._make(engine, "a stamp")
+    before = schema(tmp_path / "run.db")
+    event_log._make(engine, "another stamp")
+    assert schema(tmp_path / "run.db") == before
+    assert event_log._stamp_of(engine) == "a stamp"
 
 
 KILLED_IN_A_BATCH = """

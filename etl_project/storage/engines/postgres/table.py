@@ -90,14 +90,26 @@ class PostgresTable(JudgedTable):
         return home
 
     def _look_up_columns(self) -> list[Column]:
-        """DuckDB does not see which columns the server fills: by a default, a number, or a computation."""
+        """DuckDB does not see which columns the server fills: by a default, a number, or a computation.
+
+        Nor by which collation it compares text: one that takes two values for the same would delete rows of the other.
+        """
         query = (
-            "SELECT attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid "
-            "JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE attnum > 0 AND NOT attisdropped "
-            f"AND (atthasdef OR attidentity <> '') AND lower(nspname) = lower({text(self.schema)}) "
-            f"AND lower(relname) = lower({text(self.table.name)})"
+            "SELECT attname, atthasdef OR attidentity <> '' AS filled, NOT collisdeterministic AS loose "
+            "FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid "
+            "JOIN pg_namespace ON pg_namespace.oid = relnamespace "
+            "LEFT JOIN pg_collation ON pg_collation.oid = attcollation WHERE attnum > 0 AND NOT attisdropped "
+            f"AND lower(nspname) = lower({text(self.schema)}) AND lower(relname) = lower({text(self.table.name)})"
         )
-        own = {name for (name,) in attach.ask(self._connection, query)}
+        found = attach.ask(self._connection, query)
+        by = {name.lower() for name in self.table.partition_columns}
+        if alike := [name for name, _, loose in found if loose and name.lower() in by]:
+            raise WriteRefused(
+                f"Asset {self.table.asset!r}: the collation of column {alike[0]!r} takes different texts for the same, "
+                "and the column says which partition a row belongs to. Nothing was changed; retrying does not help. "
+                "Give the column a deterministic collation."
+            )
+        own = {name for name, filled, _ in found if filled}
         return [c._replace(filled=True) if c.name in own else c for c in super()._look_up_columns()]
 
     def _run_of_contract(self, statement: str) -> None:

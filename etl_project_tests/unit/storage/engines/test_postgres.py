@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from etl_project.failures import Permanent, Transient
-from etl_project.storage.contract import PartlyCommitted, Request, Scope, Sql, StoreBusy, Table, WriteRefused
+from etl_project.storage.contract import Partition, PartlyCommitted, Request, Scope, Sql, StoreBusy, Table, WriteRefused
 from etl_project.storage.engines.duckdb_file import DuckDBStore
 from etl_project.storage.engines.postgres.address import address_of
 from etl_project.storage.engines.postgres.engine import Postgres, PostgresStore
@@ -423,3 +423,13 @@ def test_the_password_is_in_no_list_of_databases_connections_or_settings(store: 
         with pytest.raises(duckdb.Error) as error:
             connection.execute("SELECT * FROM nothing_like_this")
     assert password not in f"{seen} {error.value} {store!r} {store}"
+
+
+def test_a_collation_that_takes_two_keys_for_the_same_is_refused(store: PostgresStore, tmp_path: Path) -> None:
+    """The DELETE of the one partition would take the rows of the other along."""
+    with behind(tmp_path) as server:
+        server.execute("CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
+        server.execute("CREATE TABLE shops (k text COLLATE loose, n bigint)")
+    table = Table("shops", "shops", partition_column="k")
+    with pytest.raises(WriteRefused, match="the collation of column 'k' takes different texts for the same"):
+        store.replace(table, Scope((Partition("a", "a", None),)), pa.table({"k": ["a"], "n": [1]}), Request("a run"))
