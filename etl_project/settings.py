@@ -1,7 +1,8 @@
 """Settings: every path, URL and environment variable of the project, in one place, validated when loaded.
 
 Belongs here: reading the environment and naming the folders under the data folder. Does not belong here: creating or
-opening any of them, but for the data folder itself, which is made when it is not there.
+opening any of them, but for the data folder itself, which is made when it is not there. Every variable is read in this
+one module, however long: a test holds it against docs/settings.md.
 """
 
 from __future__ import annotations
