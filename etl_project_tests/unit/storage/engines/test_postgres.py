@@ -425,6 +425,7 @@ def test_the_password_is_in_no_list_of_databases_connections_or_settings(store: 
     assert password not in f"{seen} {error.value} {store!r} {store}"
 
 
+@postgres.needed
 def test_a_collation_that_takes_two_keys_for_the_same_is_refused(store: PostgresStore, tmp_path: Path) -> None:
     """The DELETE of the one partition would take the rows of the other along."""
     with behind(tmp_path) as server:
