@@ -14,12 +14,16 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.partitions.context import partition_loading_context
+from dagster._core.instance import DynamicPartitionsStore
 
 from etl_project.due.graph import WHOLE, Days, Key, KeySet, text_of
 from etl_project.storage import through
 from etl_project.utc import ONE_DAY, day_of, is_day
 
 Definition = dg.PartitionsDefinition[Any]
+
+SEPARATOR = "|"
+"""What Dagster puts between the parts of a key of several dimensions."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,16 @@ def is_dynamic(definition: Definition) -> bool:
     """Whether only an instance knows which partitions there are."""
     parts = [one.partitions_def for one in getattr(definition, "partitions_defs", ())] or [definition]
     return any(isinstance(part, dg.DynamicPartitionsDefinition) for part in parts)
+
+
+def unusable(definition: Definition, dynamic: DynamicPartitionsStore) -> Sequence[tuple[str, str]]:
+    """Dynamic keys that cannot be a part of a key of several dimensions, each with the name of its partitions.
+
+    They hold the sign that Dagster puts between the parts, so it lists no partition of them and says nothing.
+    """
+    kinds = [one.partitions_def for one in getattr(definition, "partitions_defs", ())]
+    names = [kind.name for kind in kinds if isinstance(kind, dg.DynamicPartitionsDefinition) and kind.name is not None]
+    return [(name, key) for name in names for key in dynamic.get_dynamic_partitions(name) if SEPARATOR in key]
 
 
 def _days(definition: dg.TimeWindowPartitionsDefinition) -> Days | None:

@@ -21,7 +21,7 @@ from dagster._core.instance import DynamicPartitionsStore
 from dagster._core.instance.types import CachingDynamicPartitionsLoader
 
 from etl_project.declare import lake, warehouse
-from etl_project.due import pending, unpublished
+from etl_project.due import pending, readings, unpublished
 from etl_project.due.following import FOLLOWS_METADATA, nodes
 from etl_project.due.graph import Days, Key
 from etl_project.due.pending import Due, Node, Red, SourceState
@@ -96,6 +96,8 @@ class Snapshot:
 
     dynamic: DynamicPartitionsStore | None = None
     """Which dynamic partitions there are, asked once for each name; None where nobody can tell."""
+    unusable_keys: tuple[str, ...] = ()
+    """Dynamic keys that are never asked for, because no partition of several dimensions can have them, in words."""
     unspread: frozenset[str] = frozenset()
     """Sources with a file that was accepted and is not yet under all of the days that it holds."""
 
@@ -143,13 +145,14 @@ class Snapshot:
 
     @property
     def passed_over(self) -> list[str]:
-        """What in the drop folders is no file to take in, in words."""
-        return [told for source, found in self.scans.items() for told in notices.passed_over(source, found)]
+        """What in the drop folders is no file to take in, and which keys are no partitions, in words."""
+        of_files = [told for source, found in self.scans.items() for told in notices.passed_over(source, found)]
+        return [*of_files, *self.unusable_keys]
 
     @property
     def held_up(self) -> list[str]:
-        """Everything that keeps files of any source from being taken in, in words."""
-        return [told for source in self.scans for told in self.notices(source)]
+        """Everything that keeps files of any source from being taken in, and keys from being built, in words."""
+        return [*(told for source in self.scans for told in self.notices(source)), *self.unusable_keys]
 
     @property
     def being_written(self) -> list[str]:
@@ -193,6 +196,7 @@ def look(
         )
         for spec in project.sources
     }
+    dynamic = None if instance is None else CachingDynamicPartitionsLoader(instance)
     return Snapshot(
         at=now,
         sources=states,
@@ -202,7 +206,8 @@ def look(
         gone=gone,
         losses=losses,
         unpublished=dict(_unpublished(project, warehouse(project.settings, wait_seconds))),
-        dynamic=None if instance is None else CachingDynamicPartitionsLoader(instance),
+        dynamic=dynamic,
+        unusable_keys=() if dynamic is None else tuple(_unusable_keys(project, dynamic)),
         unspread=frozenset(
             spec.name
             for spec in project.sources
@@ -224,6 +229,19 @@ def _of_tables(
     tables = {asset: nodes[asset].table for asset in recorded if nodes[asset].table}
     gone = {asset: (tables[asset], recorded[asset]) for asset in (store.without_table(tables) if tables else ())}
     return [head for head in found if head[0] not in gone], gone
+
+
+def _unusable_keys(project: Project, dynamic: DynamicPartitionsStore) -> Iterator[str]:
+    """A line for each dynamic key that can be no part of a partition, with the assets that are not built for it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for node in project.nodes:
+        for one in readings.unusable(node.keys.definition, dynamic) if isinstance(node.keys, readings.Listed) else ():
+            found.setdefault(one, []).append(node.asset)
+    for (name, key), assets in found.items():
+        yield (
+            f"{', '.join(assets)}: nothing is built for {key!r}, a key of the dynamic partitions {name!r}: "
+            f"{readings.SEPARATOR!r} is what Dagster puts between the dimensions of a key. Give it another name."
+        )
 
 
 def _unpublished(project: Project, tables: TableStore) -> Iterator[tuple[tuple[str, Key], Candidate]]:

@@ -141,7 +141,7 @@ def status(
         ),
         sources=tuple(_source(project, snapshot, spec) for spec in project.sources),
         runs=tuple(_run(record) for record in _newest_runs(instance)),
-        gone=tuple(snapshot.gone_in_words),
+        gone=(*snapshot.gone_in_words, *snapshot.unusable_keys),
         unpublished=tuple(snapshot.unpublished_in_words),
         red_checks=tuple(str(check) for check in red_checks),
         broken=(*project.broken, *project.left_out),

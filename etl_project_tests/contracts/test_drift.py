@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
-from etl_project.storage.contract import Table, WriteRefused
+from etl_project.storage.contract import Sql, Table, WriteRefused
+from etl_project.storage.judging import untyped
 from etl_project_tests.contracts.conftest import DAY, NEXT, ORDERS, Bench, day, frame
 
 FROZEN = replace(ORDERS, drift="freeze")
@@ -191,3 +194,39 @@ def test_a_column_without_type_and_values_is_null_and_not_created(bench: Bench) 
     bench.replace(frame((DAY, 2), later=["now"]), day(DAY))
     bench.replace(frame((DAY, 3), later=pa.nulls(1)), day(DAY))
     assert bench.rows(day(DAY)) == [(DAY, 3, None)]
+
+
+NOTHING_YET = ("NULL AS t, [] AS l", "{'a': NULL} AS s")
+FIRST_VALUES = ("'x' AS t, [DATE '2024-01-01'] AS l", "{'a': 'x'} AS s")
+
+
+@pytest.mark.parametrize("form", ["query", "relation"])
+def test_a_column_of_a_query_that_has_no_value_yet_has_no_type_yet(once: Bench, form: str) -> None:
+    """DuckDB makes integers of them; the first value decides. What the query itself calls an integer is one."""
+
+    def made(kinds: tuple[str, str]) -> Any:
+        columns = ", ".join(kinds if once.keeps_nested else kinds[:1])
+        query = f"SELECT DATE '{DAY}' AS batch_date, NULL::INTEGER AS n, {columns}"
+        return Sql(query) if form == "query" else duckdb.sql(query)
+
+    once.replace(made(NOTHING_YET), day(DAY))
+    assert once.arrow(day(DAY)).column_names == ["batch_date", "n"]
+    assert once.arrow(day(DAY)).schema.field("n").type == pa.int32()
+    values = [("x", [date(2024, 1, 1)], {"a": "x"}), (None, [], {"a": None})]
+    for kinds, expected in zip((FIRST_VALUES, NOTHING_YET), values, strict=True):
+        once.replace(made(kinds), day(DAY))
+        assert once.rows(day(DAY)) == [(DAY, None, *(expected if once.keeps_nested else expected[:2]))]
+
+
+def test_a_partition_column_of_a_query_without_rows_has_the_type_of_its_partition(once: Bench) -> None:
+    once.replace(Sql("SELECT NULL AS batch_date, NULL AS n WHERE false"), day(DAY))
+    assert once.arrow(day(DAY)).schema == pa.schema([("batch_date", pa.date32())])
+
+
+def test_what_a_query_is_made_of_is_looked_at_without_running_it_again() -> None:
+    query = "SELECT nextval('numbers') AS n, NULL AS v"
+    with duckdb.connect() as connection:
+        connection.execute("CREATE SEQUENCE numbers")
+        connection.execute(f"CREATE TABLE staged AS {query}")
+        assert list(untyped.of_query(connection, "staged", query, {})) == ["v"]
+        assert connection.execute("SELECT nextval('numbers')").fetchall() == [(2,)]

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from etl_project.storage.arrow_types import is_hollow, plain
 from etl_project.storage.contract import Slice, Sql, WriteRefused
-from etl_project.storage.judging import gather, labels
+from etl_project.storage.judging import gather, labels, untyped
 from etl_project.storage.judging.drift import Column
 from etl_project.storage.sql import quote, unique
 
@@ -61,14 +61,12 @@ def scannable(
     passing: pa.RecordBatchReader | None = None
     source = data if isinstance(data, Sql) else as_arrow(data)
     if isinstance(source, Sql):
-        untyped: set[str] = set()
-        hollow: set[str] = set()
-        _stage_query(connection, name, source)
+        hollow, empty = _stage_query(connection, name, source)
     else:
         _refuse_unnamed(source.schema.names)
         _refuse_twice(source.schema.names)
         source = _held_if_short(source)
-        untyped = {field.name for field in source.schema if pa.types.is_null(field.type)}
+        empty = {field.name for field in source.schema if pa.types.is_null(field.type)}
         hollow = {field.name for field in source.schema if is_hollow(field.type)}
         if stream and isinstance(source, pa.RecordBatchReader):
             passing = source
@@ -78,7 +76,7 @@ def scannable(
         else:
             connection.register(name, source)
     try:
-        yield Payload(name, _columns(connection, name, untyped, hollow), passing)
+        yield Payload(name, _columns(connection, name, empty, hollow), passing)
     finally:
         _forget(connection, name)
 
@@ -156,8 +154,12 @@ def _refuse_objects(data: Any) -> None:
 
 def _from_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
     """A frame of another library is shared in place; anything else is taken for a stream."""
+    if isinstance(data, duckdb.DuckDBPyRelation):
+        hollow = untyped.of_relation(data)
+        rows = pa.RecordBatchReader.from_stream(data)
+        return untyped.as_nothing(rows, hollow) if hollow else rows
     reader = pa.RecordBatchReader.from_stream(data)
-    in_memory = hasattr(data, "__len__") and not isinstance(data, duckdb.DuckDBPyRelation)
+    in_memory = hasattr(data, "__len__")
     return reader.read_all() if in_memory else reader
 
 
@@ -198,13 +200,16 @@ def slices_of(data: Any) -> list[Slice]:
     return list(data.inputs.values()) if isinstance(data, Sql) else []
 
 
-def _stage_query(connection: duckdb.DuckDBPyConnection, name: str, query: Sql) -> None:
+def _stage_query(connection: duckdb.DuckDBPyConnection, name: str, query: Sql) -> tuple[set[str], set[str]]:
+    """Run it into a table; its columns without a value that tells their type, and those without any value at all."""
     statement, params = run_sql(query)
     try:
         connection.execute(f"CREATE TEMP TABLE {quote(name)} AS {statement}", params)
     except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
         raise WriteRefused(f"The query failed: {error}\nNothing was changed; retrying does not help.") from error
     _refuse_renamed(connection, name, query)
+    hollow = untyped.of_query(connection, name, statement, params)
+    return set(hollow), {column for column, kind in hollow.items() if kind.id == "null"}
 
 
 def _refuse_renamed(connection: duckdb.DuckDBPyConnection, name: str, query: Sql) -> None:
@@ -254,10 +259,10 @@ def _watched(source: pa.RecordBatchReader, raised: list[Exception]) -> pa.Record
     return pa.RecordBatchReader.from_batches(source.schema, batches())
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, name: str, untyped: set[str], hollow: set[str]) -> list[Column]:
+def _columns(connection: duckdb.DuckDBPyConnection, name: str, empty: set[str], hollow: set[str]) -> list[Column]:
     relation = connection.sql(f"SELECT * FROM {quote(name)}")
     return [
-        Column(column, kind, untyped=column in untyped, hollow=column in hollow)
+        Column(column, kind, untyped=column in empty, hollow=column in hollow)
         for column, kind in zip(relation.columns, relation.types, strict=True)
     ]
 

@@ -94,8 +94,13 @@ def test_a_day_of_every_shop_is_asked_for_and_again_when_its_day_changes(
         open_shops(found, "north")
         found.build("moves", MARCH_1)
         assert (f"{MARCH_1}|north", ("sold",)) in drained(found)
-        open_shops(found, "south")
-        assert drained(found) == [(f"{MARCH_1}|south", ("sold",))]
+        open_shops(found, "south", "no|rth")  # Dagster's own separator: it lists no partition of it, and says nothing.
+        done = found.drain()
+        assert [str(one.first) for one in done.succeeded] == [f"{MARCH_1}|south"]
+        [said] = done.passed_over
+        assert said.startswith("sold: nothing is built for 'no|rth', a key of the dynamic partitions 'shops'")
+        assert not done.all_well, "the exit code says it, too"
+        found.deployment.instance.delete_dynamic_partition("shops", "no|rth")
         found.amounts[MARCH_1] = 7
         found.build("moves", MARCH_1)
         assert sorted(drained(found))[1:] == [(f"{MARCH_1}|north", ("sold",)), (f"{MARCH_1}|south", ("sold",))]
