@@ -1,12 +1,18 @@
-"""Dagster's migrations, read once in a process: for each new history Alembic would read all hundred scripts again.
+"""Dagster's histories made quickly: what is the same for each new one is worked out once in a process.
 
-Belongs here: nothing but that. The scripts are those of the installed Dagster, and no test writes any.
+Belongs here: nothing but that. The migrations are those of the installed Dagster, and no test writes any; the tables of
+a history in memory are those that Dagster itself has made for the first.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from dagster._core.storage.event_log import in_memory as events
+from dagster._core.storage.runs import in_memory as runs
+from sqlalchemy import Connection
 
 
 def read_once() -> None:
@@ -21,3 +27,37 @@ def read_once() -> None:
         return known[folder]
 
     ScriptDirectory.from_config = from_config  # type: ignore[method-assign]
+
+
+def made_once() -> None:
+    """From now on, a history in memory is a copy of the first one of its kind: nothing is compiled for it again."""
+    for module, name in ((runs, "RunStorageSqlMetadata"), (events, "SqlEventLogStorageMetadata")):
+        first = _First(getattr(module, name), module.stamp_alembic_rev)
+        setattr(module, name, first)
+        module.stamp_alembic_rev = first.stamp  # type: ignore[assignment]
+
+
+class _First:
+    """The tables of the first history of a kind, with what says of which version they are."""
+
+    def __init__(self, tables: Any, stamp: Any) -> None:
+        self._tables = tables
+        self._stamp = stamp
+        self._script = ""
+
+    def create_all(self, connection: Connection) -> None:
+        """Make the tables."""
+        if self._script:
+            _sqlite(connection).executescript(self._script)
+        else:
+            self._tables.create_all(connection)
+
+    def stamp(self, config: Config, connection: Connection) -> None:
+        """Say of which version they are."""
+        if not self._script:
+            self._stamp(config, connection)
+            self._script = "\n".join(_sqlite(connection).iterdump())
+
+
+def _sqlite(connection: Connection) -> Any:
+    return connection.connection.driver_connection

@@ -55,6 +55,7 @@ def warm_up() -> None:
 
 
 migrations.read_once()
+migrations.made_once()
 warm_up()
 gc.freeze()
 gc.get_freeze_count = lambda: 1  # Every fork asks whether anything is frozen; counting it walks through all of it.

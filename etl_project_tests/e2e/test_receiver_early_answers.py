@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 import httpx2
 import pytest
 
 from etl_project_tests import steady
-from etl_project_tests.unit.http_in.servers import TOKEN, ReceiverProcess, headers, running
+from etl_project_tests.unit.http_in.servers import TOKEN, ReceiverProcess, headers, serve
 
-LIMIT = 4 << 20
+SIZE, ROOM, NO_ROOM, LIMIT = 4 << 20, 6 << 20, 7 << 20, 7 << 20
 BIG = b"x" * (8 << 20)
 NDJSON = {"Content-Type": "application/x-ndjson"}
 NAME = "a-2026-01-05.csv"
@@ -30,7 +31,7 @@ class Refused(NamedTuple):
     method: str
     path: str
     headers: dict[str, str]
-    size: int = LIMIT
+    size: int = SIZE
 
 
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
@@ -43,6 +44,7 @@ REFUSED = {
     "too-large": Refused(413, "PUT", f"/v1/incoming/orders/{NAME}", headers("k"), len(BIG)),
     "not-lines": Refused(415, "POST", "/v1/incoming/payments?day=2026-01-05", headers("k", **{"Content-Type": "a/b"})),
     "key-reused": Refused(422, "PUT", f"/v1/incoming/orders/b-{NAME}", headers("used")),
+    "disk-full": Refused(507, "PUT", f"/v1/incoming/orders/{NAME}", headers("k"), NO_ROOM),
     "no-key": Refused(400, "PUT", f"/v1/incoming/orders/{NAME}", AUTHORIZED),
     "odd-name": Refused(400, "PUT", "/v1/incoming/orders/a%0ab", headers("k")),
     "bad-line": Refused(400, "POST", "/v1/incoming/payments?day=2026-01-05", headers("k", **NDJSON)),
@@ -50,16 +52,32 @@ REFUSED = {
 every_refusal = pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
 
 
+def _serve_on_a_small_disk() -> None:
+    """What `test_receiver_full_disk` does on a real one, for which the tests have to be allowed to mount it."""
+    with patch("etl_project.http_in.sink.free_bytes", lambda folder: ROOM):
+        serve()
+
+
+class SmallDisk(ReceiverProcess):
+    """A receiver whose disk has room for what is refused for another reason, and for no more."""
+
+    serve = staticmethod(_serve_on_a_small_disk)
+
+
 @pytest.fixture(scope="module")
 def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverProcess]:
     environ = {"ETL_RECEIVER_MAX_BYTES": str(LIMIT), "ETL_RECEIVER_IDLE_SECONDS": "600"}
-    with running(tmp_path_factory.mktemp("early") / "data", **environ) as started:
+    started = SmallDisk(tmp_path_factory.mktemp("early") / "data", **environ)
+    try:
+        started.start()
         assert steady.put(f"{started.url}/v1/incoming/orders/{NAME}", headers=headers("used")).status_code == 201
         started.take()
         with socket.create_connection(("127.0.0.1", started.port)) as holder:
             holder.sendall(_head(Refused(0, "PUT", f"/v1/incoming/orders/{NAME}", headers("held"), 100)) + b"part")
             started.wait_for_uploads(1)
             yield started
+    finally:
+        started.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +180,7 @@ def test_a_refused_sender_that_waits_for_100_continue_gets_no_second_request_mix
 def test_a_connection_goes_on_after_a_refused_body_was_read_away(receiver: ReceiverProcess) -> None:
     with httpx2.Client(timeout=steady.PATIENCE_SECONDS) as client:
         url = f"{receiver.url}/v1/incoming/orders/{NAME}"
-        assert client.put(url, content=BIG[:LIMIT], headers={"Idempotency-Key": '"k"'}).status_code == 401
+        assert client.put(url, content=BIG[:SIZE], headers={"Idempotency-Key": '"k"'}).status_code == 401
         assert client.get(f"{receiver.url}/healthz").status_code == 200
 
 

@@ -65,6 +65,9 @@ def deliver(folder: Path, url: str) -> None:
 class ReceiverProcess:
     """A receiver in a process of its own, to be killed and started again on the same data and port."""
 
+    serve = staticmethod(serve)
+    """What the process does."""
+
     def __init__(self, data_dir: Path, certificate: Path | None = None, **environ: str) -> None:
         self.data_dir = data_dir
         self.port = steady.ports()
@@ -86,7 +89,7 @@ class ReceiverProcess:
     def start(self, fault: str | None = None, health: int = 200) -> ReceiverProcess:
         """Start it, armed to kill itself if `fault` says so, and wait until it answers with that health."""
         environ = self._environ | ({"ETL_FAULT": fault} if fault else {})
-        self.process = spawn(serve, log=self._log, **environ)
+        self.process = spawn(self.serve, log=self._log, **environ)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             assert self.process.is_alive(), f"exit code {self.process.exitcode}: {self.log()}"
