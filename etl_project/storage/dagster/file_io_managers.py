@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from pydantic import Field, field_validator
 
-from etl_project.storage.contract import (
-    Table,
-)
+from etl_project.storage.contract import Store, Table
 from etl_project.storage.dagster.io_manager import PartitionIOManager
 from etl_project.storage.engines.duckdb_file import DuckDBStore
 from etl_project.storage.lake import address, names
@@ -43,6 +42,10 @@ class DuckDBPartitionIOManager(PartitionIOManager):
             {} if self.memory_limit_mb is None else {"memory_limit": f"{self.memory_limit_mb}MB"}
         )
         return DuckDBStore(self.url, self.wait_seconds, limit)
+
+    def kept_open(self, store: Store) -> AbstractContextManager[None]:
+        """The file is opened once for the write and what it shows afterwards."""
+        return store.kept_open() if isinstance(store, DuckDBStore) else nullcontext()
 
     def default_schema(self) -> str | None:
         """The configured schema."""

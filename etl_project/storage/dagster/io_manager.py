@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -125,6 +125,10 @@ class PartitionIOManager(dg.ConfigurableIOManager):
     def store(self) -> Store:
         """The store behind this IO manager."""
 
+    def kept_open(self, store: Store) -> AbstractContextManager[None]:
+        """A block in which a store stays open that is opened for each question else; nothing to do for most."""
+        return nullcontext()
+
     def default_schema(self) -> str | None:
         """The schema of tables whose asset names none."""
         return None
@@ -164,10 +168,10 @@ class PartitionIOManager(dg.ConfigurableIOManager):
             if not context.has_asset_key:
                 return passed_on.keep(context, obj)
             table, scope = self._target(context)
-            audit = Audit(context, table, self)
-            commits = self._replaced(context, table, scope, obj, audit)
+            audit, store = Audit(context, table, self), self.store()
+            commits, previews = self._replaced(context, store, table, scope, obj, audit)
         except PartlyCommitted as error:
-            previews = self._previews(context, table, scope, error.commits)
+            previews = self._previews(context, store, table, scope, error.commits)
             lineage, read = column_lineage.said_of(context, obj), self._inputs(context, error.commits)
             events.materialized(context, error.commits, previews, lineage, read)
             audit.tell(context, {commit.partition for commit in error.commits})
@@ -177,8 +181,7 @@ class PartitionIOManager(dg.ConfigurableIOManager):
             raise _failure(context, error) from error
         except EtlError as error:
             raise _failure(context, error) from error
-        previews, lineage = self._previews(context, table, scope, commits), column_lineage.said_of(context, obj)
-        read = self._inputs(context, commits)
+        lineage, read = column_lineage.said_of(context, obj), self._inputs(context, commits)
         if len(commits) == 1 or step_of(context) is None:
             events.describe(context, commits[0], previews, lineage, read)
         else:
@@ -277,28 +280,33 @@ class PartitionIOManager(dg.ConfigurableIOManager):
             reads, rows = (), conversions.of_no_table(table, wanted)
         return reads, own_rows.any_column(rows)
 
-    def _replaced(self, context: dg.OutputContext, table: Table, scope: Scope, obj: Any, audit: Audit) -> list[Commit]:
-        """Replace the partitions that there is data for. Raises PartlyCommitted when others are missing."""
+    def _replaced(
+        self, context: dg.OutputContext, store: Store, table: Table, scope: Scope, obj: Any, audit: Audit
+    ) -> tuple[list[Commit], dict[str | None, str]]:
+        """Replace the partitions that there is data for, then look at the rows. Raises PartlyCommitted for the others.
+
+        The body's rows are made before the store is kept open: however long that takes, others need not wait for it.
+        """
         missing = obj.missing if isinstance(obj, Partial) else {}
         data = obj.data if isinstance(obj, Partial) else obj
         given = Scope(tuple(partition for partition in scope.partitions if partition.key not in missing))
-        store = self.store()
         lock = self._still_owner(table, [partition.key for partition in given.partitions])
         request = request_of(step_of(context), context.asset_key, given, store, _store_of, lock)
         rows, frame = received.rows_of(store, table, given, data)
         if said := labels.left_out(data):
             context.log.info(said)
         request = replace(request, frame=frame, audit=audit.wanted)
-        commits = store.replace(table, given, rows, request) if given.partitions else []
-        if missing:
-            raise PartlyCommitted(missing_partitions(table, len(commits), missing), commits, missing)
-        return commits
+        with self.kept_open(store):
+            commits = store.replace(table, given, rows, request) if given.partitions else []
+            if missing:
+                raise PartlyCommitted(missing_partitions(table, len(commits), missing), commits, missing)
+            return commits, self._previews(context, store, table, scope, commits)
 
     def _inputs(self, context: dg.OutputContext, commits: Sequence[Commit]) -> events.Said:
         return inputs_read.said_of(context, [commit.partition for commit in commits]) if self.record_inputs else {}
 
     def _previews(
-        self, context: dg.OutputContext, table: Table, scope: Scope, commits: Sequence[Commit]
+        self, context: dg.OutputContext, store: Store, table: Table, scope: Scope, commits: Sequence[Commit]
     ) -> dict[str | None, str]:
         """What the UI shows of the committed rows. It is looked up after the commit, so it cannot fail the step."""
         count = preview.wanted(context.definition_metadata, self.preview_rows)
@@ -307,7 +315,7 @@ class PartitionIOManager(dg.ConfigurableIOManager):
             return {}
         try:
             written = Scope(tuple(partition for partition in scope.partitions if partition.key in there))
-            return preview.previews(self.store(), table, written, count)
+            return preview.previews(store, table, written, count)
         except (EtlError, duckdb.Error, pa.ArrowException, OSError, KeyError) as error:
             context.log.warning(f"Committed, but its rows cannot be shown: {error}")
             return {}

@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -46,6 +46,7 @@ class DuckDBFile(Engine):
         """`settings` are DuckDB's, set on every connection."""
         self._path = path
         self._settings = dict(settings)
+        self._idle = 0
 
     @property
     def identity(self) -> str:
@@ -69,6 +70,23 @@ class DuckDBFile(Engine):
             return
         with self._opened(read_only=True, wait_seconds=wait_seconds) as connection:
             yield connection
+
+    @contextmanager
+    def kept_open(self, wait_seconds: float) -> Iterator[None]:
+        """Open the file once for all that the block asks of it; each opening costs more than most questions.
+
+        Other processes wait for as long as the block lasts. Where there is no file yet, none is made or kept open.
+        Raises StoreBusy (retrying helps).
+        """
+        if not self._path.exists():
+            yield
+            return
+        with self.writing(wait_seconds):
+            self._idle += 1
+            try:
+                yield
+            finally:
+                self._idle -= 1
 
     def meaning(self, error: Exception) -> Exception:
         """Conflicts between connections of this process; what the data or the SQL did; else the machine's fault."""
@@ -94,7 +112,12 @@ class DuckDBFile(Engine):
         """
         if not isinstance(fault.__cause__, duckdb.IntegrityError):
             return False
-        return bool(connection.execute("SELECT count > 1 FROM duckdb_connection_count()").fetchall()[0][0])
+        return self._others(connection) > 0
+
+    def _others(self, connection: duckdb.DuckDBPyConnection) -> int:
+        """How many connections of this process may be at work on the file beside this one."""
+        count = connection.execute("SELECT count FROM duckdb_connection_count()").fetchall()[0][0]
+        return int(count) - 1 - self._idle
 
     @contextmanager
     def _opened(self, read_only: bool, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -117,10 +140,8 @@ class DuckDBFile(Engine):
         spilled = self._path.with_name(f"{self._path.name}.tmp")  # DuckDB's default; another one is the user's own.
         if not spilled.is_dir():
             return
-        alone, folder = connection.execute(
-            "SELECT count = 1, current_setting('temp_directory') FROM duckdb_connection_count()"
-        ).fetchall()[0]
-        if alone and Path(folder) == spilled.absolute():
+        folder = connection.execute("SELECT current_setting('temp_directory')").fetchall()[0][0]
+        if not self._others(connection) and Path(folder) == spilled.absolute():
             for path in spilled.glob(_SPILLED):
                 path.unlink(missing_ok=True)
             with suppress(OSError):  # Something else lies in it, too.
@@ -203,4 +224,9 @@ class DuckDBStore(TableStore):
         Raises UnknownPlace for what is no path.
         """
         self.path = local_path(url, "url", "data/warehouse.duckdb")
-        super().__init__(DuckDBFile(self.path, settings or {}), wait_seconds)
+        self._file = DuckDBFile(self.path, settings or {})
+        super().__init__(self._file, wait_seconds)
+
+    def kept_open(self) -> AbstractContextManager[None]:
+        """A block in which this store opens its file once, and other processes wait. Raises StoreBusy."""
+        return self._file.kept_open(self.wait_seconds)

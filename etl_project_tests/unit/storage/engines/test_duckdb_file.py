@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from etl_project import atomic
-from etl_project.storage.contract import StoreUnavailable
-from etl_project.storage.engines.duckdb_file import DuckDBFile
+from etl_project.storage.contract import Request, Scope, StoreUnavailable, Table, WriteRefused
+from etl_project.storage.engines.duckdb_file import DuckDBFile, DuckDBStore
 
 
 def make(path: Path) -> None:
@@ -88,3 +89,53 @@ def test_what_another_connection_of_the_process_spills_and_what_is_somebody_else
         assert sorted(spilled.iterdir()) == [rows, other], "these may be rows of the connection that is open"
     make(path)
     assert list(spilled.iterdir()) == [other]
+
+
+WHOLE = Table("a", "a", contract_sql="CREATE TABLE a (n BIGINT PRIMARY KEY)")
+OPENS = "import sys, duckdb; duckdb.connect(sys.argv[1]).close()"
+
+
+def other_process_may_open(path: Path) -> bool:
+    return subprocess.run([sys.executable, "-c", OPENS, str(path)], capture_output=True, check=False).returncode == 0
+
+
+def written(store: DuckDBStore, *numbers: int) -> None:
+    store.replace(WHOLE, Scope.whole(), pa.table({"n": pa.array(numbers, pa.int64())}), Request(run_id="r"))
+
+
+def test_a_block_opens_the_file_once_and_whoever_waits_for_it_has_it_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    store = DuckDBStore(path, wait_seconds=0)
+    with store.kept_open():  # No file yet: none is made for this.
+        assert not path.exists()
+    for n in range(2):
+        written(store, n)
+        with pytest.raises(KeyError), store.kept_open():
+            written(store, n, n + 1)
+            assert store.arrow(store.read(WHOLE, Scope.whole())).num_rows == 2
+            assert not other_process_may_open(path)
+            raise KeyError("whatever goes wrong in it")
+        assert other_process_may_open(path)
+    assert [commit.rows for commit in store.history("a", None)] == [1, 2, 1, 2]
+
+
+def test_a_broken_key_in_a_block_is_the_datas_fault_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DuckDBStore(tmp_path / "w.duckdb")
+    written(store, 1)
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("waited for another writer, and there is none"))
+    for _ in range(2):
+        with store.kept_open(), pytest.raises(WriteRefused):
+            written(store, 1, 1)
+    assert store.arrow(store.read(WHOLE, Scope.whole())).to_pylist() == [{"n": 1}]
+
+
+def test_a_write_in_a_block_removes_what_was_spilled_before(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    store = DuckDBStore(path)
+    written(store, 1)
+    for n in range(2):
+        with store.kept_open():
+            (tmp_path / "w.duckdb.tmp").mkdir()
+            (tmp_path / "w.duckdb.tmp" / "duckdb_temp_storage-0.tmp").write_bytes(b"left")
+            written(store, n + 2)
+            assert not (tmp_path / "w.duckdb.tmp").exists()
