@@ -69,6 +69,15 @@ else:
     raise AssertionError("two assets have one table")
 """
 
+ONLY_WHAT_THEY_NEED = """
+try:
+    import etl_project.definitions
+except ModuleNotFoundError as missing:
+    assert str(missing).endswith("which is not installed: pip install 'etl-project[project]'"), missing
+else:
+    raise AssertionError("more is installed than the IO managers need")
+"""
+
 
 def tried(name: str, folder: Path, short: bool) -> bool:
     """Install the row's versions and run the suite; what it says goes to the terminal."""
@@ -78,7 +87,8 @@ def tried(name: str, folder: Path, short: bool) -> bool:
     sys.stdout.write(f"== {name}: {', '.join(f'{package} {version}' for package, version in ROWS[name].items())}\n")
     sys.stdout.flush()
     install, python, environment = (_laid_over if short else _of_its_own)(name, place)
-    suite = [python, "-m", "etl_project.storage.testing"], [python, "-W", "ignore", "-c", RUN]
+    code = (RUN,) if short else (RUN, ONLY_WHAT_THEY_NEED)
+    suite = [python, "-m", "etl_project.storage.testing"], *([python, "-W", "ignore", "-c", one] for one in code)
     commands = [*((one, None) for one in install), *((one, environment) for one in suite)]
     return all(subprocess.run(one, cwd=work, env=env, check=False).returncode == 0 for one, env in commands)
 

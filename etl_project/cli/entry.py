@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import sys
 
+from etl_project import extras
+
 
 def main() -> None:
     """Run `etl`, or say in one line how to install what it needs."""
     try:
         from etl_project.cli.main import main as run  # noqa: PLC0415  # It may be what is missing.
+
+        run()
     except ModuleNotFoundError as error:
-        if str(error.name).startswith("etl_project"):
+        said = extras.missing("etl", error)
+        if said is None:
             raise
-        sys.exit(f"etl needs {error.name}, which is not installed: pip install 'etl-project[project]'")
-    run()
+        sys.exit(str(said))

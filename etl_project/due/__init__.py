@@ -3,6 +3,6 @@
 Other packages come in here; what they may use stands in `__init__.pyi`, and is loaded when it is used.
 """
 
-import lazy_loader
+from etl_project.extras import door
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = door(__name__, __file__)

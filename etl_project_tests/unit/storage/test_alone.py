@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
+
+import pytest
+
+from etl_project import extras
 
 ROOT = Path(__file__).parents[3]
 
@@ -54,6 +60,48 @@ def test_etl_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
         1,
         "etl needs typer, which is not installed: pip install 'etl-project[project]'",
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "module", "extra"),
+    [
+        ("import etl_project.definitions", "dagster_duckdb", "project"),
+        ("from etl_project.kafka import land", "confluent_kafka", "kafka"),
+        (
+            "from etl_project.cli.entry import main; import sys; sys.argv = ['etl', 'consume']; main()",
+            "orjson",
+            "kafka",
+        ),
+    ],
+)
+def test_code_that_needs_an_extra_says_which_one_in_its_last_line(
+    code: str, module: str, extra: str, tmp_path: Path
+) -> None:
+    done = run_without([module], code, tmp_path)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1
+    assert last.endswith(f" needs {module}, which is not installed: pip install 'etl-project[{extra}]'"), done.stderr
+
+
+def test_a_module_of_somebody_else_that_is_missing_is_no_extra_of_ours() -> None:
+    assert extras.missing("etl", ModuleNotFoundError("No module named 'theirs'", name="theirs.own")) is None
+
+
+def test_every_module_that_an_extra_brings_is_known_with_an_extra_that_brings_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    brought = {
+        extra: {canonical(str(re.split(r"[^\w-]", need)[0])) for need in needs}
+        for extra, needs in project["optional-dependencies"].items()
+    }
+    known = {module: extra for extra, names in extras.BRINGS.items() for module in names.split()}
+    modules = {module: set(map(canonical, of)) for module, of in packages_distributions().items() if module in known}
+    assert [module for module, extra in known.items() if not brought[extra] & modules[module]] == []
+    wanted = set().union(*(brought[extra] for extra in extras.BRINGS)) - {"etl-project", "dagster", "pandas", "pyarrow"}
+    assert {name for name in wanted.difference(*modules.values()) if not name.startswith("duckdb-extension")} == set()
+
+
+def canonical(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 def test_what_is_installed_in_any_case_is_only_what_the_io_managers_need() -> None:
