@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -224,6 +224,15 @@ def state_file(environ: Mapping[str, str] | None = None) -> Path:
 
 def _data_dir(env: Mapping[str, str]) -> Path:
     return Path(env.get("ETL_DATA_DIR") or "data").absolute()
+
+
+def at_warehouse(configured: Settings, url: str, data: str | None) -> Settings:
+    """The same settings with another warehouse: its address and, of a DuckLake, where its files lie.
+
+    Raises SettingsError, as for the variables.
+    """
+    named = _warehouse({WAREHOUSE_URL: url, **({} if data is None else {"ETL_WAREHOUSE_DATA": data})})
+    return replace(configured, **{"warehouse_url": None, "warehouse_data": None, "warehouse_file": None, **named})
 
 
 def _warehouse(env: Mapping[str, str]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ COMMANDS = (
     "dead-letters",
     "quarantine",
     "contract",
+    "warehouse",
 )
 """Each is the function of its name in the module of its name, or the module's `app` where it is a group."""
 

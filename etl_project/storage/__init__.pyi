@@ -24,6 +24,8 @@ from .contract import built_from as built_from
 from .contract import carried_over as carried_over
 from .contract import input_hash as input_hash
 from .contract import is_asked_again as is_asked_again
+from .copying import Copied as Copied
+from .copying import copy_warehouse as copy_warehouse
 from .dagster import lineage as lineage
 from .dagster.asked import ALLOW_CHANGE_TAG as ALLOW_CHANGE_TAG
 from .dagster.asked import ALLOW_SHRINK_TAG as ALLOW_SHRINK_TAG

@@ -31,6 +31,8 @@ CONFIG = {"custom_user_agent": "dagster"}
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 _LOCKED = re.compile(r"\block\b")
 """Not the block of a damaged file."""
+_UNREPLAYED = "Failure while replaying WAL"
+"""A look writes into the file where the log of a killed process makes an index (up to DuckDB 1.5), and cannot."""
 _SPILLED = "duckdb_temp_*"
 """How DuckDB names what it spills."""
 _LONGEST_MAKING_SECONDS = 60.0
@@ -182,6 +184,9 @@ class DuckDBFile(Engine):
                     continue
                 busy, held = error, "open in this process with another configuration"
             except duckdb.IOException as error:
+                if read_only and _UNREPLAYED in str(error):
+                    read_only = False  # Only who may write takes over what a killed process had committed.
+                    continue
                 holder = _HOLDER.search(str(error))
                 if "not a valid DuckDB" in str(error):
                     raise WriteRefused(

@@ -20,6 +20,7 @@ from etl_project.storage.contract import Commit, Scope, Table
 from etl_project.storage.judging.messages import DataFault
 from etl_project.storage.tables.candidates import Candidates
 from etl_project.storage.tables.records import Records
+from etl_project.storage.tables.shape import Known, Shape
 from etl_project.storage.tables.table import SqlTable
 from etl_project.storage.tables.versions import Versions
 
@@ -69,6 +70,10 @@ class Engine(ABC):
     def table(self, connection: duckdb.DuckDBPyConnection, table: Table) -> SqlTable:
         """The asset's table: its qualified name, whether it is there, its columns and key, and making it."""
         return SqlTable(connection, table, self.schema)
+
+    def known(self, connection: duckdb.DuckDBPyConnection, there: SqlTable, found: Shape) -> Known:
+        """The shape of a table, as DuckDB has read it, with what only the database itself knows."""
+        return Known(found)
 
     def records(self, connection: duckdb.DuckDBPyConnection) -> Records:
         """The commit records of this database."""

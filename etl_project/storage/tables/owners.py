@@ -84,6 +84,17 @@ def claim(
     catalog.note(schema, table.name, table.asset, known=owner is not None)
 
 
+def noted(connection: duckdb.DuckDBPyConnection, home: str = "main") -> list[tuple[str, str, str]]:
+    """Every table that an asset has noted as its own: schema and name as the catalog spells them, and the asset."""
+    if not has_table(connection, TABLE, home):
+        return []
+    return connection.execute(
+        f"SELECT there.schema_name, there.table_name, asset FROM {quote(home)}.{TABLE} AS noted "
+        "JOIN duckdb_tables() AS there ON lower(there.schema_name) = noted.schema_name "
+        "AND lower(there.table_name) = noted.table_name WHERE database_name = current_database() ORDER BY ALL"
+    ).fetchall()
+
+
 def note_frame(
     connection: duckdb.DuckDBPyConnection, schema: str, name: str, frame: bytes | None, home: str = "main"
 ) -> None:

@@ -165,6 +165,19 @@ class Records:
         query = f"SELECT * FROM {self.name} WHERE asset = $asset AND partition_key = $key ORDER BY sequence"
         return self._commits(query, {"asset": asset, "key": _stored(partition)})
 
+    def every(self, asset: str) -> list[Commit]:
+        """All records of an asset, by partition, oldest first; none where there are no records."""
+        if not self.exist():
+            return []
+        query = f"SELECT * FROM {self.name} WHERE asset = $asset ORDER BY partition_key, sequence"
+        return self._commits(query, {"asset": asset})
+
+    def assets(self) -> list[str]:
+        """The assets that have records."""
+        if not self.exist():
+            return []
+        return [name for (name,) in self._connection.execute(f"SELECT DISTINCT asset FROM {self.name}").fetchall()]
+
     def pinned(self, assets: Iterable[str]) -> list[Commit]:
         """The newest records of partitions of these assets whose rows were brought back."""
         if _RESTORED not in self.columns():

@@ -52,6 +52,14 @@ class Shape:
         return {column.name.lower(): column for column in self.columns}
 
 
+class Known(NamedTuple):
+    """A table as a server knows it: `unsaid` names what DuckDB has no words for, `defaults_unsaid` those defaults."""
+
+    shape: Shape
+    unsaid: tuple[str, ...] = ()
+    defaults_unsaid: Mapping[str, str] = {}
+
+
 class Difference(NamedTuple):
     """One thing in which the table is not what its contract says. `column`: as the contract calls it, or the table."""
 

@@ -68,6 +68,14 @@ class SqlTable:
         """The value that an incoming column has once it is stored."""
         return row_tally.stored_as(pair)
 
+    def home_of(self, column: Column) -> str:
+        """The type that holds every value of a column of another database. Raises WriteRefused where there is none."""
+        return str(column.type)
+
+    def not_held(self) -> list[str]:
+        """What is stored now and would not stay as it is, in words; nothing where a database keeps all values."""
+        return []
+
     def broken_rules(self, names: Sequence[str], rows: str, values: Mapping[str, Any]) -> list[str]:
         """What the rows break that the catalog would not notice; nothing where it keeps all constraints itself.
 

@@ -41,7 +41,7 @@ _COLUMNS = """(
 )
 """
 
-_VERSION = "etl version"
+VERSION = "etl version"
 """Beside the columns of the table: which version a row belongs to."""
 
 _IDS_A_WRITE = 1 << 20
@@ -57,6 +57,18 @@ class Replaced(NamedTuple):
     position: int
     sequence: int
     rows: int
+
+
+class Entry(NamedTuple):
+    """One kept version as the list of them has it."""
+
+    asset: str
+    partition_key: str
+    sequence: int
+    version: int
+    rows: int
+    rows_in: str
+    replaced_at: datetime
 
 
 class _Place(NamedTuple):
@@ -92,8 +104,7 @@ class Versions:
 
         Inside the caller's transaction: a kill leaves the rows where they are, and no version of them.
         """
-        if not has_table(self._connection, NAME, self._home):
-            self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self.name} {_COLUMNS}")
+        self._prepare()
         rows_in = self._place_for(there)
         first = secrets.randbits(40) * _IDS_A_WRITE
         columns = ", ".join(quote(column.name) for column in there.columns())
@@ -101,17 +112,42 @@ class Versions:
         chosen = rows._replace(only=tuple(one.position for one in replaced))
         version = f"{first} + {chosen.placement.position(chosen.place, binds)}"
         self._connection.execute(
-            f"INSERT INTO {self._qualified(rows_in)} ({columns}, {quote(_VERSION)}) "
+            f"INSERT INTO {self.qualified(rows_in)} ({columns}, {quote(VERSION)}) "
             f"SELECT {columns}, {version} FROM {chosen.relation} {chosen.where(binds)}",
             binds.values or None,
         )
-        self._connection.executemany(
-            f"INSERT INTO {self.name} VALUES (?, ?, ?, ?, ?, ?, ?)",
+        self.enter(
             [
-                (table.asset, one.key or "", one.sequence, first + one.position, one.rows, rows_in, at)
+                Entry(table.asset, one.key or "", one.sequence, first + one.position, one.rows, rows_in, at)
                 for one in replaced
-            ],
+            ]
         )
+
+    def enter(self, entries: Sequence[Entry]) -> None:
+        """List versions whose rows are there, in the caller's transaction."""
+        self._prepare()
+        self._connection.executemany(f"INSERT INTO {self.name} VALUES (?, ?, ?, ?, ?, ?, ?)", list(entries))
+
+    def entries(self, asset: str) -> list[Entry]:
+        """The kept versions of an asset."""
+        if not has_table(self._connection, NAME, self._home):
+            return []
+        query = f"SELECT {', '.join(Entry._fields)} FROM {self._kept} WHERE asset = $asset ORDER BY version"
+        return [Entry(*row) for row in self._all(query, asset=asset)]
+
+    def drop(self, entries: Sequence[Entry]) -> None:
+        """Let go of these versions, in the caller's transaction."""
+        self._let_go([_Place(one.version, one.rows_in) for one in entries])
+
+    def place(self, name: str, columns: Sequence[tuple[str, str]]) -> str:
+        """The table for rows of versions from another database, made where there is none; gives its name here."""
+        if self._longest_bytes is not None and len(name.encode()) > self._longest_bytes:
+            name = _shortened(name)
+        if not has_table(self._connection, name, self.schema):
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(self.schema)}")
+            made = ", ".join(f"{quote(column)} {kind}" for column, kind in columns)
+            self._connection.execute(f"CREATE TABLE {self.qualified(name)} ({made})")
+        return name
 
     def of(self, table: Table, key: str | None, history: Sequence[Commit]) -> list[Version]:
         """The kept versions of a partition, oldest first."""
@@ -135,7 +171,7 @@ class Versions:
         if not found:
             raise not_kept(table, key, sequence)
         version, rows_in = found[0]
-        relation = self._connection.sql(f"SELECT * EXCLUDE {quote(_VERSION)} FROM {self._qualified(rows_in)}")
+        relation = self._connection.sql(f"SELECT * EXCLUDE {quote(VERSION)} FROM {self.qualified(rows_in)}")
         columns = ", ".join(map(quote, relation.columns))
         nothing = ", ".join(
             f"NULL::{kind} AS {quote(name)}" for name, kind in zip(relation.columns, relation.types, strict=True)
@@ -145,7 +181,7 @@ class Versions:
         # A version without rows, and one that is gone by now, are told apart by its entry: the second is an error.
         still_kept = f"SELECT count(*) AS n FROM {self._kept} WHERE version = ${name}"
         return Slice(
-            f"SELECT {columns} FROM {self._qualified(rows_in)} WHERE {quote(_VERSION)} = ${name} UNION ALL "
+            f"SELECT {columns} FROM {self.qualified(rows_in)} WHERE {quote(VERSION)} = ${name} UNION ALL "
             f"SELECT {nothing} FROM ({still_kept}) WHERE CASE WHEN n = 0 THEN error({gone}) IS NULL ELSE false END",
             {name: version},
             identity,
@@ -166,8 +202,14 @@ class Versions:
         former, stored = table.renamed_from or table.asset, [key or "" for key in keys]
         found = self._all(query, asset=table.asset, former=former, keys=stored, keep=table.keep_versions, oldest=age)
         gone = [_Place(*row) for row in found]
-        if not gone:
-            return
+        if gone:
+            self._let_go(gone)
+
+    def _prepare(self) -> None:
+        if not has_table(self._connection, NAME, self._home):
+            self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self.name} {_COLUMNS}")
+
+    def _let_go(self, gone: Sequence[_Place]) -> None:
         self._cross_out([one.version for one in gone])
         for rows_in in sorted({one.rows_in for one in gone}):
             self._remove(rows_in, [one.version for one in gone if one.rows_in == rows_in])
@@ -183,10 +225,10 @@ class Versions:
     def _remove(self, rows_in: str, versions: Sequence[int]) -> None:
         """Delete rows of versions; the whole table where nothing else is in it."""
         if not self._all(f"SELECT 1 FROM {self._kept} WHERE rows_in = $rows_in LIMIT 1", rows_in=rows_in):
-            self._connection.execute(f"DROP TABLE {self._qualified(rows_in)}")
+            self._connection.execute(f"DROP TABLE {self.qualified(rows_in)}")
             return
         self._all(
-            f"DELETE FROM {self._qualified(rows_in)} WHERE {quote(_VERSION)} IN (SELECT unnest($gone::BIGINT[]))",
+            f"DELETE FROM {self.qualified(rows_in)} WHERE {quote(VERSION)} IN (SELECT unnest($gone::BIGINT[]))",
             gone=list(versions),
         )
 
@@ -196,19 +238,24 @@ class Versions:
         digest = hashlib.sha256(layout.encode()).hexdigest()[:12]
         name = f"{there.schema}.{there.table.name}.{digest}".lower()
         if self._longest_bytes is not None and len(name.encode()) > self._longest_bytes:
-            name = f"versions.{hashlib.sha256(name.encode()).hexdigest()[:40]}"
+            name = _shortened(name)
         if not has_table(self._connection, name, self.schema):
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(self.schema)}")
             columns = ", ".join(quote(column.name) for column in there.columns())
             self._connection.execute(
-                f"CREATE TABLE {self._qualified(name)} AS "
-                f"SELECT {columns}, 0::BIGINT AS {quote(_VERSION)} FROM {there.name} WHERE false"
+                f"CREATE TABLE {self.qualified(name)} AS "
+                f"SELECT {columns}, 0::BIGINT AS {quote(VERSION)} FROM {there.name} WHERE false"
             )
         return name
 
-    def _qualified(self, rows_in: str) -> str:
+    def qualified(self, rows_in: str) -> str:
+        """The table with rows of versions, as SQL names it."""
         return f"{quote(self.schema)}.{quote(rows_in)}"
 
     def _all(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
         bound: Mapping[str, Any] = values
         return self._connection.execute(query, dict(bound) or None).fetchall()
+
+
+def _shortened(name: str) -> str:
+    return f"versions.{hashlib.sha256(name.encode()).hexdigest()[:40]}"

@@ -14,6 +14,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -27,7 +28,9 @@ from etl_project.storage.engines.server import queue
 from etl_project.storage.engines.server.errors import clean, is_conflict, of_server
 from etl_project.storage.sql import has_table, quote
 from etl_project.storage.tables.engine import Conflict, Engine
+from etl_project.storage.tables.shape import Known, Shape
 from etl_project.storage.tables.store import TableStore
+from etl_project.storage.tables.table import SqlTable
 from etl_project.storage.tables.versions import Versions
 
 GUARDS = "etl_guards"
@@ -85,6 +88,11 @@ class DuckLake(Engine):
     def table(self, connection: duckdb.DuckDBPyConnection, table: Table) -> LakeTable:
         """The asset's table, with the rules that DuckLake does not keep."""
         return LakeTable(connection, table, self.schema)
+
+    def known(self, connection: duckdb.DuckDBPyConnection, there: SqlTable, found: Shape) -> Known:
+        """The shape of a table. Where there is no default, a lake says NULL."""
+        columns = (c._replace(default=None) if c.default == "NULL" else c for c in found.columns)
+        return Known(replace(found, columns=tuple(columns)))
 
     def versions(self, connection: duckdb.DuckDBPyConnection) -> Versions:
         """The kept versions. DuckLake has transactions that delete from one table collide, whatever they delete."""

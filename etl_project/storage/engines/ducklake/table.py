@@ -48,6 +48,21 @@ class LakeTable(JudgedTable):
             return stored
         return stored._replace(value=f"CASE WHEN ({stored.value}) = 0 THEN 0 ELSE ({stored.value}) END::{stored.type}")
 
+    def home_of(self, column: Column) -> str:
+        """As for data that comes in."""
+        return self._stored_type(column)
+
+    def not_held(self) -> list[str]:
+        """Negative zeros: a merge of files would make zeros of them."""
+        floats = [c.name for c in self.columns() if str(c.type.id) in ("float", "double")]
+        if not floats:
+            return self._negative_zeros(f"FROM {self.name}", {})
+        found = ", ".join(f"count_if({quote(n)} = 0 AND signbit({quote(n)}))" for n in floats)
+        [counts] = self._connection.execute(f"SELECT {found} FROM {self.name}").fetchall()
+        told = "column {!r} has -0.0 in {} rows, which Parquet would not keep apart from 0.0"
+        plain = [told.format(name, count) for name, count in zip(floats, counts, strict=True) if count]
+        return plain + self._negative_zeros(f"FROM {self.name}", {})
+
     def broken_rules(self, names: Sequence[str], rows: str, values: Mapping[str, Any]) -> list[str]:
         """What the contract says and these rows, or they together with those that are there, do not keep."""
         held, stored = self.contract_rules(), self.completed(names, rows)

@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 
 from etl_project.storage.contract import StoreBusy, Table, WriteRefused
-from etl_project.storage.engines.postgres import attach
+from etl_project.storage.engines.postgres import attach, described
 from etl_project.storage.engines.postgres.address import PostgresAddress, address_of
 from etl_project.storage.engines.postgres.table import LONGEST_BYTES, PostgresTable
 from etl_project.storage.engines.server import queue
@@ -27,7 +27,9 @@ from etl_project.storage.engines.server.errors import clean, is_conflict, of_ser
 from etl_project.storage.interrupted import ended_at_once
 from etl_project.storage.tables.engine import Conflict, Engine
 from etl_project.storage.tables.records import KNOWN, Records
+from etl_project.storage.tables.shape import Known, Shape
 from etl_project.storage.tables.store import TableStore
+from etl_project.storage.tables.table import SqlTable
 from etl_project.storage.tables.versions import Versions
 
 _OF_THE_DATA = (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError, duckdb.IntegrityError)
@@ -114,6 +116,10 @@ class Postgres(Engine):
     def table(self, connection: duckdb.DuckDBPyConnection, table: Table) -> PostgresTable:
         """The asset's table."""
         return PostgresTable(connection, table, self.schema)
+
+    def known(self, connection: duckdb.DuckDBPyConnection, there: SqlTable, found: Shape) -> Known:
+        """The shape of a table, as the server has it."""
+        return described.known(connection, there, found)
 
     def records(self, connection: duckdb.DuckDBPyConnection) -> Records:
         """The commit records of this database."""

@@ -54,6 +54,10 @@ class PostgresTable(JudgedTable):
         self._refuse_long_names(scope, [self.schema, self.table.name, *(column.name for column in incoming)])
         return super().prepare(scope, incoming)
 
+    def home_of(self, column: Column) -> str:
+        """As for data that comes in."""
+        return self._stored_type(column)
+
     def delete(self, condition: str, values: Mapping[str, Any]) -> None:
         """Delete the rows for which the condition is true, in the server: DuckDB would name each row by its place,
         which several partitions of a table have alike."""

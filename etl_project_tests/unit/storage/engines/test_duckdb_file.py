@@ -139,3 +139,15 @@ def test_a_write_in_a_block_removes_what_was_spilled_before(tmp_path: Path) -> N
             (tmp_path / "w.duckdb.tmp" / "duckdb_temp_storage-0.tmp").write_bytes(b"left")
             written(store, n + 2)
             assert not (tmp_path / "w.duckdb.tmp").exists()
+
+
+def test_a_look_takes_over_an_index_that_a_killed_process_has_committed(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    made = (
+        "import duckdb, os, signal, sys; c = duckdb.connect(sys.argv[1]); "
+        "c.execute('CREATE TABLE t AS SELECT range AS n FROM range(10); CREATE INDEX i ON t (n)'); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", made, str(path)], check=False)
+    with DuckDBStore(path).look() as connection:
+        assert connection is not None and connection.execute("SELECT count(*) FROM t").fetchall() == [(10,)]
