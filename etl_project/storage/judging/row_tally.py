@@ -95,20 +95,23 @@ def count(connection: duckdb.DuckDBPyConnection, rows: Rows) -> dict[int, int]:
 
 
 def difference(connection: duckdb.DuckDBPyConnection, old: Rows, new: Rows) -> dict[int, Difference]:
-    """Rows added, removed and kept per position, by content: a row that comes twice counts twice."""
+    """Rows added, removed and kept per position, by content: a row that comes twice counts twice.
+
+    A million rows on each side are as many groups: counting what is not NULL costs half of what summing ones does.
+    """
     binds = Binds()
 
-    def side(rows: Rows, weights: str) -> str:
+    def side(rows: Rows, marks: str) -> str:
         position = rows.placement.position(rows.place, binds)
         return (
-            f"SELECT {position} AS p, {fingerprint.row_hash(rows.columns)} AS h, {weights} "
+            f"SELECT {position} AS p, {fingerprint.row_hash(rows.columns)} AS h, {marks} "
             f"FROM {rows.relation} {rows.where(binds)}"
         )
 
     query = (
         "SELECT p, sum(greatest(n - o, 0))::BIGINT, sum(greatest(o - n, 0))::BIGINT, sum(least(o, n))::BIGINT FROM ("
-        "SELECT p, h, sum(o) AS o, sum(n) AS n FROM ("
-        f"{side(old, '1 AS o, 0 AS n')} UNION ALL {side(new, '0 AS o, 1 AS n')}"
+        "SELECT p, h, count(o) AS o, count(n) AS n FROM ("
+        f"{side(old, 'true AS o, NULL::BOOLEAN AS n')} UNION ALL {side(new, 'NULL::BOOLEAN AS o, true AS n')}"
         ") GROUP BY p, h) WHERE p IS NOT NULL GROUP BY p"
     )
     return {row[0]: Difference(*row[1:]) for row in connection.execute(query, binds.values).fetchall()}
