@@ -69,7 +69,14 @@ SERVERS = ("ducklake", "postgres", "bucket")
 
 REPEATED = "postgres"
 """A backend whose SQL core is tried whole on others: every day it is tried in what its engine has a part in."""
-EVERY_DAY = {"test_replace.py", "test_ranges.py", "test_isolation.py", "test_any_order.py", "test_publish.py"}
+EVERY_DAY = {
+    "test_replace.py",
+    "test_ranges.py",
+    "test_isolation.py",
+    "test_any_order.py",
+    "test_any_history.py",
+    "test_publish.py",
+}
 
 
 @pytest.hookimpl(tryfirst=True)

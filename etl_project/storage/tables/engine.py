@@ -122,6 +122,13 @@ class Engine(ABC):
         """What an error of an INSERT says about the rows that were to go in; None where they are not at fault."""
         return str(error) if isinstance(error, duckdb.IntegrityError | duckdb.DataError) else None
 
+    def written(self, connection: duckdb.DuckDBPyConnection) -> int | None:
+        """How many rows the open transaction has written so far; None where a query writes none.
+
+        0 of a transaction that has written: the database does not count them.
+        """
+        return None
+
     def may_be_anothers(self, connection: duckdb.DuckDBPyConnection, fault: DataFault) -> bool:
         """Whether what broke a key may be rows of a commit that is still under way, and not the data's fault."""
         return False

@@ -84,6 +84,10 @@ class SqlTable:
         """
         return []
 
+    def settle(self) -> None:
+        """Have the catalog check now what it would check at COMMIT; an error is one of the rows."""
+        return
+
     def broken_when_stored(self, where: str, values: Mapping[str, Any]) -> list[str]:
         """What stored rows break that the catalog does not keep; asked where `alters_values`, before COMMIT."""
         return []

@@ -194,9 +194,11 @@ class Transactions(ABC):
         if request.audit is None or not write.changed.partitions:
             return False
         before, inside = settings_of(connection), Inside(self.engine, connection)
+        written = self.engine.written(connection)
         try:
             request.audit(write.changed, self.seen_from(inside))
             refuse_spoilt(connection, write.table, write.changed)
+            unseen = written == 0 or self.engine.written(connection) != written
         except BaseException:
             roll_back(connection)  # In a transaction that is spoilt nothing can be set.
             with suppress(duckdb.Error):
@@ -205,7 +207,7 @@ class Transactions(ABC):
         put_back(connection, before)
         write.refuse_altered()
         faults.reach(f"{self.engine.name}.audited")
-        return inside.has_to_repeat
+        return unseen or inside.has_to_repeat
 
     def _settled(self, records: list[Commit], error: Exception) -> list[Commit]:
         """An error came with COMMIT: the commit records say whether it happened; nothing is repeated blindly.

@@ -328,6 +328,7 @@ class TableWrite:
             if problems := self._target.broken_rules(columns, rows, binds.values):
                 raise DataFault(refused(self.table, self.scope, problems, correct_the_data(problems[-1])))
             self._connection.execute(f"INSERT INTO {self._target.name} ({names}) {rows}", binds.values)
+            self._target.settle()
         except duckdb.Error as error:
             if told := self._engine.fault_of_data(error):
                 raise DataFault(refused(self.table, self.scope, [told], correct_the_data(told))) from error

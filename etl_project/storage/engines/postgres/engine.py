@@ -129,6 +129,13 @@ class Postgres(Engine):
         """The kept versions of this database, in tables whose names are not cut off."""
         return Versions(connection, self.schema, longest_bytes=LONGEST_BYTES)
 
+    def written(self, connection: duckdb.DuckDBPyConnection) -> int:
+        """As the server counts them: a query may call what writes, `postgres_query` or a function behind a view."""
+        counted = "sum(n_tup_ins + n_tup_upd + n_tup_del)"
+        query = f"SELECT coalesce({counted}, 0)::bigint AS n FROM pg_stat_xact_all_tables"
+        [[found]] = attach.ask(connection, query)
+        return int(found)
+
     def fault_of_data(self, error: duckdb.Error) -> str | None:
         """What the server, or DuckDB's way there, does not take of the rows."""
         said = str(error)

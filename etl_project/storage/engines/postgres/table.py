@@ -52,7 +52,13 @@ class PostgresTable(JudgedTable):
     def prepare(self, scope: Scope, incoming: Sequence[Column]) -> list[str]:
         """Make sure that the table and its partition column exist; says what was changed for it."""
         self._refuse_long_names(scope, [self.schema, self.table.name, *(column.name for column in incoming)])
-        return super().prepare(scope, incoming)
+        changes = super().prepare(scope, incoming)
+        self._refuse_children(scope)
+        return changes
+
+    def settle(self) -> None:
+        """Constraints that are deferred, too: a key that is broken at COMMIT looks like another writer's."""
+        attach.run(self._connection, "SET CONSTRAINTS ALL IMMEDIATE")
 
     def home_of(self, column: Column) -> str:
         """As for data that comes in."""
@@ -182,6 +188,23 @@ class PostgresTable(JudgedTable):
                 "differ by upper and lower case. Nothing was changed; retrying does not help. Rename all but one."
             )
         return ".".join(map(quote, found[0]))
+
+    def _refuse_children(self, scope: Scope) -> None:
+        """Tables that inherit are written by somebody else, and a DELETE here takes their rows: into this table."""
+        query = (
+            "SELECT child.oid::regclass::text AS child FROM pg_inherits "
+            "JOIN pg_class AS child ON child.oid = inhrelid JOIN pg_class AS parent ON parent.oid = inhparent "
+            "JOIN pg_namespace ON pg_namespace.oid = parent.relnamespace WHERE NOT child.relispartition "
+            f"AND lower(nspname) = lower({text(self.schema)}) "
+            f"AND lower(parent.relname) = lower({text(self.table.name)}) ORDER BY 1"
+        )
+        children = [name for (name,) in attach.ask(self._connection, query)]
+        if children:
+            problem = (
+                f"other tables inherit from it ({', '.join(children)}), and their rows would be deleted with its own"
+            )
+            advice = "Partition the table (PARTITION BY), or end it: ALTER TABLE ... NO INHERIT ..."
+            raise WriteRefused(refused(self.table, scope, [problem], advice))
 
     def _refuse_long_names(self, scope: Scope, names: Sequence[str]) -> None:
         long = [name for name in names if len(name.encode()) > LONGEST_BYTES]

@@ -434,3 +434,66 @@ def test_a_collation_that_takes_two_keys_for_the_same_is_refused(store: Postgres
     table = Table("shops", "shops", partition_column="k")
     with pytest.raises(WriteRefused, match="the collation of column 'k' takes different texts for the same"):
         store.replace(table, Scope((Partition("a", "a", None),)), pa.table({"k": ["a"], "n": [1]}), Request("a run"))
+
+
+@postgres.needed
+@pytest.mark.parametrize("deferred", ["DEFERRABLE INITIALLY DEFERRED", "DEFERRABLE INITIALLY IMMEDIATE"])
+def test_a_key_that_is_checked_at_commit_is_the_datas_fault_and_nobody_elses(
+    store: PostgresStore, tmp_path: Path, deferred: str
+) -> None:
+    """Taken for another writer's, it would be tried again for as long as the store may wait."""
+    with behind(tmp_path) as server:
+        server.execute(f"CREATE TABLE orders (batch_date date, n bigint, UNIQUE (n) {deferred})")
+    put(store, rows((ONE, 1), (TWO, 2)), ONE, TWO)
+    for _ in range(2):
+        with pytest.raises(WriteRefused, match=r"\(n\)=\(2\)"):
+            put(store, rows((ONE, 2)), ONE)
+    with pytest.raises(PartlyCommitted) as partly:
+        put(store, rows((ONE, 3), (TWO, 4), (TWO, 4)), ONE, TWO)
+    assert list(partly.value.failures) == [TWO.isoformat()]
+    assert found(store) == [(ONE, 3), (TWO, 2)]
+
+
+@postgres.needed
+def test_rows_of_tables_that_inherit_are_not_taken_along(store: PostgresStore, tmp_path: Path) -> None:
+    put(store, rows((ONE, 1)), ONE)
+    with behind(tmp_path) as server:
+        server.execute("CREATE TABLE orders_of_others () INHERITS (orders)")
+        server.execute(f"INSERT INTO orders_of_others VALUES ('{ONE}', 7)")
+        for _ in range(2):
+            with pytest.raises(
+                WriteRefused, match=r"inherit from it \(orders_of_others\)(?s:.)*Retrying does not help"
+            ):
+                put(store, rows((ONE, 2)), ONE)
+        assert server.execute("SELECT n FROM orders ORDER BY 1").fetchall() == [(1,), (7,)]
+        put(store, rows((ONE, 8)), ONE, table=Table("others", "orders_of_others"))
+        assert server.execute("SELECT n FROM orders ORDER BY 1").fetchall() == [(1,), (8,)]
+        server.execute("ALTER TABLE orders_of_others NO INHERIT orders")
+    put(store, rows((ONE, 2)), ONE)
+    assert found(store) == [(ONE, 2)]
+
+
+@postgres.needed
+@pytest.mark.parametrize("how", ["postgres_query", "view"])
+def test_what_a_query_of_a_check_writes_in_the_server_is_not_committed(
+    store: PostgresStore, tmp_path: Path, how: str
+) -> None:
+    other = Table("others", "others")
+    put(store, rows((ONE, 7)), ONE, table=other)
+    written = "DELETE FROM others RETURNING n"
+    with behind(tmp_path) as server:
+        server.execute(f"CREATE FUNCTION emptied() RETURNS SETOF bigint LANGUAGE sql AS '{written}'")
+        server.execute("CREATE VIEW emptying AS SELECT * FROM emptied() AS n")
+    asked = {
+        "postgres_query": "FROM postgres_query('warehouse', 'SELECT n FROM emptied() AS n')",
+        "view": "FROM emptying",
+    }[how]
+    seen: list[Any] = []
+
+    def audit(scope: Scope, shown: Any) -> None:
+        with shown.connect() as connection:
+            seen.extend(connection.execute(asked).fetchall())
+
+    put(store, rows((ONE, 1)), ONE, table=replace(ORDERS, publish_after_checks=True), audit=audit)
+    assert seen == [(7,)], "the check has written"
+    assert found(store, other) == [(ONE, 7)] and found(store) == [(ONE, 1)]
