@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from typing import Annotated
@@ -23,6 +23,7 @@ from etl_project.proofs import (
     Stored,
     chosen,
     difference,
+    identifying,
     listing,
     partition_of,
     proof,
@@ -94,7 +95,8 @@ def diff(  # noqa: PLR0913, PLR0917  # Options of a command.
         [target] = chosen(targets_in(project.settings), [asset])
         sides = rebuilt if rebuild else versions(first, last, strict=until is None)
         days = days_of(target, day, until, candidates=candidate)
-        found = list(compared(target, days, of_candidate if candidate else sides))
+        apart = identifying(targets_in(project.settings))
+        found = list(compared(target, days, of_candidate if candidate else sides, apart))
     if not found:
         raise CannotCompare(f"{asset}: of none of these days there are two versions to compare; see `etl history`.")
     if as_json:
@@ -149,12 +151,14 @@ def versions(first: int | None, last: int | None, *, strict: bool) -> Sides:
     return of
 
 
-def compared(target: Stored, keys: Sequence[str | None], sides: Sides) -> Iterator[Difference]:
-    """What differs, partition by partition."""
+def compared(
+    target: Stored, keys: Sequence[str | None], sides: Sides, identifiers: Collection[str] = ()
+) -> Iterator[Difference]:
+    """What differs, partition by partition; the identifiers are not summed."""
     for key in keys:
         with sides(target, key) as both:
             if both is not None:
-                yield difference(target, key, *both)
+                yield difference(target, key, *both, identifiers)
 
 
 def show(found: Sequence[Difference], *, examples: bool) -> None:
@@ -174,6 +178,9 @@ def show(found: Sequence[Difference], *, examples: bool) -> None:
             *(_sum(one, name) for name in sums),
         )
     (console if console.is_terminal else Console(width=_WIDTH_IN_A_PIPE)).print(table)
+    if left_out := list(dict.fromkeys(name for one in found for name in one.not_summed)):
+        told = f"not summed, being keys: {', '.join(left_out)}"
+        console.print(escape(f"  {told}"), highlight=False, soft_wrap=True)
     for one in found if examples else ():
         for line in in_words(Deviation("", (), one.examples, one.note)) if not one.same else ["nothing differs"]:
             console.print(escape(f"  {line}"), highlight=False, soft_wrap=True)

@@ -5,6 +5,7 @@ from . import rollback_job as rollback_job
 from .diff import Difference as Difference
 from .diff import Side as Side
 from .diff import difference as difference
+from .diff import identifying as identifying
 from .explain import Lines as Lines
 from .explain import Origin as Origin
 from .explain import explain as explain

@@ -9,7 +9,7 @@ explains is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +29,14 @@ from etl_project.storage import (
     fingerprint,
     in_memory,
     judgement,
+    of_contract,
     quote,
     row_tally,
     scannable,
 )
+
+_OF_FILES = ("source_line",)
+"""Where a raw row comes from: a number, and of nothing that is counted."""
 
 
 class Sum(NamedTuple):
@@ -48,7 +52,8 @@ class Difference:
 
     Where rows have a key, `changed` rows are there on both sides with other values, and `added` and `removed` are keys
     of one side only; without a key `changed` is None, and rows count by their content. `columns`: in how many rows
-    each column changed, None where no key tells.
+    each column changed, None where no key tells. `not_summed`: numeric columns that tell rows apart, whose sums would
+    say nothing.
     """
 
     partition: str | None
@@ -61,6 +66,7 @@ class Difference:
     sums: Mapping[str, Sum] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
     note: str | None = None
+    not_summed: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
@@ -75,16 +81,38 @@ class Side(NamedTuple):
     rows: Slice
 
 
-def difference(target: Stored, partition: str | None, before: Side, after: Side) -> Difference:
-    """Compare two sets of rows of a partition. Raises what reading raises: StoreBusy, InputChanged (retrying helps)."""
+def identifying(targets: Iterable[Stored]) -> frozenset[str]:
+    """The columns, in lower case, by which rows of any of these assets are known, as their contracts say it.
+
+    What is a key in one table is as little a number where others refer to it.
+    """
+    found = set(_OF_FILES)
+    for table in (target.table for target in targets):
+        if table.contract_sql is not None:
+            rules = of_contract(table.contract_sql, table.schema or "main", table.name, table.asset)
+            found |= {name.lower() for key in (rules.keys if rules else ()) for name in key.columns}
+    return frozenset(found)
+
+
+def difference(
+    target: Stored, partition: str | None, before: Side, after: Side, identifiers: Collection[str] = ()
+) -> Difference:
+    """Compare two sets of rows of a partition; columns of these names, and of its key, are not summed.
+
+    Raises what reading raises: StoreBusy, InputChanged (retrying helps).
+    """
     with _both(target, partition, before, after) as (connection, old, new):
-        key = _shared_key(connection, target.store.key(target.table), old, new)
+        own = target.store.key(target.table)
+        key = _shared_key(connection, own, old, new)
         counts = _by_key(connection, old, new, key) if key else _by_content(connection, old, new)
         rows_before, rows_after = (row_tally.count(connection, rows).get(0, 0) for rows in (old, new))
         found: tuple[tuple[str, ...], tuple[Example, ...], str | None] = ((), (), None)
         if counts.added or counts.removed or counts.changed:
             found = deviation.compare(connection, old, new, key)
         columns, examples, note = found
+        apart = {name.lower() for name in (*own, *identifiers)}
+        numeric = [column.name for column in new.columns if str(column.type.id) in row_tally.NUMBERS]
+        left_out = tuple(name for name in numeric if name.lower() in apart)
         return Difference(
             partition,
             rows_before,
@@ -93,9 +121,10 @@ def difference(target: Stored, partition: str | None, before: Side, after: Side)
             counts.removed,
             counts.changed if key else None,
             counts.columns if key else dict.fromkeys(columns),
-            _sums(connection, old, new, {*key, *target.table.partition_columns}),
+            _sums(connection, old, new, {*left_out, *target.table.partition_columns}),
             examples,
             note,
+            left_out,
         )
 
 

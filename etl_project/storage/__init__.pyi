@@ -91,4 +91,5 @@ from .tables import contract_sql as contract_sql
 from .tables import conversion as conversion
 from .tables import reshape as reshape
 from .tables import shape as shape
+from .tables.rules import of_contract as of_contract
 from .tables.store import TableStore as TableStore

@@ -14,7 +14,7 @@ import pytest
 
 from etl_project.cli.diff import CannotCompare, compared, days_of, show, versions
 from etl_project.declare.daily_table import daily
-from etl_project.proofs import Difference, Side, Stored, difference
+from etl_project.proofs import Difference, Side, Stored, difference, identifying
 from etl_project.storage import DuckDBStore, ParquetStore, Scope, Store, Table
 from etl_project.storage.contract import Request
 
@@ -64,7 +64,7 @@ def test_rows_are_told_apart_by_their_key(tmp_path: Path, kind: str) -> None:
     one = found(target)
     assert (one.rows_before, one.rows_after, one.added, one.removed, one.changed) == (3, 4, 2, 1, 2)
     assert one.columns == {"amount": 1, "note": 2}
-    assert one.sums == {"amount": ("6.50", "11.25")}
+    assert one.sums == {"amount": ("6.50", "11.25")} and one.not_summed == ("id",)
     pairs = [(e.old and e.old["id"], e.new and e.new["id"]) for e in one.examples]
     assert sorted(pairs, key=str) == [("1", None), ("2", "2"), ("3", "3"), (None, "4"), (None, "5")]
 
@@ -83,6 +83,26 @@ def test_a_key_that_comes_twice_on_one_side_is_no_key(tmp_path: Path) -> None:
     put(target, rows((1, "1", "a")))
     put(target, rows((1, "1", "a"), (1, "1", "b")))
     assert (found(target).added, found(target).removed, found(target).changed) == (1, 0, None)
+
+
+def test_what_is_a_key_in_any_contract_is_not_summed_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A customer's number is a key of the customers, and no amount in the orders."""
+    keyless = stored(tmp_path, "duckdb", KEYLESS)
+    put(keyless, rows((1, "1", "a"), (1, "1", "a")))
+    put(keyless, rows((1, "1", "a"), (2, "2", "b")))
+    customers = Table(
+        "customers", "customers", contract_sql="CREATE TABLE customers (day DATE, ID INT, UNIQUE (day, ID))"
+    )
+    apart = identifying([keyless, stored(tmp_path, "duckdb", customers)])
+    assert apart == {"day", "id", "source_line"}
+    [one] = compared(keyless, [DAY], versions(None, None, strict=True), apart)
+    assert (one.sums, one.not_summed) == ({"amount": ("2.00", "3.00")}, ("id",))
+    show([one], examples=False)
+    shown = capsys.readouterr().out
+    assert "not summed, being keys: id" in shown and "sum(id)" not in shown
+    assert found(keyless).sums.keys() == {"id", "amount"}, "nobody says that it is one"
 
 
 def test_the_same_rows_differ_in_nothing_whatever_columns_came_since(tmp_path: Path) -> None:
