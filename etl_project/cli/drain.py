@@ -20,6 +20,11 @@ from etl_project.sources import fit, quarantine
 _SHOWN_UNFIT = 20
 """A changed contract may leave every file of years behind."""
 
+_OUTAGE = (
+    f"after {drain_module.MOST_FAILURES_IN_A_ROW} failures in a row, more than it takes to find a bad day: what the "
+    "last one said is probably wrong with all of them. Mend it, then `etl retry`"
+)
+
 Through = Annotated[
     list[str] | None,
     typer.Option("--through", help="Rebuild this asset, which reads itself, in order after a correction."),
@@ -29,6 +34,9 @@ Through = Annotated[
 def drain(
     allow_shrink: Annotated[
         bool, typer.Option("--allow-shrink", help="Let days lose more rows than max_removed_ratio allows.")
+    ] = False,
+    allow_change: Annotated[
+        bool, typer.Option("--allow-change", help="Let days change by more than max_changed_ratio, max_sum_change.")
     ] = False,
     select: plan.Select = None,
     through: Through = None,
@@ -41,7 +49,13 @@ def drain(
     something is held by another process, something in a drop folder cannot be read or a pipeline cannot be loaded (the
     others go on), 2 usage.
     """
-    wish = Wish(allow_shrink, for_good_too=allow_shrink, select=tuple(select or ()), through=tuple(through or ()))
+    wish = Wish(
+        allow_shrink,
+        for_good_too=allow_shrink or allow_change,
+        select=tuple(select or ()),
+        through=tuple(through or ()),
+        allow_change=allow_change,
+    )
     if dry_run:
         raise typer.Exit(plan.tell(wish))
     with deployment() as opened:
@@ -82,7 +96,9 @@ def show_unfit(unfit: Sequence[fit.Unfit]) -> None:
 def show_drained(done: Drained, newly_refused: int) -> bool:
     """What a drain left behind, and a line that counts; whether all is well."""
     for one in done.gave_up:
-        console.print(f"[red]failed for good[/] {span(one)}: asked for again when its input or code changes")
+        waits = f"{span(one)}: asked for again when its input or code changes, or by `etl retry`"
+        reason = escape(done.reasons.get(one.state, ""))
+        console.print(f"[red]failed for good[/] {waits}{reason}", soft_wrap=True, highlight=False)
     told = [
         *(("red", "not taken in", why) for why in [*done.unreadable.values(), *done.passed_over, *done.not_taken]),
         *(("yellow", "not finished", why) for why in done.being_written),
@@ -90,6 +106,7 @@ def show_drained(done: Drained, newly_refused: int) -> bool:
         *(("yellow", "table gone", line) for line in done.gone),
         *(("yellow", "waits", line) for line in done.held),
         *([("red", "held by another process", done.busy)] if done.busy else []),
+        *([("red", "stopped", _OUTAGE)] if done.failures_in_a_row == drain_module.MOST_FAILURES_IN_A_ROW else []),
     ]
     for colour, what, why in told:
         console.print(f"[{colour}]{what}[/] {escape(why)}", soft_wrap=True, highlight=False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import date
 from typing import Annotated
 
 import typer
@@ -72,8 +74,9 @@ def quarantine_release(
     chosen = _chosen(keys, everything, source, matching)
     for one in chosen:
         try:
-            path = quarantine.release(configured.quarantine, one.reason.key, configured.incoming)
-            console.print(f"{escape(str(path))} waits to be judged again", highlight=False, soft_wrap=True)
+            quarantine.release(configured.quarantine, one.reason.key, configured.incoming)
+            told = f"{one.reason.source}/{one.reason.name} waits to be judged again"
+            console.print(escape(told), highlight=False, soft_wrap=True)
         except quarantine.NotReleased as error:
             stuck += 1
             console.print(f"[red]not released[/] {escape(str(error))}", highlight=False, soft_wrap=True)
@@ -87,10 +90,23 @@ def quarantine_discard(
     keys: Keys = None, everything: All = False, source: Source = None, matching: Matching = None
 ) -> None:
     """Remove refused files for good: their days keep what was accepted, and are open no longer."""
-    root = settings.load().quarantine
+    configured = settings.load()
+    days: dict[str, set[date | None]] = {}
     for one in _chosen(keys, everything, source, matching):
-        quarantine.discard(root, one)
+        quarantine.discard(configured.quarantine, one)
+        days.setdefault(one.reason.source, set()).add(one.reason.day)
         console.print(f"{one.reason.key} {escape(one.reason.name)} is gone", highlight=False, soft_wrap=True)
+    if days:
+        _tell_checks(configured, days)
+
+
+def _tell_checks(configured: settings.Settings, days: Mapping[str, set[date | None]]) -> None:
+    from etl_project.cli.common import opened  # noqa: PLC0415  # It loads Dagster, which nothing else here needs.
+    from etl_project.sources import discarded  # noqa: PLC0415
+
+    with opened() as found:
+        for spec in found.project.sources:
+            discarded.tell(found.instance, spec, configured, days.get(spec.name, ()))
 
 
 def _chosen(
@@ -100,10 +116,20 @@ def _chosen(
     narrowed = bool(keys) or source is not None or matching is not None
     if everything == narrowed:
         raise typer.BadParameter("Name keys, or --source and --matching, or --all alone.")
-    found = quarantine.chosen(settings.load().quarantine, keys or (), source, matching)
+    root = settings.load().quarantine
+    found = quarantine.chosen(root, keys or (), source, matching)
     if not found:
-        console.print("No refused file fits.")
+        console.print(escape(_why_none(len(quarantine.listing(root)), source, matching)), soft_wrap=True)
     return found
+
+
+def _why_none(there: int, source: str | None, matching: str | None) -> str:
+    """Why nothing is chosen: what was released or discarded before is there no more."""
+    if not there:
+        return "Quarantine is empty: there is no refused file."
+    of_source = f" of the source {source}" if source is not None else ""
+    like = f" with a name like {matching}" if matching is not None else ""
+    return f"There is no refused file{of_source}{like}; `etl quarantine list` shows those that there are ({there})."
 
 
 def described(file: quarantine.Quarantined) -> dict[str, str]:

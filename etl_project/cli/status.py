@@ -96,6 +96,8 @@ def show_status(found: statuses.Status) -> None:
         console.print(f"[red]broken[/] {escape(line)}", soft_wrap=True, highlight=False)
     for check in found.red_checks:
         console.print(f"[red]check[/] {escape(check)}", soft_wrap=True, highlight=False)
+    for line in found.failures:
+        console.print(f"[red]failed[/] {escape(line)}", soft_wrap=True, highlight=False)
     for line in found.unpublished:
         console.print(f"[red]not published[/] {escape(line)}", soft_wrap=True, highlight=False)
     for line in found.pinned:

@@ -1,6 +1,7 @@
 from . import attempts as attempts
 from . import check_verdicts as check_verdicts
 from . import drain as drain
+from . import failure_words as failure_words
 from . import first_day as first_day
 from . import preview as preview
 from . import rebuild as rebuild

@@ -42,12 +42,14 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Attempt:
-    """A finished earlier run for the same state. `splits`: whether its halves could go better; not after a stop."""
+    """A finished earlier run for the same state. `splits`: whether its halves could go better; not after a stop.
+    `run_id`: which run, where somebody wants to know what it said."""
 
     permanent: bool
     failed: bool
     ended_at: datetime
     splits: bool = True
+    run_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,19 @@ def failures_of(attempts: Sequence[Attempt]) -> list[Attempt]:
 class Part:
     """What to ask for in one run: something due, or a half (of a half) of it, and what became of it earlier.
 
-    `above`: the failures of the ranges that it is a half of; it waits as long as they would.
+    `above`: the failures of the ranges that it is a half of; it waits as long as they would. `split`: those for good,
+    for which it is a half; they say nothing of when it is tried.
     """
 
     due: Due
     attempts: Sequence[Attempt]
     above: Sequence[Attempt] = ()
+    split: Sequence[Attempt] = ()
+
+    @property
+    def failures(self) -> list[Attempt]:
+        """What failed of it, alone or within a range, since it last went well."""
+        return [*self.split, *failures_of([*self.above, *self.attempts])]
 
     @property
     def until(self) -> datetime | None:
@@ -127,10 +136,12 @@ def in_parts(instance: dg.DagsterInstance, asked: Iterable[Due], patience: int =
         for part in left:
             tried = earlier[part.due.state]
             smaller = part.due.halves() if to_be_split(tried, patience) else ()
-            above = [*part.above, *(attempt for attempt in failures_of(tried) if not attempt.permanent)]
-            halves += [Part(half, (), above) for half in smaller]
+            failed = failures_of(tried)
+            above = [*part.above, *(attempt for attempt in failed if not attempt.permanent)]
+            split = [*part.split, *(attempt for attempt in failed if attempt.permanent)]
+            halves += [Part(half, (), above, split) for half in smaller]
             if not smaller:
-                found.append(Part(part.due, tried, part.above))
+                found.append(Part(part.due, tried, part.above, part.split))
         left = halves
     return sorted(found, key=lambda part: part.due.order)
 
@@ -169,6 +180,7 @@ def attempts_of(instance: dg.DagsterInstance, states: Iterable[str]) -> dict[str
                     failed=run.status is not dg.DagsterRunStatus.SUCCESS,
                     ended_at=record.update_timestamp.astimezone(UTC),
                     splits=WHOLE_TAG not in run.tags and run.status is not dg.DagsterRunStatus.CANCELED,
+                    run_id=run.run_id,
                 )
                 found[run.tags[STATE_TAG]].append(attempt)
     return found

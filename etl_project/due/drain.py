@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from etl_project import utc
-from etl_project.due import attempts, check_verdicts, words
+from etl_project.due import attempts, check_verdicts, failure_words, words
 from etl_project.due.check_verdicts import RedCheck
 from etl_project.due.execution import Deployment, Ended, execute, refuse_undated, take_in_many_days
 from etl_project.due.graph import Key
 from etl_project.due.pending import Due, Outlook
 from etl_project.due.snapshot import Snapshot, look, outlook, selected, tidy
 from etl_project.exclusion import run_lock
-from etl_project.storage import ALLOW_SHRINK_TAG
+from etl_project.storage import ALLOW_CHANGE_TAG, ALLOW_SHRINK_TAG
 
 __all__ = ["Deployment", "Drained", "Ended", "OnRun", "Wish", "ahead", "drain", "execute"]
 
@@ -31,15 +31,17 @@ MOST_FAILURES_IN_A_ROW = 20
 class Wish:
     """What a drain is asked for beside what is pending.
 
-    `allow_shrink` lets days lose more rows than `max_removed_ratio` allows. `for_good_too` tries again what failed for
-    good. `select` limits it to some assets and what they are built of. `through` are assets that read themselves and
-    are rebuilt, in order, after a correction.
+    `allow_shrink` lets days lose more rows than `max_removed_ratio` allows, `allow_change` change by more than
+    `max_changed_ratio` and `max_sum_change` do. `for_good_too` tries again what failed for good. `select` limits it to
+    some assets and what they are built of. `through` are assets that read themselves and are rebuilt, in order, after a
+    correction.
     """
 
     allow_shrink: bool = False
     for_good_too: bool = False
     select: tuple[str, ...] = ()
     through: tuple[str, ...] = ()
+    allow_change: bool = False
 
 
 @dataclass
@@ -49,6 +51,8 @@ class Drained:
     succeeded: list[Due] = field(default_factory=list)
     failed: list[Due] = field(default_factory=list)
     gave_up: list[Due] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    """What the last failure of the first of these said, by state, as the end of a sentence."""
     refused_undated: int = 0
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Sources whose drop folder could not be read, and why."""
@@ -114,7 +118,8 @@ def drain(
 
     Raises StoreBusy (retrying helps) when another process holds the warehouse for longer than the wait setting.
     """
-    wish = Wish(wish.allow_shrink or allow_shrink, wish.for_good_too or allow_shrink, wish.select, wish.through)
+    if allow_shrink:
+        wish = replace(wish, allow_shrink=True, for_good_too=True)
     attempts.bury_the_dead(deployment.instance)
     done = Drained()
     tried: set[str] = set()
@@ -168,6 +173,8 @@ def _to_try(deployment: Deployment, found: Outlook, tried: set[str], done: Drain
         if part.until == attempts.NEVER and not wish.for_good_too:
             tried.add(part.due.state)
             done.gave_up.append(part.due)
+            if len(done.gave_up) <= failure_words.MOST_REASONS:
+                done.reasons[part.due.state] = failure_words.told_again(deployment.instance, part)
         else:
             yield part.due
 
@@ -177,8 +184,9 @@ def _waits_for_an_answer(due: Due, done: Drained) -> bool:
 
 
 def _tags(wish: Wish, done: Drained) -> dict[str, str]:
-    shrink = {ALLOW_SHRINK_TAG: "true"} if wish.allow_shrink else {}
-    return {**shrink, **({run_lock.WAIT_TAG: "0"} if done.busy is not None else {})}
+    meant = ((ALLOW_SHRINK_TAG, wish.allow_shrink), (ALLOW_CHANGE_TAG, wish.allow_change))
+    allowed = {tag: "true" for tag, said in meant if said}
+    return {**allowed, **({run_lock.WAIT_TAG: "0"} if done.busy is not None else {})}
 
 
 def _settled(deployment: Deployment) -> Snapshot:

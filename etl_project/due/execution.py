@@ -17,10 +17,10 @@ from typing import Any
 
 import dagster as dg
 from dagster import EventLogEntry
-from dagster._core.execution.plan.objects import StepFailureData
 
 from etl_project.due import attempts, stop
 from etl_project.due.check_verdicts import RedCheck, is_red, red_check
+from etl_project.due.failure_words import complaint, innermost
 from etl_project.due.pending import Due
 from etl_project.due.snapshot import Project
 from etl_project.exclusion import processes, run_lock
@@ -129,7 +129,7 @@ def complaints_of(result: dg.ExecuteInProcessResult) -> tuple[str, ...]:
     """What the failed steps of a run said; nothing where it went well."""
     if result.success:
         return ()
-    failures = tuple(map(_complaint, (event.step_failure_data for event in result.get_step_failure_events())))
+    failures = tuple(map(complaint, (event.step_failure_data for event in result.get_step_failure_events())))
     return failures or tuple(_before_the_first_step(result)) or ("the run failed before its first step",)
 
 
@@ -167,20 +167,5 @@ def _before_the_first_step(result: dg.ExecuteInProcessResult) -> Iterator[str]:
         data: Any = event.event_specific_data
         error = getattr(data, "error", None)
         if event.is_resource_init_failure and error is not None:
-            yield _innermost(error)
+            yield innermost(error)
             return
-
-
-def _complaint(failure: StepFailureData) -> str:
-    """What a failed step said: the words meant for a person where there are any, else the innermost error."""
-    if failure.user_failure_data is not None and failure.user_failure_data.description:
-        return failure.user_failure_data.description
-    return _innermost(failure.error) if failure.error is not None else "no reason given"
-
-
-def _innermost(error: Any) -> str:
-    """The message of the error that is at the bottom of others."""
-    while error.cause is not None:
-        error = error.cause
-    message: str = error.message
-    return message.strip()

@@ -13,18 +13,21 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from etl_project import utc
-from etl_project.due import attempts, check_verdicts, many_days, words
+from etl_project.due import attempts, check_verdicts, failure_words, many_days, words
 from etl_project.due.following import by_hand
 from etl_project.due.pending import Due
 from etl_project.due.snapshot import Project, Snapshot, first_day_of, look, outlook, tidy
+from etl_project.instance import told_checks
 from etl_project.sources import Names, completeness
 from etl_project.storage import StoreBusy
 
 MOST_REQUESTS = 50
 """Dagster makes a run of each request within the tick, some tens of milliseconds each."""
 
-MOST_REASONS = 20
+MOST_REASONS = failure_words.MOST_REASONS
 """So many reasons for waiting are told; `etl status` tells them all."""
+
+_AT_WORK = "a run is working on it"
 
 NOTHING = "Nothing is pending: every commit is in line with its inputs."
 
@@ -58,6 +61,7 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
         held += [*why_not, *why_not_taken, *_not_shown_yet(project, snapshot)]
         told = completeness_news(project, snapshot, context.cursor)
         if requests or told.events:
+            told_checks.make_room(context.instance, told.events)
             return dg.SensorResult(run_requests=requests, asset_events=told.events, cursor=told.cursor)
         return dg.SkipReason("; ".join([*(held[:MOST_REASONS] or [NOTHING]), *_more(held), *by_hand(project.nodes)]))
 
@@ -91,7 +95,8 @@ def decide(
     for part in attempts.in_parts(instance, ahead.due):
         waits = _why_held(part, flights, snapshot.at)
         if waits is not None:
-            held.append(f"{part.due.span}, {', '.join(part.due.assets)}: {waits}")
+            why = failure_words.told_again(instance, part) if waits != _AT_WORK and len(held) < MOST_REASONS else ""
+            held.append(f"{part.due.span}, {', '.join(part.due.assets)}: {waits}{why}")
         elif len(requests) < MOST_REQUESTS:
             requests.append(request(part.due, attempt=len(part.attempts), checks=checks))
     return requests, [*held, *words.of_held(ahead), *snapshot.gone_in_words]
@@ -104,14 +109,8 @@ def _more(held: Sequence[str]) -> list[str]:
 def _why_held(part: attempts.Part, flights: Sequence[attempts.Flight], now: datetime) -> str | None:
     """Why a due run is not asked for now; None when it is."""
     if any(flight.touches(part.due) for flight in flights):
-        return "a run is working on it"
-    if part.until == attempts.NEVER:
-        return "failed for good; asked for again when its input or code changes"
-    if part.until is not None and part.until > now:
-        times = len(attempts.failures_of([*part.above, *part.attempts]))
-        what = f"failed {times} times" if times else "was built just now"
-        return f"{what}, asked for again after {part.until:%Y-%m-%d %H:%M:%S} UTC"
-    return None
+        return _AT_WORK
+    return failure_words.why_waits(part, now)
 
 
 def request(one: Due, attempt: int, checks: Collection[dg.AssetCheckKey] | None = None) -> dg.RunRequest:

@@ -410,7 +410,7 @@ def _accepted(
     there: set[date] = set()
     for day, versions in archive.each_day(settings.archive, spec):
         fingerprint = archive.fingerprint(archive.counting(versions, spec))
-        head = built.get(day)
+        head = built.get(day) if day >= spec.start_date else None
         reason = None
         if head is not None and head.input_hash != input_hash([(own.files, day.isoformat(), fingerprint)]):
             reason = lost.why(spec, versions, day, head.input_hash)

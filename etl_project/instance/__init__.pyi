@@ -2,6 +2,7 @@ from . import home as home
 from . import json_lines as json_lines
 from . import json_logs as json_logs
 from . import retention as retention
+from . import told_checks as told_checks
 from . import worker as worker
 from .home import DataDirArtifactStorage as DataDirArtifactStorage
 from .home import DataDirComputeLogManager as DataDirComputeLogManager

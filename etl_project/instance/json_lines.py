@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 from etl_project import settings, utc
 
@@ -21,6 +23,8 @@ METADATA = "dagster_meta"
 """The attribute of a record under which Dagster says what it is about; a test holds it against Dagster's own."""
 _MATERIALIZED, _CHECKED = "ASSET_MATERIALIZATION", "ASSET_CHECK_EVALUATION"
 _SHORTEST_SECRET = 6
+_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s]+)@|passw(?:or)?d\s*=\s*('[^']*'|[^\s&;]+)", re.IGNORECASE)
+"""The password in an address, or among the words of a connection string."""
 _ROWS = ("dagster/partition_row_count", "dagster/row_count")
 _OF_A_COMMIT = ("rows_before", "rows_added", "rows_removed", "rows_kept", "changed", "fingerprint", "input_hash")
 
@@ -55,9 +59,14 @@ class JsonFormatter(logging.Formatter):
 
 
 def secrets(env: Mapping[str, str]) -> list[str]:
-    """The values of variables that are secrets by their name, the longest first."""
-    values = (value for name, value in env.items() if settings.is_secret(name))
-    return sorted({value for value in values if len(value) >= _SHORTEST_SECRET}, key=len, reverse=True)
+    """The values of variables that are secrets, and the passwords in addresses among them, the longest first.
+
+    A library may quote the password of an address alone, as it stands there or decoded.
+    """
+    values = {value for name, value in env.items() if settings.is_secret(name, value)}
+    passwords = {match[match.lastindex or 0].strip("'\"") for value in values for match in _PASSWORD.finditer(value)}
+    found = values | passwords | {unquote(password) for password in passwords}
+    return sorted({value for value in found if len(value) >= _SHORTEST_SECRET}, key=len, reverse=True)
 
 
 def masked(text: str, secrets: Sequence[str]) -> str:

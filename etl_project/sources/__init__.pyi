@@ -1,6 +1,7 @@
 from . import assets as assets
 from . import completeness as completeness
 from . import component as component
+from . import discarded as discarded
 from . import fit as fit
 from . import mistakes as mistakes
 from . import name_pattern as name_pattern

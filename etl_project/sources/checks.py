@@ -14,6 +14,7 @@ from etl_project.sources.intake import archive, quarantine, scan
 from etl_project.sources.spec import SourceSpec
 from etl_project.utc import days_between
 
+NO_REFUSED_FILES, NO_REFUSED_FILES_OF_MANY_DAYS = "no_refused_files", "no_refused_files_of_many_days"
 NOTHING_FOUND = dg.AssetCheckResult(passed=True)
 
 
@@ -60,7 +61,7 @@ def checks(spec: SourceSpec) -> list[dg.AssetChecksDefinition]:
 
     @dg.asset_check(
         asset=own.files,
-        name="no_refused_files",
+        name=NO_REFUSED_FILES,
         description="No file of the day is in quarantine without a later version that was accepted.",
         partitions_def=daily_partitions(),
     )
@@ -89,11 +90,11 @@ def checks(spec: SourceSpec) -> list[dg.AssetChecksDefinition]:
 
     @dg.asset_check(
         asset=own.files,
-        name="no_refused_files_of_many_days",
+        name=NO_REFUSED_FILES_OF_MANY_DAYS,
         description="No file whose rows say their day is in quarantine without a later version that was accepted.",
     )
     def nothing_refused_of_many_days() -> dg.AssetCheckResult:
-        refused = _refused_of_many_days(spec, settings.load())
+        refused = refused_of_many_days(spec, settings.load())
         return dg.AssetCheckResult(
             passed=not refused,
             description="A refused file of many days waits in quarantine. `etl quarantine list` says why."
@@ -109,7 +110,7 @@ def checks(spec: SourceSpec) -> list[dg.AssetChecksDefinition]:
     ]
 
 
-def _refused_of_many_days(spec: SourceSpec, configured: settings.Settings) -> bool:
+def refused_of_many_days(spec: SourceSpec, configured: settings.Settings) -> bool:
     """Whether a file that may hold any day was refused, and none was accepted under its name since."""
     left = quarantine.still_open(configured.quarantine, configured.archive, spec)
     return any(one.reason.day is None and one.reason.kind == "refused" for one in left)

@@ -22,6 +22,7 @@ from etl_project.due import (
     Snapshot,
     attempts,
     check_verdicts,
+    failure_words,
     in_dependency_order,
     outlook,
     words,
@@ -100,6 +101,8 @@ class Status:
     """What is wrong with pipelines that cannot be loaded, in words."""
     unpublished: tuple[str, ...] = ()
     """Rows that did not pass their checks and wait as candidates, in words."""
+    failures: tuple[str, ...] = ()
+    """What failed and waits, in words, with what the last failure said."""
     pinned: tuple[str, ...] = ()
     """Days that were rolled back and are held so, in words."""
 
@@ -145,6 +148,7 @@ def status(
         unpublished=tuple(snapshot.unpublished_in_words),
         red_checks=tuple(str(check) for check in red_checks),
         broken=(*project.broken, *project.left_out),
+        failures=tuple(failure_words.in_lines(instance, left.outlook.due, snapshot.at)),
     )
 
 

@@ -28,7 +28,7 @@ def amounts(*values: str | None) -> pa.Table:
 def refusal(once: Bench, data: object, table: Table) -> str:
     with pytest.raises(WriteRefused) as caught:
         once.replace(data, day(DAY), table)
-    assert "etl rebuild --allow-change" in str(caught.value) and "etrying does not help" in str(caught.value)
+    assert "etl drain --allow-change" in str(caught.value) and "etrying does not help" in str(caught.value)
     return str(caught.value)
 
 

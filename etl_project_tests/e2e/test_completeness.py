@@ -12,6 +12,7 @@ import pytest
 
 from etl_project import utc
 from etl_project.cli.status import late
+from etl_project.due import red_checks
 from etl_project.due.snapshot import look
 from etl_project.sources import completeness
 from etl_project.sources.spec import SourceColumn, SourceSpec, SpecError
@@ -72,12 +73,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SourceP
 
 
 def tick(project: SourceProject, cursor: str | None = None) -> tuple[dict[str | None, bool], str | None]:
-    """The days for which a sensor tick records a check result, and its cursor."""
+    """The days for which a sensor tick records a check result, as the daemon does, and its cursor."""
     with dg.build_sensor_context(instance=project.deployment.instance, cursor=cursor) as context:
         result = project.definitions.resolve_sensor_def("pending_days")(context)
     if not isinstance(result, dg.SensorResult):
         return {}, cursor
     told = [event for event in result.asset_events or [] if isinstance(event, dg.AssetCheckEvaluation)]
+    for event in told:
+        project.deployment.instance.report_runless_asset_event(event)
     return {event.partition: event.passed for event in told}, result.cursor
 
 
@@ -91,7 +94,7 @@ def test_the_sensor_tells_of_overdue_days_once_and_again_when_they_have_come(
     project.drop(f"{days[2]}.csv", "id\n3\n")
     project.drain()
     told, cursor = tick(project)
-    assert told == {str(days[1]): False, str(yesterday): False}
+    assert told == {str(days[1]): False, str(yesterday): False} and still_red(project) == told.keys()
     assert tick(project, json.dumps({"taps": [str(days[1])]}))[0] == told, (
         "a cursor from before results were told by day"
     )
@@ -99,7 +102,17 @@ def test_the_sensor_tells_of_overdue_days_once_and_again_when_they_have_come(
     for day in (days[1], yesterday):
         project.drop(f"{day}.csv", "id\n2\n")
     project.drain()
-    assert tick(project, cursor)[0] == {str(days[1]): True, str(yesterday): True}
+    told, _ = tick(project, cursor)
+    assert told == {str(days[1]): True, str(yesterday): True}
+    for _ in range(2):  # Lost cursors: told over and over, the last result is the one that counts.
+        assert tick(project, None)[0] == {}
+        assert tick(project, cursor)[0] == told
+        assert still_red(project) == set()
+
+
+def still_red(project: SourceProject) -> set[str | None]:
+    keys = project.definitions.resolve_asset_graph().asset_check_keys
+    return {one.partition for one in red_checks(project.deployment.instance, keys)}
 
 
 def test_the_check_of_the_files_fails_while_a_day_is_overdue(project: SourceProject, today: date) -> None:

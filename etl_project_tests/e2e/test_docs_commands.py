@@ -91,7 +91,6 @@ NAMES = {
     "etl consume",
     "etl new-source",
     "etl rebuild",
-    "etl rebuild --allow-change",
     "etl drain --through",
     "etl diff --rebuild",
     "etl history",

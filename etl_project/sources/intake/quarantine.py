@@ -204,35 +204,30 @@ def sweep(drop: Path) -> None:
 
 
 def _handed_back(staged: Path, drop: Path, one: Quarantined) -> Path:
-    """The copy in its place in the drop folder, or, on a file system without hard links, in a claim (`removal`).
-
-    Either way no file that a sender puts there meanwhile is ever replaced.
+    """The copy in its place in the drop folder, or in a claim (`removal`): on a file system without hard links, and
+    where the file that has the name was taken in and is kept. Either way it is a new file, which is judged again
+    whatever became of the one before, and no file that a sender puts there meanwhile is ever replaced.
     """
     target = drop / one.name
     atomic.make_folder(target.parent)
     try:
         os.link(staged, target)
     except OSError:
-        mark = _mark(drop, target, one.name)
-        if not os.path.lexists(target) or (mark and _sha256(target) != one.reason.sha256):
-            # No hard links here, or what has the name was taken in and is kept until it has been quiet.
+        if not os.path.lexists(target) or _is_kept(drop, target, one.name):
             target = drop / CLAIMS / one.reason.key / one.name
             atomic.make_folder(target.parent)
             os.rename(staged, target)
         elif _sha256(target) != one.reason.sha256:
             message = f"{names.shown(str(target))} waits already; let it be taken in, or move it away, then release."
             raise NotReleased(message) from None
-        else:
-            kept.forget(drop, mark)  # The refused file itself is still there: from now on it waits again.
     return target
 
 
-def _mark(drop: Path, target: Path, name: str) -> list[tuple[str, int]]:
-    """The mark of the file that has the name, if it was taken in and has not changed since."""
+def _is_kept(drop: Path, target: Path, name: str) -> bool:
+    """Whether the file that has the name was taken in and has not changed since."""
     with suppress(FileNotFoundError):
-        which = kept.identity(os.lstat(target), name)
-        return [(which, taken_ns) for one, taken_ns in kept.marks(os.fspath(drop)).items() if one == which]
-    return []
+        return kept.identity(os.lstat(target), name) in kept.marks(os.fspath(drop))
+    return False
 
 
 def _replaced(one: Quarantined, archive_root: Path, spec: SourceSpec) -> bool:

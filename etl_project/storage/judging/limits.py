@@ -109,6 +109,6 @@ def _refuse_unusable(table: Table, scope: Scope, limits: Mapping[str, float], ol
 
 def _advice(rule: str) -> str:
     return (
-        f"{rule}; if this is right, run it again with the tag etl/allow_change=true (`etl rebuild --allow-change`). "
+        f"{rule}; if this is right, run it again with the tag etl/allow_change=true (`etl drain --allow-change`). "
         "`etl diff --rebuild` shows what would change."
     )

@@ -27,6 +27,7 @@ RED = RedCheck("orders", "plausible", "2025-03-03", "twice as much")
         (Drained(unreadable={"shop": "no permission"}), 0, False, "not taken in no permission"),
         (Drained(passed_over=["a link"]), 0, False, "not taken in a link"),
         (Drained(held=["report waits"]), 0, True, "waits report waits"),
+        (Drained(failed=[ONE] * 20, failures_in_a_row=20), 0, False, "stopped after 20 failures in a row"),
         (Drained(gone=["orders: its table is gone"]), 0, True, "table gone orders"),
         (Drained(), 1, False, "1 files refused"),
     ],

@@ -11,10 +11,11 @@ import dagster as dg
 import pytest
 
 from etl_project import utc
-from etl_project.due import many_days
+from etl_project.due import many_days, red_checks
 from etl_project.due.attempts import MANY_DAYS_JOB
 from etl_project.due.snapshot import due, look
-from etl_project.sources.intake import spread
+from etl_project.sources import discarded
+from etl_project.sources.intake import quarantine, spread
 from etl_project_tests.projects import SourceProject, source_project
 
 DEFS: dict[str, Any] = {
@@ -67,6 +68,26 @@ def test_days_of_which_a_late_file_holds_too_little_keep_their_rows(
         project.drop("b.csv", "id,day\n4,2025-03-21\n5,2025-03-22\n")
         assert [str(one.first) for one in project.drain().failed][-1] == "2025-03-21", "it would shrink by two thirds"
         assert [number for _, number in rows(project)] == [1, 2, 3, 5]
+
+
+def test_the_check_of_a_discarded_file_is_red_no_longer(project: SourceProject) -> None:
+    project.drop("export.csv", "id,day\n1,nope\n")
+    project.drain()
+    check = "no_refused_files_of_many_days"
+    assert project.checks(*DAYS, check) == {check: False}
+    instance, configured, [spec] = (
+        project.deployment.instance,
+        project.deployment.project.settings,
+        project.deployment.project.sources,
+    )
+    discarded.tell(instance, spec, configured, [None])
+    keys = project.definitions.resolve_asset_graph().asset_check_keys
+    assert [one.name for one in red_checks(instance, keys)] == [check], "it is still there"
+    for file in quarantine.listing(configured.quarantine):
+        quarantine.discard(configured.quarantine, file)
+    for _ in range(2):
+        discarded.tell(instance, spec, configured, [None])
+        assert red_checks(instance, keys) == []
 
 
 def test_a_refused_file_turns_the_check_red_until_a_good_one_comes(project: SourceProject) -> None:

@@ -128,3 +128,24 @@ def test_a_drain_of_selected_assets_builds_them_and_what_they_are_built_of(
         assert [one.assets for one in found.drain().succeeded] == [("other",)]
         with pytest.raises(NoSuchAsset):
             found.drain(select=("reprot",))
+
+
+def test_a_change_beyond_the_limits_of_a_table_passes_a_drain_that_is_told_it_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dg.asset(partitions_def=DAYS, metadata={"max_changed_ratio": 0.1})
+    def guarded(moves: pd.DataFrame) -> pd.DataFrame:
+        return moves
+
+    made: dict[str, World] = {}
+    with world(tmp_path, monkeypatch, [amounts_of(made), guarded]) as found:
+        made["world"] = found
+        found.build("moves", MARCH[0])
+        found.drain()
+        found.amounts = {MARCH[0]: 7}
+        found.build("moves", MARCH[0])
+        assert not found.drain().all_well and not found.drain(for_good_too=True).all_well
+        assert "`etl drain --allow-change`" in found.waits()[0]
+        assert found.query("select amount from guarded") == [(1,)]
+        assert found.drain(allow_change=True, for_good_too=True).all_well
+        assert found.query("select amount from guarded") == [(7,)] and found.drain().runs == 0

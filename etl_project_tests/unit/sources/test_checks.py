@@ -9,6 +9,7 @@ import pytest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from etl_project.due import check_verdicts, red_checks
+from etl_project.sources import discarded, quarantine
 from etl_project.storage import DuckDBStore
 from etl_project_tests.projects import SourceProject, source_project
 
@@ -74,6 +75,14 @@ def test_of_a_range_the_day_of_a_refused_file_is_red_alone_until_it_is_mended(
         assert project.drain().all_well
         assert red_days(project) == set(), "somebody put the refused file aside: the next run of any day sees it"
         assert results(project, name, "counts_files") == {f"2025-03-0{day}": True for day in (3, 4, 5, 6, 7)}
+        project.drop("bad-2025-03-05.csv", "other,columns\n3,4\n")
+        assert not project.drain().all_well and red_days(project) == {(name, "2025-03-05")}
+        [spec], configured = project.deployment.project.sources, project.deployment.project.settings
+        [refused] = quarantine.listing(configured.quarantine)
+        quarantine.discard(configured.quarantine, refused)
+        for _ in range(2):
+            discarded.tell(project.deployment.instance, spec, configured, [refused.reason.day])
+            assert red_days(project) == set(), "somebody discarded it: no run is needed to see that"
 
 
 def test_a_day_that_failed_long_ago_is_still_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

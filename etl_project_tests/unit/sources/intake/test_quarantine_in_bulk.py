@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from etl_project.cli.quarantine import app
-from etl_project.sources.intake import quarantine
+from etl_project.sources.intake import quarantine, scan
 from etl_project_tests.unit.sources.world import World, rows, spec
 
 DAYS = [f"2024-03-0{number}" for number in range(1, 6)]
@@ -18,8 +18,9 @@ BAD = b"no header at all, " + b"x" * 150 + b"\n"
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Two sources with five refused files each."""
+    """Two sources with five refused files each, which no project declares."""
     monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("etl_project.cli.quarantine._tell_checks", lambda *_: None)
     worlds = [World(tmp_path, spec(name=name)) for name in ("other", "sales")]
     for one in worlds:
         for day in DAYS:
@@ -60,7 +61,31 @@ def test_names_and_keys_choose_files(world: World) -> None:
     assert waiting(world) == [f"a-{day}.csv" for day in DAYS[:4]]
     etl("release", "--all")
     assert left(world) == []
-    etl("release", "--all")
+
+
+def test_nothing_left_to_choose_is_said_as_what_it_is(world: World) -> None:
+    said = etl("release", "--source", "sales", "--matching", "b-*")
+    assert "no refused file of the source sales with a name like b-*" in said and "(10)" in said
+    etl("release", "--source", "sales")
+    assert "no refused file of the source sales; " in etl("release", "--source", "sales")
+    etl("discard", "--all")
+    for command in ("release", "discard"):
+        assert "Quarantine is empty" in etl(command, "--all")
+
+
+def test_a_file_that_is_kept_where_it_came_is_judged_again_when_it_is_released(world: World) -> None:
+    """A run that failed over it is known by this very file: it has to come back as a new one."""
+    world.spec = spec(name="sales", quiet_seconds=600)
+    world.drop("b-2024-03-05.csv", BAD)
+    assert world.outcomes() == {"b-2024-03-05.csv": "refused"} and world.scan().waiting == ()
+    [before] = [one.entry for one in world.scan().kept]
+    etl("release", "--matching", "b-*")
+    released = list((world.folder / scan.CLAIMS).rglob("*.csv"))
+    for path in [*released, *(path.parent for path in released)]:
+        os.utime(path, (1, 1))
+    [after] = world.scan().waiting
+    assert (after.name, after.size) == (before.name, before.size) and after.inode != before.inode
+    assert world.outcomes() == {"b-2024-03-05.csv": "refused"}
 
 
 def test_nothing_is_chosen_by_naming_nothing_or_what_is_not_there(world: World) -> None:
