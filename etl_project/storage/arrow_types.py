@@ -8,7 +8,7 @@ home in a store. Values are never changed: what would lose something by its new 
 | string and binary views, dictionaries, run-end encodings, list views | their plain values |
 | float16 | float32 |
 | decimal256 | DECIMAL of 38 digits, where every value fits |
-| timestamps with a zone, durations, in nanoseconds | in microseconds, where every value fits |
+| timestamps with a zone in nanoseconds, durations | in microseconds, where every value fits |
 | pandas Interval | STRUCT of left and right |
 | unions, pandas Period, extension types of others | refused |
 """
@@ -108,7 +108,7 @@ def _plain_leaf(kind: pa.DataType) -> pa.DataType:
         return pa.decimal128(min(kind.precision, _DIGITS), kind.scale)
     if pa.types.is_timestamp(kind) and kind.unit == "ns" and kind.tz is not None:
         return pa.timestamp("us", kind.tz)
-    if pa.types.is_duration(kind) and kind.unit == "ns":
+    if pa.types.is_duration(kind) and kind.unit != "us":
         return pa.duration("us")
     return kind
 

@@ -21,6 +21,7 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from etl_project.storage.arrow_types import is_hollow
 from etl_project.storage.contract import WriteRefused
@@ -46,11 +47,18 @@ def dtype_backend(value: Any) -> DtypeBackend | None:
 def of_pandas(table: pa.Table) -> bytes | None:
     """The record of a frame that became this table, with pandas' own metadata; None when it is too long."""
     columns = [c.combine_chunks().slice(0, 0) if c.num_chunks else pa.array([], c.type) for c in table.columns]
-    columns = [c.chunk(0) if isinstance(c, pa.ChunkedArray) and c.num_chunks else c for c in columns]
+    columns = [_readable(c.chunk(0) if isinstance(c, pa.ChunkedArray) and c.num_chunks else c) for c in columns]
+    schema = pa.schema([f.with_type(c.type) for f, c in zip(table.schema, columns, strict=True)], table.schema.metadata)
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_batch(pa.RecordBatch.from_arrays(columns, schema=table.schema))
+    with pa.ipc.new_stream(sink, schema) as stream:
+        stream.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
     return _packed(_PANDAS, sink.getvalue().to_pybytes())
+
+
+def _readable(column: pa.Array) -> pa.Array:
+    """A category of Intervals or Periods as these: Arrow writes such a dictionary, and does not read it again."""
+    of_extension = pa.types.is_dictionary(column.type) and isinstance(column.type.value_type, pa.BaseExtensionType)
+    return column.dictionary.slice(0, 0) if of_extension else column
 
 
 def of_polars(frame: Any) -> bytes | None:
@@ -69,20 +77,20 @@ def with_starts(table: pa.Table, frame: pd.DataFrame) -> pa.Table:
     return table
 
 
-def as_files_hold(table: pa.Table) -> pa.Table:
-    """Durations as a number of microseconds, and times of day in microseconds: Parquet has no intervals.
+def in_micros(table: pa.Table, *, spans: bool) -> pa.Table:
+    """Times of day in microseconds, and with `spans` durations as a number of them: Parquet has no intervals.
 
     Raises WriteRefused (retrying does not help) for nanoseconds that are no whole microseconds.
     """
     for n, field in enumerate(table.schema):
         try:
-            if pa.types.is_duration(field.type):
+            if spans and pa.types.is_duration(field.type):
                 table = table.set_column(n, field.name, table.column(n).cast(pa.duration("us")).cast(pa.int64()))
             if field.type == pa.time64("ns"):
                 table = table.set_column(n, field.name, table.column(n).cast(pa.time64("us")))
         except pa.ArrowInvalid as error:
             raise WriteRefused(
-                f"Column {field.name!r} is of type {field.type}, and a file holds microseconds: {error}. Nothing was "
+                f"Column {field.name!r} is of type {field.type}, and there it is microseconds: {error}. Nothing was "
                 "changed; retrying does not help. Round it, or give it another type."
             ) from error
     return table
@@ -185,6 +193,8 @@ def _still(column: pa.ChunkedArray, meta: Mapping[str, Any], field: pa.Field) ->
     now has another one.
     """
     by_hand = pa.types.is_dictionary(field.type) or getattr(field.type, "extension_name", "") == "pandas.period"
+    if meta["pandas_type"] == "categorical" and not pa.types.is_dictionary(field.type):
+        return False  # Of Intervals or Periods: its type alone says what they are.
     if is_hollow(field.type) or not (column.type == field.type or by_hand):
         return False
     if getattr(field.type, "extension_name", "") == "pandas.period":
@@ -206,7 +216,7 @@ def _by_pandas(
     about = {
         "index_columns": [],
         "column_indexes": [],
-        "columns": list(meta.values()),
+        "columns": [c for c in meta.values() if not _is_arrow_backed(c)],
         "pandas_version": pd.__version__,
     }
     described = table.replace_schema_metadata({"pandas": json.dumps(about)} if meta else None)
@@ -226,14 +236,19 @@ def _by_hand(
     kind = column.type
     if meta is None:
         missing = column.null_count and (pa.types.is_integer(kind) or pa.types.is_boolean(kind))
-        return column.to_pandas(types_mapper=_NULLABLE.get) if missing else None
+        as_objects = pd.Series(column.to_pylist(), dtype=object) if _lacks_integers_inside(column) else None
+        return column.to_pandas(types_mapper=_NULLABLE.get) if missing else as_objects
+    if _is_arrow_backed(meta):
+        arrow_backed: pd.Series[Any] = column.to_pandas(types_mapper=pd.ArrowDtype)
+        return arrow_backed
     if field is not None and sample is not None and pa.types.is_dictionary(field.type):
-        values, dtype = column.to_pandas(), sample.select([field.name]).to_pandas().dtypes.iloc[0]
+        alone = sample.select([field.name]).replace_schema_metadata(None)
+        values, dtype = column.to_pandas(), alone.to_pandas().dtypes.iloc[0]
         known = int(values.isin(dtype.categories).sum()) + column.null_count == len(values)
         return values.astype(dtype) if known else None
     if field is not None and getattr(field.type, "extension_name", "") == "pandas.period":
         return _periods(column, field.type.freq)
-    if meta["numpy_type"] == "object" and (_is_text(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+    if meta["numpy_type"] == "object" and any(is_such(kind) for is_such in _AS_OBJECTS):
         return pd.Series(column.to_pylist(), dtype=object)
     return None
 
@@ -249,8 +264,28 @@ def _periods(column: pa.ChunkedArray, frequency: str) -> pd.Series[Any] | None:
     return periods if bool(same.all()) else None
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _is_arrow_backed(meta: Mapping[str, Any]) -> bool:
+    """Of such a type pandas does not read every name that it writes."""
+    return str(meta["numpy_type"]).endswith("[pyarrow]")
+
+
+def _lacks_integers_inside(column: pa.ChunkedArray | pa.Array) -> bool:
+    """Whether integers are missing inside of lists or records: numpy would make fractions of those beside them."""
+    kind = column.type
+    if pa.types.is_struct(kind):
+        inside = column.flatten()
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        inside = [pc.list_flatten(column)]
+    else:
+        return False
+    return any(_lacks_integers_inside(c) or (pa.types.is_integer(c.type) and c.null_count) for c in inside)
+
+
+_AS_OBJECTS = (
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_list, pa.types.is_large_list),
+    *(pa.types.is_integer, pa.types.is_floating),
+)
+"""What pandas makes an array or a number with NaN of, although it was written as objects of Python."""
 
 
 _NULLABLE: dict[pa.DataType, Any] = {

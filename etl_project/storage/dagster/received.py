@@ -63,9 +63,10 @@ def rows_of(  # noqa: PLR0911  # One line a form.
 
 def _in(store: Store, data: Any) -> Any:
     """The rows as this store can keep them."""
-    if getattr(store, "has_intervals", True) or not isinstance(data, pa.Table):
+    spans = not getattr(store, "has_intervals", True)
+    if not isinstance(data, pa.Table) or (getattr(store, "has_nanoseconds", True) and not spans):
         return data
-    return recorded.as_files_hold(as_arrow(data))
+    return recorded.in_micros(as_arrow(data), spans=spans)
 
 
 def _stacked(table: Table, scope: Scope, frames: Mapping[Any, Any]) -> pa.Table:
@@ -106,7 +107,7 @@ def _from_rows(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     labels.refuse_names(names)
     try:
         return pa.table({str(name): pa.array([row.get(name) for row in rows]) for name in names})
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise WriteRefused(
             f"The rows have a column that is not of one type: {error}. Nothing was changed; retrying does not help. "
             "Give every column one type."

@@ -98,7 +98,7 @@ def as_arrow(data: Any) -> pa.Table | pa.RecordBatchReader:
         if hasattr(data, "__arrow_c_stream__"):
             _refuse_objects(data)
             return plain(_from_stream(data))
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise WriteRefused(
             f"The data has a column that is not of one type: {error}. Nothing was changed; retrying does not help. "
             "Give every column one type."
@@ -121,7 +121,7 @@ def from_pandas(frame: pd.DataFrame) -> pa.Table:
             if isinstance(dtype, pd.CategoricalDtype) and not len(dtype.categories):
                 table = table.set_column(n, table.field(n).with_type(pa.null()), pa.nulls(len(frame)))
         return table
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise WriteRefused(
             f"The data has a column that is not of one type: {error}. Nothing was changed; retrying does not help. "
             "Give every column one type."

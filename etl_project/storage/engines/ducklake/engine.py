@@ -172,6 +172,8 @@ class DuckLakeStore(TableStore):
     in; rows that others insert by hand are not. Types that Parquet holds inexactly are refused.
     """
 
+    has_intervals = False
+
     def __init__(
         self,
         url: str,

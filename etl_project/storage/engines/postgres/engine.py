@@ -185,6 +185,8 @@ class PostgresStore(TableStore):
     What was inserted is read back before COMMIT, so a value that the server does not hold exactly is refused by name.
     """
 
+    has_nanoseconds = False
+
     def __init__(
         self,
         url: str,
