@@ -23,6 +23,8 @@ from etl_project.due import (
     asset_specs,
     at_most,
     closed_day_schedule,
+    fetch_jobs,
+    fetch_sensors,
     first_day,
     jobs_of,
     many_days_jobs,
@@ -89,6 +91,7 @@ def wire(
         jobs=[
             *build.values(),
             *without_days,
+            *fetch_jobs(project),
             weekly,
             *maintenance,
             contract_job(project, stored),
@@ -96,6 +99,7 @@ def wire(
         ],
         sensors=[
             pending_sensor(project, [*build.values(), *without_days]),
+            *fetch_sensors(project),
             alerts_sensor_module.alerts_sensor(project, (assets.resources or {})["delivery"]),
             *openlineage.sensors(project.settings, asset_specs(assets)),
         ],

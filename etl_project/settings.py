@@ -31,9 +31,13 @@ _LAKE_EXAMPLE = f"{_LAKE}dbname=warehouse host=db.example.com user=etl"
 OPENLINEAGE_URL, OPENLINEAGE_KEY = "ETL_OPENLINEAGE_URL", "ETL_OPENLINEAGE_API_KEY"
 
 LAKE_URL = "ETL_LAKE"
+INCOMING_URL = "ETL_INCOMING"
 _BUCKET_EXAMPLE = "s3://bucket/prefix"
+_INCOMING_EXAMPLE = "s3://bucket/incoming"
 _BUCKET = re.compile(r"s3a?://", re.IGNORECASE)
 _ANY_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+_BESIDE = ("archive", "quarantine")
 
 STATE_FILE = "state.sqlite"
 LOCKS_URL = "ETL_LOCKS"
@@ -58,7 +62,7 @@ NAMES = (
     *("ETL_DATA_DIR", "ETL_START_DATE", "ETL_SETTLE_SECONDS", "ETL_QUIET_SECONDS", "ETL_OPEN_DAY_INTERVAL_SECONDS"),
     *("ETL_SENSOR_INTERVAL_SECONDS", "ETL_WAIT_SECONDS", "ETL_MEMORY_LIMIT_MB", "ETL_PREVIEW_ROWS"),
     *("ETL_KEEP_VERSIONS", "ETL_HISTORY_DAYS", "ETL_LOG_FORMAT", "ETL_PIPELINES", "ETL_FAULT"),
-    *("ETL_WAREHOUSE", "ETL_WAREHOUSE_DATA", "ETL_LAKE", "ETL_CONFIRM_DAYS"),
+    *("ETL_WAREHOUSE", "ETL_WAREHOUSE_DATA", "ETL_LAKE", "ETL_INCOMING", "ETL_CONFIRM_DAYS"),
     *("ETL_LOCKS", "ETL_LOCKS_LEASE_SECONDS", "ETL_BROKER", "ETL_DAYS_PER_RUN"),
     *(OPENLINEAGE_URL, OPENLINEAGE_KEY, "ETL_OPENLINEAGE_NAMESPACE"),
 )
@@ -120,6 +124,8 @@ class Settings:
     """The bucket and prefix of a lake that other machines share, None for a folder."""
     lake_folder: Path | None = None
     """The folder of the lake, where it is not the one in the data folder."""
+    incoming_url: str | None = None
+    """The bucket and prefix from which objects are fetched into the drop folders, None for none."""
     locks_url: str | None = field(default=None, repr=False)
     """The server with the task locks of several machines, None for a file of this one. It may hold a password."""
     lease_seconds: float = LEASE_SECONDS
@@ -133,6 +139,10 @@ class Settings:
     def incoming(self) -> Path:
         """Drop folder: `incoming/<source>/`."""
         return self.data_dir / "incoming"
+
+    def beside_incoming(self, name: Literal["archive", "quarantine"]) -> str:
+        """The address beside that of what comes into a bucket, where objects go that were taken in, or refused."""
+        return f"{str(self.incoming_url).rpartition('/')[0]}/{name}"
 
     @property
     def archive(self) -> Path:
@@ -211,6 +221,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         days_per_run=_days(env, "ETL_DAYS_PER_RUN", like=10),
         **_warehouse(env),
         **_lake(env),
+        incoming_url=_incoming(env),
         locks_url=locks(env),
         lease_seconds=lease_seconds(env),
         **_openlineage(env),
@@ -268,18 +279,43 @@ def _lake(env: Mapping[str, str]) -> dict[str, Any]:
         return {}
     if not _ANY_URL.match(said):
         return {"lake_folder": Path(said).expanduser().absolute()}
+    problem = _why_no_bucket(said)
+    if problem is not None:
+        raise SettingsError(f"{LAKE_URL} {problem}; write a path, like /mnt/lake, or {_BUCKET_EXAMPLE}.")
+    return {"lake_url": said.rstrip("/")}
+
+
+def _why_no_bucket(said: str) -> str | None:
+    """Why this is no address of a bucket and a prefix in it; None where it is one."""
     bucket, _, prefix = said.partition("://")[2].partition("/")
     if not _BUCKET.match(said):
-        problem = f"is the address of a {said.partition(':')[0]!r} service"
-    elif re.search(r"[@?#%\\\s]", said):
-        problem = "has more than a bucket and a prefix in it (if that is a key: it belongs into AWS_ variables)"
-    elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", bucket):
-        problem = "names no bucket"
-    elif any(part in ("", ".", "..") for part in prefix.strip("/").split("/")) and prefix.strip("/"):
-        problem = "has a prefix with an empty part, . or .. in it"
-    else:
-        return {"lake_url": said.rstrip("/")}
-    raise SettingsError(f"{LAKE_URL} {problem}; write a path, like /mnt/lake, or {_BUCKET_EXAMPLE}.")
+        return f"is the address of a {said.partition(':')[0]!r} service" if _ANY_URL.match(said) else "names no bucket"
+    if re.search(r"[@?#%\\\s]", said):
+        return "has more than a bucket and a prefix in it (if that is a key: it belongs into AWS_ variables)"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", bucket):
+        return "names no bucket"
+    if any(part in ("", ".", "..") for part in prefix.strip("/").split("/")) and prefix.strip("/"):
+        return "has a prefix with an empty part, . or .. in it"
+    return None
+
+
+def _incoming(env: Mapping[str, str]) -> str | None:
+    """Where objects come in. The archive and the quarantine lie beside the prefix, so that there has to be one."""
+    said = (env.get(INCOMING_URL) or "").rstrip("/")
+    if not said:
+        return None
+    problem = _why_no_bucket(said)
+    prefix = said.partition("://")[2].partition("/")[2]
+    if problem is None and not prefix:
+        problem = "has no prefix, and `archive` and `quarantine` lie beside it"
+    elif problem is None and prefix.rpartition("/")[2] in _BESIDE:
+        problem = f"ends in {prefix.rpartition('/')[2]!r}, where what was taken in goes"
+    if problem is not None:
+        raise SettingsError(
+            f"{INCOMING_URL} {problem}; write it like {_INCOMING_EXAMPLE}. Files that come into a folder come into "
+            "`incoming` in the data folder, which needs no setting."
+        )
+    return said
 
 
 def locks(environ: Mapping[str, str] | None = None) -> str | None:

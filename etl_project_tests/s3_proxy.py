@@ -38,6 +38,7 @@ class Asked(NamedTuple):
 CUT_BEFORE = "the connection is cut before the request arrives"
 CUT_AFTER = "the request is carried out, and the connection is cut before the answer"
 CUT_WITHIN = "the connection is cut in the middle of the answer's body"
+UNCONDITIONALLY = "the request is carried out without its condition"
 TAKEN_UNSEEN = "200 for a PUT, whatever its condition is"
 
 
@@ -99,6 +100,8 @@ def running(patch: pytest.MonkeyPatch) -> Iterator[Proxy]:
                 return self.answer(way[0], [("Content-Type", "application/xml")], way[1].encode())
             if way == TAKEN_UNSEEN:
                 return self.answer(200, [("ETag", '"taken"')], b"")
+            if way == UNCONDITIONALLY:
+                del self.headers["If-Match"]
             status, headers, found = self.carried_out(body)
             if way == CUT_AFTER:
                 return self.cut()

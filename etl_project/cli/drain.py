@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from etl_project import utc
-from etl_project.cli import confirm, plan
+from etl_project.cli import confirm, objects, plan
 from etl_project.cli.common import deployment, show_run, span
 from etl_project.cli.console import console
 from etl_project.due import Deployment, Drained, Project, Wish, look
@@ -58,16 +58,25 @@ def drain(
     )
     if dry_run:
         raise typer.Exit(plan.tell(wish))
-    with deployment() as opened:
-        unfit = fit.after_a_change(opened.project.sources, opened.project.settings)
-        show_unfit(unfit)
-        if wish.through:
-            ask_through(opened, wish, yes)
-        refused_before = refused(opened.project)
-        done = drain_module.drain(opened, show_run, wish)
-        newly_refused = len(refused(opened.project) - refused_before)
-    sound = show_drained(done, newly_refused) and not unfit and not opened.project.broken
+    sound, is_more = objects.fetched_first(), True
+    while is_more:
+        with deployment() as opened:
+            sound = _drained(opened, wish, yes) and sound
+            is_more, well = objects.fetched_after(opened.project)
+            sound = sound and well
     raise typer.Exit(0 if sound else 1)
+
+
+def _drained(opened: Deployment, wish: Wish, yes: bool) -> bool:
+    """Build what is pending, and say so; whether all is well."""
+    unfit = fit.after_a_change(opened.project.sources, opened.project.settings)
+    show_unfit(unfit)
+    if wish.through:
+        ask_through(opened, wish, yes)
+    refused_before = refused(opened.project)
+    done = drain_module.drain(opened, show_run, wish)
+    newly_refused = len(refused(opened.project) - refused_before)
+    return show_drained(done, newly_refused) and not unfit and not opened.project.broken
 
 
 def ask_through(opened: Deployment, wish: Wish, yes: bool) -> None:

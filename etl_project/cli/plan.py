@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from etl_project import utc
+from etl_project.cli import objects
 from etl_project.cli.common import Opened, opened
 from etl_project.cli.console import Json, console
 from etl_project.due import Cause, Deployment, Due, Wish, attempts, by_hand, keys_in_words, look
@@ -61,6 +63,7 @@ def tell(wish: Wish, as_json: bool = False) -> int:
     with opened(weekly_checks=False) as found:
         snapshot = look(found.project, utc.now(), found.instance)
         ahead = previewing.preview(_deployment(found), snapshot, wish)
+        ahead = replace(ahead, notices=[*ahead.notices, *objects.waiting_in_words(found.project)])
         pinned = [rollback.pin_in_words(one) for one in rollback.pins(stored_assets(found.definitions))]
     if as_json:
         fields = {

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from etl_project import utc
+from etl_project.cli import objects
 from etl_project.cli.common import opened
 from etl_project.cli.console import Json, console
 from etl_project.due import look, red_checks
@@ -44,7 +45,8 @@ def status(asset: Asset = None, day: Day = None, as_json: Json = False) -> None:
         else:
             snapshot = look(found.project, utc.now(), found.instance)
             checks = found.definitions.resolve_asset_graph().asset_check_keys
-            everything = statuses.status(found.project, found.instance, snapshot, red_checks(found.instance, checks))
+            red = red_checks(found.instance, checks)
+            everything = statuses.status(found.project, found.instance, snapshot, red, objects.seen(found.project))
             pinned = rollback.pins(stored_assets(found.definitions))
             everything = replace(everything, pinned=tuple(map(rollback.pin_in_words, pinned)))
     if asset is not None:

@@ -22,6 +22,8 @@ from .drain import Wish as Wish
 from .drain import ahead as ahead
 from .drain import execute as execute
 from .execution import complaints_of as complaints_of
+from .fetching import fetch_jobs as fetch_jobs
+from .fetching import fetch_sensors as fetch_sensors
 from .following import asset_specs as asset_specs
 from .following import by_hand as by_hand
 from .following import say_by_hand as say_by_hand

@@ -25,6 +25,8 @@ __all__ = ["DAYS_JOB", "REFUSE_JOB", "Attempt", "Flight", "Part"]
 
 REFUSE_JOB = "refuse_undated_files"
 """The job that puts files which belong to no day into quarantine."""
+FETCH_JOB = "fetch_objects"
+"""The job that brings objects of a bucket into the drop folders, and what became of them back."""
 MANY_DAYS_JOB = "take_in_files_of_many_days"
 """The job that takes in files whose rows say their day; it builds no day of any asset."""
 STATE_TAG = "etl/state"
@@ -201,6 +203,11 @@ def in_flight(instance: dg.DagsterInstance) -> list[Flight]:
         for run in runs
         if not run.tags.items() >= WITHOUT_DAYS.items()
     ]
+
+
+def is_running(instance: dg.DagsterInstance, job: str) -> bool:
+    """Whether a run of this job is queued or under way."""
+    return bool(instance.get_runs(filters=dg.RunsFilter(job_name=job, statuses=_UNFINISHED), limit=1))
 
 
 def cancel(instance: dg.DagsterInstance, run_id: str) -> None:

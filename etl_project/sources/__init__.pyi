@@ -7,6 +7,9 @@ from . import mistakes as mistakes
 from . import name_pattern as name_pattern
 from .asset_names import Names as Names
 from .assets import SOURCE_METADATA as SOURCE_METADATA
+from .bucket import fetch as fetch
+from .bucket import looking as looking
+from .bucket import owner as owner
 from .component import FileSource as FileSource
 from .component import folders_with_defs as folders_with_defs
 from .day_of_name import VERSION as VERSION

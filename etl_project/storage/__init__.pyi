@@ -76,8 +76,14 @@ from .judging.receipts import receipts_of as receipts_of
 from .judging.row_tally import Rows as Rows
 from .judging.versions import at_commit as at_commit
 from .judging.versions import at_moment as at_moment
+from .lake import address as address
+from .lake import conditions as conditions
 from .lake import trial as trial
+from .lake.objects import Conflict as Conflict
+from .lake.objects import Object as Object
+from .lake.objects import Objects as Objects
 from .lake.parquet import in_memory as in_memory
+from .lake.removal import Removal as Removal
 from .lake.store import ParquetStore as ParquetStore
 from .places import ExtraMissing as ExtraMissing
 from .scratch import scratch_folder as scratch_folder

@@ -65,7 +65,9 @@ def examine(environ: Mapping[str, str], load_pipelines: Callable[[], str]) -> It
     yield from _file_system(configured)
     yield _task_locks(configured)
     yield _warehouse(configured)
-    yield from _bucket(configured)
+    yield from _bucket("lake", configured.lake_url)
+    yield from _bucket("incoming", configured.incoming_url)
+    yield from _what_comes_in(configured)
     yield _pipelines(load_pipelines)
 
 
@@ -218,23 +220,44 @@ def _warehouse(configured: Settings) -> Answer:
     return Answer("warehouse", True, f"free; {len(records):,} committed partitions in {store.identity}")
 
 
-def _bucket(configured: Settings) -> Iterator[Answer]:
+def _bucket(what: str, url: str | None) -> Iterator[Answer]:
     """What a lake in a bucket rests on, tried there; a lake in a folder is answered for by the file system's."""
-    if configured.lake_url is None:
+    if url is None:
         return
     try:
-        found = trial.of(configured.lake_url)
+        found = trial.of(url)
     except EtlError as error:
-        yield Answer("lake", False, str(error))
+        yield Answer(what, False, str(error))
         return
     advice = "Two writers of one day could both win: use a server that has conditional writes."
     ignored = ", ".join(found.ignored)
-    said = f"{configured.lake_url} can be listed, written and read; two writers collide"
-    yield Answer("lake", not ignored, f"{ignored} is ignored by {configured.lake_url}" if ignored else said, advice)
+    said = f"{url} can be listed, written and read; two writers collide"
+    yield Answer(what, not ignored, f"{ignored} is ignored by {url}" if ignored else said, advice)
     off = found.clock_off_seconds
-    told = f"{configured.lake_url} and this machine agree within {off:.0f} s"
+    told = f"{url} and this machine agree within {off:.0f} s"
     advice = "Let this machine's clock follow a time server (NTP): past 15 minutes the server refuses everything."
-    yield Answer("clock of the lake", off <= MOST_BUCKET_CLOCK_SECONDS, told, advice)
+    yield Answer(f"clock of the {what}", off <= MOST_BUCKET_CLOCK_SECONDS, told, advice)
+
+
+def _what_comes_in(configured: Settings) -> Iterator[Answer]:
+    """Whose the prefix is that objects come in by, and whether one that is replaced can get lost there."""
+    if configured.incoming_url is None:
+        return
+    try:
+        from etl_project.sources import looking, owner  # noqa: PLC0415  # Needs an extra.
+
+        places = looking.Places(configured)
+        for one in (places.archive, places.quarantine):
+            trial.of(one.shown)
+        is_ours = owner.look(places.incoming, configured.data_dir)
+        is_safe = places.removal.keeps_conditions()
+    except EtlError as error:
+        yield Answer("objects", False, str(error))
+        return
+    where = f"{places.archive.shown} and {places.quarantine.shown}"
+    how = "only as it was read" if is_safe else "after one more look: the server has no DELETE with If-Match"
+    whose = "is this deployment's" if is_ours else "is nobody's yet"
+    yield Answer("objects", True, f"{places.incoming.shown} {whose}; an object leaves it {how}, to {where}")
 
 
 def _pipelines(load_pipelines: Callable[[], str]) -> Answer:

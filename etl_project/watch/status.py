@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
@@ -30,6 +30,9 @@ from etl_project.due import (
 from etl_project.sources import SourceSpec, quarantine
 from etl_project.storage import Head
 from etl_project.utc import ONE_DAY, days_between
+
+if TYPE_CHECKING:
+    from etl_project.sources import looking
 
 CALENDAR_DAYS = 60
 """So many of the newest days are told one by one; older ones are in the counts."""
@@ -126,6 +129,7 @@ def status(
     instance: dg.DagsterInstance,
     snapshot: Snapshot,
     red_checks: Iterable[check_verdicts.RedCheck] = (),
+    in_bucket: looking.Look | None = None,
 ) -> Status:
     """The state of every asset and source in this snapshot.
 
@@ -142,7 +146,7 @@ def status(
         assets=tuple(
             _asset(node, commits[node.asset], known[node.asset], left) for node in project.nodes if node.source is None
         ),
-        sources=tuple(_source(project, snapshot, spec) for spec in project.sources),
+        sources=tuple(_source(project, snapshot, spec, in_bucket) for spec in project.sources),
         runs=tuple(_run(record) for record in _newest_runs(instance)),
         gone=(*snapshot.gone_in_words, *snapshot.unusable_keys),
         unpublished=tuple(snapshot.unpublished_in_words),
@@ -216,14 +220,20 @@ def _known_days(
     return found
 
 
-def _source(project: Project, snapshot: Snapshot, spec: SourceSpec) -> SourceStatus:
+def _source(project: Project, snapshot: Snapshot, spec: SourceSpec, in_bucket: looking.Look | None) -> SourceStatus:
     found = snapshot.scans[spec.name]
+    objects = in_bucket.seen.get(spec.name) if in_bucket is not None else None
     return SourceStatus(
         spec.name,
-        waiting=len(found.waiting) + len(found.early) + len(found.undated) + len(found.many_days) + found.unsettled,
+        waiting=len(found.waiting)
+        + len(found.early)
+        + len(found.undated)
+        + len(found.many_days)
+        + found.unsettled
+        + (objects.waiting if objects is not None else 0),
         quarantined=len(quarantine.still_open(project.settings.quarantine, project.settings.archive, spec)),
         overdue=tuple(day.isoformat() for day in snapshot.overdue(spec)),
-        notices=tuple(snapshot.notices(spec.name)),
+        notices=(*snapshot.notices(spec.name), *(in_bucket.notices(spec.name) if in_bucket is not None else ())),
     )
 
 

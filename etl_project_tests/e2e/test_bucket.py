@@ -59,6 +59,38 @@ def test_everything_that_the_project_does_with_raw_files_works_in_a_bucket(tmp_p
     assert holding and [path for path in holding if secret in path.read_bytes()] == []
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_files_that_come_into_a_bucket_are_built_archived_there_and_gone_from_where_they_came(tmp_path: Path) -> None:
+    """Also those of days before the first one that was known: the days begin with the data."""
+    objects, url = s3.objects_of(tmp_path), s3.url_of(tmp_path)
+    bucket = {"ETL_INCOMING": f"{url}/incoming"}
+    place, alone = Place(tmp_path / "data"), Place(tmp_path / "alone")
+    for day in reversed(DAYS):
+        alone.drop(f"{day}.csv", order_file(day))
+        objects.put(f"incoming/orders/{day}.csv", order_file(day).encode(), None)
+        said = place.drained(**bucket)
+        assert "1 objects fetched" in said and "1 archived" in said
+    alone.drained()
+    assert place.tables() == alone.tables()
+    objects.put(f"incoming/orders/{DAYS[0]}.csv", b"nothing that fits\n", None)
+    waits = place.etl("status", **bucket)
+    assert f"1 objects wait in the bucket: {DAYS[0]}.csv" in waits.stdout
+    assert f"1 objects wait in the bucket: {DAYS[0]}.csv" in place.etl("plan", **bucket).stdout
+    assert "1 files refused" in place.drained(expected_exit=1, **bucket)
+    keys = [one.key for one in objects.below("")]
+    assert sum(key.startswith("archive/orders/") for key in keys) == len(DAYS)
+    assert sum(key.startswith("quarantine/orders/") for key in keys) == 2
+    assert [key for key in keys if key.startswith("incoming/orders/")] == []
+    assert place.tables() == alone.tables()
+    doctor = place.etl("doctor", **bucket)
+    assert doctor.returncode == 0 and "is this deployment's" in doctor.stdout, doctor.stdout
+    lost = place.etl("drain", **{**bucket, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
+    assert lost.returncode == 1 and "does not answer" in lost.stdout and "Traceback" not in lost.stderr
+    other = Place(tmp_path / "other").etl("drain", **bucket)
+    assert other.returncode == 1 and "its own prefix" in other.stdout
+
+
 def test_a_bucket_that_does_not_answer_is_one_line_of_every_command_and_nothing_is_lost(tmp_path: Path) -> None:
     lake = {"ETL_LAKE": s3.url_of(tmp_path), "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "ETL_WAIT_SECONDS": "1"}
     place = Place(tmp_path / "data")

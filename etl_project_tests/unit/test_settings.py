@@ -144,6 +144,35 @@ def test_a_wrong_lake_is_one_line_that_does_not_show_it(tmp_path: Path, lake: st
     assert "hunter22" not in str(refusal.value) and "\n" not in str(refusal.value)
 
 
+def test_objects_come_in_by_a_prefix_and_go_to_others_beside_it(tmp_path: Path) -> None:
+    def loaded(url: str) -> settings.Settings:
+        return settings.load({"ETL_DATA_DIR": str(tmp_path), "ETL_INCOMING": url})
+
+    assert loaded("").incoming_url is None and loaded("").incoming == tmp_path / "incoming"
+    found = loaded("s3://bucket/shop/incoming/")
+    assert found.incoming_url == "s3://bucket/shop/incoming" and found.incoming == tmp_path / "incoming"
+    assert found.beside_incoming("archive") == "s3://bucket/shop/archive"
+    assert loaded("s3://bucket/in").beside_incoming("quarantine") == "s3://bucket/quarantine"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("s3://bucket", "has no prefix"),
+        ("s3://bucket/", "has no prefix"),
+        ("s3://bucket/shop/archive", "ends in 'archive'"),
+        ("s3://key:hunter22@bucket/p", "more than a bucket and a prefix"),
+        ("s3://bucket/a//hunter22", "an empty part"),
+        ("gs://bucket/hunter22", "address of a 'gs' service"),
+        ("/mnt/hunter22", "names no bucket"),
+    ],
+)
+def test_a_wrong_address_of_objects_is_one_line_that_does_not_show_it(tmp_path: Path, url: str, said: str) -> None:
+    with pytest.raises(settings.SettingsError, match=f"ETL_INCOMING .*{said}.*s3://bucket/incoming") as refusal:
+        settings.load({"ETL_DATA_DIR": str(tmp_path), "ETL_INCOMING": url})
+    assert "hunter22" not in str(refusal.value) and "\n" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(("value", "rows"), [("", 5), ("0", 0), ("100", 100)])
 def test_how_many_rows_are_shown_can_be_said_and_switched_off(tmp_path: Path, value: str, rows: int) -> None:
     assert settings.load({"ETL_DATA_DIR": str(tmp_path), "ETL_PREVIEW_ROWS": value}).preview_rows == rows

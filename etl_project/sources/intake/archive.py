@@ -247,9 +247,10 @@ def day_folder(root: Path, spec: SourceSpec, day: date) -> Path:
     return root / spec.name / day.isoformat()
 
 
-def versions(root: Path, spec: SourceSpec, day: date) -> list[Accepted]:
-    """Every version of the day, superseded ones included, in no order."""
-    return list(_versions(os.fspath(day_folder(root, spec, day)), ""))
+def versions(root: Path, spec: SourceSpec, day: date | None) -> list[Accepted]:
+    """Every version of the day, superseded ones included, in no order. Without a day: of files of many days."""
+    folder = root / spec.name / UNDATED if day is None else day_folder(root, spec, day)
+    return list(_versions(os.fspath(folder), ""))
 
 
 def counting(versions: Iterable[Accepted], spec: SourceSpec) -> tuple[Accepted, ...]:

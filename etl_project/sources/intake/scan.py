@@ -30,7 +30,7 @@ from etl_project.sources.spec import SourceSpec
 CLAIMS = ".taken"
 """The hidden folder in a drop folder through which files leave it: `.taken/<unique>/<name>`."""
 
-_TEMPORARY = (".tmp", "~", ".swp", ".part")
+TEMPORARY = (".tmp", "~", ".swp", ".part")
 _ASKED_SECONDS = 3600.0
 """A look at 100,000 files that wait for good reasons must not open each of them."""
 
@@ -261,7 +261,7 @@ def _files(folder: str, prefix: str, passed_over: list[PassedOver]) -> Iterator[
     """Regular files below the folder, with their relative names; hidden and temporary names are left out."""
     for entry in _listing(folder, prefix, passed_over):
         name = entry.name
-        if name[0] == "." or name.endswith(_TEMPORARY):
+        if name[0] == "." or name.endswith(TEMPORARY):
             continue
         if prefix:
             name = f"{prefix}/{name}"

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from etl_project.storage.contract import StoreUnavailable, WriteRefused
 from etl_project.storage.lake.address import Address
@@ -27,14 +27,18 @@ try:
     from obstore.exceptions import AlreadyExistsError, BaseError, NotModifiedError, PreconditionError
 except ImportError as error:
     raise ExtraMissing(
-        f"A lake in a bucket needs the extra `s3` ({error.name} is not installed): pip install 'etl-project[s3]'."
+        f"A bucket needs the extra `s3` ({error.name} is not installed): pip install 'etl-project[s3]'."
     ) from None
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore import GetOptions
+    from obstore.store import ObjectStore, S3Store
 
 MOST_BYTES = 5 * 1024**3
 """What one PUT may bring (S3's own limit). A day of a table is compressed Parquet: some hundred million rows."""
+
+_IN_ONE_BYTES, _PART_BYTES, _PARTS_AT_ONCE = 256 * 1024**2, 32 * 1024**2, 4
+"""What goes in parts, where no condition is needed; 10,000 parts are as many as S3 takes."""
 
 _MISSING = re.compile(r"<Code>NoSuchKey</Code>")
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
@@ -83,17 +87,20 @@ class Objects:
             found = obstore.list_with_delimiter(self._asking)["common_prefixes"]
         return sorted(name.strip("/").rpartition("/")[2] for name in found)
 
-    def get(self, key: str, target: Path, unless: str | None = None) -> Object | None:
+    def get(self, key: str, target: Path, unless: str | None = None, only: str | None = None) -> Object | None:
         """Write the object's bytes to a new file; None where there is no such object.
 
-        Raises Unchanged, and reads nothing, where its ETag is `unless`.
+        Raises Unchanged, and reads nothing, where its ETag is `unless`, and Conflict where it is not `only`.
         """
+        condition: GetOptions = {"if_none_match": unless} if unless else {"if_match": only} if only else {}
         with self._translated(f"read {key}"):
             try:
-                found = obstore.get(self._moving, key, options={"if_none_match": unless} if unless else None)
+                found = obstore.get(self._moving, key, options=condition)
                 with target.open("xb") as file:
                     for chunk in found.stream():
                         file.write(chunk)
+            except PreconditionError:
+                raise Conflict(key) from None
             except NotModifiedError:
                 raise Unchanged(str(unless)) from None
             except FileNotFoundError as error:
@@ -143,6 +150,32 @@ class Objects:
         self._refuse_too_large(key, content)
         with self._translated(f"write {key}"), _mapped(content) as mapped:
             obstore.put(self._moving, key, mapped, use_multipart=False)
+
+    def keep(self, key: str, content: Path) -> None:
+        """Make it the object's content, where the key says the content: what is there already is the same.
+
+        In parts where it is large. A kill leaves nothing, or parts that the bucket's lifecycle removes.
+        """
+        with self._translated(f"write {key}", ""):
+            if content.stat().st_size == 0:
+                obstore.put(self._asking, key, b"", use_multipart=False)
+            elif content.stat().st_size <= _IN_ONE_BYTES:
+                with _mapped(content) as mapped:
+                    obstore.put(self._moving, key, mapped, use_multipart=False)
+            else:
+                obstore.put(
+                    self._moving,
+                    key,
+                    content,
+                    use_multipart=True,
+                    chunk_size=_PART_BYTES,
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
+
+    def signed(self, method: Literal["DELETE"], key: str, valid_seconds: int) -> str:
+        """The address of a request that obstore does not make, signed. It is a secret for as long as it is valid."""
+        with self._translated(f"sign a request for {key}"):
+            return obstore.sign(cast("S3Store", self._asking), method, key, timedelta(seconds=valid_seconds))
 
     def remove(self, keys: Collection[str]) -> None:
         """Remove objects; those that are gone are no error."""

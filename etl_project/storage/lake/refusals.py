@@ -17,9 +17,13 @@ _RIGHTS = (
 _SKEWED = "The clock of this machine is off by more than the server allows: let it follow a time server (NTP)."
 _UNKNOWN_KEY = "The server does not know the access key: correct AWS_ACCESS_KEY_ID."
 _TOKEN = "The session token is no longer good: get a new one (AWS_SESSION_TOKEN)."
+_UNLISTABLE = re.compile(r"invalid path|parsing Path|empty path segment|illegal character sequence", re.IGNORECASE)
+_RENAME = (
+    "Rename or remove it: it has an empty part (//), . or .. as a part, or a control character (`aws s3 ls` shows it)."
+)
 _REGION = "The bucket is in another region: set AWS_REGION."
 _BY_CODE = {
-    "NoSuchBucket": "There is no such bucket: make it, or correct ETL_LAKE.",
+    "NoSuchBucket": "There is no such bucket: make it, or correct ETL_LAKE or ETL_INCOMING.",
     "AccessDenied": _RIGHTS,
     "AllAccessDisabled": _RIGHTS,
     "AccountProblem": _RIGHTS,
@@ -44,6 +48,8 @@ _BY_STATUS = {"401": _UNKNOWN_KEY, "403": _RIGHTS, "301": _REGION, "307": _REGIO
 def advice(said: str, outcome: str) -> str:
     """What was found and what to do about it, from an error's text of which nothing else goes on."""
     code, status = _CODE.search(said), _STATUS.search(said)
+    if _UNLISTABLE.search(said):
+        return _line("some object there has a name that cannot be listed", outcome, _RENAME)
     if "169.254." in said or "credential" in said.lower():
         return _line("no credentials were found", outcome, "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
     if code or status:

@@ -101,6 +101,9 @@ class World:
             raise failed.error
         return list(results.received)
 
+    def end(self) -> None:
+        """What follows when files were judged: nothing, where they lie in the folder."""
+
     def outcomes(self) -> dict[str, str]:
         return {one.name: one.outcome for one in self.receive()}
 

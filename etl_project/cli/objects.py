@@ -1,0 +1,80 @@
+"""Objects: what commands do and say about the bucket of ETL_INCOMING, and nothing where it is not set.
+
+Importing this loads nothing that a project without a bucket does not need.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from etl_project import settings, utc
+from etl_project.cli.console import console
+from etl_project.failures import EtlError
+
+if TYPE_CHECKING:
+    from etl_project.due import Project
+    from etl_project.sources import looking
+
+_SHOWN = 20
+
+
+def fetched_first() -> bool:
+    """Fetch what waits before the project is loaded, since its days begin with its data; whether all went well.
+
+    Objects that are too young get the time to settle once.
+    """
+    configured = settings.load()
+    if configured.incoming_url is None:
+        return True
+    from etl_project.definitions import load_project  # noqa: PLC0415  # Takes a second.
+
+    project, _ = load_project(strict=False)
+    _, well, unsettled = _fetched(project)
+    if unsettled:
+        time.sleep(max(spec.settle_seconds for spec in project.sources))
+        _, well, _ = _fetched(project)
+    return well
+
+
+def fetched_after(project: Project) -> tuple[bool, bool]:
+    """Send back what became of objects; whether others came meanwhile, and whether all went well."""
+    if project.settings.incoming_url is None:
+        return False, True
+    placed, well, _ = _fetched(project)
+    return placed > 0, well
+
+
+def seen(project: Project) -> looking.Look | None:
+    """What waits in the bucket."""
+    if project.settings.incoming_url is None:
+        return None
+    from etl_project.sources import looking  # noqa: PLC0415  # Needs an extra.
+
+    return looking.look(project.settings, project.sources, utc.now())
+
+
+def waiting_in_words(project: Project) -> list[str]:
+    """Which objects wait, for commands that only look."""
+    found = seen(project)
+    return [] if found is None else [line for spec in project.sources for line in found.notices(spec.name)]
+
+
+def _fetched(project: Project) -> tuple[int, bool, int]:
+    """One pass, told: how many files it placed, whether all went well, and how many objects were too young."""
+    from etl_project.sources import fetch  # noqa: PLC0415  # Needs an extra.
+
+    try:
+        done = fetch.fetch(project.settings, project.sources)
+    except EtlError as error:
+        done = fetch.Fetched(problems=[str(error)])
+    if done.placed or done.archived or done.refused:
+        console.print(done.in_words, highlight=False)
+    wrong = [("not fetched", why) for why in done.problems] + [("not taken in", why) for why in done.passed_over]
+    for what, why in wrong[:_SHOWN]:
+        console.print(f"[red]{what}[/] {escape(why)}", soft_wrap=True, highlight=False)
+    if len(wrong) > _SHOWN:
+        console.print(f"and {len(wrong) - _SHOWN} more like these", highlight=False)
+    return done.placed, not wrong, done.unsettled
