@@ -24,4 +24,7 @@ def tidied(configured: Settings, days: int) -> str:
         raise NoLake(f"{store.identity} is no DuckLake: it needs no such upkeep. Leave --warehouse out.")
     done = tidy(store.engine, store.wait_seconds, timedelta(days=days))
     busy = f"; {', '.join(done.busy)} is being written, and left for the next time" if done.busy else ""
-    return f"{len(done.merged)} tables merged, {done.snapshots} snapshots and {done.files} files removed{busy}"
+    versions = f", {done.versions} entries of versions that have gone" if done.versions else ""
+    return (
+        f"{len(done.merged)} tables merged, {done.snapshots} snapshots and {done.files} files removed{versions}{busy}"
+    )

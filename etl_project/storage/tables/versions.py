@@ -8,7 +8,8 @@ that is added or widened never touches what was kept before it. `etl_versions` s
 this exists before the first version is kept.
 
 `etl_versions` is of all tables. Where writers of two tables would collide by deleting from it, an entry that goes is
-told by a second one of the same version, which lies nowhere: rows are only added then, as to the commit records.
+told by a second one of the same version, which lies nowhere: rows are only added then, as to the commit records. Both
+stay until somebody sweeps them.
 """
 
 from __future__ import annotations
@@ -213,6 +214,19 @@ class Versions:
         self._cross_out([one.version for one in gone])
         for rows_in in sorted({one.rows_in for one in gone}):
             self._remove(rows_in, [one.version for one in gone if one.rows_in == rows_in])
+
+    def sweep(self) -> int:
+        """Remove the entries of versions that have gone; gives how many versions they told of.
+
+        Inside the caller's transaction, the only one that deletes entries where they stay: two of them collide.
+        """
+        if not has_table(self._connection, NAME, self._home):
+            return 0
+        gone = f"SELECT version FROM {self.name} WHERE rows_in = {text(_NOWHERE)}"
+        [[count]] = self._all(f"SELECT count(DISTINCT version) FROM ({gone})")
+        if count:
+            self._connection.execute(f"DELETE FROM {self.name} WHERE version IN ({gone})")
+        return int(count)
 
     def _cross_out(self, versions: Sequence[int]) -> None:
         chosen = f"FROM {self.name} WHERE version IN (SELECT unnest($gone::BIGINT[]))"

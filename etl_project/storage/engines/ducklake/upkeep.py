@@ -1,7 +1,8 @@
 """Upkeep: a lake's files merged, its old snapshots let go, and files removed that nothing refers to any more.
 
 Belongs here: what DuckLake leaves to its owner. Every write adds files, and a replaced partition's stay for readers of
-older snapshots. Rows, commit records and kept versions are not touched: they are all in the newest snapshot.
+older snapshots, and so do the entries of versions that were let go. Rows, commit records and kept versions are not
+touched: they are all in the newest snapshot.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from etl_project.storage.engines.ducklake.attach import LAKE
 from etl_project.storage.engines.ducklake.engine import GUARDS, DuckLake
 from etl_project.storage.engines.server import queue
 from etl_project.storage.tables.engine import Conflict
+from etl_project.storage.tables.versions import NAME as VERSIONS
 
 SHORTEST = timedelta(days=1)
 """A reader of an older snapshot, and a write under way, take less."""
@@ -29,8 +31,12 @@ class TooShort(Permanent):
 
 
 class Tidied(NamedTuple):
-    """What was done: tables whose files were merged, snapshots and files that are gone, tables that were busy."""
+    """What was done: tables whose files were merged, what is gone, tables that were busy.
 
+    `versions`: of how many kept versions that were let go the entries went, too.
+    """
+
+    versions: int
     merged: tuple[str, ...]
     snapshots: int
     files: int
@@ -38,7 +44,8 @@ class Tidied(NamedTuple):
 
 
 def tidy(engine: DuckLake, wait_seconds: float, keep: timedelta) -> Tidied:
-    """Merge small files, expire snapshots older than `keep`, and remove files that were let go before that.
+    """Remove the entries of versions that have gone, merge small files, expire snapshots older than `keep`, and remove
+    files that were let go before that.
 
     A table that is being written for longer than `wait_seconds` is passed over and named. Each step is a transaction of
     its own: a kill leaves what the last one left, and the next call goes on.
@@ -49,6 +56,11 @@ def tidy(engine: DuckLake, wait_seconds: float, keep: timedelta) -> Tidied:
     before = utc.now() - keep
     merged, busy = [], []
     with engine.writing(wait_seconds) as connection:
+        try:
+            versions = _swept(engine, connection)
+        except Conflict:
+            versions = 0
+            busy.append(f"{engine.schema}.{VERSIONS}")
         for schema, name in _tables(connection, engine):
             try:
                 with queue.turn(engine.address, name.lower(), wait_seconds):
@@ -60,7 +72,20 @@ def tidy(engine: DuckLake, wait_seconds: float, keep: timedelta) -> Tidied:
         snapshots = _called(engine, connection, "expire_snapshots", "older_than => ?", before)
         files = _called(engine, connection, "cleanup_old_files", "older_than => ?", before)
         files += _called(engine, connection, "delete_orphaned_files", "older_than => ?", before)
-    return Tidied(tuple(merged), snapshots, files, tuple(busy))
+    return Tidied(versions, tuple(merged), snapshots, files, tuple(busy))
+
+
+def _swept(engine: DuckLake, connection: duckdb.DuckDBPyConnection) -> int:
+    """Sweep the list of versions, to which writers only add, in a transaction of its own. Raises Conflict."""
+    try:
+        connection.begin()
+        found = engine.versions(connection).sweep()
+        connection.commit()
+    except duckdb.Error as error:
+        with suppress(duckdb.Error):
+            connection.rollback()
+        raise engine.meaning(error) from error
+    return found
 
 
 def _tables(connection: duckdb.DuckDBPyConnection, engine: DuckLake) -> list[tuple[str, str]]:

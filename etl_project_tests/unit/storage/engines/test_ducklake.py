@@ -37,6 +37,7 @@ from etl_project.storage.engines.server.errors import clean
 from etl_project.storage.places import ExtraMissing, UnknownPlace
 from etl_project.storage.sql import has_table
 from etl_project.storage.tables.store import TableStore
+from etl_project.storage.tables.versions import Versions
 from etl_project.watch import lake_upkeep
 from etl_project_tests import postgres
 from etl_project_tests.steady import PATIENCE_SECONDS
@@ -422,6 +423,45 @@ def test_upkeep_merges_expires_and_removes_and_changes_no_row(
     assert numbers(store, ONE, TWO) == [5, 9]
     with pytest.raises(upkeep.TooShort, match="1d or more"):
         upkeep.tidy(engine, 0, timedelta(hours=1))
+
+
+@postgres.needed
+def test_upkeep_sweeps_the_entries_of_versions_that_have_gone_and_no_version(
+    store: DuckLakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writers only add to that list, so that those of two tables do not collide: it would grow for ever."""
+    engine = store.engine
+    assert isinstance(engine, DuckLake)
+    keeping = replace(ORDERS, keep_versions=1)
+    for n in range(4):
+        put(store, rows((ONE, n)), ONE, table=keeping)
+
+    def entries() -> int:
+        with store.connect() as connection:
+            [[found]] = connection.execute("SELECT count(*) FROM etl_versions").fetchall()
+            return int(found)
+
+    assert entries() == 5, "three that were kept, and two that say that one of them has gone"
+    seen: list[tuple[int, tuple[str, ...]]] = []
+    swept = Versions.sweep
+
+    def in_between(self: Versions) -> int:
+        found = swept(self)
+        if not seen:
+            put(lake(tmp_path), rows((ONE, 4)), ONE, table=keeping)
+        return found
+
+    monkeypatch.setattr(Versions, "sweep", in_between)
+    for _ in range(3):
+        done = upkeep.tidy(engine, 20, timedelta(days=1))
+        seen.append((done.versions, done.busy))
+    assert seen == [(0, ("main.etl_versions",)), (3, ()), (0, ())], "whoever writes in between is not disturbed"
+    assert entries() == 1
+    [version] = store.versions(keeping, ONE.isoformat())
+    piece = store.read_version(keeping, ONE.isoformat(), version.sequence)
+    assert (version.sequence, store.arrow(piece)["n"].to_pylist()) == (4, [3])
+    put(store, rows((ONE, 5)), ONE, table=keeping)
+    assert numbers(store, ONE) == [5] and [v.sequence for v in store.versions(keeping, ONE.isoformat())] == [5]
 
 
 # What can be wrong with a server, its database, a role, a clock.
