@@ -3,3 +3,7 @@ from . import run_lock as run_lock
 from .jobs import LockBusy as LockBusy
 from .keeper import locks_at as locks_at
 from .run_lock import RunLock as RunLock
+from .server import LocksBusy as LocksBusy
+from .server import LocksUnavailable as LocksUnavailable
+from .server import LocksUnusable as LocksUnusable
+from .server import Server as Server

@@ -81,10 +81,15 @@ class Server:
 
     shown: str
     _secrets: tuple[tuple[str, str], ...] = field(repr=False, default=())
+    what: str = "The task locks"
+    schema: str = "etl_locks"
 
     @classmethod
-    def at(cls, url: str) -> Server:
-        """The server that a setting names. Raises LocksUnusable (retrying does not help) for what is no address."""
+    def at(cls, url: str, what: str = "The task locks", schema: str = "etl_locks") -> Server:
+        """The server that a setting names, and what is kept there, in which schema.
+
+        Raises LocksUnusable (retrying does not help) for what is no address.
+        """
         try:
             parts: dict[str, Any] = conninfo_to_dict(url)
         except psycopg.Error:
@@ -96,7 +101,7 @@ class Server:
             )
         secrets = tuple((name, str(parts.pop(name))) for name in _SECRETS if name in parts)
         secrets = tuple((name, secret) for name, secret in secrets if secret)
-        return cls(make_conninfo(**parts), secrets)
+        return cls(make_conninfo(**parts), secrets, what, schema)
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
@@ -128,11 +133,11 @@ class Server:
         line = " ".join(said.split()).rstrip(".")
         for _, secret in self._secrets:
             line = line.replace(secret, "***")
-        told = f"The task locks in PostgreSQL ({self.shown}): {line}. Nothing was changed;"
+        told = f"{self.what} in PostgreSQL ({self.shown}): {line}. Nothing was changed;"
         if _BUSY.fullmatch(code):
             return LocksBusy(f"{told} retrying helps: another machine was in the way.")
         known = _BY_CODE if code else _BY_TEXT
         for pattern, advice in known.items():
             if re.fullmatch(pattern, code) if code else re.search(pattern, said):
-                return LocksUnusable(f"{told} retrying does not help. {advice}")
+                return LocksUnusable(f"{told} retrying does not help. {advice.replace('etl_locks', self.schema)}")
         return LocksUnavailable(f"{told} retrying helps once the server answers.")

@@ -18,17 +18,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sqlite3
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from etl_project import atomic, faults, utc
+from etl_project import atomic, faults
 from etl_project.exclusion import processes
 from etl_project.failures import EtlError, Transient
-from etl_project.http_in.database import Database, RecordsFull
+from etl_project.http_in.database import RecordsFull, Rows, Statements
 from etl_project.http_in.group_commit import GroupCommit
 
 _LOG = logging.getLogger("etl.receiver")
@@ -75,7 +74,7 @@ class ClaimLost(Transient):
 class Claims:
     """The claims in one database; every state change is one transaction."""
 
-    def __init__(self, database: Database, lease_seconds: float) -> None:
+    def __init__(self, database: Rows, lease_seconds: float) -> None:
         self._database = database
         self._lease_seconds = lease_seconds
         self._owner = processes.this_process().to_json()
@@ -90,7 +89,7 @@ class Claims:
         dead owner, which the next request takes over.
         """
         with self._database.transaction(durable=False) as connection:
-            row = connection.execute("select * from claims where client = ? and key = ?", (client, key)).fetchone()
+            row = connection.execute(f"{self._select()} where client = ? and key = ?", (client, key)).fetchone()
             if row is None:
                 return self._insert(connection, client, key, request, target)
             if self._in_progress(row):
@@ -115,9 +114,9 @@ class Claims:
         self._sync(upload.temporary.parent)
         faults.reach("receiver.synced")
         landed = self._database.execute_together(
-            "update claims set state = 'landed', body_sha256 = ?, status = ?, answer = ?, updated_at = ?"
-            " where temporary = ? and state = 'receiving'",
-            (body_sha256, status, answer, _now(), str(upload.temporary)),
+            "update claims set state = 'landed', body_sha256 = ?, status = ?, answer = ?, "
+            f"updated_at = {self._database.moment()} where temporary = ? and state = 'receiving'",
+            (body_sha256, status, answer, str(upload.temporary)),
         )
         if landed != 1:
             raise ClaimLost("The upload took longer than its lease, and another request has taken the key over.")
@@ -153,8 +152,8 @@ class Claims:
             )
             landed = connection.execute(
                 "update claims set owner = ? where temporary = ? and state = 'landed'", (_GONE, str(upload.temporary))
-            )
-        if landed.rowcount == 0:
+            ).rowcount
+        if landed == 0:
             upload.temporary.unlink(missing_ok=True)
 
     def _landed(self, upload: Upload) -> bool:
@@ -168,8 +167,8 @@ class Claims:
         """Extend the lease of everything this process holds."""
         with self._database.transaction(durable=False) as connection:
             connection.execute(
-                "update claims set lease_until = ? where owner = ? and state <> 'done'",
-                (self._lease_end(), self._owner),
+                f"update claims set lease_until = {self._lease_end()} where owner = ? and state <> 'done'",
+                (self._owner,),
             )
 
     def recover(self) -> Recovered:
@@ -180,7 +179,7 @@ class Claims:
         frees room.
         """
         with self._database.transaction(durable=False) as connection:
-            open_rows = connection.execute("select * from claims where state <> 'done'").fetchall()
+            open_rows = connection.execute(f"{self._select()} where state <> 'done'").fetchall()
         self._given_up &= {row["temporary"] for row in open_rows}
         free = [row for row in open_rows if not self._in_progress(row)]
         for row in free:
@@ -217,16 +216,18 @@ class Claims:
     def forget(self, keep: timedelta) -> int:
         """Drop answers older than `keep`; the number of keys that are free again."""
         with self._database.transaction(durable=False) as connection:
-            return connection.execute(
-                "delete from claims where state = 'done' and updated_at < ?", (_now() - keep.total_seconds(),)
+            forgotten: int = connection.execute(
+                f"delete from claims where state = 'done' and updated_at < {self._database.moment()} - ?",
+                (keep.total_seconds(),),
             ).rowcount
+        return forgotten
 
-    def _insert(self, connection: sqlite3.Connection, client: str, key: str, request: str, target: Path) -> Upload:
+    def _insert(self, connection: Statements, client: str, key: str, request: str, target: Path) -> Upload:
         upload = Upload(target.parent / f"{_PREFIX}{uuid.uuid4().hex}{atomic.TEMPORARY_SUFFIX}", target)
         connection.execute(
             "insert into claims (client, key, request, state, temporary, target, owner, lease_until, updated_at)"
-            " values (?, ?, ?, 'receiving', ?, ?, ?, ?, ?)",
-            (client, key, request, str(upload.temporary), str(target), self._owner, self._lease_end(), _now()),
+            f" values (?, ?, ?, 'receiving', ?, ?, ?, {self._lease_end()}, {self._database.moment()})",
+            (client, key, request, str(upload.temporary), str(target), self._owner),
         )
         return upload
 
@@ -238,13 +239,22 @@ class Claims:
                 "update claims set state = 'done' where temporary = ?", [(str(u.temporary),) for u in settled]
             )
 
-    def _in_progress(self, row: sqlite3.Row) -> bool:
+    def _in_progress(self, row: Any) -> bool:
         """Whether somebody may still be at work on it. What has been renamed is over, whatever its owner does now."""
         over = row["state"] == "done" or (row["state"] == "landed" and not Path(row["temporary"]).exists())
-        return not over and row["temporary"] not in self._given_up and not _may_take_over(row)
+        return not over and row["temporary"] not in self._given_up and not self._may_take_over(row)
 
-    def _lease_end(self) -> float:
-        return _now() + self._lease_seconds
+    def _may_take_over(self, row: Any) -> bool:
+        """Whether its owner is gone: it has said so, its lease has run out, or it is known to be dead."""
+        if row["owner"] == _GONE or row["run_out"]:
+            return True
+        return self._database.knows_dead(processes.Owner.from_json(row["owner"]))
+
+    def _select(self) -> str:
+        return f"select claims.*, lease_until < {self._database.moment()} as run_out from claims"
+
+    def _lease_end(self) -> str:
+        return f"{self._database.moment()} + {self._lease_seconds!r}"
 
 
 def _sync_folders(folders: list[Path]) -> list[None]:
@@ -258,18 +268,5 @@ def _rename_once(upload: Upload) -> None:
         os.rename(upload.temporary, upload.target)
 
 
-def _upload(row: sqlite3.Row) -> Upload:
+def _upload(row: Any) -> Upload:
     return Upload(Path(row["temporary"]), Path(row["target"]))
-
-
-def _may_take_over(row: sqlite3.Row) -> bool:
-    """Of a process in another pid namespace (a container that was restarted) nothing is known: its lease decides."""
-    if row["owner"] == _GONE or row["lease_until"] < _now():
-        return True
-    owner = processes.Owner.from_json(row["owner"])
-    another_boot = owner.host != processes.this_host()[0]
-    return another_boot or (processes.same_host(owner) and not processes.is_alive(owner))
-
-
-def _now() -> float:
-    return utc.now().timestamp()

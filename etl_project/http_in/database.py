@@ -10,11 +10,13 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import Any, Protocol
 
-from etl_project import atomic, sqlite_log
+from etl_project import atomic, sqlite_log, utc
+from etl_project.exclusion import processes
 from etl_project.failures import Permanent, Transient
 from etl_project.http_in.group_commit import GroupCommit
 
@@ -83,6 +85,32 @@ class RecordsFull(Transient):
 
 class RecordsUnusable(Permanent):
     """The file is not a database of ours or cannot be written. Retrying does not help."""
+
+
+class Statements(Protocol):
+    """What runs inside a transaction, with `?` for each value; rows are asked by the names of their columns."""
+
+    def execute(self, sql: str, parameters: Any = ..., /) -> Any: ...
+    def executemany(self, sql: str, parameters: Any, /) -> Any: ...
+
+
+class Rows(Protocol):
+    """Where the records of keys are: a file of this machine, or a server that several receivers share."""
+
+    def transaction(self, *, durable: bool = True) -> AbstractContextManager[Statements]:
+        """All statements of the block, or none of them; nobody else's transaction comes between them."""
+
+    def execute_together(self, sql: str, parameters: tuple[object, ...]) -> int:
+        """How many rows the statement changed, durably."""
+
+    def moment(self) -> str:
+        """The time now as a number in SQL, by the one clock that leases go by: seconds since 1970."""
+
+    def knows_dead(self, owner: processes.Owner) -> bool:
+        """Whether the process is known to be gone; of others the lease decides."""
+
+    def close(self) -> None:
+        """Let go of what is open; the records stay."""
 
 
 class Database:
@@ -166,6 +194,15 @@ class Database:
     def _execute_all(self, statements: list[tuple[str, tuple[object, ...]]]) -> list[int]:
         with self.transaction() as connection:
             return [connection.execute(sql, parameters).rowcount for sql, parameters in statements]
+
+    def moment(self) -> str:
+        """This machine's clock: nobody else uses the file."""
+        return repr(utc.now().timestamp())
+
+    def knows_dead(self, owner: processes.Owner) -> bool:
+        """Of one in another pid namespace (a container that was restarted) nothing is known: its lease decides."""
+        another_boot = owner.host != processes.this_host()[0]
+        return another_boot or (processes.same_host(owner) and not processes.is_alive(owner))
 
     def close(self) -> None:
         """Close the connection; the records stay."""

@@ -17,7 +17,7 @@ from anyio import to_thread
 
 from etl_project.failures import EtlError, Transient
 from etl_project.http_in.claims import Claims
-from etl_project.http_in.database import LEAST_BYTES, Database, RecordsFull, free_bytes
+from etl_project.http_in.database import LEAST_BYTES, Database, RecordsFull, RecordsUnusable, Rows, free_bytes
 from etl_project.http_in.settings import Receiver
 from etl_project.settings import Settings
 
@@ -32,7 +32,7 @@ class Keeper:
         self._settings = settings
         self._receiving = receiving
         self._lock = Lock()
-        self._database: Database | None = None
+        self._database: Rows | None = None
         self._claims: Claims | None = None
         self._stuck: tuple[str, ...] = ()
 
@@ -77,7 +77,7 @@ class Keeper:
             self._database.close()
 
     def _opened(self) -> Claims:
-        database = Database(self._settings.data_dir / "delivery.sqlite")
+        database = self._records()
         try:
             claims = Claims(database, self._receiving.lease_seconds)
             self._recover(claims)
@@ -89,6 +89,32 @@ class Keeper:
             _LOG.info("removed %d left-over files", swept)
         self._database = database
         return claims
+
+    def _records(self) -> Rows:
+        """In the file of this machine, or where the task locks of several machines are (ETL_LOCKS)."""
+        path = self._settings.data_dir / "delivery.sqlite"
+        if self._settings.locks_url is None:
+            return Database(path)
+        try:
+            from etl_project.http_in.server_records import ServerRecords  # noqa: PLC0415  # An extra, psycopg.
+        except ImportError as error:
+            raise RecordsUnusable(
+                f"Keys in PostgreSQL (ETL_LOCKS) need the extra `postgres` ({error.name or error}): "
+                "pip install 'etl-project[postgres]'."
+            ) from None
+        if not path.exists():
+            return ServerRecords(self._settings.locks_url, self._settings.incoming)
+        own = Database(path)
+        try:
+            Claims(own, self._receiving.lease_seconds).recover()
+            with own.transaction() as connection:
+                former = connection.execute("select * from claims where state = 'done'").fetchall()
+            found = ServerRecords(self._settings.locks_url, self._settings.incoming, former)
+            with own.transaction() as connection:
+                connection.execute("delete from claims where state = 'done'")
+            return found
+        finally:
+            own.close()
 
     def _round(self) -> None:
         claims = self.claims()

@@ -11,22 +11,34 @@ from pathlib import Path
 
 import pytest
 
+from etl_project import settings
+from etl_project.exclusion import processes
+from etl_project.http_in import settings as receiver_settings
 from etl_project.http_in.claims import Answered, ClaimLost, Claims, InProgress, Upload
-from etl_project.http_in.database import Database
+from etl_project.http_in.database import Database, RecordsUnusable, Rows
+from etl_project.http_in.keeper import Keeper
+from etl_project_tests import postgres
 
 DIGEST = "0" * 64
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=postgres.needed)])
+def database(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Rows]:
     (tmp_path / "incoming").mkdir()
-    opened = Database(tmp_path / "delivery.sqlite")
+    opened: Rows
+    if request.param == "sqlite":
+        opened = Database(tmp_path / "delivery.sqlite")
+    else:
+        from etl_project.http_in.server_records import ServerRecords  # noqa: PLC0415
+
+        opened = ServerRecords(postgres.plain_url_of(tmp_path), tmp_path / "incoming")
+        (tmp_path / "incoming" / ".etl-receivers").unlink()
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def claims(database: Database) -> Claims:
+def claims(database: Rows) -> Claims:
     return Claims(database, lease_seconds=30)
 
 
@@ -36,7 +48,7 @@ def claim(claims: Claims, tmp_path: Path, key: str = "k", client: str = "acme") 
     return taken
 
 
-def disown(database: Database) -> None:
+def disown(database: Rows) -> None:
     """Make every claim the property of a process that is gone."""
     ended = subprocess.run(
         [
@@ -77,9 +89,7 @@ def test_a_released_key_is_free_and_leaves_nothing(claims: Claims, tmp_path: Pat
     claim(claims, tmp_path)
 
 
-def test_an_incomplete_upload_of_a_dead_owner_is_thrown_away(
-    claims: Claims, database: Database, tmp_path: Path
-) -> None:
+def test_an_incomplete_upload_of_a_dead_owner_is_thrown_away(claims: Claims, database: Rows, tmp_path: Path) -> None:
     dead = claim(claims, tmp_path)
     dead.temporary.write_bytes(b"half")
     disown(database)
@@ -93,7 +103,7 @@ def test_an_incomplete_upload_of_a_dead_owner_is_thrown_away(
 
 @pytest.mark.parametrize("renamed", [False, True])
 def test_a_landed_upload_of_a_dead_owner_happens_once(
-    claims: Claims, database: Database, tmp_path: Path, renamed: bool
+    claims: Claims, database: Rows, tmp_path: Path, renamed: bool
 ) -> None:
     dead = claim(claims, tmp_path)
     dead.temporary.write_bytes(b"x")
@@ -117,7 +127,7 @@ def test_a_live_owner_keeps_its_claims_through_a_recovery(claims: Claims, tmp_pa
     claims.land(upload, DIGEST, 201, "stored")
 
 
-def test_an_unrenewed_lease_runs_out_even_of_a_live_owner(database: Database, tmp_path: Path) -> None:
+def test_an_unrenewed_lease_runs_out_even_of_a_live_owner(database: Rows, tmp_path: Path) -> None:
     short = Claims(database, lease_seconds=0.05)
     lost = claim(short, tmp_path)
     lost.temporary.write_bytes(b"x")
@@ -128,7 +138,7 @@ def test_an_unrenewed_lease_runs_out_even_of_a_live_owner(database: Database, tm
     assert not (tmp_path / "incoming" / "a.csv").exists()
 
 
-def test_a_renewed_lease_holds(database: Database, tmp_path: Path) -> None:
+def test_a_renewed_lease_holds(database: Rows, tmp_path: Path) -> None:
     claim(Claims(database, lease_seconds=0.05), tmp_path)
     Claims(database, lease_seconds=30).renew()
     time.sleep(0.1)
@@ -149,7 +159,7 @@ def test_a_landing_that_fails_is_finished_by_the_next_request(claims: Claims, tm
 
 
 def test_a_landing_that_cannot_get_its_name_keeps_nothing_else_back(
-    claims: Claims, database: Database, tmp_path: Path
+    claims: Claims, database: Rows, tmp_path: Path
 ) -> None:
     blocked, other = claim(claims, tmp_path), claim(claims, tmp_path, key="other")
     for upload in (blocked, other):
@@ -175,9 +185,7 @@ def test_a_folder_that_is_called_like_a_temporary_file_stops_no_sweep(claims: Cl
     assert [path.name for path in (tmp_path / "data" / "orders").iterdir()] == [".etl-upload-0123.tmp"]
 
 
-def test_answers_are_forgotten_after_their_time_and_no_sooner(
-    claims: Claims, database: Database, tmp_path: Path
-) -> None:
+def test_answers_are_forgotten_after_their_time_and_no_sooner(claims: Claims, database: Rows, tmp_path: Path) -> None:
     upload = claim(claims, tmp_path)
     upload.temporary.write_bytes(b"x")
     claims.land(upload, DIGEST, 201, "stored")
@@ -204,3 +212,48 @@ def test_temporary_files_that_nobody_claims_are_swept_and_others_stay(claims: Cl
     (folder / ".etl-upload-0123.tmp").write_bytes(b"x")
     assert [claims.sweep(tmp_path / "data") for _ in range(2)] == [1, 0]
     assert set(folder.iterdir()) == {mine.temporary, of_another_writer}
+
+
+@postgres.needed
+def test_receivers_of_different_drop_folders_do_not_share_their_keys(tmp_path: Path) -> None:
+    from etl_project.http_in.server_records import ServerRecords  # noqa: PLC0415
+
+    url = postgres.plain_url_of(tmp_path)
+    for _ in range(2):
+        ServerRecords(url, tmp_path / "incoming")
+    with pytest.raises(RecordsUnusable, match="have the drop folder"):
+        ServerRecords(url, tmp_path / "other")
+
+
+@postgres.needed
+def test_a_server_takes_over_the_answers_that_the_file_of_the_machine_had(tmp_path: Path) -> None:
+    environ = {"ETL_DATA_DIR": str(tmp_path), "ETL_RECEIVER_TOKEN_ACME": "correct-horse-battery"}
+    environ["ETL_RECEIVER_SOURCES_ACME"] = "orders"
+    receiving = receiver_settings.receiver(environ)
+    before = Keeper(settings.load(environ), receiving)
+    upload = claim(before.claims(), tmp_path)
+    upload.temporary.parent.mkdir(exist_ok=True)
+    upload.temporary.write_bytes(b"x")
+    before.claims().land(upload, DIGEST, 201, "stored")
+    before.close()
+    for _ in range(2):
+        now = Keeper(settings.load({**environ, "ETL_LOCKS": postgres.plain_url_of(tmp_path)}), receiving)
+        found = now.claims().claim("acme", "k", "PUT orders/b.csv", tmp_path / "incoming" / "b.csv")
+        assert found == Answered("PUT orders/a.csv", DIGEST, 201, "stored")
+
+
+@postgres.needed
+def test_a_process_of_another_machine_is_known_by_its_lease_alone(tmp_path: Path) -> None:
+    from etl_project.http_in.server_records import ServerRecords  # noqa: PLC0415
+
+    database = ServerRecords(postgres.plain_url_of(tmp_path), tmp_path / "incoming")
+    claims = Claims(database, lease_seconds=3600)
+    upload = claim(claims, tmp_path)
+    with database.transaction() as connection:
+        connection.execute("update claims set owner = replace(owner, ?, 'another')", (processes.this_host()[0],))
+    with pytest.raises(InProgress):
+        claim(claims, tmp_path)
+    assert claims.recover().claims == 0
+    with database.transaction() as connection:
+        connection.execute("update claims set lease_until = lease_until - 7200")
+    assert claim(claims, tmp_path).temporary != upload.temporary
