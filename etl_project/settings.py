@@ -37,7 +37,7 @@ _INCOMING_EXAMPLE = "s3://bucket/incoming"
 _BUCKET = re.compile(r"s3a?://", re.IGNORECASE)
 _ANY_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
-_BESIDE = ("archive", "quarantine")
+_BESIDE: tuple[Literal["archive"], Literal["quarantine"]] = ("archive", "quarantine")
 
 STATE_FILE = "state.sqlite"
 LOCKS_URL = "ETL_LOCKS"
@@ -203,7 +203,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     _refuse_unusable(data_dir)
     log_format(env)
     settle_seconds = _seconds(env, "ETL_SETTLE_SECONDS", 1.0)
-    return Settings(
+    loaded = Settings(
         data_dir=data_dir,
         start_date=start_date(env),
         begins_with_data=not env.get("ETL_START_DATE"),
@@ -226,6 +226,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         lease_seconds=lease_seconds(env),
         **_openlineage(env),
     )
+    _refuse_one_in_another(loaded)
+    return loaded
 
 
 def state_file(environ: Mapping[str, str] | None = None) -> Path:
@@ -316,6 +318,21 @@ def _incoming(env: Mapping[str, str]) -> str | None:
             "`incoming` in the data folder, which needs no setting."
         )
     return said
+
+
+def _refuse_one_in_another(loaded: Settings) -> None:
+    """What comes into a bucket must not lie among tables, nor tables among what comes in."""
+    if loaded.incoming_url is None:
+        return
+    own = [loaded.incoming_url, *(loaded.beside_incoming(name) for name in _BESIDE)]
+    for variable, url in ((LAKE_URL, loaded.lake_url), ("ETL_WAREHOUSE_DATA", loaded.warehouse_data)):
+        other = f"{url or ''}/".partition("://")[2]
+        mine = [f"{one}/".partition("://")[2] for one in own]
+        if other and any(one.startswith(other) or other.startswith(one) for one in mine):
+            raise SettingsError(
+                f"{INCOMING_URL}, with `archive` and `quarantine` beside it, and {variable} lie one in another; give "
+                f"each a prefix of its own, like {_INCOMING_EXAMPLE} and s3://bucket/tables."
+            )
 
 
 def locks(environ: Mapping[str, str] | None = None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 
@@ -171,6 +172,27 @@ def test_a_wrong_address_of_objects_is_one_line_that_does_not_show_it(tmp_path: 
     with pytest.raises(settings.SettingsError, match=f"ETL_INCOMING .*{said}.*s3://bucket/incoming") as refusal:
         settings.load({"ETL_DATA_DIR": str(tmp_path), "ETL_INCOMING": url})
     assert "hunter22" not in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("lake", "is_refused"),
+    [
+        ("s3://bucket", True),
+        ("s3://bucket/shop", True),
+        ("s3a://bucket/shop/archive/lake", True),
+        ("s3://bucket/shop/incoming", True),
+        ("s3://bucket/shop/lake", False),
+        ("s3://bucket/sho", False),
+        ("s3://other", False),
+        ("/mnt/lake", False),
+    ],
+)
+def test_what_comes_into_a_bucket_does_not_lie_among_tables(tmp_path: Path, lake: str, is_refused: bool) -> None:
+    env = {"ETL_DATA_DIR": str(tmp_path), "ETL_INCOMING": "s3://bucket/shop/incoming"}
+    ducklake = {**env, "ETL_WAREHOUSE": "ducklake:postgres:dbname=x", "ETL_WAREHOUSE_DATA": lake}
+    for variables, name in (({**env, "ETL_LAKE": lake}, "ETL_LAKE"), (ducklake, "ETL_WAREHOUSE_DATA")):
+        with pytest.raises(settings.SettingsError, match=name) if is_refused else nullcontext():
+            settings.load(variables)
 
 
 @pytest.mark.parametrize(("value", "rows"), [("", 5), ("0", 0), ("100", 100)])

@@ -148,15 +148,21 @@ def test_an_object_that_is_replaced_before_it_is_removed_stays(
     assert world.archived() == version(1, A, rows(3)) | version(2, A, rows(4)) and world.waiting() == []
 
 
+LISTINGS: Callable[[Asked], bool] = lambda asked: asked.is_listing  # noqa: E731
+
+
 @pytest.mark.parametrize(
-    "way",
-    [s3_proxy.CUT_BEFORE, s3_proxy.CUT_AFTER, s3_proxy.CUT_WITHIN, refused(500, "InternalError"), refused(503, "Slow")],
-    ids=["cut before", "cut after", "cut within", "500", "503"],
-)
-@pytest.mark.parametrize(
-    "which",
-    [asks("GET"), asks("DELETE"), puts_into("archive"), puts_into("quarantine"), lambda asked: asked.is_listing],
-    ids=["read", "removal", "archive", "quarantine", "listing"],
+    ("which", "way"),
+    [
+        pytest.param(asks("GET"), s3_proxy.CUT_WITHIN, id="read, cut within"),
+        pytest.param(asks("GET"), refused(500, "InternalError"), id="read, 500"),
+        pytest.param(asks("DELETE"), s3_proxy.CUT_AFTER, id="removal, cut after"),
+        pytest.param(asks("DELETE"), refused(503, "SlowDown"), id="removal, 503"),
+        pytest.param(puts_into("archive"), s3_proxy.CUT_AFTER, id="archive, cut after"),
+        pytest.param(puts_into("archive"), refused(500, "InternalError"), id="archive, 500"),
+        pytest.param(puts_into("quarantine"), s3_proxy.CUT_BEFORE, id="quarantine, cut before"),
+        pytest.param(LISTINGS, refused(503, "SlowDown"), id="listing, 503"),
+    ],
 )
 def test_a_request_that_fails_once_changes_nothing_about_the_end(
     proxy: Proxy, world: BucketWorld, way: s3_proxy.Way, which: Callable[[Asked], bool]
@@ -177,17 +183,18 @@ def test_a_request_that_fails_once_changes_nothing_about_the_end(
 
 
 @pytest.mark.parametrize(
-    ("way", "said"),
+    ("which", "way", "said"),
     [
-        (refused(403, "AccessDenied"), "s3:GetObject"),
-        (refused(403, "SignatureDoesNotMatch"), "AWS_SECRET_ACCESS_KEY"),
-        (refused(403, "RequestTimeTooSkewed"), "time server"),
-        (refused(400, "ExpiredToken"), "AWS_SESSION_TOKEN"),
-        (refused(404, "NoSuchBucket"), "There is no such bucket"),
+        pytest.param(asks("GET"), refused(403, "AccessDenied"), "s3:GetObject", id="read, rights"),
+        pytest.param(asks("GET"), refused(403, "RequestTimeTooSkewed"), "time server", id="read, clock"),
+        pytest.param(asks("DELETE"), refused(403, "AccessDenied"), "s3:DeleteObject", id="removal, rights"),
+        pytest.param(asks("DELETE"), refused(400, "ExpiredToken"), "AWS_SESSION_TOKEN", id="removal, token"),
+        pytest.param(asks("DELETE"), refused(404, "NoSuchBucket"), "no such bucket", id="removal, bucket"),
+        pytest.param(
+            puts_into("archive"), refused(403, "SignatureDoesNotMatch"), "AWS_SECRET_ACCESS_KEY", id="archive, secret"
+        ),
     ],
-    ids=["rights", "secret", "clock", "token", "bucket"],
 )
-@pytest.mark.parametrize("which", [asks("GET"), asks("DELETE"), puts_into("archive")], ids=["read", "remove", "keep"])
 def test_a_request_that_is_refused_is_one_line_and_nothing_is_lost(
     proxy: Proxy, world: BucketWorld, way: s3_proxy.Way, said: str, which: Callable[[Asked], bool]
 ) -> None:
