@@ -38,7 +38,8 @@ class Outcomes:
         """`handed`: all that will be asked about."""
         self._spec, self._settings = spec, settings
         self._since = min((one.handed_at for one in handed), default=now)
-        self._days = DaysOfNames(spec.patterns, spec.start_date, now.date())
+        dated = spec.day_from is None
+        self._days = DaysOfNames(spec.patterns, spec.start_date, now.date()) if dated else None
         self._refusals: list[Quarantined] | None = None
         self._versions: dict[date | None, dict[str, list[Accepted]]] = {}
 
@@ -51,7 +52,7 @@ class Outcomes:
         return next(self._refused(one), None) or next(self._accepted(one), None)
 
     def _accepted(self, one: Handed) -> Iterator[Kept]:
-        day = None if self._spec.day_from is not None else self._days.place(one.name)
+        day = None if self._days is None else self._days.place(one.name)
         if isinstance(day, str):
             return
         if day not in self._versions:

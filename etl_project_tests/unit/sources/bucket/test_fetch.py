@@ -16,9 +16,11 @@ import pytest
 from etl_project import settings
 from etl_project.sources.bucket import owner
 from etl_project.sources.bucket.handed import FETCHED
+from etl_project.sources.intake import admit
 from etl_project_tests import s3, s3_proxy
 from etl_project_tests.s3_proxy import Asked, Proxy, refused
 from etl_project_tests.unit.sources.bucket_world import BucketWorld
+from etl_project_tests.unit.sources.intake import test_many_days as many_days
 from etl_project_tests.unit.sources.world import SPEC, rows
 
 pytestmark = s3.needed
@@ -225,6 +227,24 @@ def test_a_name_that_cannot_be_listed_is_told_and_other_sources_go_on(proxy: Pro
     proxy.plan = lambda asked: None
     world.receive()
     assert world.waiting() == []
+
+
+@pytest.mark.parametrize("files_per_day", ["latest", "every"])
+def test_an_object_whose_rows_are_of_many_days_is_sent_back_as_it_came(world: BucketWorld, files_per_day: str) -> None:
+    world.spec = many_days.spec(files_per_day=files_per_day)
+    contents = [
+        many_days.text("1,2024-03-01,a", "2,2024-03-02,b"),
+        many_days.text("1,2024-03-01,a", "3,2024-03-02,c"),
+        BAD,
+    ]
+    for content in contents:
+        world.drop("all.csv", content)
+        waiting = world.scan().many_days
+        list(admit.receive_all_of_many_days(waiting, world.spec, *world.roots))
+        world.end()
+        assert world.waiting() == [] == files(world)
+    assert sorted(world.archived().values()) == sorted(contents[:2]) and BAD in world.refused().values()
+    assert all(key.startswith("sales/undated/") for key in (*world.archived(), *world.refused()))
 
 
 def test_what_was_removed_from_the_drop_folder_is_fetched_again(world: BucketWorld) -> None:
