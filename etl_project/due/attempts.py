@@ -31,6 +31,8 @@ MANY_DAYS_JOB = "take_in_files_of_many_days"
 """The job that takes in files whose rows say their day; it builds no day of any asset."""
 STATE_TAG = "etl/state"
 """Run tag: what made the run due; the same state is the same request."""
+SPAN_TAG = "etl/partitions"
+"""Run tag: the first and the last partition of a range, for a person."""
 WITHOUT_DAYS = {"etl/without_days": "true"}
 """Tags of a job that builds no day of any asset: its runs are in nobody's way."""
 FIRST_PAUSE = timedelta(seconds=30)
@@ -75,8 +77,10 @@ class Flight:
 
 
 def tags(due: Due) -> dict[str, str]:
-    """The run tags of a due run."""
-    return {STATE_TAG: due.state, **(utc.run_tags(due.first, due.last, due.dimensions) if due.first else {})}
+    """The run tags of a due run. Dagster's list of runs hides the tags of a range, so it has one that is shown."""
+    shown = {SPAN_TAG: due.span} if due.first != due.last else {}
+    own = utc.run_tags(due.first, due.last, due.dimensions) if due.first else {}
+    return {STATE_TAG: due.state, **shown, **own}
 
 
 def wait_until(attempts: Sequence[Attempt]) -> datetime | None:

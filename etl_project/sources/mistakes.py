@@ -277,8 +277,9 @@ def _line_of_words(folder: Path, said: str) -> int:
     words = [word.rstrip(".") for word in _WORDS.findall(said)]
     telling = [keys[word] for word in words if word in keys and word not in _SAID_OF_ALL]
     named = [values[word] for word in words if word in values]
+    computed = [keys[f"computed.{word}"] for word in words if f"computed.{word}" in keys]
     general = [keys[word] for word in words if word in keys]
-    return next(iter([*quoted, *telling, *named, *general]), 1)
+    return next(iter([*quoted, *telling, *named, *computed, *general]), 1)
 
 
 def _collect(node: Any, keys: dict[str, int], values: dict[str, int], above: str) -> None:

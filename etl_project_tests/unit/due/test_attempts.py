@@ -287,3 +287,9 @@ def test_a_closed_day_is_committed_as_empty_only_where_its_source_allows_it(proj
 
     assert asked_for(None) == []
     assert asked_for("nothing") == [(day, day)]
+
+
+def test_the_run_of_a_range_says_its_partitions_in_a_tag_that_the_list_of_runs_shows() -> None:
+    one = Due(date(2025, 3, 1), date(2025, 3, 3), ("orders",), "state")
+    assert attempts.tags(one)[attempts.SPAN_TAG] == "2025-03-01 to 2025-03-03"
+    assert attempts.SPAN_TAG not in attempts.tags(Due(one.first, one.first, one.assets, "state"))

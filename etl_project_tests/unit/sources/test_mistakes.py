@@ -68,6 +68,7 @@ IN_DEFS = {
     "an unknown zone": ("time_zone: UTC", "time_zone: Europe/Londn", 7, "time_zone 'Europe/Londn' is not known"),
     "a pattern without a date": ('"*{date}*.csv"', '"{dte}.csv"', 6, "{dte}"),
     "a column that the contract lacks": ("Amount: amount", "Amount: amnt", 13, "column amnt"),
+    "a computed column that the contract lacks": ("twice: amount", "thrice: amount", 15, "column thrice"),
     "SQL with a mistake": ("amount * 2", "amount * * 2", 15, "computed.twice: "),
     "SQL over no column": ("amount * 2", "amnt * 2", 15, "computed.twice: "),
     "SQL with an unknown function": ("amount * 2", "doubl(amount)", 15, "computed.twice: "),
