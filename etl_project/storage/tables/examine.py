@@ -49,15 +49,23 @@ class Examination:
         self._partitions = partitions
 
     def run(self) -> Looked:
-        """Every partition that is asked for: rows and fingerprint against its last record; rows without a record."""
+        """Every partition that is asked for: rows and fingerprint against its last record; rows without a record.
+
+        A table of one portion is looked at once, from its records to its strays: opening the database costs more.
+        """
         looked = Looked()
         try:
-            for keys in _portions(self._records()):
-                found, findings = self._compared(keys)
-                looked.commits |= found
-                looked.findings += findings
-                looked.rows += sum(commit.rows for commit in found.values())
-            looked.findings += self._strays()
+            with self._look() as connection:
+                portions = list(_portions(self._records(connection)))
+                if len(portions) <= 1:
+                    for keys in portions:
+                        _add(looked, self._compared(connection, keys))
+                    looked.findings += self._strays(connection)
+                    return looked
+            for keys in portions:
+                _add(looked, self._portion(keys))
+            with self._look() as connection:
+                looked.findings += self._strays(connection)
         except StoreBusy:
             raise
         except (duckdb.Error, WriteRefused, StoreUnavailable) as error:
@@ -73,10 +81,9 @@ class Examination:
                 connection.begin()
             yield connection
 
-    def _records(self) -> dict[str | None, Commit]:
+    def _records(self, connection: duckdb.DuckDBPyConnection | None) -> dict[str | None, Commit]:
         """The last record of every partition that is asked for."""
-        with self._look() as connection:
-            last = {} if connection is None else self._last(connection)
+        last = {} if connection is None else self._last(connection)
         return {key: commit for key, commit in last.items() if self._partitions.holds(key)}
 
     def _last(
@@ -85,17 +92,19 @@ class Examination:
         found = self._engine.records(connection).last([self._table.asset], keys)
         return {key: commit for (_, key), commit in found.items() if self._partitions.owns(key)}
 
-    def _compared(self, keys: Sequence[str | None]) -> Found:
-        """These partitions, records and rows of one instant."""
+    def _portion(self, keys: Sequence[str | None]) -> Found:
+        """These partitions, in a look of their own."""
         with self._look() as connection:
-            if connection is None:
-                return {}, []
-            records = self._last(connection, keys)
-            if not records:
-                return {}, []
-            table = self._open(connection)
-            if table is not None:
-                return records, list(table.judged(records))
+            return self._compared(connection, keys)
+
+    def _compared(self, connection: duckdb.DuckDBPyConnection | None, keys: Sequence[str | None]) -> Found:
+        """These partitions, records and rows of one instant."""
+        records = {} if connection is None else self._last(connection, keys)
+        if connection is None or not records:
+            return {}, []
+        table = self._open(connection)
+        if table is not None:
+            return records, list(table.judged(records))
         where = f"table {self._table.name} in {self._engine.identity}"
         gone = "the table, or its partition column, is not there; the commit says "
         asset = self._table.asset
@@ -112,18 +121,17 @@ class Examination:
             return None
         return _Open(connection, self._table, self._partitions, table.name, columns)
 
-    def _strays(self) -> list[Finding]:
+    def _strays(self, connection: duckdb.DuckDBPyConnection | None) -> list[Finding]:
         """Rows of partitions that have no commit record."""
-        with self._look() as connection:
-            table = None if connection is None else self._open(connection)
-            if connection is None or table is None:
-                return []
-            records = self._last(connection)
-            if not self._partitions.partitioned:
-                [[rows]] = connection.execute(f"SELECT count(*) FROM {table.name}").fetchall()
-                found: list[tuple[str | None, int]] = [] if records or not rows else [(None, rows)]
-            else:
-                found = table.outside(records)
+        table = None if connection is None else self._open(connection)
+        if connection is None or table is None:
+            return []
+        records = self._last(connection)
+        if not self._partitions.partitioned:
+            [[rows]] = connection.execute(f"SELECT count(*) FROM {table.name}").fetchall()
+            found: list[tuple[str | None, int]] = [] if records or not rows else [(None, rows)]
+        else:
+            found = table.outside(records)
         where = f"table {self._table.name}"
         told = "{} rows of a partition without a commit record"
         return [
@@ -131,6 +139,13 @@ class Examination:
             for key, rows in found
             if self._partitions.holds(key)
         ]
+
+
+def _add(looked: Looked, compared: Found) -> None:
+    commits, findings = compared
+    looked.commits |= commits
+    looked.findings += findings
+    looked.rows += sum(commit.rows for commit in commits.values())
 
 
 def _portions(records: dict[str | None, Commit]) -> Iterator[list[str | None]]:

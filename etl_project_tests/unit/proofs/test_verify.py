@@ -202,7 +202,7 @@ def test_partitions_of_other_kinds_are_verified_alike(place: Place, kind: str) -
 def test_a_long_table_is_looked_at_in_portions_between_which_writers_get_in(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, last = examine.Examination._compared, Scope(DAYS.partitions[-1:])
+    real, last = examine.Examination._portion, Scope(DAYS.partitions[-1:])
     written = []
 
     def then_write(*arguments: Any) -> Any:
@@ -211,12 +211,23 @@ def test_a_long_table_is_looked_at_in_portions_between_which_writers_get_in(
         written.append(arguments[-1])
         return found
 
-    monkeypatch.setattr(examine.Examination, "_compared", then_write)
+    monkeypatch.setattr(examine.Examination, "_portion", then_write)
     monkeypatch.setattr(examine, "ROWS_A_LOOK", world.ROWS * 2)
     place.edit("update orders set version = 7 where n = 3 and batch_date = ?", KEYS[3])
     looked = place.in_tables()
     assert (kinds(looked), sorted(looked.commits, key=str)) == ([("edited", KEYS[3])], KEYS)
     assert written == [KEYS[:2], KEYS[2:4], KEYS[4:]]
+
+
+def test_a_table_of_one_portion_is_opened_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, opened = examine.Examination._look, []
+
+    def counted(self: Any) -> Any:
+        opened.append(self)
+        return real(self)
+
+    monkeypatch.setattr(examine.Examination, "_look", counted)
+    assert (place.in_tables().findings, len(opened)) == ([], 1)
 
 
 def test_a_window_leaves_the_other_days_alone(place: Place) -> None:
