@@ -1,6 +1,7 @@
 """What a safe write costs: the DuckDB store against raw DuckDB, in one run, as ratios.
 
     python benchmarks/storage_speed.py write        1 M and 5 M rows into one day of a table of 10 days
+    python benchmarks/storage_speed.py pairs        one of 100 days, 10,000 and 1 M rows: CPU seconds in turns, medians
     python benchmarks/storage_speed.py growth       10,000 rows into a table of 10, 1,000 and 5,000 days; unchanged days
     python benchmarks/storage_speed.py rewrites     1,000 rewrites of one day: the size of the file
     python benchmarks/storage_speed.py memory       50 M rows as a stream, DuckDB limited to 512 MB
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import os
 import resource
+import statistics
 import sys
 import tempfile
 import time
@@ -126,6 +128,36 @@ def write(folder: Path) -> None:
         )
 
 
+def pairs(folder: Path, rounds: int = 7) -> None:
+    """The same day by hand, changed without and with its rows compared, and unchanged, in turns: CPU, not time."""
+    for count in (10_000, 1_000_000):
+        raw, ours = DuckDBStore(folder / f"raw-{count}.duckdb"), DuckDBStore(folder / f"ours-{count}.duckdb")
+        for store in (raw, ours):
+            fill(store, 10_000, 100)
+        taken: dict[str, list[float]] = {"raw": [], "uncompared": [], "compared": [], "unchanged": []}
+        for turn in range(rounds + 1):  # The first turn warms up.
+            data = rows(count, DAY, 2 * turn), rows(count, DAY, 2 * turn + 1)
+            now = {"raw": cpu_seconds(partial(raw_write, raw.path, data[0], DAY))}
+            for name, limit, incoming in (("uncompared", 0, 0), ("compared", 10**9, 1), ("unchanged", 10**9, 1)):
+                judgement.COMPARED_ROWS = limit
+                now[name] = cpu_seconds(partial(replace, ours, DAY, data[incoming]))
+            if turn:
+                for name, one in now.items():
+                    taken[name].append(one)
+        judgement.COMPARED_ROWS = 250_000
+        each = {name: statistics.median(times) for name, times in taken.items()}
+
+        def ratio(name: str, to: str, taken: dict[str, list[float]] = taken) -> float:
+            return statistics.median(one / other for one, other in zip(taken[name], taken[to], strict=True))
+
+        print(
+            f"{count:,} rows: raw {each['raw'] * 1000:.0f} ms of CPU, changed {each['uncompared'] * 1000:.0f}, with "
+            f"content comparison {each['compared'] * 1000:.0f}, unchanged {each['unchanged'] * 1000:.0f}; changed / "
+            f"raw {ratio('uncompared', 'raw'):.2f}, compared / raw {ratio('compared', 'raw'):.2f}, comparison / write "
+            f"{ratio('compared', 'uncompared') - 1:.2f}, unchanged / compared {ratio('unchanged', 'compared'):.2f}"
+        )
+
+
 def growth(folder: Path) -> None:
     first = None
     for days in (10, 1_000, 5_000):
@@ -210,6 +242,7 @@ def load(folder: Path) -> None:
 if __name__ == "__main__":
     benchmarks = {
         "write": write,
+        "pairs": pairs,
         "growth": growth,
         "rewrites": rewrites,
         "footers": footers,
