@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -196,38 +196,48 @@ class Settings:
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """Settings from the environment, or one clear line that says which variable is wrong and what would do."""
+    """Settings from the environment, or a clear line for each variable that is wrong, which says what would do."""
     env = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    wrong: dict[str, None] = {}  # In order, and each once.
+    for read in _READ:
+        try:
+            values |= read(env)
+        except SettingsError as error:
+            wrong[str(error)] = None
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    loaded = Settings(**values)
+    _refuse_one_in_another(loaded)
+    return loaded
+
+
+def _folder(env: Mapping[str, str]) -> dict[str, Any]:
     data_dir = _data_dir(env)
     _refuse_unusable_name(data_dir)
     _refuse_unusable(data_dir)
+    return {"data_dir": data_dir}
+
+
+def _logs(env: Mapping[str, str]) -> dict[str, Any]:
     log_format(env)
+    return {}
+
+
+def _first_day(env: Mapping[str, str]) -> dict[str, Any]:
+    return {"start_date": start_date(env), "begins_with_data": not env.get("ETL_START_DATE")}
+
+
+def _settling(env: Mapping[str, str]) -> dict[str, Any]:
     settle_seconds = _seconds(env, "ETL_SETTLE_SECONDS", 1.0)
-    loaded = Settings(
-        data_dir=data_dir,
-        start_date=start_date(env),
-        begins_with_data=not env.get("ETL_START_DATE"),
-        settle_seconds=settle_seconds,
-        # Who says that a file is complete the moment it appears has senders that rename: nothing grows afterwards.
-        quiet_seconds=_seconds(env, "ETL_QUIET_SECONDS", 600.0 if settle_seconds else 0.0),
-        open_day_interval_seconds=_seconds(env, "ETL_OPEN_DAY_INTERVAL_SECONDS", 300.0),
-        sensor_interval_seconds=max(1, round(_seconds(env, "ETL_SENSOR_INTERVAL_SECONDS", 2.0))),
-        wait_seconds=_seconds(env, "ETL_WAIT_SECONDS", 60.0),
-        preview_rows=_rows(env, "ETL_PREVIEW_ROWS", 5),
-        memory_limit_mb=_megabytes(env, MEMORY_LIMIT),
-        **_versions(env, "ETL_KEEP_VERSIONS"),
-        history_days=_days(env, "ETL_HISTORY_DAYS"),
-        confirm_days=CONFIRM_DAYS if (asked := _days(env, "ETL_CONFIRM_DAYS", 0, CONFIRM_DAYS)) is None else asked,
-        days_per_run=_days(env, "ETL_DAYS_PER_RUN", like=10),
-        **_warehouse(env),
-        **_lake(env),
-        incoming_url=_incoming(env),
-        locks_url=locks(env),
-        lease_seconds=lease_seconds(env),
-        **_openlineage(env),
-    )
-    _refuse_one_in_another(loaded)
-    return loaded
+    # Who says that a file is complete the moment it appears has senders that rename: nothing grows afterwards.
+    quiet_seconds = _seconds(env, "ETL_QUIET_SECONDS", 600.0 if settle_seconds else 0.0)
+    return {"settle_seconds": settle_seconds, "quiet_seconds": quiet_seconds}
+
+
+def _confirm_days(env: Mapping[str, str]) -> int:
+    asked = _days(env, "ETL_CONFIRM_DAYS", 0, CONFIRM_DAYS)
+    return CONFIRM_DAYS if asked is None else asked
 
 
 def state_file(environ: Mapping[str, str] | None = None) -> Path:
@@ -476,3 +486,25 @@ def _megabytes(env: Mapping[str, str], name: str) -> int | None:
     if not text.isascii() or not text.isdigit() or int(text) < LEAST_MEMORY_MB:
         raise SettingsError(f"{name}={text!r} is no number of megabytes; write {LEAST_MEMORY_MB} or more, like 2048.")
     return int(text)
+
+
+def _one(name: str, read: Callable[[Mapping[str, str]], Any]) -> Callable[[Mapping[str, str]], dict[str, Any]]:
+    return lambda env: {name: read(env)}
+
+
+_READ: tuple[Callable[[Mapping[str, str]], dict[str, Any]], ...] = (
+    *(_folder, _logs, _first_day, _settling, _warehouse, _lake, _openlineage),
+    _one("open_day_interval_seconds", lambda env: _seconds(env, "ETL_OPEN_DAY_INTERVAL_SECONDS", 300.0)),
+    _one("sensor_interval_seconds", lambda env: max(1, round(_seconds(env, "ETL_SENSOR_INTERVAL_SECONDS", 2.0)))),
+    _one("wait_seconds", lambda env: _seconds(env, "ETL_WAIT_SECONDS", 60.0)),
+    _one("preview_rows", lambda env: _rows(env, "ETL_PREVIEW_ROWS", 5)),
+    _one("memory_limit_mb", lambda env: _megabytes(env, MEMORY_LIMIT)),
+    lambda env: _versions(env, "ETL_KEEP_VERSIONS"),
+    _one("history_days", lambda env: _days(env, "ETL_HISTORY_DAYS")),
+    _one("confirm_days", _confirm_days),
+    _one("days_per_run", lambda env: _days(env, "ETL_DAYS_PER_RUN", like=10)),
+    _one("incoming_url", _incoming),
+    _one("locks_url", locks),
+    _one("lease_seconds", lease_seconds),
+)
+"""What reads the settings, each on its own: a wrong one hides no other."""

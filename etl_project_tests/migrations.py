@@ -6,13 +6,16 @@ a history in memory are those that Dagster itself has made for the first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from dagster._core.storage.event_log import in_memory as events
 from dagster._core.storage.runs import in_memory as runs
-from sqlalchemy import Connection
+from dagster._core.storage.sql import create_engine
+from sqlalchemy import Connection, Engine
+from sqlalchemy.pool import SingletonThreadPool
 
 
 def read_once() -> None:
@@ -30,11 +33,39 @@ def read_once() -> None:
 
 
 def made_once() -> None:
-    """From now on, a history in memory is a copy of the first one of its kind: nothing is compiled for it again."""
+    """From now on, a history in memory is a copy of the first one of its kind: nothing is compiled for it again.
+
+    Nor does it connect anew for every event.
+    """
+    create = _alike(create_engine)
+    module: Any  # What is put there is of other types.
     for module, name in ((runs, "RunStorageSqlMetadata"), (events, "SqlEventLogStorageMetadata")):
         first = _First(getattr(module, name), module.stamp_alembic_rev)
         setattr(module, name, first)
-        module.stamp_alembic_rev = first.stamp  # type: ignore[assignment]
+        module.stamp_alembic_rev = first.stamp
+        module.NullPool = _OneAThread
+        module.create_engine = create
+
+
+def _alike(new: Callable[..., Engine]) -> Callable[..., Engine]:
+    """Engines of one kind of database, each for another one; a statement is compiled for the first of them."""
+    known: list[Engine] = []
+
+    def create(*arguments: Any, **options: Any) -> Engine:
+        made = new(*arguments, **options)
+        first = known[0] if known else made
+        known[:] = [first]
+        made.dialect, made._compiled_cache = first.dialect, first._compiled_cache
+        return made
+
+    return create
+
+
+class _OneAThread(SingletonThreadPool):
+    """One connection for each thread, however many there are: it would close those of the first while they are used."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "pool_size": 1_000})
 
 
 class _First:

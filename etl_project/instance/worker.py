@@ -124,6 +124,12 @@ def app_of(launcher: CeleryRunLauncher) -> celery.Celery:
     return app
 
 
+def answering(url: str) -> str:
+    """The broker's address without its password, once it has answered. Raises as `reach` does, after one try."""
+    reach(celery.Celery(broker=url, set_as_current=False), 0.0)
+    return str(maybe_sanitize_url(url))
+
+
 def reach(app: celery.Celery, wait_seconds: float) -> None:
     """Return once the broker answers. Raises WorkerUnusable where it refuses us, BrokerUnavailable after the wait."""
     until = time.monotonic() + wait_seconds

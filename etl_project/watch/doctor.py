@@ -27,6 +27,9 @@ from etl_project import settings, sqlite_log
 from etl_project.declare import warehouse
 from etl_project.exclusion import locks_at
 from etl_project.failures import Busy, EtlError
+from etl_project.http_in import settings as receiver_settings
+from etl_project.http_out import settings as delivery_settings
+from etl_project.kafka import settings as kafka_settings
 from etl_project.settings import Settings
 from etl_project.storage import StoreBusy, trial
 
@@ -54,16 +57,16 @@ def examine(environ: Mapping[str, str], load_pipelines: Callable[[], str]) -> It
     """
     yield from _versions()
     yield from _environment(environ)
-    try:
-        configured = settings.load(environ)
-    except EtlError as error:
-        yield Answer("settings", False, str(error))
+    configured, wrong = _read(environ)
+    yield from (Answer("settings", False, line) for line in wrong)
+    if configured is None:
         return
     yield _settings(environ, configured)
     yield Answer("data folder", True, f"{configured.data_dir} ({_origin(environ, 'ETL_DATA_DIR')})")
     yield _disk(configured)
     yield from _file_system(configured)
     yield _task_locks(configured)
+    yield from _broker(environ)
     yield _warehouse(configured)
     yield from _bucket("lake", configured.lake_url)
     yield from _bucket("incoming", configured.incoming_url)
@@ -104,6 +107,31 @@ def _environment(environ: Mapping[str, str]) -> Iterator[Answer]:
         f"nothing reads {', '.join(unknown)}." if unknown else shown or "no ETL_ variable is set: all defaults",
         "Correct the name (docs/settings.md lists them), or unset it.",
     )
+
+
+def _read(environ: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
+    """The settings, none where the project's own cannot be used, and a line for each that is wrong.
+
+    Those of a part are asked for where one of them is set: whoever does not use it needs none.
+    """
+    parts = {
+        "ETL_DELIVERY_": delivery_settings.outgoing,
+        "ETL_RECEIVER_": receiver_settings.receiver,
+        "ETL_KAFKA_": kafka_settings.load,
+    }
+    found: list[str] = []
+    configured = None
+    try:
+        configured = settings.load(environ)
+    except EtlError as error:
+        found += str(error).splitlines()
+    for prefix, read in parts.items():
+        if any(name.startswith(prefix) and environ[name] for name in environ):
+            try:
+                read(environ)
+            except EtlError as error:
+                found.append(str(error))
+    return configured, found
 
 
 def _settings(environ: Mapping[str, str], configured: Settings) -> Answer:
@@ -203,6 +231,19 @@ def _task_locks(configured: Settings) -> Answer:
         return Answer("task locks", True, str(busy))
     except EtlError as error:
         return Answer("task locks", False, str(error))
+
+
+def _broker(environ: Mapping[str, str]) -> Iterator[Answer]:
+    """That of runs on several machines, where one is set."""
+    url = environ.get("ETL_BROKER")
+    if not url:
+        return
+    try:
+        from etl_project.instance import worker  # noqa: PLC0415  # Needs an extra.
+
+        yield Answer("broker", True, f"{worker.answering(url)} answers")
+    except EtlError as error:
+        yield Answer("broker", False, str(error))
 
 
 def _warehouse(configured: Settings) -> Answer:

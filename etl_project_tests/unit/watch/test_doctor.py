@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,39 @@ def test_every_setting_is_told_as_it_is_read_and_from_where_and_no_address(tmp_p
 def test_a_wrong_value_is_the_answer_and_ends_the_questions(tmp_path: Path) -> None:
     found = answers(tmp_path, ETL_WAIT_SECONDS="soon")
     assert not found["settings"].well and "soon" in found["settings"].found and "disk" not in found
+
+
+def test_all_wrong_values_are_named_at_once_and_those_of_the_parts_too(tmp_path: Path) -> None:
+    wrong = {
+        "ETL_WAIT_SECONDS": "soon",
+        "ETL_SETTLE_SECONDS": "-1",
+        "ETL_PREVIEW_ROWS": "many",
+        "ETL_WAREHOUSE": "mysql://etl:hunter22@h/w",
+        "ETL_DELIVERY_URL": "ftp://example.com",
+        "ETL_RECEIVER_PORTS": "8085",
+        "ETL_KAFKA_CONFIG": str(tmp_path / "nothing"),
+    }
+    environ = {"ETL_DATA_DIR": str(tmp_path), "ETL_KAFKA_BOOTSTRAP": "localhost:9092", **wrong}
+    found = [one for one in doctor.examine(environ, lambda: "2 assets") if not one.well]
+    assert {one.question for one in found} == {"settings"} and "hunter22" not in str(found)
+    lines = [one.found for one in found]
+    assert len(lines) == len(wrong)
+    assert {re.match("[A-Z_]+", line)[0] for line in lines} == set(wrong)  # type: ignore[index]
+
+
+def test_a_broker_that_is_set_is_asked_and_its_password_is_not_shown(tmp_path: Path) -> None:
+    pytest.importorskip("dagster_celery")
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]  # Who connects waits to be answered; nobody else can listen there.
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(bad, tmp_path, ETL_BROKER=f"redis://:hunter22@127.0.0.1:{port}/0")
+            connection, _ = nobody.accept()
+            nobody.close()
+            connection.close()
+            said = asked.result()
+    assert set(said) == {"broker"} and "does not answer" in said["broker"] and "hunter22" not in said["broker"]
+    assert "refuses" in bad(tmp_path, ETL_BROKER="nothing://h")["broker"]
+    assert "broker" not in answers(tmp_path)
 
 
 def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
