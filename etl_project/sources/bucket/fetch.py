@@ -30,7 +30,7 @@ from etl_project.sources.bucket.handed import FetchBusy, Handed
 from etl_project.sources.bucket.looking import Places, Seen, look_at, not_taken
 from etl_project.sources.bucket.outcome import Kept, Outcomes
 from etl_project.sources.bucket.sorting import name_of
-from etl_project.sources.intake import notices
+from etl_project.sources.intake import kept, notices
 from etl_project.sources.names import shown
 from etl_project.sources.spec import SourceSpec
 from etl_project.storage import Conflict, Object, conditions
@@ -44,6 +44,10 @@ _R = TypeVar("_R")
 
 class CannotFetch(Transient):
     """The system is in the way (permission, full disk). The object is where it was; retrying helps."""
+
+
+class InTheWay(Transient):
+    """A file that nobody has judged has the name by now. The object is where it was; retrying helps."""
 
 
 @dataclass
@@ -151,13 +155,21 @@ class _Source:
         self._done.refused += found.reason is not None
 
     def _fetch(self, ready: Sequence[Object]) -> None:
-        """In the order in which they came: of a day's files the newest may be the one that counts."""
+        """In the order in which they came: of a day's files the newest may be the one that counts.
+
+        Then none that came later is handed over before one that failed; a copy of it that is there by then is swept.
+        """
+        in_order = self._spec.files_per_day == "latest"
         for batch in _by_size(ready, lambda one: one.size_bytes):
-            copies = self._each(batch, self._copied, self._name, side_by_side=True)
-            placed = self._each([copy for copy in copies if copy is not None], self._hand_over, lambda one: one.name)
-            are_all = len(copies) == len(batch) and len(placed) == sum(copy is not None for copy in copies)
-            if not are_all and (not copies or self._spec.files_per_day == "latest"):
-                return  # Nobody answers; or what came later must not be taken in first.
+            copies = dict(self._each(batch, lambda one: (one, self._copied(one)), self._name, side_by_side=True))
+            for one in batch:
+                copy = copies.get(one)
+                placed = copy is not None and self._each([copy], self._hand_over, lambda handed: handed.name)
+                has_gone = one in copies and copy is None
+                if in_order and not placed and not has_gone:
+                    return
+            if not copies:
+                return  # Nobody answers.
 
     def _copied(self, one: Object) -> Handed | None:
         """A complete copy of exactly the object that was listed; None where it has gone or was replaced."""
@@ -192,8 +204,13 @@ class _Source:
         self._place(one)
 
     def _place(self, one: Handed) -> None:
-        """The copy gets its name in the drop folder, once."""
+        """The copy gets its name in the drop folder, once, and never in the place of a file that nobody has judged."""
         target = self.ledger.drop / one.name
+        if os.path.lexists(target) and self.ledger.is_taken(one.name, kept.marks(os.fspath(self.ledger.drop))):
+            raise InTheWay(
+                f"{shown(one.name)}: a file in the drop folder has the same name, and is taken in first. The object is "
+                "where it was; retrying helps once that file was taken in, or moved away."
+            )
         atomic.make_folder(target.parent)
         os.rename(self.ledger.copy_of(one), target)
         atomic.sync_folder(target.parent)

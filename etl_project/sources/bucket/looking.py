@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from etl_project.settings import Settings
 from etl_project.sources.bucket import sorting
 from etl_project.sources.bucket.handed import Handed, Ledger
 from etl_project.sources.bucket.sorting import Sorted, name_of
+from etl_project.sources.day_of_name import DaysOfNames
 from etl_project.sources.intake import kept
 from etl_project.sources.names import shown
 from etl_project.sources.spec import SourceSpec
@@ -139,7 +140,36 @@ def look_at(places: Places, spec: SourceSpec, now: datetime) -> Seen:
             in_the_way.append(name_of(one.key, spec.name))
         elif one.size_bytes or places.incoming.tail(one.key, 1) is not None:  # Some tools make folders of them.
             fetch.append(one)
+    if spec.files_per_day == "latest":
+        unplaced = [one for one in go_on if ledger.is_not_in_its_place(one)]
+        fetch, later = _in_order(fetch, found.behind, unplaced, spec, now)
+        found = found._replace(behind=(*found.behind, *later))
     return Seen(tuple(fetch), go_on, found, tuple(in_the_way))
+
+
+def _in_order(
+    ready: Sequence[Object], behind: Sequence[Object], unplaced: Sequence[Handed], spec: SourceSpec, now: datetime
+) -> tuple[list[Object], list[Object]]:
+    """Those that may be fetched, and those that came later than one of their day that still has to wait.
+
+    Where one file is the day, the one that is taken in last counts.
+    """
+    days = DaysOfNames(spec.patterns, spec.start_date, now.date()) if spec.day_from is None else None
+
+    def day(name: str) -> date | str | None:
+        return None if days is None else days.place(name)
+
+    came = [(day(name_of(one.key, spec.name)), one.modified) for one in behind]
+    came += [(day(one.name), datetime.fromtimestamp(one.mtime_ns / 1e9, UTC)) for one in unplaced]
+    first: dict[date | str | None, datetime] = {}
+    for which, modified in came:
+        first[which] = min(modified, first.get(which, modified))
+    may: list[Object] = []
+    later: list[Object] = []
+    for one in ready:
+        before = first.get(day(name_of(one.key, spec.name)))
+        (may if before is None or one.modified < before else later).append(one)
+    return may, later
 
 
 def _words(source: str, seen: Seen | None) -> Iterator[str]:

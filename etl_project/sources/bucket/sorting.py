@@ -23,7 +23,8 @@ _LONGEST_NAME, _LONGEST_PART = 800, 255
 
 class Sorted(NamedTuple):
     """The objects of a source. `ready` are fetched, the oldest first; those of `with_us` were, and are being judged;
-    `behind` wait until an earlier object of their name was. `unsettled` are too young."""
+    `behind` wait until an earlier object was: one of their name or, where one file is the day, of their day.
+    `unsettled` are too young."""
 
     ready: tuple[Object, ...] = ()
     with_us: tuple[Object, ...] = ()

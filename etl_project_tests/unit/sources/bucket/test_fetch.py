@@ -276,6 +276,53 @@ def test_a_file_of_the_same_name_in_the_drop_folder_comes_first(world: BucketWor
     assert world.archived() == version(2, A, rows(3)), "what came from the bucket"
 
 
+def test_a_file_that_comes_while_an_object_is_read_is_not_replaced(proxy: Proxy, world: BucketWorld) -> None:
+    world.drop(A, rows(3))
+    meanwhile(proxy, asks("GET"), lambda: (world.folder / A).write_bytes(rows(5)))
+    for _ in range(2):
+        [problem] = world.try_to_fetch().problems
+        assert "has the same name" in problem and "etrying helps" in problem
+        assert (world.folder / A).read_bytes() == rows(5) and world.waiting() == [A]
+    world.receive_what_is_there()
+    world.receive()
+    assert [one.sequence for one in world.archive_of_day()] == [2] and world.rows().num_rows == 3
+    assert world.waiting() == [] == files(world)
+
+
+LATEST = dataclasses.replace(SPEC, files_per_day="latest")
+
+
+def counts(world: BucketWorld) -> list[str]:
+    return [one.name for one in world.archive_of_day()]
+
+
+def test_where_the_newest_object_is_the_day_none_gets_ahead_of_one_that_failed(
+    proxy: Proxy, world: BucketWorld
+) -> None:
+    world.spec = LATEST
+    world.drop(A, rows(3))
+    world.drop("b-2024-03-05.csv", rows(4))
+    proxy.always(refused(403, "AccessDenied"), asks("GET"))
+    assert world.try_to_fetch().placed == 0
+    proxy.plan = lambda asked: None
+    world.receive()
+    assert counts(world) == ["b-2024-03-05.csv"] and world.waiting() == []
+
+
+def test_where_the_newest_object_is_the_day_none_gets_ahead_of_one_that_waits_for_its_own_name(
+    world: BucketWorld,
+) -> None:
+    world.spec = LATEST
+    world.drop(A, rows(3))
+    world.fetch()
+    world.drop(A, rows(4))
+    world.drop("b-2024-03-05.csv", rows(5))
+    assert world.fetch().placed == 0 and not (world.folder / "b-2024-03-05.csv").exists()
+    world.receive()
+    world.receive()
+    assert counts(world) == ["b-2024-03-05.csv"] and world.waiting() == []
+
+
 def test_a_drop_folder_that_was_removed_is_not_made_again(world: BucketWorld) -> None:
     world.drop(A, rows(3))
     world.receive()
