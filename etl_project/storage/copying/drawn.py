@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
-from etl_project.storage.contract import Table, WriteRefused
+from etl_project.storage.contract import WriteRefused
 from etl_project.storage.judging.drift import Column
 from etl_project.storage.sql import quote, text
 from etl_project.storage.tables import contract_sql, shape
@@ -176,8 +176,3 @@ def _comments(found: Shape, name: str) -> Iterator[str]:
 
 def _index(index: Index, name: str) -> str:
     return _INDEX.sub(lambda found: f"{found[1]}{name}", index.sql).rstrip("; ")
-
-
-def as_table(asset: str, name: str, schema: str | None) -> Table:
-    """A table of which nothing is known but where it lies and whose it is."""
-    return Table(asset, name, schema, partition_column=None)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import duckdb
 
+from etl_project.storage.contract import Table, WriteRefused
 from etl_project.storage.copying.streams import Side, pour, refuse_other
 from etl_project.storage.judging.drift import Column
 from etl_project.storage.sql import quote
@@ -50,6 +51,7 @@ def bring(
 ) -> None:
     """Copy what is missing and let go of the rest, in the open transaction. Raises WriteRefused as for tables."""
     theirs, own = source.versions(there), target.versions(here)
+    whose = f"The kept versions of {table.table.asset!r}"
     for rows_in in sorted({one.rows_in for one in what.missing}):
         entries = [one for one in what.missing if one.rows_in == rows_in]
         relation = there.sql(f"SELECT * FROM {theirs.qualified(rows_in)}")
@@ -62,7 +64,10 @@ def bring(
         given = Side(there, f"(SELECT * FROM {theirs.qualified(rows_in)} {chosen})")
         pour(given, Side(here, own.qualified(place)), names)
         stored = Side(here, f"(SELECT * FROM {own.qualified(place)} {chosen})")
-        refuse_other(given, stored, names, f"The kept versions of {table.table.asset!r}", given.tally(names))
+        refuse_other(given, stored, names, whose, given.tally(names))
+        lying = target.table(here, Table(table.table.asset, place, own.schema, partition_column=None))
+        if problems := lying.not_held():
+            raise WriteRefused(f"{whose}: {'; '.join(problems)}. Nothing was changed; retrying does not help.")
         own.enter([one._replace(rows_in=place) for one in entries])
     if what.gone:
         own.drop(what.gone)

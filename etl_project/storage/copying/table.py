@@ -22,6 +22,7 @@ from etl_project import faults
 from etl_project.storage.contract import Commit, Scope, StoreBusy, Table, WriteRefused
 from etl_project.storage.copying import kept, notes, streams
 from etl_project.storage.copying.drawn import Drawn, draw, not_there, script
+from etl_project.storage.copying.kept import Behind
 from etl_project.storage.copying.streams import Side
 from etl_project.storage.judging.row_tally import EMPTY, Tally
 from etl_project.storage.tables import owners
@@ -119,12 +120,23 @@ class _Transaction:
     def _copied(self) -> Copied:
         """Everything but COMMIT."""
         records = self._records_to_add()
+        lacking = kept.behind(self._source.engine, self._there, self._target.engine, self._here, self._one.asset)
         if self._one.name is None:
-            self._claim(records)
-            return Copied(self._one.asset, "(no table)", 0, len(records), 0, bool(records))
-        return self._with_table(records)
+            return self._without_table(records, lacking)
+        return self._with_table(records, lacking)
 
-    def _with_table(self, records: Sequence[Commit]) -> Copied:
+    def _without_table(self, records: Sequence[Commit], lacking: Behind) -> Copied:
+        """Of an asset whose table is gone, or is another one's by now, what was kept of its rows is all there is."""
+        target = self._target.engine
+        done = Copied(self._one.asset, "(no table)", 0, len(records), len(lacking.missing), bool(records or lacking))
+        if done.copied:
+            target.fence(self._here, self._named, Scope.whole())
+            self._claim(records)
+            here = target.table(self._here, self._named)
+            kept.bring(self._source.engine, self._there, target, self._here, here, lacking)
+        return done
+
+    def _with_table(self, records: Sequence[Commit], lacking: Behind) -> Copied:
         target = self._target.engine
         source_table = self._source.engine.table(self._there, self._named)
         drawn = draw(self._source.engine, self._there, source_table, self._one.contract)
@@ -132,7 +144,6 @@ class _Transaction:
         every = [column.name for column in drawn.columns]
         expected = given.tally(every)
         here = target.table(self._here, self._named)
-        lacking = kept.behind(self._source.engine, self._there, target, self._here, self._one.asset)
         said = tuple(not_there(drawn, target)) if target.name != self._source.engine.name else drawn.unsaid
         done = Copied(self._one.asset, here.name, expected.rows, len(records), len(lacking.missing), True, said)
         is_there = here.exists()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -161,6 +162,32 @@ def test_keys_defaults_comments_and_indexes_are_there_and_hold(other: str, tmp_p
     assert [c.required for c in shape.columns] == [True, True, False, False]
     assert [bool(c.default) for c in shape.columns] == [False, False, True, False]
     assert [index.name for index in shape.indexes] == ["orders_by_note"] and len(shape.keys) == 1 == len(shape.checks)
+
+
+@pytest.mark.parametrize("other", ["file", pytest.param("server", marks=postgres.needed)])
+def test_what_was_kept_under_a_former_name_comes_along_although_it_has_no_table(other: str, tmp_path: Path) -> None:
+    source, target = _file(tmp_path / "one"), ENGINES[other](tmp_path / "other")
+    filled(source)
+    renamed = replace(ORDERS, asset="renamed", renamed_from="orders")
+    put(source, renamed, Scope.days(TWO, TWO), rows((TWO, 5, "later")))
+    [before] = source.versions(ORDERS, str(ONE))
+    assert copy_warehouse(source, target, [renamed, SALES]).refused == {}
+    assert target.versions(ORDERS, str(ONE)) == [before]
+    there = [
+        store.arrow(store.read_version(ORDERS, str(ONE), before.sequence)).to_pylist() for store in (source, target)
+    ]
+    assert there[0] == there[1] != []
+    assert not any(one.copied for one in copy_warehouse(source, target, [renamed, SALES]).done)
+
+
+@postgres.needed
+@pytest.mark.stress
+def test_a_kept_version_that_a_lake_does_not_hold_is_refused_with_its_column(tmp_path: Path) -> None:
+    source, target = _file(tmp_path / "one"), _lake(tmp_path / "other")
+    table = Table("t", "t", partition_column=None, keep_versions=2)
+    for value in (-0.0, 1.0):
+        source.replace(table, Scope.whole(), pa.table({"f": [value]}), Request("a run"))
+    assert "kept versions of 't': column 'f' has -0.0" in copy_warehouse(source, target).refused["t"]
 
 
 def test_what_is_no_assets_is_named_and_stays(tmp_path: Path) -> None:
