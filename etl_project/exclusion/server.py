@@ -43,12 +43,13 @@ _RIGHTS = (
     "AUTHORIZATION role; then it needs every right on what is in it, on a server that is no read-only copy."
 )
 _DATABASE = "Correct the database's name, or make it: CREATE DATABASE."
+_OTHER_TABLES = "42..."
+_MAY_BE_DROPPED = "With all runs stopped the schema may be dropped: it holds locks, no data."
 _BY_CODE = {  # https://www.postgresql.org/docs/current/errcodes-appendix.html
     "28...": _USER,
     "3D000": _DATABASE,
     "42501|25006": _RIGHTS,
-    "42...": "The tables in the schema etl_locks are not those of this version. With all runs stopped the schema may "
-    "be dropped: it holds locks, no data.",
+    _OTHER_TABLES: "The tables in the schema etl_locks are not those of this version.",
 }
 _BY_TEXT = {  # Of what cannot connect libpq says nothing but a text.
     r"authentication failed|no password supplied|pg_hba.conf|role \"[^\"]*\" does not exist": _USER,
@@ -83,9 +84,17 @@ class Server:
     _secrets: tuple[tuple[str, str], ...] = field(repr=False, default=())
     what: str = "The task locks"
     schema: str = "etl_locks"
+    of_other_version: str = _MAY_BE_DROPPED
+    """What to do about tables of another version."""
 
     @classmethod
-    def at(cls, url: str, what: str = "The task locks", schema: str = "etl_locks") -> Server:
+    def at(
+        cls,
+        url: str,
+        what: str = "The task locks",
+        schema: str = "etl_locks",
+        of_other_version: str = _MAY_BE_DROPPED,
+    ) -> Server:
         """The server that a setting names, and what is kept there, in which schema.
 
         Raises LocksUnusable (retrying does not help) for what is no address.
@@ -101,7 +110,7 @@ class Server:
             )
         secrets = tuple((name, str(parts.pop(name))) for name in _SECRETS if name in parts)
         secrets = tuple((name, secret) for name, secret in secrets if secret)
-        return cls(make_conninfo(**parts), secrets, what, schema)
+        return cls(make_conninfo(**parts), secrets, what, schema, of_other_version)
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
@@ -139,5 +148,6 @@ class Server:
         known = _BY_CODE if code else _BY_TEXT
         for pattern, advice in known.items():
             if re.fullmatch(pattern, code) if code else re.search(pattern, said):
-                return LocksUnusable(f"{told} retrying does not help. {advice.replace('etl_locks', self.schema)}")
+                more = f" {self.of_other_version}" if pattern == _OTHER_TABLES else ""
+                return LocksUnusable(f"{told} retrying does not help. {advice.replace('etl_locks', self.schema)}{more}")
         return LocksUnavailable(f"{told} retrying helps once the server answers.")

@@ -11,13 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 from threading import Lock
 
 from anyio import to_thread
 
 from etl_project.failures import EtlError, Transient
 from etl_project.http_in.claims import Claims
-from etl_project.http_in.database import LEAST_BYTES, Database, RecordsFull, RecordsUnusable, Rows, free_bytes
+from etl_project.http_in.database import (
+    LEAST_BYTES,
+    Database,
+    RecordsBusy,
+    RecordsFull,
+    RecordsUnusable,
+    Rows,
+    Statements,
+    free_bytes,
+)
 from etl_project.http_in.settings import Receiver
 from etl_project.settings import Settings
 
@@ -106,8 +117,9 @@ class Keeper:
             return ServerRecords(self._settings.locks_url, self._settings.incoming)
         own = Database(path)
         try:
-            Claims(own, self._receiving.lease_seconds).recover()
+            recovered = Claims(own, self._receiving.lease_seconds).recover()
             with own.transaction() as connection:
+                _refuse_unfinished(path, connection, recovered.stuck)
                 former = connection.execute("select * from claims where state = 'done'").fetchall()
             found = ServerRecords(self._settings.locks_url, self._settings.incoming, former)
             with own.transaction() as connection:
@@ -133,3 +145,14 @@ class Keeper:
                 "; ".join(recovered.stuck[:10]),
             )
         self._stuck = recovered.stuck
+
+
+def _refuse_unfinished(path: Path, connection: Statements, stuck: Sequence[str]) -> None:
+    """Raise RecordsBusy while somebody still works with the file: to the server's records its uploads are rubbish."""
+    [left] = connection.execute("select count(*) from claims where state <> 'done'").fetchone()
+    if left:
+        raise RecordsBusy(
+            f"{path}: {left} uploads are not finished there, so their keys cannot move to the server yet; retrying "
+            "helps once the receiver that works with the file was stopped"
+            + (f", and these can get their names: {'; '.join(stuck[:10])}." if stuck else ".")
+        )

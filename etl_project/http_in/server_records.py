@@ -30,6 +30,10 @@ MARK = ".etl-receivers"
 """A file in the drop folder with a number: receivers that find another number there do not share the folder."""
 
 _LOG = logging.getLogger("etl.receiver")
+_OF_OTHER_VERSION = (
+    "Start the version that made them, and do not drop the schema: without it uploads that were answered are lost, and "
+    "keys that were used have a second effect."
+)
 _IS_THERE = f"SELECT to_regclass('{SCHEMA}.claims') IS NOT NULL AND to_regclass('{SCHEMA}.folder') IS NOT NULL AS it_is"
 _ALONE = "SELECT pg_advisory_xact_lock(hashtext('etl_receiver'))"
 _TABLES = f"""
@@ -67,7 +71,7 @@ class ServerRecords:
         different drop folders, so that none could finish what another has left.
         """
         try:
-            self._server = Server.at(url, "The keys of uploads", SCHEMA)
+            self._server = Server.at(url, "The keys of uploads", SCHEMA, _OF_OTHER_VERSION)
         except LocksUnusable as error:
             raise RecordsUnusable(str(error)) from None
         self._commit = GroupCommit(self._execute_all)

@@ -15,7 +15,7 @@ from etl_project import settings
 from etl_project.exclusion import processes
 from etl_project.http_in import settings as receiver_settings
 from etl_project.http_in.claims import Answered, ClaimLost, Claims, InProgress, Upload
-from etl_project.http_in.database import Database, RecordsUnusable, Rows
+from etl_project.http_in.database import Database, RecordsBusy, RecordsUnusable, Rows
 from etl_project.http_in.keeper import Keeper
 from etl_project_tests import postgres
 
@@ -240,6 +240,42 @@ def test_a_server_takes_over_the_answers_that_the_file_of_the_machine_had(tmp_pa
         now = Keeper(settings.load({**environ, "ETL_LOCKS": postgres.plain_url_of(tmp_path)}), receiving)
         found = now.claims().claim("acme", "k", "PUT orders/b.csv", tmp_path / "incoming" / "b.csv")
         assert found == Answered("PUT orders/a.csv", DIGEST, 201, "stored")
+
+
+@postgres.needed
+def test_the_uploads_of_a_receiver_that_still_works_with_the_file_are_not_rubbish_to_the_server(tmp_path: Path) -> None:
+    environ = {"ETL_DATA_DIR": str(tmp_path), "ETL_RECEIVER_TOKEN_ACME": "correct-horse-battery"}
+    environ["ETL_RECEIVER_SOURCES_ACME"] = "orders"
+    receiving = receiver_settings.receiver(environ)
+    before = Keeper(settings.load(environ), receiving)
+    target = tmp_path / "incoming" / "orders" / "a.csv"
+    target.parent.mkdir(parents=True)
+    upload = before.claims().claim("acme", "k", "PUT orders/a.csv", target)
+    assert isinstance(upload, Upload)
+    upload.temporary.write_bytes(b"x")
+    now = Keeper(settings.load({**environ, "ETL_LOCKS": postgres.plain_url_of(tmp_path)}), receiving)
+    for _ in range(2):
+        with pytest.raises(RecordsBusy, match="1 uploads are not finished"):
+            now.claims()
+        assert upload.temporary.read_bytes() == b"x"
+    before.claims().land(upload, DIGEST, 201, "stored")
+    before.close()
+    assert now.claims().claim("acme", "k", "PUT orders/a.csv", target) == Answered(
+        "PUT orders/a.csv", DIGEST, 201, "stored"
+    )
+    assert target.read_bytes() == b"x"
+
+
+@postgres.needed
+def test_nobody_is_told_to_drop_the_keys_because_of_their_tables_version(
+    tmp_path: Path,
+) -> None:
+    from etl_project.http_in.server_records import ServerRecords  # noqa: PLC0415
+
+    database = ServerRecords(postgres.plain_url_of(tmp_path), tmp_path / "incoming")
+    with pytest.raises(RecordsUnusable) as refusal, database.transaction() as connection:
+        connection.execute("select of_another_version from claims")
+    assert "do not drop the schema" in str(refusal.value) and "may be dropped" not in str(refusal.value)
 
 
 @postgres.needed
