@@ -23,6 +23,10 @@ from etl_project.http_in.group_commit import GroupCommit
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says of a disk, or a user's part of it, that is full."""
 
+MARK = ".etl-receivers"
+"""A file in the drop folder with a number, where the keys are on a server (`server_records`): receivers that find
+another number there do not share the folder."""
+
 LEAST_BYTES = 1 << 20
 """Room that the records need to be written at all: some pages, and the index of their log."""
 

@@ -21,6 +21,7 @@ from etl_project.failures import EtlError, Transient
 from etl_project.http_in.claims import Claims
 from etl_project.http_in.database import (
     LEAST_BYTES,
+    MARK,
     Database,
     RecordsBusy,
     RecordsFull,
@@ -105,6 +106,7 @@ class Keeper:
         """In the file of this machine, or where the task locks of several machines are (ETL_LOCKS)."""
         path = self._settings.data_dir / "delivery.sqlite"
         if self._settings.locks_url is None:
+            _refuse_shared_folder(self._settings.incoming / MARK)
             return Database(path)
         try:
             from etl_project.http_in.server_records import ServerRecords  # noqa: PLC0415  # An extra, psycopg.
@@ -145,6 +147,16 @@ class Keeper:
                 "; ".join(recovered.stuck[:10]),
             )
         self._stuck = recovered.stuck
+
+
+def _refuse_shared_folder(mark: Path) -> None:
+    """Raise RecordsUnusable where the keys are on a server: uploads of its receivers would be rubbish to the file."""
+    if mark.exists():
+        raise RecordsUnusable(
+            f"{mark} says that the keys of uploads into this folder are in PostgreSQL, and ETL_LOCKS is not set. "
+            "Retrying does not help: set it as for the receivers before. To leave the server for good, stop them all "
+            "while nothing is being uploaded, and remove that file; answers given until then are not repeated."
+        )
 
 
 def _refuse_unfinished(path: Path, connection: Statements, stuck: Sequence[str]) -> None:

@@ -22,12 +22,10 @@ from psycopg.rows import dict_row
 
 from etl_project import atomic
 from etl_project.exclusion import LocksBusy, LocksUnavailable, LocksUnusable, Server, processes
-from etl_project.http_in.database import FULL, RecordsBusy, RecordsFull, RecordsUnusable
+from etl_project.http_in.database import FULL, MARK, RecordsBusy, RecordsFull, RecordsUnusable
 from etl_project.http_in.group_commit import GroupCommit
 
 SCHEMA = "etl_receiver"
-MARK = ".etl-receivers"
-"""A file in the drop folder with a number: receivers that find another number there do not share the folder."""
 
 _LOG = logging.getLogger("etl.receiver")
 _OF_OTHER_VERSION = (

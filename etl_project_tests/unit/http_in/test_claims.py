@@ -15,7 +15,7 @@ from etl_project import settings
 from etl_project.exclusion import processes
 from etl_project.http_in import settings as receiver_settings
 from etl_project.http_in.claims import Answered, ClaimLost, Claims, InProgress, Upload
-from etl_project.http_in.database import Database, RecordsBusy, RecordsUnusable, Rows
+from etl_project.http_in.database import MARK, Database, RecordsBusy, RecordsUnusable, Rows
 from etl_project.http_in.keeper import Keeper
 from etl_project_tests import postgres
 
@@ -32,7 +32,7 @@ def database(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Rows]:
         from etl_project.http_in.server_records import ServerRecords  # noqa: PLC0415
 
         opened = ServerRecords(postgres.plain_url_of(tmp_path), tmp_path / "incoming")
-        (tmp_path / "incoming" / ".etl-receivers").unlink()
+        (tmp_path / "incoming" / MARK).unlink()
     yield opened
     opened.close()
 
@@ -264,6 +264,24 @@ def test_the_uploads_of_a_receiver_that_still_works_with_the_file_are_not_rubbis
         "PUT orders/a.csv", DIGEST, 201, "stored"
     )
     assert target.read_bytes() == b"x"
+
+
+def test_a_receiver_without_the_server_is_refused_where_the_keys_are_on_one(tmp_path: Path) -> None:
+    environ = {"ETL_DATA_DIR": str(tmp_path), "ETL_RECEIVER_TOKEN_ACME": "correct-horse-battery"}
+    environ["ETL_RECEIVER_SOURCES_ACME"] = "orders"
+    of_another = tmp_path / "incoming" / "orders" / ".etl-upload-0123.tmp"
+    of_another.parent.mkdir(parents=True)
+    of_another.write_bytes(b"x")
+    mark = tmp_path / "incoming" / MARK
+    mark.write_text("0123", encoding="ascii")
+    alone = Keeper(settings.load(environ), receiver_settings.receiver(environ))
+    for _ in range(2):
+        with pytest.raises(RecordsUnusable, match="ETL_LOCKS is not set"):
+            alone.claims()
+        assert of_another.exists()
+    mark.unlink()
+    alone.claims()
+    alone.close()
 
 
 @postgres.needed
