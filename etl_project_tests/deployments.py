@@ -87,7 +87,7 @@ MATERIALIZE = """
 import json, sys, dagster as dg
 from datetime import date
 from etl_project import instance, utc
-from etl_project.due import execution
+from etl_project.due import execution, failure_words
 from etl_project.definitions import build_defs
 first, last = map(date.fromisoformat, sys.argv[2:])
 with instance.opened() as opened:
@@ -97,7 +97,7 @@ with instance.opened() as opened:
         instance=opened, tags=tags, asset_selection=[dg.AssetKey(sys.argv[1])],
         raise_on_error=False, run_config=execution.QUIET,
     )
-print(json.dumps([execution._complaint(event.step_failure_data) for event in done.get_step_failure_events()]))
+print(json.dumps([failure_words.complaint(event.step_failure_data) for event in done.get_step_failure_events()]))
 """
 
 FAILED_PARTITIONS = """

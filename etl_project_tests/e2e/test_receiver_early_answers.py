@@ -34,20 +34,23 @@ class Refused(NamedTuple):
     size: int = SIZE
 
 
+# Each has a key of its own: of two requests with one key, at once, the second is told that the first is in progress.
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 REFUSED = {
     "no-token": Refused(401, "PUT", f"/v1/incoming/orders/{NAME}", {"Idempotency-Key": '"k"'}),
-    "not-my-source": Refused(403, "PUT", f"/v1/incoming/others/{NAME}", headers("k")),
-    "no-such-path": Refused(404, "PUT", "/v2", headers("k")),
-    "wrong-method": Refused(405, "PATCH", f"/v1/incoming/orders/{NAME}", headers("k")),
+    "not-my-source": Refused(403, "PUT", f"/v1/incoming/others/{NAME}", headers("not-my-source")),
+    "no-such-path": Refused(404, "PUT", "/v2", headers("no-such-path")),
+    "wrong-method": Refused(405, "PATCH", f"/v1/incoming/orders/{NAME}", headers("wrong-method")),
     "in-progress": Refused(409, "PUT", f"/v1/incoming/orders/{NAME}", headers("held")),
-    "too-large": Refused(413, "PUT", f"/v1/incoming/orders/{NAME}", headers("k"), len(BIG)),
-    "not-lines": Refused(415, "POST", "/v1/incoming/payments?day=2026-01-05", headers("k", **{"Content-Type": "a/b"})),
+    "too-large": Refused(413, "PUT", f"/v1/incoming/orders/{NAME}", headers("too-large"), len(BIG)),
+    "not-lines": Refused(
+        415, "POST", "/v1/incoming/payments?day=2026-01-05", headers("not-lines", **{"Content-Type": "a/b"})
+    ),
     "key-reused": Refused(422, "PUT", f"/v1/incoming/orders/b-{NAME}", headers("used")),
-    "disk-full": Refused(507, "PUT", f"/v1/incoming/orders/{NAME}", headers("k"), NO_ROOM),
+    "disk-full": Refused(507, "PUT", f"/v1/incoming/orders/{NAME}", headers("disk-full"), NO_ROOM),
     "no-key": Refused(400, "PUT", f"/v1/incoming/orders/{NAME}", AUTHORIZED),
-    "odd-name": Refused(400, "PUT", "/v1/incoming/orders/a%0ab", headers("k")),
-    "bad-line": Refused(400, "POST", "/v1/incoming/payments?day=2026-01-05", headers("k", **NDJSON)),
+    "odd-name": Refused(400, "PUT", "/v1/incoming/orders/a%0ab", headers("odd-name")),
+    "bad-line": Refused(400, "POST", "/v1/incoming/payments?day=2026-01-05", headers("bad-line", **NDJSON)),
 }
 every_refusal = pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
 
