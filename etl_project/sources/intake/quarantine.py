@@ -194,7 +194,8 @@ def release(root: Path, key: str, incoming_root: Path) -> Path:
         staged.unlink(missing_ok=True)
     atomic.sync_folder(target.parent)
     faults.reach("quarantine.release.back")
-    discard(root, one)
+    if _is_the_same(root, one):
+        discard(root, one)
     return target
 
 
@@ -227,6 +228,13 @@ def _is_kept(drop: Path, target: Path, name: str) -> bool:
     """Whether the file that has the name was taken in and has not changed since."""
     with suppress(FileNotFoundError):
         return kept.identity(os.lstat(target), name) in kept.marks(os.fspath(drop))
+    return False
+
+
+def _is_the_same(root: Path, one: Quarantined) -> bool:
+    """Whether it has not been refused anew meanwhile: that refusal has the same key, and the only copy of the file."""
+    with suppress(FileNotFoundError):
+        return _load(_folder(root, one.reason) / f"{one.reason.key}.json").refused_at == one.reason.refused_at
     return False
 
 

@@ -135,6 +135,24 @@ def test_releasing_again_after_a_kill_ends_in_the_same(world: World) -> None:
     assert [path.name for path in world.folder.iterdir() if path.is_file()] == [A]
 
 
+def test_a_file_that_is_refused_again_before_its_release_has_ended_stays_in_quarantine(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive(world, A, BAD)
+    [entry] = world.quarantined()
+
+    def reach(name: str) -> None:
+        if name == "quarantine.release.back":
+            os.utime(world.folder / A, (1, 1))
+            assert world.outcomes() == {A: "refused"}
+
+    monkeypatch.setattr("etl_project.faults.reach", reach)
+    for _ in range(2):
+        quarantine.release(world.quarantine, entry.reason.key, world.incoming)
+        [again] = world.quarantined()
+        assert again.path.read_bytes() == BAD and not (world.folder / A).exists()
+
+
 def test_a_release_never_overwrites_a_file_that_waits(world: World) -> None:
     receive(world, A, BAD)
     (entry,) = world.quarantined()
