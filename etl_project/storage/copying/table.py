@@ -188,9 +188,10 @@ class _Transaction:
             there.claim(records)
 
     def _holds(self, here: SqlTable, names: Sequence[str]) -> Tally | None:
-        """What the table has in these columns; None where one of them is not there."""
-        own = {column.name.lower() for column in here.columns()}
-        return Side(self._here, here.name).tally(names) if {name.lower() for name in names} <= own else None
+        """What the table has, in columns of its own, too; None where one of these is not there."""
+        own = [column.name for column in here.columns()]
+        missing = {name.lower() for name in names} - {name.lower() for name in own}
+        return None if missing else Side(self._here, here.name).tally(own)
 
     def _is_noted(self, here: SqlTable) -> bool:
         """Whether a copy has written the table: rows that happen to be the same are nobody's without their owner."""
@@ -227,8 +228,21 @@ class _Transaction:
         streams.pour(given, stored, [column.name for column in drawn.plain])
         faults.reach("copy.rows_written")
         streams.refuse_other(given, stored, [column.name for column in drawn.columns], self._what, expected)
+        self._refuse_more(here, stored, drawn)
         if problems := here.not_held():
             raise WriteRefused(f"{self._what}: {'; '.join(problems)}. Nothing was changed; retrying does not help.")
+
+    def _refuse_more(self, here: SqlTable, stored: Side, drawn: Drawn) -> None:
+        """Raise WriteRefused for columns that fill themselves: with them, no fingerprint is that of its record."""
+        given = {column.name.lower() for column in drawn.columns}
+        more = [column.name for column in here.columns() if column.name.lower() not in given]
+        filled = [name for name, total in stored.column_hashes(more).items() if total] if more else []
+        if filled:
+            raise WriteRefused(
+                f"{self._what}: the table {here.name} of {self._target.identity} fills columns that are not copied "
+                f"({', '.join(map(repr, filled))}), so its rows would not be those of their commit records. Nothing "
+                "was changed; retrying does not help. Drop these columns there, or what fills them."
+            )
 
     def _note(self, here: SqlTable, *, made: bool) -> None:
         engine = self._target.engine

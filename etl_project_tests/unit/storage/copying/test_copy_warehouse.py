@@ -244,6 +244,34 @@ def test_an_empty_table_that_somebody_has_made_is_filled_as_it_is(other: str, tm
     assert hashed(target) == hashed(source)
 
 
+def test_values_of_a_column_that_the_source_has_no_more_go(tmp_path: Path) -> None:
+    """The others are the same: whoever compares these alone leaves rows that no commit record tells of."""
+    source, target = _file(tmp_path / "one"), _file(tmp_path / "other")
+    filled(source)
+    copy_warehouse(source, target)
+    with source.connect() as connection:
+        connection.execute("ALTER TABLE shop.sales DROP COLUMN f")
+    report = copy_warehouse(source, target)
+    assert (report.refused, [one.copied for one in report.done]) == ({}, [False, True])
+    with target.look() as there:
+        assert there is not None and there.execute("SELECT shop, f FROM shop.sales").fetchall() == [("x", None)]
+    assert not any(one.copied for one in copy_warehouse(source, target).done)
+
+
+@pytest.mark.parametrize("other", ["file", pytest.param("server", marks=postgres.needed)])
+def test_a_table_that_fills_columns_by_itself_is_refused_with_them(other: str, tmp_path: Path) -> None:
+    source, target = _file(tmp_path / "one"), ENGINES[other](tmp_path / "other")
+    filled(source)
+    with target.connect() as connection:
+        columns = "id BIGINT, price DECIMAL(10, 2), batch_date DATE, note VARCHAR, own INTEGER, more INTEGER DEFAULT 7"
+        connection.execute(f"CREATE TABLE {target.engine.schema}.orders ({columns})")
+    for _ in range(2):
+        assert "fills columns that are not copied ('more')" in copy_warehouse(source, target).refused["orders"]
+    with target.look() as there:
+        assert there is not None
+        assert there.execute(f"SELECT count(*) FROM {target.engine.schema}.orders").fetchall() == [(0,)]
+
+
 @postgres.needed
 def test_a_value_that_the_target_does_not_hold_is_refused_with_its_column(tmp_path: Path) -> None:
     source, target = _file(tmp_path / "one"), _server(tmp_path / "other")
