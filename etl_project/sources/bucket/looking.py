@@ -134,21 +134,21 @@ def look_at(places: Places, spec: SourceSpec, now: datetime) -> Seen:
     etags = {name: one.etag for name, one in records.items()}
     found = sorting.sort(places.incoming.below(spec.name), spec.name, etags, spec.settle_seconds, now)
     fetch: list[Object] = []
-    in_the_way: list[str] = []
+    in_the_way: list[Object] = []
     for one in found.ready:
         if ledger.is_taken(name_of(one.key, spec.name), marks):
-            in_the_way.append(name_of(one.key, spec.name))
+            in_the_way.append(one)
         elif one.size_bytes or places.incoming.tail(one.key, 1) is not None:  # Some tools make folders of them.
             fetch.append(one)
     if spec.files_per_day == "latest":
         unplaced = [one for one in go_on if ledger.is_not_in_its_place(one)]
-        fetch, later = _in_order(fetch, found.behind, unplaced, spec, now)
+        fetch, later = _in_order(fetch, [*found.behind, *in_the_way], unplaced, spec, now)
         found = found._replace(behind=(*found.behind, *later))
-    return Seen(tuple(fetch), go_on, found, tuple(in_the_way))
+    return Seen(tuple(fetch), go_on, found, tuple(name_of(one.key, spec.name) for one in in_the_way))
 
 
 def _in_order(
-    ready: Sequence[Object], behind: Sequence[Object], unplaced: Sequence[Handed], spec: SourceSpec, now: datetime
+    ready: Sequence[Object], waiting: Sequence[Object], unplaced: Sequence[Handed], spec: SourceSpec, now: datetime
 ) -> tuple[list[Object], list[Object]]:
     """Those that may be fetched, and those that came later than one of their day that still has to wait.
 
@@ -159,7 +159,7 @@ def _in_order(
     def day(name: str) -> date | str | None:
         return None if days is None else days.place(name)
 
-    came = [(day(name_of(one.key, spec.name)), one.modified) for one in behind]
+    came = [(day(name_of(one.key, spec.name)), one.modified) for one in waiting]
     came += [(day(one.name), datetime.fromtimestamp(one.mtime_ns / 1e9, UTC)) for one in unplaced]
     first: dict[date | str | None, datetime] = {}
     for which, modified in came:

@@ -323,6 +323,18 @@ def test_where_the_newest_object_is_the_day_none_gets_ahead_of_one_that_waits_fo
     assert counts(world) == ["b-2024-03-05.csv"] and world.waiting() == []
 
 
+def test_where_the_newest_object_is_the_day_none_gets_ahead_of_one_whose_name_a_file_has(world: BucketWorld) -> None:
+    world.spec = LATEST
+    (world.folder / A).write_bytes(rows(2))
+    world.drop(A, rows(3))
+    world.drop("b-2024-03-05.csv", rows(4))
+    world.drop("b-2024-03-06.csv", rows(5))
+    assert world.fetch().placed == 1 and (world.folder / "b-2024-03-06.csv").exists(), "another day"
+    world.receive()
+    world.receive()
+    assert counts(world) == ["b-2024-03-05.csv"] and world.waiting() == []
+
+
 def test_a_drop_folder_that_was_removed_is_not_made_again(world: BucketWorld) -> None:
     world.drop(A, rows(3))
     world.receive()
