@@ -27,7 +27,7 @@ from etl_project.sources import names
 from etl_project.sources.intake import kept
 from etl_project.sources.intake.scan import CLAIMS
 
-FETCHED = ".fetched"
+FETCHED, LOCK = ".fetched", "lock"
 _RECORD, _COPY = ".json", ".copy"
 
 
@@ -64,7 +64,7 @@ class Ledger:
     def held(self) -> Iterator[None]:
         """Nobody else fetches for this drop folder meanwhile. Raises FetchBusy; a kill lets go."""
         atomic.make_folder(self._folder)
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)  # NFS locks only what is written to.
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,7 +104,7 @@ class Ledger:
     def sweep(self) -> None:
         """Remove copies that a kill has left without a record, and unfinished records. Only for who holds it."""
         with suppress(FileNotFoundError):
-            wanted = {one.copy for one in map(_load, self._folder.glob(f"*{_RECORD}")) if one is not None}
+            wanted = {one.copy for one in map(_load, self._folder.glob(f"*{_RECORD}")) if one is not None} | {LOCK}
             with os.scandir(self._folder) as entries:
                 for entry in entries:
                     if entry.name not in wanted and not entry.name.endswith(_RECORD):

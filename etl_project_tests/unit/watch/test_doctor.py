@@ -77,6 +77,7 @@ def test_all_wrong_values_are_named_at_once_and_those_of_the_parts_too(tmp_path:
 def test_a_broker_that_is_set_is_asked_and_its_password_is_not_shown(tmp_path: Path) -> None:
     pytest.importorskip("dagster_celery")
     with socket.create_server(("127.0.0.1", 0)) as nobody:
+        nobody.settimeout(240)
         port = nobody.getsockname()[1]  # Who connects waits to be answered; nobody else can listen there.
         with ThreadPoolExecutor() as pool:
             asked = pool.submit(bad, tmp_path, ETL_BROKER=f"redis://:hunter22@127.0.0.1:{port}/0")
