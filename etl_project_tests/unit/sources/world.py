@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from etl_project.sources.bucket.handed import FETCHED, LOCK
 from etl_project.sources.intake import admit, archive, quarantine, scan
 from etl_project.sources.reading import judge
 from etl_project.sources.spec import SourceColumn, SourceSpec
@@ -91,6 +92,11 @@ class World:
         os.utime(path, (self._age, self._age))
         return path
 
+    def files(self) -> list[str]:
+        """What lies in the drop folder, in order, but the file that is locked while objects are fetched."""
+        found = (path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file())
+        return sorted(map(str, {*found} - {Path(FETCHED, LOCK)}))
+
     def scan(self) -> scan.Scan:
         return scan.scan(self.folder, self.spec, NOW)
 
@@ -126,7 +132,7 @@ class World:
         for parent, _, files in os.walk(self.root):
             for file in files:
                 path = Path(parent, file)
-                if file.startswith(".etl-"):
+                if file.startswith(".etl-") or path.parts[-2:] == (FETCHED, LOCK):
                     continue
                 content: Any = path.read_bytes()
                 if path.suffix == ".json" and self.quarantine in path.parents:

@@ -15,7 +15,7 @@ import pytest
 
 from etl_project import settings
 from etl_project.sources.bucket import owner
-from etl_project.sources.bucket.handed import FETCHED, LOCK
+from etl_project.sources.bucket.handed import FETCHED
 from etl_project.sources.intake import admit
 from etl_project_tests import s3, s3_proxy
 from etl_project_tests.s3_proxy import Asked, Proxy, refused
@@ -42,12 +42,6 @@ def world(proxy: Proxy, tmp_path: Path) -> BucketWorld:
 
 def version(number: int, name: str, content: bytes) -> dict[str, bytes]:
     return {f"sales/2024-03-05/{name}/{number:06d}-{hashlib.sha256(content).hexdigest()}": content}
-
-
-def files(world: BucketWorld) -> list[str]:
-    """What lies in the drop folder, but the file that is locked while a pass is at work."""
-    found = (path.relative_to(world.folder) for path in world.folder.rglob("*") if path.is_file())
-    return sorted(map(str, {*found} - {Path(FETCHED, LOCK)}))
 
 
 def asks(method: str, name: str = A) -> Callable[[Asked], bool]:
@@ -77,7 +71,7 @@ def test_an_accepted_object_lies_in_the_archive_of_the_bucket_and_has_left(world
     assert world.archived() == {
         str(one.path.relative_to(world.archive)): one.path.read_bytes() for one in world.archive_of_day()
     }
-    assert world.waiting() == [] == files(world) and world.refused() == {}
+    assert world.waiting() == [] == world.files() and world.refused() == {}
     done = world.fetch()
     assert (done.placed, done.archived, done.refused, done.told) == (0, 0, 0, [])
 
@@ -123,7 +117,7 @@ def test_an_object_that_is_replaced_while_it_is_read_is_fetched_as_the_new_one(
     world.drop(A, rows(3))
     meanwhile(proxy, asks("GET"), lambda: world.drop(A, rows(4)))
     done = world.fetch()
-    assert done.placed == 0 and "replaced or removed" in done.told[0] and files(world) == []
+    assert done.placed == 0 and "replaced or removed" in done.told[0] and world.files() == []
     world.receive()
     assert world.archived() == version(1, A, rows(4)) and world.waiting() == []
 
@@ -182,7 +176,7 @@ def test_a_request_that_fails_once_changes_nothing_about_the_end(
     proxy.plan = lambda asked: None
     world.receive()
     assert world.archived() == version(1, A, rows(3)) and len(world.refused()) == 2
-    assert world.waiting() == [] == files(world)
+    assert world.waiting() == [] == world.files()
     assert [(one.name, one.sequence) for one in world.archive_of_day()] == [(A, 1)]
 
 
@@ -213,7 +207,7 @@ def test_a_request_that_is_refused_is_one_line_and_nothing_is_lost(
     assert world.waiting() == [A] and not list(world.folder.rglob("*.copy"))
     proxy.plan = lambda asked: None
     world.receive()
-    assert world.archived() == version(1, A, rows(3)) and world.waiting() == [] == files(world)
+    assert world.archived() == version(1, A, rows(3)) and world.waiting() == [] == world.files()
 
 
 def test_a_name_that_cannot_be_listed_is_told_and_other_sources_go_on(proxy: Proxy, world: BucketWorld) -> None:
@@ -244,7 +238,7 @@ def test_an_object_whose_rows_are_of_many_days_is_sent_back_as_it_came(world: Bu
         waiting = world.scan().many_days
         list(admit.receive_all_of_many_days(waiting, world.spec, *world.roots))
         world.end()
-        assert world.waiting() == [] == files(world)
+        assert world.waiting() == [] == world.files()
     assert sorted(world.archived().values()) == sorted(contents[:2]) and BAD in world.refused().values()
     assert all(key.startswith("sales/undated/") for key in (*world.archived(), *world.refused()))
 
@@ -288,7 +282,7 @@ def test_a_file_that_comes_while_an_object_is_read_is_not_replaced(proxy: Proxy,
     world.receive_what_is_there()
     world.receive()
     assert [one.sequence for one in world.archive_of_day()] == [2] and world.rows().num_rows == 3
-    assert world.waiting() == [] == files(world)
+    assert world.waiting() == [] == world.files()
 
 
 LATEST = dataclasses.replace(SPEC, files_per_day="latest")

@@ -41,16 +41,12 @@ def sequences(world: World) -> list[tuple[str, int]]:
     return [(one.name, one.sequence) for one in archive.accepted(world.archive, world.spec, DAY)]
 
 
-def waiting_files(world: World) -> list[str]:
-    return [str(path.relative_to(world.folder)) for path in world.folder.rglob("*") if path.is_file()]
-
-
 @by_either_way
 def test_a_good_file_goes_into_the_archive_and_leaves_its_place(world: World) -> None:
     world.drop(A, lines("1,1,,a", *(f"{n},1,,x" for n in range(150)), "x,1,,bad"))
     (received,) = world.receive()
     assert (received.outcome, received.rows, received.rejected, received.day) == ("accepted", 151, 1, DAY)
-    assert waiting_files(world) == []
+    assert world.files() == []
     assert world.rows().num_rows == 151
     assert [path.name for path in world.archive.rglob(".etl-*")] == []
 
@@ -165,7 +161,7 @@ def test_a_bad_file_goes_into_quarantine_and_the_day_keeps_its_good_rows(world: 
     assert received.reason is not None
     assert received.reason.startswith("wrong columns: found missing 'id'")
     assert world.accepted() == before
-    assert waiting_files(world) == []
+    assert world.files() == []
     (entry,) = world.quarantined()
     assert entry.path.read_bytes() == BAD
     assert (entry.reason.kind, entry.reason.reason, entry.reason.day) == ("refused", "wrong columns", DAY)
@@ -201,7 +197,7 @@ def test_a_file_that_belongs_to_no_day_goes_into_quarantine(world: World) -> Non
         assert "does not match" in entry.reason.reason
         assert entry.path == world.quarantine / "sales" / "undated" / entry.reason.key / "x" / "sales.csv"
         world.end()
-        assert waiting_files(world) == []
+        assert world.files() == []
 
 
 @by_either_way
@@ -297,7 +293,7 @@ def test_a_newer_file_under_the_name_of_one_that_was_read_stays(world: World) ->
     world.drop("new", rows(2)).rename(world.folder / A)
     removal.remove(world.folder, waiting)
     assert (world.folder / A).read_bytes() == rows(2)
-    assert waiting_files(world) == [A]
+    assert world.files() == [A]
     assert list((world.folder / ".taken").iterdir()) == []
 
 
@@ -322,7 +318,7 @@ def test_without_hard_links_a_newer_file_waits_in_its_claim(world: World, monkey
         os.utime(parent, (1, 1))
     assert world.outcomes() == {A: "accepted"}
     assert world.accepted() == {A: rows(2)}
-    assert waiting_files(world) == []
+    assert world.files() == []
 
 
 def test_without_file_locks_files_are_received_and_no_copy_is_swept(
@@ -349,7 +345,7 @@ def test_a_claim_that_a_kill_left_is_taken_in_under_its_own_name(world: World) -
     assert [one.name for one in world.scan().waiting] == ["x/" + A] * 2
     assert [one.rows for one in world.receive()] == [1, 2]
     assert world.rows().num_rows == 2
-    assert waiting_files(world) == []
+    assert world.files() == []
     assert list((world.folder / ".taken").iterdir()) == []
 
 
@@ -388,7 +384,7 @@ def test_a_full_disk_while_the_reason_is_written_leaves_the_file_where_it_is(wor
     world.drop(A, BAD)
     with disk_of(len(BAD)), pytest.raises(CannotReceive, match="free some space"):
         world.receive()
-    assert waiting_files(world) == [A]
+    assert world.files() == [A]
     assert world.quarantined() == []
     assert world.outcomes() == {A: "refused"}
 
@@ -411,7 +407,7 @@ def test_a_quarantine_on_another_file_system_works_alike(world: World, tmp_path:
             (entry,) = world.quarantined()
             assert entry.path.read_bytes() == BAD
         quarantine.release(world.quarantine, entry.reason.key, world.incoming)
-        assert waiting_files(world) == [A]
+        assert world.files() == [A]
         assert world.quarantined() == []
     finally:
         shutil.rmtree(world.quarantine)
@@ -483,7 +479,7 @@ def test_a_failing_file_leaves_the_other_days_whole_and_its_own_day_in_order(wor
         results = admit.receive_all(world.scan().waiting, world.spec, *world.roots, 4)
     assert {one.name: one.outcome for one in results.received} == {names[0]: "accepted", names[3]: "accepted"}
     assert [(one.waiting.name, type(one.error)) for one in results.failed] == [(A, CannotReceive)]
-    assert sorted(waiting_files(world)) == [A, B]
+    assert world.files() == [A, B]
     assert world.outcomes() == {A: "accepted", B: "accepted"}
 
 
