@@ -58,6 +58,8 @@ ELSEWHERE = {
     "pip install": "e2e/test_wheel.py::test_sources_of_ones_own_live_in_ones_own_package",
     "etl consume payments": "e2e/test_kafka_landing.py",
     "etl consume <source>": "e2e/test_kafka_landing.py",
+    "etl receive-http": ("e2e/test_docs_commands.py::test_what_the_page_on_http_sends_is_received_by_what_it_starts"),
+    "etl warehouse copy": "e2e/test_warehouse_copy.py",
     "etl worker": "crash/test_workers.py",
     "docker compose": "unit/test_deploy.py",
     "etl maintain --warehouse": "unit/storage/engines/test_ducklake.py",
@@ -83,6 +85,7 @@ ELSEWHERE = {
     "python -m etl_project.storage.testing": "unit/storage/test_testing.py::test_our_stores_keep_the_contract",
     "python benchmarks/reproducible.py": "../benchmarks/reproducible.py",
     "python benchmarks/at_rest.py": "../benchmarks/at_rest.py",
+    "python benchmarks/larger_than_memory.py": "../benchmarks/larger_than_memory.py",
     "make bench-peers": "../benchmarks/peers/correct.py",
 }
 """What is not run here, by its first words (it needs a server, a network or minutes), and the test that runs it."""
