@@ -325,7 +325,7 @@ def any_history(backend: str, steps: Sequence[Step]) -> None:
 
 
 LOCAL = ["duckdb", "parquet"]
-FEW, SERVED = (3, 2) if settings.default.derandomize else (40, 10)  # type: ignore[union-attr]
+FEW, SERVED = (3, 2) if settings.default.derandomize else (15, 10)  # type: ignore[union-attr]
 """Examples in a process, and on a server: a fixed few, or new ones."""
 PHASES = [Phase.generate]
 """A smaller example of what fails would be looked for through minutes of writes."""
@@ -338,7 +338,7 @@ def test_the_past_of_a_day_is_what_was_done_to_it(backend: str, steps: Sequence[
     any_history(backend, steps)
 
 
-@pytest.mark.long
+@pytest.mark.stress
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name not in LOCAL])
 @settings(max_examples=SERVED, phases=PHASES)
 @given(STEPS)

@@ -45,7 +45,7 @@ def test_a_deployment_goes_on_in_postgresql(tmp_path: Path) -> None:
     moved_to(Place(tmp_path / "data"), server, "ETL_WAREHOUSE")
 
 
-@pytest.mark.long
+@pytest.mark.stress
 @postgres.needed
 def test_a_deployment_goes_on_in_a_lake(tmp_path: Path) -> None:
     server = {"ETL_WAREHOUSE": postgres.url_of(tmp_path), "ETL_WAREHOUSE_DATA": str(tmp_path / "files")}
