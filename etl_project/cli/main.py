@@ -7,6 +7,8 @@ the modules are read, not imported: most of them need Dagster, which takes a sec
 from __future__ import annotations
 
 import ast
+import errno
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -47,6 +49,13 @@ COMMANDS = (
     "warehouse",
 )
 """Each is the function of its name in the module of its name, or the module's `app` where it is a group."""
+
+_ADVICE = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Let this user read, write and enter it"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENOTCONN), "See to the disk or the file server"),
+}
+"""What is to be done about the errors of a file system that are nobody's mistake in a program."""
 
 
 def load(name: str) -> Any:
@@ -100,6 +109,13 @@ def main() -> None:
         app()
     except EtlError as error:
         json_lines.complain(f"etl: {error}")
+        sys.exit(2)
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0)
+        if advice is None or error.filename is None:
+            raise
+        path = os.fsdecode(error.filename).encode(errors="backslashreplace").decode()
+        json_lines.complain(f"etl: {path}: {error.strerror}. {advice}, and try again: what is committed stays so.")
         sys.exit(2)
 
 

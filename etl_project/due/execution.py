@@ -20,7 +20,7 @@ from dagster import EventLogEntry
 
 from etl_project.due import attempts, stop
 from etl_project.due.check_verdicts import RedCheck, is_red, red_check
-from etl_project.due.failure_words import complaint, innermost
+from etl_project.due.failure_words import complaint, plainest
 from etl_project.due.pending import Due
 from etl_project.due.snapshot import Project
 from etl_project.exclusion import processes, run_lock
@@ -167,5 +167,5 @@ def _before_the_first_step(result: dg.ExecuteInProcessResult) -> Iterator[str]:
         data: Any = event.event_specific_data
         error = getattr(data, "error", None)
         if event.is_resource_init_failure and error is not None:
-            yield innermost(error)
+            yield plainest(error)
             return

@@ -72,18 +72,18 @@ def why_waits(part: attempts.Part, now: datetime) -> str | None:
 
 
 def complaint(failure: StepFailureData) -> str:
-    """What a failed step said: the words meant for a person where there are any, else the innermost error."""
+    """What a failed step said: the words meant for a person where there are any, else the error at the bottom."""
     if failure.user_failure_data is not None and failure.user_failure_data.description:
         return failure.user_failure_data.description
-    return innermost(failure.error) if failure.error is not None else "no reason given"
+    return plainest(failure.error) if failure.error is not None else "no reason given"
 
 
-def innermost(error: Any) -> str:
-    """The message of the error that is at the bottom of others."""
-    while error.cause is not None:
+def plainest(error: Any) -> str:
+    """The message in a chain of errors that is meant for a person (`reported` made it), else that at its bottom."""
+    while error.cause is not None and error.cls_name != dg.Failure.__name__:
         error = error.cause
     message: str = error.message
-    return message.strip()
+    return message.removeprefix(f"{dg.Failure.__module__}.{dg.Failure.__name__}: ").strip()
 
 
 def _said(instance: dg.DagsterInstance, run_id: str) -> str | None:
@@ -96,5 +96,5 @@ def _said(instance: dg.DagsterInstance, run_id: str) -> str | None:
         if event.is_step_failure:
             return complaint(event.step_failure_data)
         error = getattr(event.event_specific_data, "error", None)
-        of_run = of_run or (innermost(error) if error is not None else event.message)
+        of_run = of_run or (plainest(error) if error is not None else event.message)
     return of_run

@@ -283,6 +283,7 @@ def _scans(project: Project, now: datetime) -> tuple[dict[str, scan.Scan], dict[
             scans[spec.name] = scan.scan(folder, spec, now)
         except scan.CannotList as error:
             scans[spec.name], unreadable[spec.name] = NOTHING_SEEN, str(error)
+            continue
         if not folder.is_dir() and (project.settings.archive / spec.name).is_dir():
             unreadable[spec.name] = notices.removed(spec.name, folder)
     return scans, unreadable

@@ -42,6 +42,8 @@ class StateUnavailable(Transient):
 class StateUnusable(Permanent):
     """The file cannot be read or written. Retrying does not help: somebody has to repair or remove it."""
 
+    splits = False
+
 
 class WrongHost(Permanent):
     """Another host or container is at work on the same file. Retrying does not help while it is."""

@@ -34,6 +34,7 @@ from etl_project.settings import Settings
 from etl_project.storage import StoreBusy, trial
 
 LEAST_FREE_BYTES = 1 << 30
+MOST_NAMED = 5
 MOST_CLOCK_SECONDS = 2.0
 """Files are taken by their age: where the clock of a file server is off by more, new ones look old, or never do."""
 
@@ -63,6 +64,7 @@ def examine(environ: Mapping[str, str], load_pipelines: Callable[[], str]) -> It
         return
     yield _settings(environ, configured)
     yield Answer("data folder", True, f"{configured.data_dir} ({_origin(environ, 'ETL_DATA_DIR')})")
+    yield _folders(configured.data_dir)
     yield _disk(configured)
     yield from _file_system(configured)
     yield _task_locks(configured)
@@ -152,6 +154,25 @@ def _origin(environ: Mapping[str, str], name: str) -> str:
     return f"from {name}" if environ.get(name) else f"the default; {name} is not set"
 
 
+def _folders(data: Path) -> Answer:
+    """Those that are there, two floors down: what another user has made (a command that ran as root) may be shut."""
+    advice = "Let this user read, write and enter them (like `chown -R`), and run everything as one user."
+    shut = []
+    for folder, inner, files in os.walk(data):
+        databases = (name for name in files if ".sqlite" in name or ".duckdb" in name)
+        here = [path for path in (Path(folder, name) for name in (*inner, *databases)) if not path.is_symlink()]
+        shut += [str(path.relative_to(data)) for path in here if not os.access(path, _access(path))]
+        if Path(folder) != data:
+            inner.clear()
+    named = ", ".join(sorted(shut)[:MOST_NAMED])
+    more = f" and {len(shut) - MOST_NAMED} more" if len(shut) > MOST_NAMED else ""
+    return Answer("folders", not shut, f"no permission: {named}{more}" if shut else "this user may use them", advice)
+
+
+def _access(path: Path) -> int:
+    return os.R_OK | os.W_OK | (os.X_OK if os.path.isdir(path) else 0)
+
+
 def _disk(configured: Settings) -> Answer:
     free = shutil.disk_usage(configured.data_dir).free
     advice = "Free space: runs fail as retryable when it is full, and go on once there is room."
@@ -178,7 +199,8 @@ def _clock(folder: Path) -> Answer:
     stamp = made.stat().st_mtime
     off = max(before - stamp, stamp - time.time(), 0.0)
     advice = "Let both clocks follow a time server (NTP): a file counts by its age."
-    found = f"files and this machine agree within {off:.1f} s" if off else "files and this machine agree"
+    agree = f"agree within {off:.1f} s" if off else "agree"
+    found = f"files and this machine {agree if off <= MOST_CLOCK_SECONDS else f'are {off:,.0f} s apart'}"
     return Answer("clock", off <= MOST_CLOCK_SECONDS, found, advice)
 
 
@@ -275,7 +297,8 @@ def _bucket(what: str, url: str | None) -> Iterator[Answer]:
     said = f"{url} can be listed, written and read; two writers collide"
     yield Answer(what, not ignored, f"{ignored} is ignored by {url}" if ignored else said, advice)
     off = found.clock_off_seconds
-    told = f"{url} and this machine agree within {off:.0f} s"
+    agree = f"agree within {off:.0f} s" if off <= MOST_BUCKET_CLOCK_SECONDS else f"are {off:,.0f} s apart"
+    told = f"{url} and this machine {agree}"
     advice = "Let this machine's clock follow a time server (NTP): past 15 minutes the server refuses everything."
     yield Answer(f"clock of the {what}", off <= MOST_BUCKET_CLOCK_SECONDS, told, advice)
 

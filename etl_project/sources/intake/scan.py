@@ -114,6 +114,19 @@ def scan(folder: Path, spec: SourceSpec, now: datetime) -> Scan:
     `now` is an aware UTC instant: it decides what is settled (`settle_seconds`) and what lies ahead.
     Raises CannotList (retrying helps) when the folder cannot be read; an unreadable subfolder is passed over.
     """
+    try:
+        return _scanned(folder, spec, now)
+    except PermissionError as error:
+        raise CannotList(f"{_named(error, folder)}: no permission; allow this user to read and enter it.") from error
+    except OSError as error:  # A disk that fails, a file server that does not answer.
+        raise CannotList(f"{_named(error, folder)}: {error.strerror or error}; it is looked at again.") from error
+
+
+def _named(error: OSError, folder: Path) -> str:
+    return names.shown(os.fsdecode(error.filename or folder))
+
+
+def _scanned(folder: Path, spec: SourceSpec, now: datetime) -> Scan:
     days: DaysOfNames | _NoDays
     if spec.day_from is None:
         days = DaysOfNames(spec.patterns, spec.start_date, now.date())
@@ -210,6 +223,11 @@ def _look(
                 stat = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
+            except PermissionError:
+                if "/" not in name:
+                    raise
+                passed_over.append(PassedOver(name, "in a folder that this user may not enter"))
+                continue
             mtime_ns = stat.st_mtime_ns
             if marks and (which := kept.identity(stat, name)) in marks:
                 entry_there = Entry(name, folder, mtime_ns, stat.st_size, stat.st_ino)
@@ -280,7 +298,7 @@ def _listing(folder: str, name: str, passed_over: list[PassedOver]) -> Iterator[
             yield from entries
     except (FileNotFoundError, NotADirectoryError):
         return
-    except PermissionError as error:
+    except PermissionError:
         if not name:
-            raise CannotList(f"{folder}: no permission to list it; allow this user to read and enter it.") from error
+            raise
         passed_over.append(PassedOver(name, "a folder that this user may not list"))

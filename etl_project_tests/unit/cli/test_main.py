@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from etl_project.cli.main import COMMANDS, app, summary
+from etl_project.cli.main import COMMANDS, app, main, summary
 
 HEAVY = {"dagster", "pandas", "duckdb"}
 
@@ -56,3 +58,29 @@ def test_the_version_is_that_of_the_package() -> None:
 def test_an_unknown_command_is_named_with_what_is_like_it() -> None:
     shown = CliRunner().invoke(app, ["statsu"])
     assert shown.exit_code == 2 and "statsu" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.EACCES, "Let this user read"), (errno.ENOSPC, "Free some space"), (errno.EIO, "See to the disk")],
+)
+def test_what_the_file_system_refuses_is_one_line_with_the_path_and_what_to_do(
+    number: int, advice: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refusing() -> None:
+        raise OSError(number, os.strerror(number), "/data/archive/orders")
+
+    monkeypatch.setattr("etl_project.cli.main.app", refusing)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    [line] = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and line.startswith("etl: /data/archive/orders: ") and advice in line
+
+
+def test_an_error_that_nobody_can_mend_on_a_disk_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr("etl_project.cli.main.app", broken)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        main()

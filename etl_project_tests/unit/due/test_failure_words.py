@@ -11,6 +11,7 @@ import pytest
 from etl_project import utc
 from etl_project.cli.drain import show_drained
 from etl_project.due.drain import drain
+from etl_project.due.execution import execute
 from etl_project.due.snapshot import look
 from etl_project.storage import as_failure, reported
 from etl_project.storage.contract import WriteRefused
@@ -102,3 +103,17 @@ def test_a_run_that_could_not_begin_says_why(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr("etl_project.exclusion.run_lock.RunLock.setup_for_execution", locked)
         found.drain()
         assert any("no lock for you" in line for line in told(found))
+
+
+def test_what_keeps_a_run_from_beginning_is_told_in_the_words_meant_for_a_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, World] = {}
+    with world(tmp_path, monkeypatch, [amounts_of(made), refusing]) as found:
+        made["world"] = found
+        found.build("moves", MARCH[2])
+        state = found.deployment.project.settings.state
+        state.write_bytes(b"no database at all" * 100)
+        [due] = found.drain().failed
+        [said] = execute(found.deployment, due).complaints
+        assert said.startswith(f"{state} cannot be used") and "stop all runs and remove it" in said

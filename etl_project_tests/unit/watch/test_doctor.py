@@ -98,6 +98,16 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_file_server_with_another_clock_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.time, "time", lambda: 10.0**9)
     assert set(bad(tmp_path)) == {"clock"}
+    assert " s apart" in bad(tmp_path)["clock"].found, "not that they agree"
+
+
+def test_folders_that_another_user_has_made_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("incoming/orders/deep", "archive/orders", "archive/refunds"):
+        (tmp_path / name).mkdir(parents=True)
+    shut = {tmp_path / "incoming" / "orders", tmp_path / "archive"}
+    monkeypatch.setattr(doctor.os, "access", lambda path, _mode: Path(path) not in shut)
+    [(question, answer)] = bad(tmp_path).items()
+    assert (question, answer.found) == ("folders", "no permission: archive, incoming/orders")
 
 
 def test_no_log_is_tried_where_a_full_disk_would_end_who_writes_it(

@@ -22,7 +22,7 @@ from etl_project.sources.intake.trouble import CannotReceive
 from etl_project_tests import s3
 from etl_project_tests.unit.sources.bucket_world import OWN, BucketWorld
 from etl_project_tests.unit.sources.intake.test_scan import HOSTILE
-from etl_project_tests.unit.sources.world import DAY, NOW, SPEC, World, lines, rows, spec
+from etl_project_tests.unit.sources.world import DAY, NOW, SPEC, World, lines, rows, spec, unprivileged
 
 A, B = "a-2024-03-05.csv", "b-2024-03-05.csv"
 BAD = b"no header\n"
@@ -411,18 +411,6 @@ def test_a_quarantine_on_another_file_system_works_alike(world: World, tmp_path:
         assert world.quarantined() == []
     finally:
         shutil.rmtree(world.quarantine)
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """As a user whom permissions stop (root is stopped by none)."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
 
 
 @pytest.mark.parametrize("hindrance", ["file", "folder"])

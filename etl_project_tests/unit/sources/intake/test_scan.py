@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import tempfile
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from etl_project.sources.intake import scan
-from etl_project_tests.unit.sources.world import DAY, NOW, World, rows, spec
+from etl_project_tests.unit.sources.world import DAY, NOW, World, rows, spec, unprivileged
 
 
 @pytest.fixture
@@ -118,6 +121,31 @@ def test_a_folder_named_like_a_file_is_a_folder(world: World) -> None:
 def test_an_empty_folder_named_like_a_file_is_nothing(world: World) -> None:
     (world.folder / "a-2024-03-05.csv").mkdir()
     assert world.scan() == scan.Scan((), (), (), 0, ())
+
+
+@pytest.mark.parametrize("shut", ["", ".kept", ".taken", "sub"])
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+def test_what_this_user_may_not_list_or_enter_is_said_and_no_error_of_python(shut: str, mode: int) -> None:
+    root = Path(tempfile.mkdtemp())  # That of pytest lies below folders which no other user may enter.
+    try:
+        world = World(root)
+        world.drop("sub/b-2024-03-05.csv", rows(2))
+        for hidden in (".kept", ".taken"):
+            (world.folder / hidden).mkdir()
+        subprocess.run(["chmod", "-R", "a+rwX", str(root)], check=True)
+        (world.folder / shut).chmod(mode)
+        with unprivileged():
+            if shut in ("", ".kept") and not (shut == ".kept" and mode == 0o444):  # Marks are names: listed is read.
+                with pytest.raises(scan.CannotList, match="no permission; allow this user to read and enter it"):
+                    world.scan()
+            else:
+                found = world.scan()
+                assert [one.name for one in found.waiting] == ([] if shut == "sub" else ["sub/b-2024-03-05.csv"])
+                assert [one.name.split("/")[0] for one in found.passed_over] == (
+                    [shut] if shut == "sub" or not mode else []
+                )
+    finally:
+        shutil.rmtree(root)
 
 
 def test_links_and_pipes_are_passed_over_and_named(world: World) -> None:
