@@ -184,12 +184,21 @@ def attempts_of(instance: dg.DagsterInstance, states: Iterable[str]) -> dict[str
                 attempt = Attempt(
                     permanent=run.tags.get(FAILURE_TAG) == "permanent" and WHOLE_TAG not in run.tags,
                     failed=run.status is not dg.DagsterRunStatus.SUCCESS,
-                    ended_at=record.update_timestamp.astimezone(UTC),
+                    ended_at=_ended_at(record),
                     splits=WHOLE_TAG not in run.tags and run.status is not dg.DagsterRunStatus.CANCELED,
                     run_id=run.run_id,
                 )
                 found[run.tags[STATE_TAG]].append(attempt)
     return found
+
+
+def _ended_at(record: dg.RunRecord) -> datetime:
+    """When the run ended, by the clock of the machine that executed it; where that one is ahead, when it was asked for.
+
+    Otherwise every pause after it would be longer by as much.
+    """
+    ended = record.update_timestamp.astimezone(UTC)
+    return ended if ended <= utc.now() else record.create_timestamp.astimezone(UTC)
 
 
 def _batched(values: Iterable[str], size: int) -> Iterator[list[str]]:

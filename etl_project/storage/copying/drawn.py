@@ -21,10 +21,11 @@ from etl_project.storage.tables.engine import Engine
 from etl_project.storage.tables.shape import Attribute, Index, Shape
 from etl_project.storage.tables.table import SqlTable
 
-_WIDE = ("ubigint", "hugeint", "uhugeint")
+WIDE = ("ubigint", "hugeint", "uhugeint")
 _INDEX = re.compile(
     r"\A(CREATE\s+(?:UNIQUE\s+)?INDEX\s+(?:\"(?:[^\"]|\"\")*\"|\w+)\s+ON\s+)(?:\"(?:[^\"]|\"\")*\"|[\w.])+", re.I
 )
+_OF_SEQUENCE = re.compile(r"\bnextval\s*\(", re.I)
 _HEAD = re.compile(r"\ACREATE\s+TABLE\s+(?:\"(?:[^\"]|\"\")*\"|[\w.])+", re.I)
 
 
@@ -84,7 +85,7 @@ def homes(drawn: Drawn, target: SqlTable, connection: duckdb.DuckDBPyConnection,
     So the fingerprints stay what they are: those of a DECIMAL are others.
     """
     found = {column.name: target.home_of(column) for column in drawn.columns}
-    wide = [c.name for c in drawn.columns if str(c.type.id) in _WIDE and found[c.name].startswith("DECIMAL")]
+    wide = [c.name for c in drawn.columns if str(c.type.id) in WIDE and found[c.name].startswith("DECIMAL")]
     for name in wide:
         value = quote(name)
         too_wide = f"{value} IS NOT NULL AND TRY_CAST({value} AS BIGINT) IS NULL"
@@ -124,7 +125,13 @@ def _of_file(
     head = _HEAD.match(sql)
     assert head is not None  # DuckDB has written it.
     statement = f"CREATE TABLE {quote(there.table.name)}{sql[head.end() :].rstrip('; ')}"
-    return Drawn(found, columns, (), generated, statement)
+    counted = [c for c in found.columns if c.default is not None and _OF_SEQUENCE.search(c.default)]
+    if not counted:
+        return Drawn(found, columns, (), generated, statement)
+    # A sequence is a thing of its own, which other tables may use as well: it is left behind, and so is the default.
+    unsaid = tuple(f"what fills column {c.name} ({c.default})" for c in counted)
+    left = tuple(c._replace(default=None) if c in counted else c for c in found.columns)
+    return Drawn(replace(found, columns=left), columns, unsaid, generated)
 
 
 def _completed(

@@ -20,7 +20,7 @@ import duckdb
 
 from etl_project import faults
 from etl_project.storage.contract import Commit, Scope, StoreBusy, Table, WriteRefused
-from etl_project.storage.copying import kept, notes, streams
+from etl_project.storage.copying import kept, notes, streams, unlike
 from etl_project.storage.copying.drawn import Drawn, draw, not_there, script
 from etl_project.storage.copying.kept import Behind
 from etl_project.storage.copying.streams import Side
@@ -147,6 +147,10 @@ class _Transaction:
         said = tuple(not_there(drawn, target)) if target.name != self._source.engine.name else drawn.unsaid
         done = Copied(self._one.asset, here.name, expected.rows, len(records), len(lacking.missing), True, said)
         is_there = here.exists()
+        if is_there:
+            unlike.refuse_other_kinds(drawn, here, self._what)
+            alike = target.comparable and self._source.engine.comparable
+            done = done._replace(left=(*said, *unlike.lacking(drawn, target, self._here, here, alike)))
         same = is_there and self._holds(here, every) == expected
         if same and not records and not lacking and self._is_noted(here):
             return done._replace(copied=False)

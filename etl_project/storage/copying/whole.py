@@ -22,6 +22,7 @@ from etl_project.storage.tables.records import NAME as RECORDS
 from etl_project.storage.tables.store import TableStore
 from etl_project.storage.tables.versions import NAME as VERSIONS
 
+_SERVERS_OWN = ("information_schema", "pg_catalog")
 _OURS = (RECORDS, owners.TABLE, VERSIONS, CANDIDATES, notes.NAME)
 
 
@@ -107,7 +108,7 @@ def _outside(engine: Engine, schema: str) -> str | None:
 def _others(engine: Engine, there: duckdb.DuckDBPyConnection, copied: Iterable[One]) -> list[str]:
     """Tables and views that are no asset's."""
     mine = {((one.schema or engine.schema).lower(), (one.name or "").lower()) for one in copied}
-    own = {f"{engine.schema}_versions", f"{engine.schema}_candidates", "etl_guards"}
+    own = {f"{engine.schema}_versions", f"{engine.schema}_candidates", "etl_guards", *_SERVERS_OWN}
     query = (
         "SELECT 'table', schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database() "
         "UNION ALL SELECT 'view', schema_name, view_name FROM duckdb_views() WHERE database_name = current_database() "
@@ -116,5 +117,5 @@ def _others(engine: Engine, there: duckdb.DuckDBPyConnection, copied: Iterable[O
     return [
         f"{kind} {schema}.{name}"
         for kind, schema, name in there.execute(query).fetchall()
-        if schema not in own and name not in _OURS and (schema.lower(), name.lower()) not in mine
+        if schema.lower() not in own and name not in _OURS and (schema.lower(), name.lower()) not in mine
     ]

@@ -85,7 +85,7 @@ def plan(table: Sequence[Column], incoming: Sequence[Column], policy: Drift, par
         target = here.get(column.name.lower())
         if target is None:
             added += [] if column.untyped or column.hollow else [column]
-        elif problem := _impossible(column, target):
+        elif problem := impossible(column, target):
             problems.append(problem)
         else:
             source_type = None if column.untyped else column.type
@@ -108,7 +108,7 @@ def _twice(names: Iterable[str]) -> list[str]:
     return problems
 
 
-def _impossible(source: Column, target: Column) -> str | None:
+def impossible(source: Column, target: Column) -> str | None:
     """Why values of the one type can never be values of the other, or None when they may."""
     if source.untyped or (family(source.type) == family(target.type) and not _are_strangers(source.type, target.type)):
         return None

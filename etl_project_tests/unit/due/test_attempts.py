@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy
 from dagster._core.test_utils import create_run_for_test
 
 from etl_project import settings, utc
@@ -293,3 +294,14 @@ def test_the_run_of_a_range_says_its_partitions_in_a_tag_that_the_list_of_runs_s
     one = Due(date(2025, 3, 1), date(2025, 3, 3), ("orders",), "state")
     assert attempts.tags(one)[attempts.SPAN_TAG] == "2025-03-01 to 2025-03-03"
     assert attempts.SPAN_TAG not in attempts.tags(Due(one.first, one.first, one.assets, "state"))
+
+
+def test_the_pause_after_a_failure_on_a_machine_whose_clock_is_ahead_is_no_longer(instance: dg.DagsterInstance) -> None:
+    run = create_run_for_test(instance, tags={attempts.STATE_TAG: "a state"}, status=dg.DagsterRunStatus.FAILURE)
+    asked_at = instance.get_run_records()[0].create_timestamp
+    ahead = (utc.now() + timedelta(minutes=2)).replace(tzinfo=None)
+    with instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
+        update = sqlalchemy.text("UPDATE runs SET update_timestamp = :ahead WHERE run_id = :run_id")
+        connection.execute(update, {"ahead": str(ahead), "run_id": run.run_id})
+    assert instance.get_run_records()[0].update_timestamp > utc.now() + timedelta(minutes=1)
+    assert attempts.wait_until(attempts.attempts(instance, "a state")) == asked_at + timedelta(seconds=30)

@@ -11,6 +11,7 @@ import re
 import duckdb
 
 from etl_project.storage.engines.postgres import attach
+from etl_project.storage.engines.postgres.homes import server_words
 from etl_project.storage.sql import quote, text
 from etl_project.storage.tables.shape import Attribute, Index, Known, Shape
 from etl_project.storage.tables.table import SqlTable
@@ -26,34 +27,38 @@ def known(connection: duckdb.DuckDBPyConnection, there: SqlTable, found: Shape) 
         "(SELECT pg_class.oid FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
         f"WHERE lower(nspname) = lower({text(there.schema)}) AND lower(relname) = lower({text(there.table.name)}))"
     )
-    columns, defaults_unsaid = _columns(connection, table, found)
+    columns, defaults_unsaid, types = _columns(connection, table, found)
     keys, named = _constraints(connection, table)
     indexes, special = _indexes(connection, table)
     [[comment]] = attach.ask(connection, f"SELECT obj_description({table}, 'pg_class') AS comment")
-    unsaid = (*named, *special, *_others(connection, table))
+    unsaid = (*types, *named, *special, *_others(connection, table))
     return Known(Shape(columns, (), keys, comment, indexes), unsaid, defaults_unsaid)
 
 
 def _columns(
     connection: duckdb.DuckDBPyConnection, table: str, found: Shape
-) -> tuple[tuple[Attribute, ...], dict[str, str]]:
+) -> tuple[tuple[Attribute, ...], dict[str, str], list[str]]:
     asked = attach.ask(
         connection,
-        "SELECT attname::text, attnotnull, pg_get_expr(adbin, adrelid) AS filled, attidentity::text AS number, "
+        "SELECT attname::text, format_type(atttypid, atttypmod) AS kind, attnotnull, "
+        "pg_get_expr(adbin, adrelid) AS filled, attidentity::text AS number, "
         "attgenerated::text AS computed, col_description(attrelid, attnum) AS comment FROM pg_attribute "
         f"LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum WHERE attrelid = {table} AND attnum > 0 "
         "AND NOT attisdropped",
     )
     server = {name: rest for name, *rest in asked}
     unsaid: dict[str, str] = {}
+    types = []
     columns = []
     for column in found.columns:
-        required, expression, number, computed, comment = server[column.name]
+        kind, required, expression, number, computed, comment = server[column.name]
+        if kind not in server_words(column.type):
+            types.append(f"the type {kind} of column {column.name} ({column.type} is made of it)")
         default = None if computed else _default(expression)
         if (expression is not None and default is None) or number:
             unsaid[column.name] = f"what fills column {column.name} ({expression or 'a number of its own'})"
         columns.append(column._replace(required=bool(required), default=default, comment=comment))
-    return tuple(columns), unsaid
+    return tuple(columns), unsaid, types
 
 
 def _default(expression: str | None) -> str | None:

@@ -39,6 +39,20 @@ def widened(kind: str) -> str:
     return _WIDER.get(kind.lower(), kind)
 
 
+def server_words(kind: str) -> tuple[str, ...]:
+    """What the server itself prints of a column that DuckDB sees as this type, where nothing of it is lost on the way.
+
+    A length, a precision of moments, an enumeration or JSON is.
+    """
+    if kind.endswith("[]"):
+        return tuple(f"{word}[]" for word in server_words(kind[:-2]))
+    if kind == "VARCHAR":
+        return "text", "character varying"
+    if kind in ("TIME", "TIMESTAMP"):
+        return (f"{kind.lower()} without time zone",)
+    return (_SERVER_NAMES.get(kind, kind.lower().replace("decimal", "numeric")),)
+
+
 def server_name(kind: str) -> str:
     """What the server calls a home."""
     return _SERVER_NAMES.get(kind, kind)

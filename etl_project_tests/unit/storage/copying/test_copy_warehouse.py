@@ -61,7 +61,7 @@ def _lake(folder: Path) -> TableStore:
 ENGINES = {"file": _file, "server": _server, "lake": _lake}
 REST = (
     *(("file", "lake"), ("lake", "file"), ("server", "lake")),
-    *(("lake", "server"), ("server", "file"), ("server", "server")),
+    *(("lake", "server"), ("server", "file"), ("server", "server"), ("lake", "lake")),
 )
 PAIRS = [
     pytest.param("file", "file"),
@@ -132,6 +132,7 @@ def test_a_copy_has_all_that_the_source_has_a_second_one_finds_it_there_and_a_th
     there = content(target)
     again = copy_warehouse(source, target, ALL)
     assert [one.copied for one in again.done] == [False, False]
+    assert [one.left for one in again.done] == [one.left for one in first.done]
     assert content(target) == there
     put(source, ORDERS, Scope.days(TWO, TWO), rows((TWO, 7, "new"), (TWO, 8, "new")), "since")
     third = copy_warehouse(source, target, ALL)
