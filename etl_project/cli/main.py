@@ -10,6 +10,7 @@ import ast
 import errno
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -95,6 +96,10 @@ class OnDemand(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that is to be run, or whose own help or completion is asked for."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            alike = " or ".join(map(repr, get_close_matches(args[0], COMMANDS)))
+            also = f" Did you mean {alike}?" if alike else " `etl --help` lists them."
+            ctx.fail(f"No such command {args[0]!r}.{also}")
         name, shown, rest = super().resolve_command(ctx, args)
         return name, load(name) if name is not None and shown is not None else shown, rest
 

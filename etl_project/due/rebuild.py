@@ -27,7 +27,7 @@ from etl_project.storage import ALLOW_CHANGE_TAG, ALLOW_SHRINK_TAG, ALLOW_UNCHEC
 
 
 class NothingAskedFor(Permanent):
-    """A rebuild names neither an asset nor what is stale. Retrying does not help."""
+    """A rebuild names neither an asset nor what is stale, or days of which there are none. Retrying does not help."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,14 @@ class Span:
 
     first: date | None = None
     last: date | None = None
+
+    def __post_init__(self) -> None:
+        """Raises NothingAskedFor where the last day comes before the first."""
+        if self.first is not None and self.last is not None and self.last < self.first:
+            raise NothingAskedFor(
+                f"--from {self.first} comes after --to {self.last}: no day is from the one to the other. Name the "
+                "earlier day first. Retrying does not help."
+            )
 
     def __contains__(self, key: Key) -> bool:
         day = str(key)[:10]
@@ -66,8 +74,7 @@ def plan(project: Project, snapshot: Snapshot, ahead: Outlook, assets: Collectio
     Raises NoSuchAsset (retrying does not help) for a name that nothing has, or that takes files in.
     """
     wanted = _named(project, assets)
-    could = {(asset, key) for one in ahead.due for asset in one.assets for key in one.keys}
-    could |= {(asset, key) for asset, held in ahead.held.items() for key in held} | snapshot.commits.keys()
+    could = _with_inputs(project, snapshot, ahead, {node.asset for node in wanted}) | snapshot.commits.keys()
     chosen: dict[str, set[Key]] = {}
     left_out = []
     for node in wanted:
@@ -78,6 +85,28 @@ def plan(project: Project, snapshot: Snapshot, ahead: Outlook, assets: Collectio
         if without and span.first is not None:
             left_out.append(f"{node.asset} {keys_in_words(without)}: left out, it has no input to be built of")
     return Plan(_runs(project, snapshot, chosen), left_out)
+
+
+def _with_inputs(project: Project, snapshot: Snapshot, ahead: Outlook, names: Collection[str]) -> set[tuple[str, Key]]:
+    """What is due or held and has what it reads, or gets it from one of these assets, which are built as well."""
+    upstream = {node.asset: set(node.upstream) for node in project.nodes}
+
+    def is_there(asset: str, key: Key) -> bool:
+        return asset in names or (asset, key) in snapshot.commits
+
+    due = {
+        (asset, key)
+        for one in ahead.due
+        for asset in one.assets
+        for key in one.keys
+        if all(is_there(read, key) for read in upstream.get(asset, set()).intersection(one.assets))
+    }
+    return due | {
+        (asset, key)
+        for asset, held in ahead.held.items()
+        for key, waits in held.items()
+        if is_there(waits.asset, waits.key)
+    }
 
 
 def stale(project: Project, snapshot: Snapshot, assets: Collection[str], span: Span) -> Plan:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "etl_project"
-GROUND = ("settings", "failures", "faults", "atomic", "utc", "loading", "extras", "sqlite_log")
+GROUND = ("settings", "failures", "faults", "atomic", "utc", "loading", "extras", "sqlite_log", "file_lock")
 FLOORS = (
     *(("cli",), ("definitions",), ("demo", "new_source"), ("watch", "contract_change", "openlineage"), ("proofs",)),
     *(("kafka", "http_out"), ("http_in",), ("due",), ("sources",), ("pipelines",)),

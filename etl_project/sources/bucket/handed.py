@@ -10,7 +10,6 @@ Without its record an object is fetched once more, and found to be what the arch
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from etl_project import atomic
+from etl_project import atomic, file_lock
 from etl_project.failures import Busy
 from etl_project.sources import names
 from etl_project.sources.intake import kept
@@ -63,16 +62,9 @@ class Ledger:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Nobody else fetches for this drop folder meanwhile. Raises FetchBusy; a kill lets go."""
-        atomic.make_folder(self._folder)
-        descriptor = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)  # NFS locks only what is written to.
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise FetchBusy(f"{self.drop.name}: another process fetches its objects.") from None
+        busy = FetchBusy(f"{self.drop.name}: another process fetches its objects.")
+        with file_lock.held(self._folder / LOCK, busy):
             yield
-        finally:
-            os.close(descriptor)
 
     def records(self) -> dict[str, Handed]:
         """The records by name; those of another place are passed over."""

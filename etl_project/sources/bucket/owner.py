@@ -8,15 +8,14 @@ see that. Machines that share a data folder are one deployment.
 from __future__ import annotations
 
 import json
-import os
 import socket
 import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl_project import atomic, utc
-from etl_project.failures import Permanent
+from etl_project import atomic, file_lock, utc
+from etl_project.failures import Busy, Permanent
 
 if TYPE_CHECKING:
     from etl_project.storage import Objects
@@ -28,6 +27,10 @@ _MOST_BYTES = 10_000
 
 class AnothersPrefix(Permanent):
     """Another deployment takes in what comes to this prefix. Nothing was changed; retrying does not help."""
+
+
+class IdBusy(Busy):
+    """Another process gives the data folder its id just now. Nothing was changed; retrying helps."""
 
 
 def claim(objects: Objects, data_dir: Path) -> None:
@@ -83,18 +86,18 @@ def _known_id(data_dir: Path) -> str | None:
 
 
 def _own_id(data_dir: Path) -> str:
-    """The id of the data folder, made once; of two processes that make it one wins, and both have it."""
+    """The id of the data folder, made once; of two processes that make it one wins, and both have it.
+
+    Raises IdBusy (retrying helps) in the moment in which another one makes it. No hard link: not every disk has them.
+    """
     known = _known_id(data_dir)
     if known is not None:
         return known
-    path = data_dir / _ID
-    temporary = atomic.temporary_sibling(path)
-    temporary.write_text(f"{uuid.uuid4().hex}\n", encoding="utf-8")
-    atomic.sync_file(temporary)
-    try:
-        with suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        temporary.unlink()
-    atomic.sync_folder(data_dir)
-    return path.read_text(encoding="utf-8").strip()
+    busy = IdBusy(f"{data_dir / _ID} is being made by another process. Nothing was changed; retrying helps.")
+    with file_lock.held(data_dir / f"{_ID}.lock", busy):
+        known = _known_id(data_dir)
+        if known is None:
+            known = uuid.uuid4().hex
+            with atomic.replacing(data_dir / _ID, "owner.id") as temporary:
+                temporary.write_text(f"{known}\n", encoding="utf-8")
+    return known

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from etl_project import atomic, faults
 from etl_project.failures import Permanent
@@ -167,9 +167,14 @@ def still_open(root: Path, archive_root: Path, spec: SourceSpec) -> list[Quarant
 
 
 def discard(root: Path, one: Quarantined) -> None:
-    """Remove a refused file for good, with its reason; its day is open no longer. A kill leaves both, or no entry."""
+    """Remove a refused file for good, with its reason; its day is open no longer. A kill leaves both, or no entry.
+
+    Of two that discard it at once, both do: what is gone is what was wanted.
+    """
     folder = _folder(root, one.reason)
-    shutil.rmtree(folder / one.reason.key)
+    while os.path.lexists(folder / one.reason.key):
+        with suppress(FileNotFoundError):  # Another one removes it as well, just now.
+            shutil.rmtree(folder / one.reason.key)
     (folder / f"{one.reason.key}.json").unlink(missing_ok=True)
 
 
@@ -184,7 +189,7 @@ def release(root: Path, key: str, incoming_root: Path) -> Path:
     atomic.make_folder(drop / RELEASING)
     staged = atomic.temporary_sibling(drop / RELEASING / key)
     try:
-        with one.path.open("rb") as source, private_copy.locked(staged) as copy:
+        with _opened(root, one) as source, private_copy.locked(staged) as copy:
             shutil.copyfileobj(source, copy)
             copy.flush()
             os.fsync(copy.fileno())
@@ -197,6 +202,14 @@ def release(root: Path, key: str, incoming_root: Path) -> Path:
     if _is_the_same(root, one):
         discard(root, one)
     return target
+
+
+def _opened(root: Path, one: Quarantined) -> BinaryIO:
+    try:
+        return one.path.open("rb")
+    except FileNotFoundError:
+        gone = f"{names.shown(one.name)} is not in {root} any more: another one released or discarded it meanwhile."
+        raise NotReleased(gone) from None
 
 
 def sweep(drop: Path) -> None:
@@ -260,15 +273,20 @@ def _of_source(root: Path, source: str, since: datetime | None = None) -> Iterat
 
 def _of_day(folder: Path, since: datetime | None = None) -> Iterator[Quarantined]:
     for entry in _entries(folder):
-        if since is not None and entry.stat().st_mtime < since.timestamp():
-            continue
         key, _, suffix = entry.name.partition(".")
-        if suffix == "json" and len(key) == _KEY_LENGTH:
-            for parent, _, files in os.walk(folder / key):
-                for file in files:
-                    if not file.startswith(atomic.TEMPORARY_PREFIX):
-                        path = Path(parent, file)
-                        yield Quarantined(_load(Path(entry.path)), path, str(path.relative_to(folder / key)))
+        with suppress(FileNotFoundError):  # It was released or discarded meanwhile.
+            if since is not None and entry.stat().st_mtime < since.timestamp():
+                continue
+            if suffix == "json" and len(key) == _KEY_LENGTH:
+                yield from _entry(folder, key, _load(Path(entry.path)))
+
+
+def _entry(folder: Path, key: str, reason: Reason) -> Iterator[Quarantined]:
+    for parent, _, files in os.walk(folder / key):
+        for file in files:
+            if not file.startswith(atomic.TEMPORARY_PREFIX):
+                path = Path(parent, file)
+                yield Quarantined(reason, path, str(path.relative_to(folder / key)))
 
 
 def _folder(root: Path, reason: Reason) -> Path:

@@ -12,7 +12,6 @@ the mark, by which the next call finishes the links: all days get the file, or n
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -22,13 +21,13 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from etl_project import atomic, faults
+from etl_project import atomic, faults, file_lock
 from etl_project.failures import Busy
 from etl_project.sources.intake import archive
 from etl_project.sources.intake.archive import UNDATED, Accepted
 from etl_project.sources.spec import SourceSpec
 
-_MARKS = ".spreading"
+_MARKS, _LOCK = ".spreading", ".spreading.lock"
 _RECORD = ".json"
 
 
@@ -64,15 +63,9 @@ def exclusive(root: Path, spec: SourceSpec) -> Iterator[None]:
     """Nobody else takes in such files of the source meanwhile. Raises SpreadBusy; a kill lets go."""
     folder = folder_of(root, spec)
     atomic.make_folder(folder)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SpreadBusy(f"{spec.name}: another process takes its files in; they wait where they are.") from None
+    busy = SpreadBusy(f"{spec.name}: another process takes its files in; they wait where they are.")
+    with file_lock.held(root / spec.name / _LOCK, busy, folder_too=folder):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def accept(

@@ -56,8 +56,9 @@ def test_the_version_is_that_of_the_package() -> None:
 
 
 def test_an_unknown_command_is_named_with_what_is_like_it() -> None:
-    shown = CliRunner().invoke(app, ["statsu"])
-    assert shown.exit_code == 2 and "statsu" in shown.output
+    for wrong, meant in (("statsu", "'status'?"), ("recieve-http", "'receive-http'?"), ("xyz", "etl --help")):
+        shown = CliRunner().invoke(app, [wrong])
+        assert shown.exit_code == 2 and f"'{wrong}'" in shown.output and meant in shown.output
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from etl_project import utc
 from etl_project.due.drain import Wish, ahead
-from etl_project.due.rebuild import Plan, Span, plan, rebuild, stale
+from etl_project.due.rebuild import NothingAskedFor, Plan, Span, plan, rebuild, stale
 from etl_project.due.snapshot import NoSuchAsset, look
 from etl_project.storage.contract import WriteRefused
 from etl_project_tests.unit.due.own_assets import DAYS, MARCH, World, amounts_of, world
@@ -56,6 +56,31 @@ def test_a_range_with_a_missing_day_builds_the_good_days_and_leaves_nothing_red(
             assert (len(done.succeeded), done.all_well) == (2, True)
             assert found.query("select count(*) from report") == [(4,)]
         assert (found.drain().runs, found.waits()) == (0, [])
+
+
+@dg.asset(partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run())
+def top(report: pd.DataFrame) -> pd.DataFrame:
+    return report[["batch_date", "amount"]]
+
+
+def test_days_whose_input_is_not_built_yet_are_left_out_unless_it_is_built_in_the_same_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, World] = {}
+    with world(tmp_path, monkeypatch, [amounts_of(made), report("1", []), top]) as found:
+        made["world"] = found
+        found.build("moves", *MARCH[:3])
+        found.build("report", MARCH[0])
+        alone = planned(found, "top", span=Span(date(2025, 3, 1), date(2025, 3, 3)))
+        assert [(str(one.first), str(one.last)) for one in alone.runs] == [(MARCH[0], MARCH[0])]
+        assert alone.left_out == [f"top {MARCH[1]} to {MARCH[2]}: left out, it has no input to be built of"]
+        done = rebuild(found.deployment, planned(found, "report", "top").runs, silent)
+        assert done.all_well and found.query("select count(*) from top") == [(3,)]
+
+
+def test_a_span_whose_end_comes_before_its_beginning_is_refused() -> None:
+    with pytest.raises(NothingAskedFor, match="--from 2025-03-05 comes after --to 2025-03-02"):
+        Span(date(2025, 3, 5), date(2025, 3, 2))
 
 
 def test_only_the_day_at_fault_of_a_rebuild_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,3 +217,43 @@ def test_the_key_is_of_source_day_name_and_content() -> None:
         for sha256 in ("1", "2")
     }
     assert len(keys) == 16
+
+
+def test_two_that_discard_one_file_at_once_both_do_and_a_release_then_finds_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive(world, A, BAD)
+    receive(world, B, BAD + BAD)
+    first, second = world.quarantined()
+    real = quarantine.shutil.rmtree
+
+    def beaten(path: Path) -> None:
+        real(path)
+        real(path)  # The other one was a moment faster: FileNotFoundError.
+
+    monkeypatch.setattr(quarantine.shutil, "rmtree", beaten)
+    quarantine.discard(world.quarantine, first)
+    quarantine.discard(world.quarantine, first)
+    assert world.quarantined() == [second]
+    listed = quarantine.listing(world.quarantine)
+    monkeypatch.setattr(quarantine, "listing", lambda *_: listed)
+    quarantine.discard(world.quarantine, second)
+    with pytest.raises(NotReleased, match="another one released or discarded it meanwhile"):
+        quarantine.release(world.quarantine, second.reason.key, world.incoming)
+
+
+def test_an_entry_that_goes_while_the_quarantine_is_listed_is_not_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive(world, A, BAD)
+    receive(world, B, BAD + BAD)
+    gone, stays = world.quarantined()
+    real = quarantine._load
+
+    def late(path: Path) -> quarantine.Reason:
+        if path.name == f"{gone.reason.key}.json":
+            quarantine.discard(world.quarantine, gone)
+        return real(path)
+
+    monkeypatch.setattr(quarantine, "_load", late)
+    assert quarantine.listing(world.quarantine) == [stays]
