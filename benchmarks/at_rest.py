@@ -1,8 +1,8 @@
 """`dagster dev` in operation: seconds from a file to its report, and the CPU of each process while nothing happens.
 
-Starts the project on a data folder of its own, drops three files one after the other, waits for the report of each day,
-then reads what the kernel has counted for every process over a minute. The floor of the first is the same file by
-`etl drain`, of the second nothing. Run as `python benchmarks/at_rest.py [--seconds 60]`.
+Starts the project on a data folder of its own, drops files one after the other, waits for the report of each day and
+says where the time went, then reads what the kernel has counted for every process over a minute. The floor of the first
+is the same file by `etl drain`, of the second nothing. Run as `python benchmarks/at_rest.py [--drops 5 --seconds 60]`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import os
 import signal
 import socket
 import sqlite3
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import closing
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -25,14 +27,25 @@ import psutil
 ROOT = Path(__file__).parent.parent
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
 FIRST = date(2025, 3, 3)
+REPORT = '["daily_report"]'
 PATIENCE_SECONDS = 600
+STAGES = {
+    "until it is asked for": "PIPELINE_ENQUEUED",
+    "in the queue": "PIPELINE_STARTING",
+    "a process with Dagster": "ENGINE_EVENT",
+    "load the project": "PIPELINE_START",
+    "until the report": "REPORT",
+}
+"""What a day waits for, and the event of its run that ends it."""
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--drops", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=60)
     asked = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Started with `&`, it is ignored, by all children too.
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch)
         drop(data, FIRST)
@@ -42,25 +55,57 @@ def main() -> None:
         with (data / "dev.log").open("wb") as log:
             dev = started("dev", data, log)
             try:
-                report(data, dev.pid, asked.seconds, drained)
+                files(data, asked.drops, drained)
+                at_rest(dev.pid, asked.seconds)
             finally:
                 os.killpg(dev.pid, signal.SIGINT)
                 dev.wait()
 
 
-def report(data: Path, pid: int, seconds: float, drained: float) -> None:
-    """The two measurements of a running `dagster dev`."""
-    took = []
-    for number in range(1, 5):
-        began = time.monotonic()
-        drop(data, FIRST + timedelta(days=number))
-        while str(FIRST + timedelta(days=number)) not in reports(data):
-            if time.monotonic() - began > PATIENCE_SECONDS:
+def files(data: Path, drops: int, drained: float) -> None:
+    """Seconds from a file to its report, at moments that have nothing to do with Dagster's looks."""
+    took: list[dict[str, float]] = []
+    for number in range(drops + 1):
+        day = str(FIRST + timedelta(days=number + 1))
+        time.sleep(8 + 1.3 * number % 5)
+        dropped = time.time()
+        drop(data, date.fromisoformat(day))
+        while day not in reports(data):
+            if time.time() - dropped > PATIENCE_SECONDS:
                 sys.exit("no report came")
-            time.sleep(0.1)
-        took.append(time.monotonic() - began)
-    print(f"file to report, dagster dev     {', '.join(f'{one:.1f}' for one in took[1:])} s   (after the first)")
+            time.sleep(0.05)
+        took.append(stages(data, day, dropped))
+    took = took[1:]  # The first one waits for the start of everything.
+    whole = [sum(one.values()) for one in took]
+    print(f"file to report, dagster dev     {told(whole)}   ({', '.join(f'{one:.1f}' for one in whole)})")
+    for stage in STAGES:
+        print(f"    {stage:27} {told([one[stage] for one in took])}")
     print(f"file to report, etl drain       {drained:.1f} s   (a process from its start to its end)")
+
+
+def told(seconds: list[float]) -> str:
+    """Median and worst."""
+    return f"{statistics.median(seconds):4.1f} s, at worst {max(seconds):.1f} s"
+
+
+def stages(data: Path, day: str, dropped: float) -> dict[str, float]:
+    """Seconds of each stage of the run that made the report of this day."""
+    ended: dict[str, float] = {}
+    for file in (data / "dagster/storage/history/runs").glob("*-*.db"):
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as opened:
+            query = "SELECT dagster_event_type, asset_key, partition, timestamp FROM event_logs ORDER BY id"
+            events = opened.execute(query).fetchall()
+        if not any((asset, partition) == (REPORT, day) for _, asset, partition, _ in events):
+            continue
+        for kind, asset, partition, at in events:
+            name = "REPORT" if (kind, asset, partition) == ("ASSET_MATERIALIZATION", REPORT, day) else kind
+            ended.setdefault(name, datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp())
+    at = [dropped, *(ended[event] for event in STAGES.values())]
+    return {stage: after - before for stage, (before, after) in zip(STAGES, pairwise(at), strict=True)}
+
+
+def at_rest(pid: int, seconds: float) -> None:
+    """The CPU of every process of a running `dagster dev`."""
     time.sleep(30)
     processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     before = {one: cpu(one) for one in processes}
@@ -105,7 +150,7 @@ def reports(data: Path) -> set[str]:
     query = "SELECT partition FROM event_logs WHERE asset_key = ? AND dagster_event_type = 'ASSET_MATERIALIZATION'"
     try:
         with closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as opened:
-            return {day for (day,) in opened.execute(query, ('["daily_report"]',))}
+            return {day for (day,) in opened.execute(query, (REPORT,))}
     except sqlite3.OperationalError:
         return set()
 

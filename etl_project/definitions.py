@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import date
+from functools import lru_cache  # noqa: TID251  # What it keeps, the process of a run keeps anyway, until it ends.
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -207,4 +209,14 @@ def defs() -> dg.Definitions:
     # Definitions live as long as the process. Left to the collector, it walks through all of them again and again while
     # a tick looks at tens of thousands of commits: a third of the tick.
     with loading.without_collections():
-        return build_defs()
+        return _for_a_run(frozenset(os.environ.items())) if loading.is_for_a_run() else build_defs()
+
+
+@lru_cache(maxsize=1)
+def _for_a_run(_environ: frozenset[tuple[str, str]]) -> dg.Definitions:
+    """The definitions, loaded once in the process of a run.
+
+    Dagster asks for them once for the whole job and once for the assets of it that the run is about; it remembers those
+    of one job only (`ReconstructableJob.get_definition`), so that every run of the sensor loaded the project twice.
+    """
+    return build_defs()

@@ -10,6 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def is_for_a_run() -> bool:
+    """Whether this process loads the code to execute a run, or a step of one; else to show what there is."""
+    # Commands that load nothing of Dagster have nothing to ask here, and start without it.
+    from dagster._core.definitions.definitions_load_context import (  # noqa: PLC0415
+        DefinitionsLoadContext,
+        DefinitionsLoadType,
+    )
+
+    return DefinitionsLoadContext.get().load_type is DefinitionsLoadType.RECONSTRUCTION
+
+
 @contextmanager
 def without_collections() -> Iterator[None]:
     """Nothing is collected while the block loads code, nor again at the end of the process what the block made.

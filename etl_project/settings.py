@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,12 +56,21 @@ MOST_VERSIONS = 1000
 
 MOST_DAYS = 100_000
 
+MOST_WATCH_SECONDS = 30.0
+"""Dagster ends an evaluation after a minute, and a look before and one after the wait have to fit in, too."""
+
 CONFIRM_DAYS = 31
 """A month is a usual backfill; more of it deserves a second look."""
 
 NAMES = (
     *("ETL_DATA_DIR", "ETL_START_DATE", "ETL_SETTLE_SECONDS", "ETL_QUIET_SECONDS", "ETL_OPEN_DAY_INTERVAL_SECONDS"),
-    *("ETL_SENSOR_INTERVAL_SECONDS", "ETL_WAIT_SECONDS", "ETL_MEMORY_LIMIT_MB", "ETL_PREVIEW_ROWS"),
+    *(
+        "ETL_SENSOR_INTERVAL_SECONDS",
+        "ETL_WATCH_SECONDS",
+        "ETL_WAIT_SECONDS",
+        "ETL_MEMORY_LIMIT_MB",
+        "ETL_PREVIEW_ROWS",
+    ),
     *("ETL_KEEP_VERSIONS", "ETL_HISTORY_DAYS", "ETL_LOG_FORMAT", "ETL_PIPELINES", "ETL_FAULT"),
     *("ETL_WAREHOUSE", "ETL_WAREHOUSE_DATA", "ETL_LAKE", "ETL_INCOMING", "ETL_CONFIRM_DAYS"),
     *("ETL_LOCKS", "ETL_LOCKS_LEASE_SECONDS", "ETL_BROKER", "ETL_DAYS_PER_RUN"),
@@ -100,6 +110,8 @@ class Settings:
     quiet_seconds: float
     open_day_interval_seconds: float
     sensor_interval_seconds: int
+    watch_seconds: float
+    """So long a tick of the sensor that asks for nothing waits for files; 0: not at all."""
     wait_seconds: float
     preview_rows: int
     memory_limit_mb: int | None = None
@@ -434,14 +446,15 @@ def _date(env: Mapping[str, str], name: str, default: str) -> date:
         raise SettingsError(f"{name}={text!r} is not a date; write it as YYYY-MM-DD, like {default}.") from None
 
 
-def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+def _seconds(env: Mapping[str, str], name: str, default: float, most: float = inf) -> float:
     text = env.get(name) or str(default)
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise SettingsError(f"{name}={text!r} is not a number of seconds; write 0 or more, like {default:g}.")
+    if not 0 <= seconds <= most or seconds == inf:
+        what = "0 or more" if most == inf else f"0 to {most:g}"
+        raise SettingsError(f"{name}={text!r} is not a number of seconds; write {what}, like {default:g}.")
     return seconds
 
 
@@ -496,6 +509,7 @@ _READ: tuple[Callable[[Mapping[str, str]], dict[str, Any]], ...] = (
     *(_folder, _logs, _first_day, _settling, _warehouse, _lake, _openlineage),
     _one("open_day_interval_seconds", lambda env: _seconds(env, "ETL_OPEN_DAY_INTERVAL_SECONDS", 300.0)),
     _one("sensor_interval_seconds", lambda env: max(1, round(_seconds(env, "ETL_SENSOR_INTERVAL_SECONDS", 2.0)))),
+    _one("watch_seconds", lambda env: _seconds(env, "ETL_WATCH_SECONDS", 4.0, most=MOST_WATCH_SECONDS)),
     _one("wait_seconds", lambda env: _seconds(env, "ETL_WAIT_SECONDS", 60.0)),
     _one("preview_rows", lambda env: _rows(env, "ETL_PREVIEW_ROWS", 5)),
     _one("memory_limit_mb", lambda env: _megabytes(env, MEMORY_LIMIT)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
@@ -13,7 +14,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from etl_project import utc
-from etl_project.due import attempts, check_verdicts, failure_words, many_days, words
+from etl_project.due import attempts, check_verdicts, failure_words, many_days, watching, words
 from etl_project.due.following import by_hand
 from etl_project.due.pending import Due
 from etl_project.due.snapshot import Project, Snapshot, first_day_of, look, outlook, tidy
@@ -48,24 +49,39 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
         description=pending_sensor.__doc__,
     )
     def pending_days(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        until = time.monotonic() + project.settings.watch_seconds
         attempts.bury_the_dead(context.instance)
         try:
             snapshot = look(project, utc.now(), context.instance, wait=False)
+            asked = _ask(project, context, snapshot)
+            if _is_watched(context, asked) and watching.something_came(project, snapshot, until):
+                asked = _ask(project, context, look(project, utc.now(), context.instance, wait=False))
         except StoreBusy as busy:
             return dg.SkipReason(f"A run holds the warehouse; the next tick looks again. {busy}")
-        requests, held = decide(project, snapshot, context.instance, checks=_checks(project, context))
-        held += [*snapshot.held_up, *tidy(project, snapshot)]
-        to_refuse, why_not = refusals(snapshot, context.instance)
-        to_take, why_not_taken = many_days.requests(snapshot, context.instance)
-        requests += [*to_refuse, *to_take]
-        held += [*why_not, *why_not_taken, *_not_shown_yet(project, snapshot)]
-        told = completeness_news(project, snapshot, context.cursor)
-        if requests or told.events:
-            told_checks.make_room(context.instance, told.events)
-            return dg.SensorResult(run_requests=requests, asset_events=told.events, cursor=told.cursor)
-        return dg.SkipReason("; ".join([*(held[:MOST_REASONS] or [NOTHING]), *_more(held), *by_hand(project.nodes)]))
+        return asked
 
     return pending_days
+
+
+def _is_watched(context: dg.SensorEvaluationContext, asked: dg.SensorResult | dg.SkipReason) -> bool:
+    """Whether the tick waits for files: not where it asks for something, nor where it is evaluated outside of Dagster's
+    code server, which gives each tick a log."""
+    return isinstance(asked, dg.SkipReason) and context.log_key is not None
+
+
+def _ask(project: Project, context: dg.SensorEvaluationContext, snapshot: Snapshot) -> dg.SensorResult | dg.SkipReason:
+    """What to ask for in this snapshot, or why not."""
+    requests, held = decide(project, snapshot, context.instance, checks=_checks(project, context))
+    held += [*snapshot.held_up, *tidy(project, snapshot)]
+    to_refuse, why_not = refusals(snapshot, context.instance)
+    to_take, why_not_taken = many_days.requests(snapshot, context.instance)
+    requests += [*to_refuse, *to_take]
+    held += [*why_not, *why_not_taken, *_not_shown_yet(project, snapshot)]
+    told = completeness_news(project, snapshot, context.cursor)
+    if requests or told.events:
+        told_checks.make_room(context.instance, told.events)
+        return dg.SensorResult(run_requests=requests, asset_events=told.events, cursor=told.cursor)
+    return dg.SkipReason("; ".join([*(held[:MOST_REASONS] or [NOTHING]), *_more(held), *by_hand(project.nodes)]))
 
 
 def _not_shown_yet(project: Project, snapshot: Snapshot) -> list[str]:

@@ -178,7 +178,7 @@ def look(
     Raises StoreBusy (retrying helps) while a run holds the warehouse: at once, or with `wait` after the wait setting,
     but no later than `longest_wait_seconds`.
     """
-    scans, unreadable = _scans(project, now)
+    seen, unreadable = scans(project, now)
     assets = [node.asset for node in project.nodes if node.source is None]
     wait_seconds = min(project.settings.wait_seconds, longest_wait_seconds) if wait else 0
     in_tables, gone = _of_tables(project, warehouse(project.settings, wait_seconds))
@@ -189,7 +189,7 @@ def look(
         spec.name: _state(
             project.settings,
             spec,
-            scans[spec.name],
+            seen[spec.name],
             raw[spec.name],
             losses[spec.name],
             listed=spec.name not in unreadable,
@@ -200,7 +200,7 @@ def look(
     return Snapshot(
         at=now,
         sources=states,
-        scans=scans,
+        scans=seen,
         unreadable=unreadable,
         commits=commits | dict(_to_read_again(project, commits)),
         gone=gone,
@@ -273,20 +273,20 @@ def _to_read_again(project: Project, commits: Mapping[tuple[str, Key], Head]) ->
                 yield (own.raw, key), raw._replace(input_hash=asked_again(raw.input_hash))
 
 
-def _scans(project: Project, now: datetime) -> tuple[dict[str, scan.Scan], dict[str, str]]:
+def scans(project: Project, now: datetime) -> tuple[dict[str, scan.Scan], dict[str, str]]:
     """What each drop folder holds, and the sources whose folder cannot be read, with the reason."""
-    scans: dict[str, scan.Scan] = {}
+    found: dict[str, scan.Scan] = {}
     unreadable: dict[str, str] = {}
     for spec in project.sources:
         folder = project.settings.incoming / spec.name
         try:
-            scans[spec.name] = scan.scan(folder, spec, now)
+            found[spec.name] = scan.scan(folder, spec, now)
         except scan.CannotList as error:
-            scans[spec.name], unreadable[spec.name] = NOTHING_SEEN, str(error)
+            found[spec.name], unreadable[spec.name] = NOTHING_SEEN, str(error)
             continue
         if not folder.is_dir() and (project.settings.archive / spec.name).is_dir():
             unreadable[spec.name] = notices.removed(spec.name, folder)
-    return scans, unreadable
+    return found, unreadable
 
 
 def tidy(project: Project, snapshot: Snapshot) -> list[str]:

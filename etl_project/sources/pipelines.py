@@ -16,6 +16,7 @@ from types import ModuleType
 import dagster as dg
 from dagster.components.core.component_tree import ComponentTree
 
+from etl_project import loading
 from etl_project.sources import mistakes
 from etl_project.sources.component import FileSource, folders_with_defs
 from etl_project.sources.spec import SourceSpec
@@ -60,7 +61,7 @@ class Pipelines:
         """Everything that the folders declare but the broken ones; those that turn out to be broken are noted."""
         if not (self._apart or self.broken):
             try:
-                return self._whole.build_defs()
+                return _built(self._whole)
             except Exception:  # Which folder it was, and whether it is a mistake of its files, the parts tell.
                 built = dg.Definitions.merge(*self._parts())
                 if not self.broken:
@@ -84,7 +85,7 @@ class Pipelines:
             if folder in self.broken or folder.name.startswith((".", "_")):
                 continue
             try:
-                yield _without_tree(self._tree(self._module(folder)).build_defs())
+                yield _without_tree(_built(self._tree(self._module(folder))))
             except Exception as error:  # noqa: BLE001  # Raised again unless it is a mistake of the files.
                 self._note(folder, error)
         names = [path.stem for path in sorted(self._folder.glob("*.py")) if not path.stem.startswith("_")]
@@ -107,6 +108,11 @@ class Pipelines:
     def _module(self, folder: Path) -> ModuleType:
         name = f"{self._package.__name__}.{folder.name}"
         return sys.modules.get(name) or import_module(name)
+
+
+def _built(tree: ComponentTree) -> dg.Definitions:
+    """What the tree declares; for the UI with the schemas of all types of components, a third of what loading takes."""
+    return tree.build_defs(tree.defs_module_path) if loading.is_for_a_run() else tree.build_defs()
 
 
 def _without_tree(built: dg.Definitions) -> dg.Definitions:

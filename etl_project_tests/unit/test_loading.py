@@ -1,43 +1,69 @@
-"""A process that loads code collects nothing meanwhile, and collects as before afterwards."""
+"""How the process of a run loads the project: once, and without what only the UI shows."""
 
 from __future__ import annotations
 
-import gc
-import subprocess
-import sys
+from collections.abc import Iterator
+from pathlib import Path
 
+import dagster as dg
 import pytest
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
+from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
+from dagster._core.definitions.repository_definition import RepositoryLoadData
 
-from etl_project.loading import without_collections
+from etl_project import definitions
 
-
-def test_nothing_is_collected_inside_and_everything_as_before_after_it() -> None:
-    with without_collections():
-        assert not gc.isenabled()
-        with without_collections():
-            pass
-        assert not gc.isenabled()
-    assert gc.isenabled()
+TYPES = "plugin_component_types_json"
 
 
-def test_what_fails_to_load_leaves_the_collector_on() -> None:
-    with pytest.raises(ImportError), without_collections():
-        raise ImportError("no such module")
-    assert gc.isenabled()
+@pytest.fixture(autouse=True)
+def loaded_by_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
+    context = DefinitionsLoadContext(load_type=DefinitionsLoadType.INITIALIZATION, repository_load_data=None)
+    with DefinitionsLoadContext.scoped(context):
+        yield
 
 
-def test_a_process_sets_aside_what_it_loaded_first_and_only_that() -> None:
-    """So loading again and again cannot keep what former loads left behind."""
-    script = """
-import gc
-from etl_project.loading import without_collections
-assert gc.get_freeze_count() == 0
-with without_collections():
-    kept = [[] for _ in range(10_000)]
-first = gc.get_freeze_count()
-assert first > 10_000
-with without_collections():
-    more = [[] for _ in range(10_000)]
-assert gc.get_freeze_count() == first
-"""
-    subprocess.run([sys.executable, "-c", script], check=True)
+def as_in_a_run() -> ReconstructableJob:
+    """The job as the process of a run is given it."""
+    repository = ReconstructableRepository.for_module("etl_project.definitions", "defs")
+    return repository.get_reconstructable_job("build_days").with_repository_load_data(RepositoryLoadData())
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[dg.Definitions]:
+    """What was loaded so far."""
+    found: list[dg.Definitions] = []
+    build_defs = definitions.build_defs
+
+    def noted() -> dg.Definitions:
+        found.append(build_defs())
+        return found[-1]
+
+    monkeypatch.setattr(definitions, "build_defs", noted)
+    return found
+
+
+def test_a_run_of_selected_assets_loads_the_project_once_and_one_under_other_settings_anew(
+    tmp_path: Path, loads: list[dg.Definitions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = as_in_a_run()
+    whole = job.get_definition()
+    part = job.get_subset(asset_selection={dg.AssetKey("daily_report")}).get_definition()
+    assert len(part.asset_layer.executable_asset_keys) == 1 < len(whole.asset_layer.executable_asset_keys)
+    assert len(loads) == 1
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path / "other"))
+    assert job.get_subset(asset_selection={dg.AssetKey("orders")}).get_definition()
+    assert len(loads) == 2
+
+
+def test_a_run_loads_the_same_assets_without_the_types_of_components_that_the_ui_shows() -> None:
+    shown = definitions.defs()
+    context = DefinitionsLoadContext(load_type=DefinitionsLoadType.RECONSTRUCTION, repository_load_data=None)
+    with DefinitionsLoadContext.scoped(context):
+        run = definitions.defs()
+    assert TYPES in shown.metadata and TYPES not in run.metadata
+    there, here = (sorted(one.resolve_all_asset_specs(), key=lambda spec: spec.key) for one in (shown, run))
+    assert [(one.key, one.code_version, one.metadata.keys()) for one in there] == [
+        (one.key, one.code_version, one.metadata.keys()) for one in here
+    ]

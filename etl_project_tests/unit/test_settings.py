@@ -37,6 +37,8 @@ def test_all_state_is_under_the_data_folder(tmp_path: Path) -> None:
         ("ETL_DAYS_PER_RUN", "a week"),
         ("ETL_LOCKS_LEASE_SECONDS", "0.5"),
         ("ETL_LOCKS_LEASE_SECONDS", "long"),
+        ("ETL_WATCH_SECONDS", "31"),
+        ("ETL_WATCH_SECONDS", "nan"),
         ("ETL_SENSOR_INTERVAL_SECONDS", ""),
     ],
 )
