@@ -209,14 +209,17 @@ def defs() -> dg.Definitions:
     # Definitions live as long as the process. Left to the collector, it walks through all of them again and again while
     # a tick looks at tens of thousands of commits: a third of the tick.
     with loading.without_collections():
-        return _for_a_run(frozenset(os.environ.items())) if loading.is_for_a_run() else build_defs()
+        if not loading.is_for_a_run():
+            _loaded.cache_clear()
+        return _loaded(frozenset(os.environ.items()))
 
 
 @lru_cache(maxsize=1)
-def _for_a_run(_environ: frozenset[tuple[str, str]]) -> dg.Definitions:
-    """The definitions, loaded once in the process of a run.
+def _loaded(_environ: frozenset[tuple[str, str]]) -> dg.Definitions:
+    """The definitions of this process, loaded once until somebody asks for those that are there now.
 
-    Dagster asks for them once for the whole job and once for the assets of it that the run is about; it remembers those
-    of one job only (`ReconstructableJob.get_definition`), so that every run of the sensor loaded the project twice.
+    Dagster asks a code server twice as it starts, and the process of a run once for the whole job and once for the
+    assets of it that the run is about: it remembers the definitions of one job only
+    (`ReconstructableJob.get_definition`), so that every run of the sensor loaded the project twice.
     """
     return build_defs()

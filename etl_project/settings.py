@@ -509,7 +509,7 @@ _READ: tuple[Callable[[Mapping[str, str]], dict[str, Any]], ...] = (
     *(_folder, _logs, _first_day, _settling, _warehouse, _lake, _openlineage),
     _one("open_day_interval_seconds", lambda env: _seconds(env, "ETL_OPEN_DAY_INTERVAL_SECONDS", 300.0)),
     _one("sensor_interval_seconds", lambda env: max(1, round(_seconds(env, "ETL_SENSOR_INTERVAL_SECONDS", 2.0)))),
-    _one("watch_seconds", lambda env: _seconds(env, "ETL_WATCH_SECONDS", 4.0, most=MOST_WATCH_SECONDS)),
+    _one("watch_seconds", lambda env: _seconds(env, "ETL_WATCH_SECONDS", 9.0, most=MOST_WATCH_SECONDS)),
     _one("wait_seconds", lambda env: _seconds(env, "ETL_WAIT_SECONDS", 60.0)),
     _one("preview_rows", lambda env: _rows(env, "ETL_PREVIEW_ROWS", 5)),
     _one("memory_limit_mb", lambda env: _megabytes(env, MEMORY_LIMIT)),

@@ -32,6 +32,10 @@ _AT_WORK = "a run is working on it"
 
 NOTHING = "Nothing is pending: every commit is in line with its inputs."
 
+WATCH_HELD_SECONDS = 4.0
+"""So long a tick waits for files at the most while something waits for its time or for a run: the next tick, which
+Dagster begins every five seconds, has to see whether it may go on."""
+
 LONGEST_WAIT_SECONDS = 20
 """Dagster ends an evaluation after a minute. The schedule must have said by then why it asks for nothing."""
 
@@ -49,12 +53,13 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
         description=pending_sensor.__doc__,
     )
     def pending_days(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        until = time.monotonic() + project.settings.watch_seconds
+        began = time.monotonic()
         attempts.bury_the_dead(context.instance)
         try:
             snapshot = look(project, utc.now(), context.instance, wait=False)
             asked = _ask(project, context, snapshot)
-            if _is_watched(context, asked) and watching.something_came(project, snapshot, until):
+            until = began + _watch_seconds(project, context, asked)
+            if until > began and watching.something_came(project, snapshot, until):
                 asked = _ask(project, context, look(project, utc.now(), context.instance, wait=False))
         except StoreBusy as busy:
             return dg.SkipReason(f"A run holds the warehouse; the next tick looks again. {busy}")
@@ -63,10 +68,15 @@ def pending_sensor(project: Project, jobs: Sequence[Job]) -> dg.SensorDefinition
     return pending_days
 
 
-def _is_watched(context: dg.SensorEvaluationContext, asked: dg.SensorResult | dg.SkipReason) -> bool:
-    """Whether the tick waits for files: not where it asks for something, nor where it is evaluated outside of Dagster's
-    code server, which gives each tick a log."""
-    return isinstance(asked, dg.SkipReason) and context.log_key is not None
+def _watch_seconds(
+    project: Project, context: dg.SensorEvaluationContext, asked: dg.SensorResult | dg.SkipReason
+) -> float:
+    """So long from its begin the tick waits for files. Not at all where it asks for something, nor where it is
+    evaluated outside of Dagster's code server, which gives each tick a log."""
+    if not isinstance(asked, dg.SkipReason) or context.log_key is None:
+        return 0.0
+    is_quiet = (asked.skip_message or "").startswith(NOTHING)
+    return project.settings.watch_seconds if is_quiet else min(project.settings.watch_seconds, WATCH_HELD_SECONDS)
 
 
 def _ask(project: Project, context: dg.SensorEvaluationContext, snapshot: Snapshot) -> dg.SensorResult | dg.SkipReason:

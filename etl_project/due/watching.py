@@ -8,6 +8,7 @@ it. Belongs here: noticing that there are files to take in. Does not belong here
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -36,8 +37,10 @@ def something_came(
     """Whether a file that `snapshot` did not have can be taken in: True as soon as one has settled, False at `until`.
 
     `until` is seconds on `clock`. A version of a file that was there counts as another file; one that went does not
-    count. A folder that cannot be read has nothing new. Writes nothing and locks nothing: a kill leaves nothing behind.
+    count. A folder that cannot be read has nothing new. False at once where this code server is told to end. Writes
+    nothing and locks nothing: a kill leaves nothing behind.
     """
+    serving = _serving()
     known = {name: _to_take(found) for name, found in snapshot.scans.items()}
     while True:
         began = clock()
@@ -45,9 +48,15 @@ def something_came(
             return True
         ended = clock()
         wait_seconds = max(STEP_SECONDS, (ended - began) / MOST_OF_A_CORE)
-        if ended + wait_seconds > until:
+        if ended + wait_seconds > until or not all(thread.is_alive() for thread in serving):
             return False
         pause(wait_seconds)
+
+
+def _serving() -> list[threading.Thread]:
+    """What Dagster's code server runs beside its calls. It lets a call end before it ends itself, and what goes first
+    is its thread for heartbeats, or, where it has none, the one that clears up."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("grpc-server-")]
 
 
 def _to_take(found: scan.Scan) -> frozenset[object]:

@@ -14,13 +14,16 @@ from dagster._core.definitions.repository_definition import RepositoryLoadData
 from etl_project import definitions
 
 TYPES = "plugin_component_types_json"
+STARTING, RUNNING = (
+    DefinitionsLoadContext(load_type=one, repository_load_data=None)
+    for one in (DefinitionsLoadType.INITIALIZATION, DefinitionsLoadType.RECONSTRUCTION)
+)
 
 
 @pytest.fixture(autouse=True)
 def loaded_by_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
-    context = DefinitionsLoadContext(load_type=DefinitionsLoadType.INITIALIZATION, repository_load_data=None)
-    with DefinitionsLoadContext.scoped(context):
+    with DefinitionsLoadContext.scoped(STARTING):
         yield
 
 
@@ -57,10 +60,20 @@ def test_a_run_of_selected_assets_loads_the_project_once_and_one_under_other_set
     assert len(loads) == 2
 
 
-def test_a_run_loads_the_same_assets_without_the_types_of_components_that_the_ui_shows() -> None:
+def test_a_code_server_loads_the_project_once_for_both_times_that_dagster_asks(loads: list[dg.Definitions]) -> None:
     shown = definitions.defs()
-    context = DefinitionsLoadContext(load_type=DefinitionsLoadType.RECONSTRUCTION, repository_load_data=None)
-    with DefinitionsLoadContext.scoped(context):
+    assert as_in_a_run().get_definition() and len(loads) == 1
+    assert TYPES in shown.metadata, "what it asks for the second time is what the UI shows"
+    DefinitionsLoadContext.set(STARTING)
+    assert definitions.defs() is not shown, "whoever asks for what is there gets what is there now"
+
+
+def test_a_run_loads_the_same_assets_without_the_types_of_components_that_the_ui_shows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = definitions.defs()
+    monkeypatch.setenv("ANOTHER_PROCESS", "1")
+    with DefinitionsLoadContext.scoped(RUNNING):
         run = definitions.defs()
     assert TYPES in shown.metadata and TYPES not in run.metadata
     there, here = (sorted(one.resolve_all_asset_specs(), key=lambda spec: spec.key) for one in (shown, run))

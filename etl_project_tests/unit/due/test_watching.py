@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import psutil
@@ -103,6 +105,22 @@ def test_where_a_look_is_slow_the_looks_are_further_apart(place: Place) -> None:
     assert Clock(look_seconds=0.5).came(project, look(project, NOON)) is False, "it would be too late after a pause"
 
 
+def test_a_code_server_that_is_told_to_end_waits_no_longer(place: Place) -> None:
+    project, _ = load_project()
+    told = threading.Event()
+    heartbeats = threading.Thread(target=told.wait, name="grpc-server-heartbeat", daemon=True)
+    heartbeats.start()
+
+    def end(pauses: int) -> None:
+        if pauses == 2:
+            told.set()
+            heartbeats.join()
+
+    clock = Clock(end)
+    assert not clock.came(project, look(project, NOON))
+    assert clock.seconds == 2 * watching.STEP_SECONDS
+
+
 def test_a_folder_that_cannot_be_read_has_nothing_new(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     project, _ = load_project()
     drop(place)
@@ -126,29 +144,48 @@ def tick(instance: dg.DagsterInstance, **daemon: str) -> object:
     return build_defs().resolve_sensor_def("pending_days")(context)
 
 
-def test_a_tick_of_the_daemon_asks_for_a_file_that_comes_while_it_waits_and_has_nothing_open_meanwhile(
-    place: Place, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def waits(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """So long each tick would have waited; a file came at the end of it."""
+    found: list[float] = []
+
     def comes(project: Project, _: Snapshot, until: float) -> bool:
-        waits.append(until)
+        found.append(until - 100.0)
         held = {Path(one.path) for one in psutil.Process().open_files()}
         assert not [path for path in held if path.is_relative_to(project.settings.data_dir)]
         place.drop(FILE, order_file(DAY))
         return True
 
-    waits: list[float] = []
     monkeypatch.setenv("ETL_SETTLE_SECONDS", "0")
     monkeypatch.setattr(sensor.watching, "something_came", comes)
+    monkeypatch.setattr(sensor, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    return found
+
+
+DAEMON = {"repository_name": "any", "sensor_name": "pending_days"}
+
+
+def test_a_tick_of_the_daemon_asks_for_a_file_that_comes_while_it_waits_and_has_nothing_open_meanwhile(
+    instance: dg.DagsterInstance, waits: list[float]
+) -> None:
     assert isinstance(tick(instance), dg.SkipReason) and waits == [], "evaluated directly, nobody is kept waiting"
-    asked = tick(instance, repository_name="any", sensor_name="pending_days")
-    assert isinstance(asked, dg.SensorResult) and len(asked.run_requests or ()) == len(waits) == 1
-    again = tick(instance, repository_name="any", sensor_name="pending_days")
+    asked = tick(instance, **DAEMON)
+    assert isinstance(asked, dg.SensorResult) and len(asked.run_requests or ()) == 1 and waits == [9.0]
+    again = tick(instance, **DAEMON)
     assert isinstance(again, dg.SensorResult) and len(waits) == 1, "where there is something to ask for, nobody waits"
 
 
-def test_without_a_time_to_wait_a_tick_looks_once_more_and_ends(
-    place: Place, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+def test_a_tick_waits_for_a_shorter_time_while_something_is_held_up(
+    place: Place, instance: dg.DagsterInstance, waits: list[float]
+) -> None:
+    place.incoming.mkdir(parents=True)
+    (place.incoming / FILE).symlink_to(place.data / "elsewhere")
+    assert isinstance(tick(instance, **DAEMON), dg.SensorResult)
+    assert waits == [sensor.WATCH_HELD_SECONDS]
+
+
+def test_without_a_time_to_wait_a_tick_looks_once(
+    instance: dg.DagsterInstance, waits: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ETL_WATCH_SECONDS", "0")
-    monkeypatch.setattr(watching.time, "sleep", lambda _: pytest.fail("it waited"))
-    assert isinstance(tick(instance, repository_name="any", sensor_name="pending_days"), dg.SkipReason)
+    assert isinstance(tick(instance, **DAEMON), dg.SkipReason) and waits == []
