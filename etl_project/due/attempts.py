@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, product
 
 import dagster as dg
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
@@ -29,8 +29,10 @@ FETCH_JOB = "fetch_objects"
 """The job that brings objects of a bucket into the drop folders, and what became of them back."""
 MANY_DAYS_JOB = "take_in_files_of_many_days"
 """The job that takes in files whose rows say their day; it builds no day of any asset."""
-STATE_TAG = "etl/state"
-"""Run tag: what made the run due; the same state is the same request."""
+STATE_TAG = ".dagster/etl_state"
+"""Run tag: what made the run due; the same state is the same request. Hidden from the UI's lists of runs."""
+STATE_TAGS = (STATE_TAG, "etl/state")
+"""The second one is that of runs which an older version made."""
 SPAN_TAG = "etl/partitions"
 """Run tag: the first and the last partition of a range, for a person."""
 WITHOUT_DAYS = {"etl/without_days": "true"}
@@ -175,10 +177,10 @@ def attempts(instance: dg.DagsterInstance, state: str) -> list[Attempt]:
 
 
 def attempts_of(instance: dg.DagsterInstance, states: Iterable[str]) -> dict[str, list[Attempt]]:
-    """The finished runs that were asked for with each of these states; one query for many."""
+    """The finished runs that were asked for with each of these states; two queries for many."""
     found: dict[str, list[Attempt]] = {state: [] for state in states}
-    for some in _batched(found, _STATES_A_QUERY):
-        for record in instance.get_run_records(filters=dg.RunsFilter(tags={STATE_TAG: some})):
+    for some, tag in product(_batched(found, _STATES_A_QUERY), STATE_TAGS):
+        for record in instance.get_run_records(filters=dg.RunsFilter(tags={tag: some})):
             run = record.dagster_run
             if run.is_finished:
                 attempt = Attempt(
@@ -188,7 +190,7 @@ def attempts_of(instance: dg.DagsterInstance, states: Iterable[str]) -> dict[str
                     splits=WHOLE_TAG not in run.tags and run.status is not dg.DagsterRunStatus.CANCELED,
                     run_id=run.run_id,
                 )
-                found[run.tags[STATE_TAG]].append(attempt)
+                found[run.tags[tag]].append(attempt)
     return found
 
 

@@ -62,11 +62,12 @@ class Plan:
 
 
 def plan(
-    instance: dg.DagsterInstance, before: datetime, state_tag: str = "", states: Collection[str] = frozenset()
+    instance: dg.DagsterInstance, before: datetime, state_tags: Collection[str] = (), states: Collection[str] = ()
 ) -> Plan:
     """What can go of the runs that ended before this instant (aware). Looks, and changes nothing.
 
-    Runs whose `state_tag` has one of these `states` are kept whole. Raises CannotMaintain (retrying does not help).
+    Runs one of whose `state_tags` has one of these `states` are kept whole. Raises CannotMaintain (retrying does not
+    help).
     """
     events = _sql(instance)
     places = _Places(instance)
@@ -86,7 +87,7 @@ def plan(
             number < NEWEST_KEPT
             or not run.is_finished
             or record.update_timestamp.timestamp() >= before.timestamp()
-            or run.tags.get(state_tag) in states
+            or any(run.tags.get(tag) in states for tag in state_tags)
             or run.tags.get(BACKFILL_ID_TAG) in backfills
         ):
             kept += 1

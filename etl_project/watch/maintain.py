@@ -54,7 +54,7 @@ def maintain(instance: dg.DagsterInstance, project: Project, days: int, *, dry_r
     snapshot = look(project, utc.now(), instance)
     red = check_verdicts.red(project.nodes, snapshot.commits, instance)
     states = attempts.states_of(instance, outlook(project, snapshot, red=red).due)
-    plan = retention.plan(instance, utc.now() - timedelta(days=days), attempts.STATE_TAG, states)
+    plan = retention.plan(instance, utc.now() - timedelta(days=days), attempts.STATE_TAGS, states)
     if dry_run:
         return Maintained(plan)
     retention.carry_out(instance, plan)

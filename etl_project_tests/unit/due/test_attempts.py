@@ -12,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import sqlalchemy
+from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 from dagster._core.test_utils import create_run_for_test
 
 from etl_project import settings, utc
@@ -294,6 +295,17 @@ def test_the_run_of_a_range_says_its_partitions_in_a_tag_that_the_list_of_runs_s
     one = Due(date(2025, 3, 1), date(2025, 3, 3), ("orders",), "state")
     assert attempts.tags(one)[attempts.SPAN_TAG] == "2025-03-01 to 2025-03-03"
     assert attempts.SPAN_TAG not in attempts.tags(Due(one.first, one.first, one.assets, "state"))
+
+
+def test_the_attempts_of_an_older_version_count_and_the_state_is_hidden_from_the_list_of_runs(
+    instance: dg.DagsterInstance,
+) -> None:
+    for tag in attempts.STATE_TAGS:
+        create_run_for_test(instance, tags={tag: "a state"}, status=dg.DagsterRunStatus.FAILURE)
+    assert len(attempts.attempts(instance, "a state")) == 2
+    made = attempts.tags(Due(date(2025, 3, 1), date(2025, 3, 1), ("orders",), "a state"))
+    assert [tag for tag in made if made[tag] == "a state"] == [attempts.STATE_TAG]
+    assert attempts.STATE_TAG.startswith(HIDDEN_TAG_PREFIX)
 
 
 def test_the_pause_after_a_failure_on_a_machine_whose_clock_is_ahead_is_no_longer(instance: dg.DagsterInstance) -> None:

@@ -17,6 +17,7 @@ from etl_project.http_in import settings as receiver_settings
 from etl_project.http_in.claims import Answered, ClaimLost, Claims, InProgress, Upload
 from etl_project.http_in.database import MARK, Database, RecordsBusy, RecordsUnusable, Rows
 from etl_project.http_in.keeper import Keeper
+from etl_project.http_in.settings import Receiver
 from etl_project_tests import postgres
 
 DIGEST = "0" * 64
@@ -225,11 +226,16 @@ def test_receivers_of_different_drop_folders_do_not_share_their_keys(tmp_path: P
         ServerRecords(url, tmp_path / "other")
 
 
+def receiver_of(data: Path) -> tuple[dict[str, str], Receiver]:
+    """The environment and the settings of a receiver with one client."""
+    environ = {"ETL_DATA_DIR": str(data), "ETL_RECEIVER_TOKEN_ACME": "correct-horse-battery"}
+    environ["ETL_RECEIVER_SOURCES_ACME"] = "orders"
+    return environ, receiver_settings.receiver(environ)
+
+
 @postgres.needed
 def test_a_server_takes_over_the_answers_that_the_file_of_the_machine_had(tmp_path: Path) -> None:
-    environ = {"ETL_DATA_DIR": str(tmp_path), "ETL_RECEIVER_TOKEN_ACME": "correct-horse-battery"}
-    environ["ETL_RECEIVER_SOURCES_ACME"] = "orders"
-    receiving = receiver_settings.receiver(environ)
+    environ, receiving = receiver_of(tmp_path)
     before = Keeper(settings.load(environ), receiving)
     upload = claim(before.claims(), tmp_path)
     upload.temporary.parent.mkdir(exist_ok=True)
@@ -244,9 +250,7 @@ def test_a_server_takes_over_the_answers_that_the_file_of_the_machine_had(tmp_pa
 
 @postgres.needed
 def test_the_uploads_of_a_receiver_that_still_works_with_the_file_are_not_rubbish_to_the_server(tmp_path: Path) -> None:
-    environ = {"ETL_DATA_DIR": str(tmp_path), "ETL_RECEIVER_TOKEN_ACME": "correct-horse-battery"}
-    environ["ETL_RECEIVER_SOURCES_ACME"] = "orders"
-    receiving = receiver_settings.receiver(environ)
+    environ, receiving = receiver_of(tmp_path)
     before = Keeper(settings.load(environ), receiving)
     target = tmp_path / "incoming" / "orders" / "a.csv"
     target.parent.mkdir(parents=True)

@@ -130,7 +130,7 @@ def test_a_run_whose_request_is_still_open_stays(folder: Path, monkeypatch: pyte
         run = one.instance.get_run_by_id(first)
         assert run is not None
         states = {run.tags[attempts.STATE_TAG]}
-        assert retention.plan(one.instance, maintain.utc.now(), attempts.STATE_TAG, states).removed == tuple(others)
+        assert retention.plan(one.instance, maintain.utc.now(), attempts.STATE_TAGS, states).removed == tuple(others)
 
 
 @pytest.mark.parametrize("step", ["history.events_removed", "history.files_removed:2"])
