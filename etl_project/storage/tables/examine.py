@@ -56,16 +56,18 @@ class Examination:
         looked = Looked()
         try:
             with self._look() as connection:
-                portions = list(_portions(self._records(connection)))
+                last = self._last(connection)
+                portions = list(_portions({key: one for key, one in last.items() if self._partitions.holds(key)}))
                 if len(portions) <= 1:
+                    table = self._open(connection)
                     for keys in portions:
-                        _add(looked, self._compared(connection, keys))
-                    looked.findings += self._strays(connection)
+                        _add(looked, self._compared(table, {key: last[key] for key in keys}))
+                    looked.findings += self._strays(table, last)
                     return looked
             for keys in portions:
                 _add(looked, self._portion(keys))
             with self._look() as connection:
-                looked.findings += self._strays(connection)
+                looked.findings += self._strays(self._open(connection), self._last(connection))
         except StoreBusy:
             raise
         except (duckdb.Error, WriteRefused, StoreUnavailable) as error:
@@ -81,28 +83,24 @@ class Examination:
                 connection.begin()
             yield connection
 
-    def _records(self, connection: duckdb.DuckDBPyConnection | None) -> dict[str | None, Commit]:
-        """The last record of every partition that is asked for."""
-        last = {} if connection is None else self._last(connection)
-        return {key: commit for key, commit in last.items() if self._partitions.holds(key)}
-
     def _last(
-        self, connection: duckdb.DuckDBPyConnection, keys: Sequence[str | None] | None = None
+        self, connection: duckdb.DuckDBPyConnection | None, keys: Sequence[str | None] | None = None
     ) -> dict[str | None, Commit]:
+        """The last record of every partition of the asset, or of these."""
+        if connection is None:
+            return {}
         found = self._engine.records(connection).last([self._table.asset], keys)
         return {key: commit for (_, key), commit in found.items() if self._partitions.owns(key)}
 
     def _portion(self, keys: Sequence[str | None]) -> Found:
         """These partitions, in a look of their own."""
         with self._look() as connection:
-            return self._compared(connection, keys)
+            return self._compared(self._open(connection), self._last(connection, keys))
 
-    def _compared(self, connection: duckdb.DuckDBPyConnection | None, keys: Sequence[str | None]) -> Found:
-        """These partitions, records and rows of one instant."""
-        records = {} if connection is None else self._last(connection, keys)
-        if connection is None or not records:
+    def _compared(self, table: _Open | None, records: dict[str | None, Commit]) -> Found:
+        """These partitions: records and rows of one instant."""
+        if not records:
             return {}, []
-        table = self._open(connection)
         if table is not None:
             return records, list(table.judged(records))
         where = f"table {self._table.name} in {self._engine.identity}"
@@ -110,8 +108,10 @@ class Examination:
         asset = self._table.asset
         return records, [Finding("missing", asset, key, where, gone + said(one)) for key, one in records.items()]
 
-    def _open(self, connection: duckdb.DuckDBPyConnection) -> _Open | None:
+    def _open(self, connection: duckdb.DuckDBPyConnection | None) -> _Open | None:
         """The asset's table; None when it, or its partition column, is gone."""
+        if connection is None:
+            return None
         table = self._engine.table(connection, self._table)
         if not table.exists():
             return None
@@ -121,14 +121,12 @@ class Examination:
             return None
         return _Open(connection, self._table, self._partitions, table.name, columns)
 
-    def _strays(self, connection: duckdb.DuckDBPyConnection | None) -> list[Finding]:
-        """Rows of partitions that have no commit record."""
-        table = None if connection is None else self._open(connection)
-        if connection is None or table is None:
+    def _strays(self, table: _Open | None, records: dict[str | None, Commit]) -> list[Finding]:
+        """Rows of partitions that have no commit record, given the last record of every partition that has one."""
+        if table is None:
             return []
-        records = self._last(connection)
         if not self._partitions.partitioned:
-            [[rows]] = connection.execute(f"SELECT count(*) FROM {table.name}").fetchall()
+            [[rows]] = table.connection.execute(f"SELECT count(*) FROM {table.name}").fetchall()
             found: list[tuple[str | None, int]] = [] if records or not rows else [(None, rows)]
         else:
             found = table.outside(records)
