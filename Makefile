@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.installed
+DOCS := .venv/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test servers shuffled long properties crash cluster matrix lint docs bench bench-peers screenshots clean
+.PHONY: help setup demo dev test servers shuffled long long-tests properties zones crash cluster matrix lint docs bench bench-peers screenshots clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +27,7 @@ kafka:  ## a real one-node Kafka broker at localhost:9092, until Ctrl-C (needs J
 	@deploy/kafka/start.sh
 
 # The bytecode of what hundreds of processes load is kept, whatever the environment says.
-test servers shuffled long properties crash cluster: export PYTHONDONTWRITEBYTECODE :=
+test servers shuffled long long-tests properties crash cluster: export PYTHONDONTWRITEBYTECODE :=
 
 # Four at a time on two cores: some of them mostly wait, for a daemon or for a lock.
 test: $(SETUP)  ## all tests but the long ones and those of servers
@@ -41,14 +42,27 @@ shuffled: $(SETUP)  ## the tests of `make test` in another order, by SEED
 	ETL_TEST_ORDER=$$seed $(MAKE) --no-print-directory test
 
 # The properties that `make test` tries on a fixed set of examples are tried on new ones here; SEED=... repeats them.
-long: $(SETUP)  ## the demo from an installed package, the UI in a browser, fifty rebuilds, properties on new examples
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'long and not stress'
+long: long-tests  ## the demo from an installed package, the UI in a browser, fifty rebuilds, properties on new examples
 	@seed=$(SEED); echo "properties on new examples; the same ones again: make properties SEED=$$seed"; \
 	$(MAKE) --no-print-directory properties SEED=$$seed
+
+long-tests: $(SETUP)
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m 'long and not stress'
 
 properties: $(SETUP)  ## every property on new examples, from SEED
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'hypothesis and not stress' \
 	  --hypothesis-profile drawn --hypothesis-seed $(SEED)
+
+# On the disk, while other tests work in memory where there is enough of it. A lake's sessions are in UTC like those of
+# the file, and its server says when a day has begun: without servers. TIMELESS: what is left out, test_NAME.py each.
+CONTRACTS := etl_project_tests/contracts
+zones: $(SETUP)  ## the contracts under the time zones of Shanghai and New York
+	@for zone in Asia/Shanghai America/New_York; do \
+	  echo "contracts under TZ=$$zone"; \
+	  env -u ETL_TEST_POSTGRES -u ETL_TEST_S3 -u PYTHONDONTWRITEBYTECODE TMPDIR=/tmp TZ=$$zone \
+	    $(BIN)/python -m pytest -q -n 3 --dist worksteal -m 'not stress and not long' -k 'not twice' \
+	    $(TIMELESS:%=--ignore=$(CONTRACTS)/test_%.py) $(CONTRACTS) || exit 1; \
+	done
 
 crash: $(SETUP)  ## hundreds of SIGKILLs at random moments (minutes)
 	@$(BIN)/python -m pytest -q -m stress
@@ -67,9 +81,12 @@ lint: $(SETUP)  ## format, lint, types, YAML, definitions
 	@$(BIN)/dg check yaml
 	@$(BIN)/dagster definitions validate
 
-docs: $(SETUP)  ## the documentation as a site in build/site; broken links fail
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+docs: $(DOCS)  ## the documentation as a site in build/site; broken links fail
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/site.py
+
+$(DOCS): $(SETUP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $@
 
 bench: $(SETUP)  ## benchmarks: ratios against a floor measured in the same run
 	@$(BIN)/python benchmarks/drain.py

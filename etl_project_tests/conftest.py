@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.internal.conjecture.providers import HypothesisProvider
+from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 
 from etl_project import faults
@@ -56,7 +56,7 @@ settings.register_profile("drawn", derandomize=False, print_blob=True, **ANYHOW)
 settings.load_profile("fixed")
 # Left to itself it also tries the numbers and words that stand in the code that happens to be loaded: other examples
 # after other tests, after any change anywhere, and for the same seed.
-HypothesisProvider._local_constants = Constants()
+providers._get_local_constants = Constants
 
 
 migrations.read_once()
