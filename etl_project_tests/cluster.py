@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.launcher import LaunchRunContext
@@ -31,19 +32,20 @@ from etl_project_tests.deployments import ROOT, Place
 redis = pytest.importorskip("redis", reason="needs the extra `celery`")
 REDIS = shutil.which("redis-server")
 needed = pytest.mark.skipif(REDIS is None, reason="needs redis-server (Debian's package; deploy/redis/start.sh)")
+START_POSTGRES = ROOT / "deploy" / "postgres" / "start.sh"
 PASSWORD = "sec-ret-of-the-broker"
 ETL = (sys.executable, "-W", "ignore", "-c", "from etl_project.cli.entry import main; main()")
 PATIENCE_SECONDS = 240.0
 """Much more than anything takes, on a machine that is busy with everything else."""
 
 
-def eventually(met: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+def eventually(met: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS, pause: float = 0.1) -> Any:
     """What `met` gives as soon as it is true. Fails after a time that only a fault takes."""
     until = time.monotonic() + seconds
     while not (found := met()):
         if time.monotonic() > until:
             pytest.fail(f"not within {seconds:g} s: {what}")
-        time.sleep(0.1)
+        time.sleep(pause)
     return found
 
 
@@ -91,6 +93,64 @@ class Redis:
     def queued(self) -> int:
         """How many tasks wait at the broker."""
         return int(self.client().llen("dagster"))
+
+
+@dataclass
+class Postgres:
+    """A PostgreSQL server of its own, which can be killed and started again at the same port, with what it had."""
+
+    folder: Path
+    _process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def made(cls, folder: Path) -> Postgres:
+        """A new one in a folder, which every user of the machine has to be able to enter."""
+        one = cls(folder)
+        one._run([str(ROOT / "deploy" / "on-free-port.sh"), str(START_POSTGRES), str(folder)])
+        eventually((folder / "port").exists, "PostgreSQL has a port")
+        eventually(one._answers, "PostgreSQL answers")
+        return one
+
+    @property
+    def server(self) -> str:
+        """How to reach it, as ETL_TEST_POSTGRES says it."""
+        password = (self.folder / "server" / "password").read_text().strip()
+        return f"host=localhost port={self._port} user=etl password={password}"
+
+    def start(self) -> None:
+        """Again, after `kill`. What is left of the killed one has to go first: it refuses to start until then."""
+
+        def answers() -> bool:
+            if self._process is None or self._process.poll() is not None:
+                self._run([str(START_POSTGRES), self._port, str(self.folder / "server")])
+            return self._answers()
+
+        eventually(answers, "PostgreSQL answers again", pause=0.5)
+
+    def kill(self) -> None:
+        """The server with every connection, as when its machine loses power; twice is no error."""
+        if self._process is None:
+            return
+        with suppress(FileNotFoundError, ProcessLookupError):
+            first_line = (self.folder / "server" / "data" / "postmaster.pid").read_text().split()[0]
+            os.kill(int(first_line), signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
+    @property
+    def _port(self) -> str:
+        return (self.folder / "port").read_text().strip()
+
+    def _run(self, command: Sequence[str]) -> None:
+        with (self.folder / "told").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    def _answers(self) -> bool:
+        with suppress(psycopg.OperationalError), psycopg.connect(self.server, dbname="postgres", connect_timeout=5):
+            return True
+        return False
 
 
 @dataclass
@@ -198,11 +258,11 @@ def running(cluster: Cluster, patch: pytest.MonkeyPatch) -> Iterator[Cluster]:
         yield cluster
 
 
-def on_servers(folder: Path, url: str, **more: str) -> Cluster:
-    """A cluster in a folder, whose locks and history are in the database at `url`."""
+def on_servers(folder: Path, url: str, *, instance: str | None = None, **more: str) -> Cluster:
+    """A cluster in a folder, whose locks and history are in the database at `url`. `instance`: its `dagster.yaml`."""
     home, broker = folder / "home", Redis(folder / "redis")
     home.mkdir(parents=True)
-    (home / "dagster.yaml").write_text(dagster_yaml())
+    (home / "dagster.yaml").write_text(instance or dagster_yaml())
     settings = {
         "DAGSTER_HOME": str(home),
         "DAGSTER_POSTGRES_URL": url,

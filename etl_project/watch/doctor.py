@@ -273,8 +273,11 @@ def _warehouse(configured: Settings) -> Answer:
     try:
         store = warehouse(configured, wait_seconds=0)
         with store.look() as connection:
-            if connection is None:
-                return Answer("warehouse", True, f"not made yet: {store.identity}")
+            is_made = connection is not None
+        if (refused := store.engine.refusal_to_write()) is not None:
+            return Answer("warehouse", False, refused)
+        if not is_made:
+            return Answer("warehouse", True, f"not made yet: {store.identity}")
         records = store.last_commits()
     except StoreBusy as busy:
         return Answer("warehouse", True, str(busy))

@@ -67,6 +67,11 @@ class Engine(ABC):
         A Conflict is tried again, on the same connection, renewed; WriteRefused and StoreUnavailable are raised.
         """
 
+    def refusal_to_write(self) -> str | None:
+        """Why nothing may be written there, in one line, where a server can be asked; None where it may, or where only
+        a try can tell. Raises as `looking` does."""
+        return None
+
     def table(self, connection: duckdb.DuckDBPyConnection, table: Table) -> SqlTable:
         """The asset's table: its qualified name, whether it is there, its columns and key, and making it."""
         return SqlTable(connection, table, self.schema)

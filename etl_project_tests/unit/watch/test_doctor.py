@@ -15,6 +15,7 @@ import pytest
 from etl_project import settings
 from etl_project.storage import DuckDBStore
 from etl_project.watch import doctor
+from etl_project_tests import postgres
 from etl_project_tests.deployments import ROOT, Place
 
 
@@ -98,7 +99,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_file_server_with_another_clock_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.time, "time", lambda: 10.0**9)
     assert set(bad(tmp_path)) == {"clock"}
-    assert " s apart" in bad(tmp_path)["clock"].found, "not that they agree"
+    assert " s apart" in bad(tmp_path)["clock"], "not that they agree"
 
 
 def test_folders_that_another_user_has_made_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +108,7 @@ def test_folders_that_another_user_has_made_are_named(tmp_path: Path, monkeypatc
     shut = {tmp_path / "incoming" / "orders", tmp_path / "archive"}
     monkeypatch.setattr(doctor.os, "access", lambda path, _mode: Path(path) not in shut)
     [(question, answer)] = bad(tmp_path).items()
-    assert (question, answer.found) == ("folders", "no permission: archive, incoming/orders")
+    assert (question, answer) == ("folders", "no permission: archive, incoming/orders")
 
 
 def test_no_log_is_tried_where_a_full_disk_would_end_who_writes_it(
@@ -137,6 +138,26 @@ def test_whoever_holds_the_warehouse_is_named_and_a_damaged_one_is_not_well(tmp_
     assert held.well and str(holder.pid) in held.found
     path.write_bytes(b"no database")
     assert "is no DuckDB database" in bad(tmp_path)["warehouse"]
+
+
+@postgres.needed
+def test_a_role_that_may_make_nothing_in_an_empty_warehouse_is_not_well_and_a_server_set_to_read_only(
+    tmp_path: Path,
+) -> None:
+    role, database = f"{postgres.database_of(tmp_path)}_reader", postgres.database_of(tmp_path)
+    url = postgres.plain_url_of(tmp_path)
+    with postgres.admin(database) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hunter22'")
+        try:
+            reader = postgres.plain_url_of(tmp_path, user=role, password="hunter22")
+            told = bad(tmp_path, ETL_WAREHOUSE=reader)["warehouse"]
+            assert "permission denied" in told and "CREATE on the schema" in told and "hunter22" not in told
+            assert answers(tmp_path, ETL_WAREHOUSE=url)["warehouse"].well
+            connection.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+            assert "read only" in bad(tmp_path, ETL_WAREHOUSE=url)["warehouse"]
+        finally:
+            connection.execute(f"DROP OWNED BY {role}")
+            connection.execute(f"DROP ROLE {role}")
 
 
 def test_pipelines_that_cannot_be_loaded_are_one_line(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from etl_project.storage.contract import Commit, Scope, Table, WriteRefused
 from etl_project.storage.engines.ducklake import attach
 from etl_project.storage.engines.ducklake.address import Address, address_of
 from etl_project.storage.engines.ducklake.table import LakeTable
-from etl_project.storage.engines.server import queue
+from etl_project.storage.engines.server import queue, rights
 from etl_project.storage.engines.server.errors import clean, is_conflict, of_server
 from etl_project.storage.sql import has_table, quote
 from etl_project.storage.tables.engine import Conflict, Engine
@@ -75,6 +75,10 @@ class DuckLake(Engine):
         """A connection for a look, which waits for no writer; None where there is no catalog yet. Raises as above."""
         with self._opened() as connection:
             yield connection if self._attach(connection, make=False, read_only=True) else None
+
+    def refusal_to_write(self) -> str | None:
+        """What the server of the catalog says of the role's rights; each write adds a snapshot there."""
+        return rights.refusal(self.address, "ducklake_snapshot")
 
     def turn(self, table: Table, wait_seconds: float) -> AbstractContextManager[None]:
         """One writer of a table at a time, on whatever machine; see `queue`."""

@@ -22,11 +22,11 @@ from etl_project.storage.contract import StoreBusy, Table, WriteRefused
 from etl_project.storage.engines.postgres import attach, described
 from etl_project.storage.engines.postgres.address import PostgresAddress, address_of
 from etl_project.storage.engines.postgres.table import LONGEST_BYTES, PostgresTable
-from etl_project.storage.engines.server import queue
+from etl_project.storage.engines.server import queue, rights
 from etl_project.storage.engines.server.errors import clean, is_conflict, of_server
 from etl_project.storage.interrupted import ended_at_once
 from etl_project.storage.tables.engine import Conflict, Engine
-from etl_project.storage.tables.records import KNOWN, Records
+from etl_project.storage.tables.records import KNOWN, NAME, Records
 from etl_project.storage.tables.shape import Known, Shape
 from etl_project.storage.tables.store import TableStore
 from etl_project.storage.tables.table import SqlTable
@@ -99,6 +99,10 @@ class Postgres(Engine):
         """A connection for a look, which waits for no writer. Raises as above."""
         with self._opened(read_only=True) as connection:
             yield connection
+
+    def refusal_to_write(self) -> str | None:
+        """What the server says of the role's rights."""
+        return rights.refusal(self.address, NAME)
 
     def turn(self, table: Table, wait_seconds: float) -> AbstractContextManager[None]:
         """One writer of a table at a time, on whatever machine; see `queue`."""

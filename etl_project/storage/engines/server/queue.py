@@ -39,7 +39,7 @@ def turn(address: Server, what: str, wait_seconds: float) -> Iterator[None]:
     Raises StoreBusy (retrying helps) when somebody has the turn for longer than `wait_seconds`, naming them;
     StoreUnavailable (it does) without a server, and where the clocks of the two machines are too far apart.
     """
-    connection = _connected(address, what)
+    connection = connected(address, what)
     try:
         _wait(address, connection, what, wait_seconds)
         _compare_clocks(address, connection)
@@ -52,14 +52,15 @@ def turn(address: Server, what: str, wait_seconds: float) -> Iterator[None]:
 
 def clock_difference(address: Server) -> timedelta:
     """How far this machine's clock is ahead of the server's. Raises as `turn` does."""
-    connection = _connected(address, "the clock")
+    connection = connected(address, "the clock")
     try:
         return _ahead(address, connection)
     finally:
         connection.close()
 
 
-def _connected(address: Server, what: str) -> psycopg.Connection[tuple[object, ...]]:
+def connected(address: Server, what: str) -> psycopg.Connection[tuple[object, ...]]:
+    """A connection of its own, for `what`; whoever asks for it closes it. Raises as `turn` does."""
     # Who waits in vain is told who is in the way: by this name.
     name = f"etl {platform.node()}:{os.getpid()} {what}"
     try:

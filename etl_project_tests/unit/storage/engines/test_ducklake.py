@@ -512,6 +512,8 @@ def test_a_role_that_may_only_read_reads_and_is_refused_its_writes(store: DuckLa
     try:
         reader = lake(tmp_path, user=role, password="sec-ret-9")
         assert numbers(reader, ONE) == [1]
+        assert "the role may only read" in str(reader.engine.refusal_to_write())
+        assert store.engine.refusal_to_write() is None
         refusal = refusal_of(reader)
         assert isinstance(refusal, Permanent) and "permission denied" in str(refusal)
     finally:

@@ -358,10 +358,14 @@ def test_a_role_without_create_writes_into_tables_that_are_there(tmp_path: Path,
         other.execute("REVOKE CREATE ON SCHEMA public FROM public")
         other.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {guest}")
         assert found(store) == [(ONE, 1)]
+        told = str(store.engine.refusal_to_write())
+        assert "permission denied" in told and "retrying does not help. Give the role" in told
+        assert owner.engine.refusal_to_write() is None and "hunter22" not in told
         with pytest.raises(WriteRefused, match=r"permission denied .*retrying does not help. Give the role") as refusal:
             put(store, rows((ONE, 2)), ONE)
         assert "hunter22" not in "".join(traceback.format_exception(refusal.value))
         other.execute(f"GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {guest}")
+        assert store.engine.refusal_to_write() is None
         put(store, rows((ONE, 2), (TWO, 3)), ONE, TWO)
         put(store, rows((ONE, 2)), ONE)
         with pytest.raises(WriteRefused, match="permission denied"):
