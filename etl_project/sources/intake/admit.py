@@ -220,7 +220,8 @@ class Receiver:
             kind = "refused"
             found = judged(SourceFile(copy.path, name, day), spec) if verdict is None else of_verdict(verdict)
             self._others.refuse_cut(copy, waiting, found.ends_in_a_reject)
-            if self._emptied is not None:
+            may_empty = not found.rows and quarantine.is_meant(self._quarantine, spec.name, day, copy.sha256)
+            if self._emptied is not None and not may_empty:
                 self._emptied.refuse(waiting, found.rows, archived)
             kind = "duplicate"
             self._others.refuse_content_of_another_day(copy.sha256, day, found.rows)
@@ -230,6 +231,8 @@ class Receiver:
         encoding = members.encoding_record(SourceFile(copy.path, name, day), spec)
         self._others.note(archived.accept(name, copy.path, copy.sha256, unsynced, encoding), day)
         quarantine.settle(self._quarantine, spec, day, name)
+        if not found.rows:
+            quarantine.was_taken_in(self._quarantine, spec.name, day, copy.sha256)
         return Received(name, day, "accepted", found.rows, found.rejected, copy.sha256)
 
     def _is_empty(self, copy: Copy, name: str, day: date) -> bool:

@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from etl_project.sources import names
-from etl_project.sources.intake import archive
+from etl_project.sources.intake import archive, quarantine
 from etl_project.sources.intake.archive import Accepted
 from etl_project.sources.intake.scan import Entry, Waiting
 from etl_project.sources.reading import judge
@@ -43,7 +43,7 @@ class Emptied:
             return
         gave = f"gave {file.day} {had} rows" if had else f"gave {file.day} rows, and cannot be read by its contract now"
         raise FileRefused(
-            "no rows left",
+            quarantine.NO_ROWS_LEFT,
             f"no row, where {names.shown(replaced.name)} {gave}",
             "a file with rows: send it again; or, where the day is meant to have none, release it and run "
             "`etl drain --allow-shrink`",

@@ -33,6 +33,9 @@ from etl_project.sources.spec import SourceSpec
 UNDATED = "undated"
 RELEASING = ".releasing"
 """The hidden folder in a drop folder in which a file is made ready to go back."""
+NO_ROWS_LEFT = "no rows left"
+"""The reason of a file that would empty its day (`emptied`): no setting lets it in, only who says that it is meant."""
+_MEANT = ".meant"
 
 _KEY_LENGTH = 16
 
@@ -181,10 +184,16 @@ def discard(root: Path, one: Quarantined) -> None:
 def release(root: Path, key: str, incoming_root: Path) -> Path:
     """Put the file back where it came from, to be judged anew; gives its path there.
 
+    A file that would empty its day is taken in then, whoever comes first: a sensor, or a drain that allows it.
+
     Raises NotReleased (retrying does not help) when the key is unknown or another file has its place. Repeatable: a
     kill leaves the file in quarantine, in both places, or back, and perhaps a copy that the next receiving removes.
     """
     one = show(root, key)
+    if one.reason.reason == NO_ROWS_LEFT:
+        mark = _mark_of(root, one.reason.source, one.reason.day, one.reason.sha256)
+        atomic.make_folder(mark.parent)
+        mark.touch()
     drop = incoming_root / one.reason.source
     atomic.make_folder(drop / RELEASING)
     staged = atomic.temporary_sibling(drop / RELEASING / key)
@@ -210,6 +219,20 @@ def _opened(root: Path, one: Quarantined) -> BinaryIO:
     except FileNotFoundError:
         gone = f"{names.shown(one.name)} is not in {root} any more: another one released or discarded it meanwhile."
         raise NotReleased(gone) from None
+
+
+def is_meant(root: Path, source: str, day: date | None, sha256: str) -> bool:
+    """Whether somebody released this content, which would empty the day, and it was not taken in since."""
+    return _mark_of(root, source, day, sha256).exists()
+
+
+def was_taken_in(root: Path, source: str, day: date | None, sha256: str) -> None:
+    """From now on the same content is refused again where it would empty the day."""
+    _mark_of(root, source, day, sha256).unlink(missing_ok=True)
+
+
+def _mark_of(root: Path, source: str, day: date | None, sha256: str) -> Path:
+    return root / source / _MEANT / f"{day}-{sha256}"
 
 
 def sweep(drop: Path) -> None:

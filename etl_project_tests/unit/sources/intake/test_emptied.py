@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,21 @@ def test_a_header_alone_does_not_get_into_the_archive_where_it_would_empty_its_d
         [refused] = world.quarantined()
         assert refused.reason.found == f"no row, where {A} gave 2024-03-05 3 rows"
         assert "etl drain --allow-shrink" in refused.reason.expected
+
+
+def test_once_released_it_is_taken_in_by_whoever_comes_first_and_refused_again_afterwards(tmp_path: Path) -> None:
+    world = filled(tmp_path, a=rows(3))
+    world.drop(A, HEADER)
+    assert outcomes(world) == {A: "refused"}
+    for _ in range(2):
+        [refused] = world.quarantined()
+        os.utime(quarantine.release(world.quarantine, refused.reason.key, world.incoming), (1, 1))
+        assert outcomes(world) == {A: "accepted"}, "a sensor may be faster than the drain that allows it"
+        assert world.quarantined() == []
+        world.drop(A, rows(3))
+        assert outcomes(world) == {A: "accepted"}
+        world.drop(A, HEADER)
+        assert outcomes(world) == {A: "refused"}, "it was meant once"
 
 
 def test_it_does_where_that_is_meant(tmp_path: Path) -> None:
