@@ -21,3 +21,5 @@ def main() -> None:
         if said is None:
             raise
         sys.exit(str(said))
+    except KeyboardInterrupt:  # While modules were loaded: nothing has begun yet.
+        sys.exit(130)

@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from etl_project import loading
+from etl_project.cli import plain_letters
 from etl_project.failures import EtlError
 from etl_project.instance import json_lines
 
@@ -109,6 +110,7 @@ app = typer.Typer(cls=OnDemand, no_args_is_help=True, pretty_exceptions_enable=F
 
 def main() -> None:
     """The entry point: an error a person can mend is one line on standard error and exit code 2."""
+    plain_letters.print_what_fits()
     try:
         json_lines.start_command()
         app()

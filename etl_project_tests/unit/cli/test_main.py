@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from etl_project.cli import entry
 from etl_project.cli.main import COMMANDS, app, main, summary
 
 HEAVY = {"dagster", "pandas", "duckdb"}
@@ -85,3 +86,28 @@ def test_an_error_that_nobody_can_mend_on_a_disk_keeps_its_traceback(monkeypatch
     monkeypatch.setattr("etl_project.cli.main.app", broken)
     with pytest.raises(OSError, match="Bad file descriptor"):
         main()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("ascii", "# ~ x . -> ..., Gr\\xf6\\xdfe \\u96e8"), ("latin-1", "# ~ x · -> ..., Größe \\u96e8")],
+)
+def test_signs_that_the_output_has_no_letters_for_stay_apart_and_are_no_error(encoding: str, shown: str) -> None:
+    script = (
+        "from etl_project.cli import plain_letters; plain_letters.print_what_fits(); "
+        "print('\\u25a0 \\u2248 \\u2717 \\xb7 \\u2192 \\u2026, Gr\\xf6\\xdfe \\u96e8')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, env={"PYTHONIOENCODING": encoding}
+    )
+    assert done.stdout.decode(encoding).strip() == shown
+
+
+def test_an_interrupt_while_modules_are_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("etl_project.cli.main.main", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 130
