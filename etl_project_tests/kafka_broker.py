@@ -154,7 +154,7 @@ class Topic:
         for answer in admin.delete_topics([self.name], operation_timeout=steady.PATIENCE_SECONDS).values():
             answer.result(steady.PATIENCE_SECONDS)
         deadline = time.monotonic() + steady.PATIENCE_SECONDS
-        while self.name in admin.list_topics(timeout=10).topics:
+        while self.name in admin.list_topics(timeout=steady.PATIENCE_SECONDS).topics:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
@@ -182,7 +182,7 @@ def create(made: Topic, partitions: int, **config: str) -> None:
     for answer in admin.create_topics([asked], operation_timeout=steady.PATIENCE_SECONDS).values():
         answer.result(steady.PATIENCE_SECONDS)
     deadline = time.monotonic() + steady.PATIENCE_SECONDS
-    while len(admin.list_topics(made.name, timeout=10).topics[made.name].partitions) != partitions:
+    while len(admin.list_topics(made.name, timeout=steady.PATIENCE_SECONDS).topics[made.name].partitions) != partitions:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -353,8 +353,11 @@ def wait_for_commits(made: Topic, group: str, messages: int) -> None:
     consumer = Consumer({"bootstrap.servers": made.bootstrap, "group.id": group})
     deadline = time.monotonic() + steady.PATIENCE_SECONDS
     try:
-        while sum(max(0, one.offset) for one in consumer.committed(partitions, timeout=10)) < messages:
-            assert time.monotonic() < deadline, consumer.committed(partitions, timeout=10)
+        while True:
+            found = consumer.committed(partitions, timeout=steady.PATIENCE_SECONDS)
+            if sum(max(0, one.offset) for one in found) >= messages:
+                break
+            assert time.monotonic() < deadline, found
             time.sleep(0.1)
     finally:
         consumer.close()

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from etl_project_tests.steady import PATIENCE_SECONDS
+
 
 class Asked(NamedTuple):
     """A request: its method, its path with the query, and whether it is about a part of the object only."""
@@ -108,7 +110,7 @@ def running(patch: pytest.MonkeyPatch) -> Iterator[Proxy]:
             self.answer(status, headers, found, cut=way == CUT_WITHIN)
 
         def carried_out(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-            server = http.client.HTTPConnection(str(real.hostname), real.port or 80, timeout=30)
+            server = http.client.HTTPConnection(str(real.hostname), real.port or 80, timeout=PATIENCE_SECONDS)
             try:
                 server.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                 for name, value in self.headers.items():

@@ -65,7 +65,7 @@ def committed(made: Topic, partition: int = 0) -> int:
     """Where the group of the topic stands."""
     consumer = Consumer({"bootstrap.servers": made.bootstrap, "group.id": f"group-of-{made.name}"})
     try:
-        return consumer.committed([TopicPartition(made.name, partition)], timeout=10)[0].offset
+        return consumer.committed([TopicPartition(made.name, partition)], timeout=steady.PATIENCE_SECONDS)[0].offset
     finally:
         consumer.close()
 

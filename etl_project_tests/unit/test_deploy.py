@@ -16,7 +16,6 @@ import typer
 import yaml
 from dagster._cli import create_dagster_cli
 from dagster._daemon.cli import create_dagster_daemon_cli
-from dagster_webserver.cli import create_dagster_webserver_cli
 
 from etl_project import settings
 from etl_project.cli import main
@@ -87,6 +86,9 @@ def test_the_example_of_the_environment_loads(tmp_path: Path) -> None:
 
 def command_of(program: str) -> Any:
     """The command line of a program, without starting it."""
+    # Every process of the tests loads this module; the web server's takes longer to load than all else that it needs.
+    from dagster_webserver.cli import create_dagster_webserver_cli  # noqa: PLC0415
+
     made: dict[str, Callable[[], Any]] = {
         "dagster": create_dagster_cli,
         "dagster-daemon": create_dagster_daemon_cli,

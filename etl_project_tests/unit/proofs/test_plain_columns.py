@@ -108,30 +108,34 @@ def test_without_the_rows_that_are_left_out_the_result_row_is_the_same(query: st
     """Every row that agrees in fewer columns is taken away, one input after the other: the result row stays."""
     plain = plain_columns(query, COLUMNS)
     data: dict[str, Sequence[tuple[object, ...]]] = {"orders": ORDERS, "payments": PAYMENTS}
-    names, rows = asked(query, data)
-    assert rows
-    for row in rows:
-        for table, readings in plain.items():
-            pairs = [
-                [(names.index(out), COLUMNS[table].index(here)) for out, here in columns.items()]
-                for columns in readings
-            ]
-            kept = [
-                one for one in data[table] if any(all(row[out] == one[here] for out, here in each) for each in pairs)
-            ]
-            assert row in asked(query, {**data, table: kept})[1], (table, kept)
-
-
-def asked(query: str, data: dict[str, Sequence[tuple[object, ...]]]) -> tuple[list[str], list[tuple[object, ...]]]:
-    """The names of the columns, lower case, and the rows."""
     with duckdb.connect() as connection:
-        connection.execute("create table orders (n int, code varchar, units int, customer int)")
-        connection.execute("create table payments (n int, amount int, currency varchar)")
-        for table, rows in data.items():
-            for row in rows:
-                connection.execute(f"insert into {table} values ({', '.join('?' * len(row))})", row)
-        found = connection.execute(query)
-        return [name[0].lower() for name in found.description or ()], found.fetchall()
+        names, rows = asked(connection, query, data)
+        assert rows
+        for row in rows:
+            for table, readings in plain.items():
+                pairs = [
+                    [(names.index(out), COLUMNS[table].index(here)) for out, here in columns.items()]
+                    for columns in readings
+                ]
+                kept = [
+                    one
+                    for one in data[table]
+                    if any(all(row[out] == one[here] for out, here in each) for each in pairs)
+                ]
+                assert row in asked(connection, query, {**data, table: kept})[1], (table, kept)
+
+
+def asked(
+    connection: duckdb.DuckDBPyConnection, query: str, data: dict[str, Sequence[tuple[object, ...]]]
+) -> tuple[list[str], list[tuple[object, ...]]]:
+    """The names of the columns, lower case, and the rows, of tables that are made anew."""
+    connection.execute("create or replace table orders (n int, code varchar, units int, customer int)")
+    connection.execute("create or replace table payments (n int, amount int, currency varchar)")
+    for table, rows in data.items():
+        for row in rows:
+            connection.execute(f"insert into {table} values ({', '.join('?' * len(row))})", row)
+    found = connection.execute(query)
+    return [name[0].lower() for name in found.description or ()], found.fetchall()
 
 
 @pytest.mark.parametrize(
