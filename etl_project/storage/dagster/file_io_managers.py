@@ -43,9 +43,9 @@ class DuckDBPartitionIOManager(PartitionIOManager):
         )
         return DuckDBStore(self.url, self.wait_seconds, limit)
 
-    def kept_open(self, store: Store) -> AbstractContextManager[None]:
-        """The file is opened once for the write and what it shows afterwards."""
-        return store.kept_open() if isinstance(store, DuckDBStore) else nullcontext()
+    def kept_open(self, store: Store, to_read: bool = False) -> AbstractContextManager[None]:
+        """The file is opened once for the write and what it shows afterwards, and for all that an input reads."""
+        return store.kept_open(to_read) if isinstance(store, DuckDBStore) else nullcontext()
 
     def default_schema(self) -> str | None:
         """The configured schema."""

@@ -33,6 +33,7 @@ from etl_project.storage.contract import (
     ReadRefused,
     Receipt,
     Scope,
+    Slice,
     Store,
     Table,
 )
@@ -125,8 +126,11 @@ class PartitionIOManager(dg.ConfigurableIOManager):
     def store(self) -> Store:
         """The store behind this IO manager."""
 
-    def kept_open(self, store: Store) -> AbstractContextManager[None]:
-        """A block in which a store stays open that is opened for each question else; nothing to do for most."""
+    def kept_open(self, store: Store, to_read: bool = False) -> AbstractContextManager[None]:
+        """A block in which a store stays open that is opened for each question else; nothing to do for most.
+
+        Nothing is written in one that is only `to_read`.
+        """
         return nullcontext()
 
     def default_schema(self) -> str | None:
@@ -265,10 +269,13 @@ class PartitionIOManager(dg.ConfigurableIOManager):
     ) -> tuple[Sequence[Receipt], Any]:
         """The rows and what they are; once more when they were rewritten between being named and being read."""
         columns = input_metadata.columns(context)
-        for _ in range(_TRIES - 1):
-            with suppress(InputChanged):
-                return conversions.read(store, table, scope, columns, wanted)
-        return conversions.read(store, table, scope, columns, wanted)
+        # A stream goes on reading when the block has ended, and a slice is read by somebody else.
+        is_whole = wanted.kind not in (pa.RecordBatchReader, Slice)
+        with self.kept_open(store, to_read=True) if is_whole else nullcontext():
+            for _ in range(_TRIES - 1):
+                with suppress(InputChanged):
+                    return conversions.read(store, table, scope, columns, wanted)
+            return conversions.read(store, table, scope, columns, wanted)
 
     def _first(
         self, store: Store, context: dg.InputContext, table: Table, scope: Scope, wanted: Wanted

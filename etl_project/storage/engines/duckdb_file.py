@@ -74,16 +74,17 @@ class DuckDBFile(Engine):
             yield connection
 
     @contextmanager
-    def kept_open(self, wait_seconds: float) -> Iterator[None]:
+    def kept_open(self, wait_seconds: float, to_read: bool = False) -> Iterator[None]:
         """Open the file once for all that the block asks of it; each opening costs more than most questions.
 
-        Other processes wait for as long as the block lasts. Where there is no file yet, none is made or kept open.
+        Other processes wait for as long as the block lasts; in one `to_read`, which must not write, only those that
+        write, and this process's own writers too. Where there is no file yet, none is made or kept open.
         Raises StoreBusy (retrying helps).
         """
         if not self._path.exists():
             yield
             return
-        with self.writing(wait_seconds):
+        with self.looking(wait_seconds) if to_read else self.writing(wait_seconds):
             self._idle += 1
             try:
                 yield
@@ -232,6 +233,7 @@ class DuckDBStore(TableStore):
         self._file = DuckDBFile(self.path, settings or {})
         super().__init__(self._file, wait_seconds)
 
-    def kept_open(self) -> AbstractContextManager[None]:
-        """A block in which this store opens its file once, and other processes wait. Raises StoreBusy."""
-        return self._file.kept_open(self.wait_seconds)
+    def kept_open(self, to_read: bool = False) -> AbstractContextManager[None]:
+        """A block in which this store opens its file once, and others wait: those that write, where it is only
+        `to_read`. Raises StoreBusy (retrying helps)."""
+        return self._file.kept_open(self.wait_seconds, to_read)

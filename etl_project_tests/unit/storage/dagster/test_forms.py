@@ -11,10 +11,12 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from dagster._core.types.dagster_type import resolve_dagster_type
 
 from etl_project.failures import FAILURE_TAG
 from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager
 from etl_project.storage.dagster.io_manager import PartitionIOManager
+from etl_project.storage.engines.duckdb_file import DuckDBFile
 
 DAILY = dg.DailyPartitionsDefinition("2024-03-01")
 KEYS = ["2024-03-01", "2024-03-02"]
@@ -51,14 +53,17 @@ def returning(make: Callable[[], Any], name: str = "made", **options: Any) -> dg
     return body
 
 
-def stored(manager: PartitionIOManager, asset: str = "made", *keys: str) -> list[Any]:
-    context = dg.build_input_context(
+def loading(annotation: Any, asset: str = "made", *keys: str) -> dg.InputContext:
+    return dg.build_input_context(
         asset_key=asset,
         asset_partitions_def=DAILY,
         asset_partition_key_range=dg.PartitionKeyRange((keys or KEYS)[0], (keys or KEYS)[-1]),
-        dagster_type=dg.PythonObjectDagsterType(pa.Table),
+        dagster_type=resolve_dagster_type(annotation),
     )
-    rows: pa.Table = manager.load_input(context)
+
+
+def stored(manager: PartitionIOManager, asset: str = "made", *keys: str) -> list[Any]:
+    rows: pa.Table = manager.load_input(loading(pa.Table, asset, *keys))
     return rows.sort_by("batch_date").to_pylist()
 
 
@@ -190,6 +195,28 @@ def test_a_parameter_takes_rows_in_any_form(manager: PartitionIOManager) -> None
     for form, (_, rows_of) in ANNOTATIONS.items():
         found = [{**row, "batch_date": pd.Timestamp(row["batch_date"]).date()} for row in rows_of(seen[form][0])]
         assert sorted(found, key=str) == ROWS, form
+
+
+@pytest.mark.parametrize("form", ["pandas", "or none", "a frame a partition", "reader"])
+def test_an_input_is_loaded_with_few_openings_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """One opening costs more than most questions, and there are two for each partition."""
+    manager = DuckDBPartitionIOManager(url=str(tmp_path / "w.duckdb"))
+    assert run(manager, returning(lambda: ROWS), key=None).success
+    opened, alone = DuckDBFile._open, []
+
+    def noted(file: DuckDBFile, *how: Any) -> duckdb.DuckDBPyConnection:
+        connection = opened(file, *how)
+        alone.append(connection.execute("SELECT count FROM duckdb_connection_count()").fetchall() == [(1,)])
+        return connection
+
+    monkeypatch.setattr(DuckDBFile, "_open", noted)
+    annotation, rows_of = ANNOTATIONS[form]
+    for _ in range(2):
+        alone.clear()
+        assert len(rows_of(manager.load_input(loading(annotation)))) == len(ROWS)
+        assert sum(alone) == (2 if form == "reader" else 1)  # A stream has an opening of its own.
 
 
 def test_an_optional_input_that_was_never_built_is_none(manager: PartitionIOManager) -> None:

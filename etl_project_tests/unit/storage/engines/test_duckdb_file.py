@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from etl_project import atomic
-from etl_project.storage.contract import Request, Scope, StoreUnavailable, Table, WriteRefused
+from etl_project.storage.contract import Request, Scope, StoreBusy, StoreUnavailable, Table, WriteRefused
 from etl_project.storage.engines.duckdb_file import DuckDBFile, DuckDBStore
 
 
@@ -92,11 +92,12 @@ def test_what_another_connection_of_the_process_spills_and_what_is_somebody_else
 
 
 WHOLE = Table("a", "a", contract_sql="CREATE TABLE a (n BIGINT PRIMARY KEY)")
-OPENS = "import sys, duckdb; duckdb.connect(sys.argv[1]).close()"
+OPENS = "import sys, duckdb; duckdb.connect(sys.argv[1], read_only=sys.argv[2] == 'read').close()"
 
 
-def other_process_may_open(path: Path) -> bool:
-    return subprocess.run([sys.executable, "-c", OPENS, str(path)], capture_output=True, check=False).returncode == 0
+def other_process_may_open(path: Path, to: str = "write") -> bool:
+    command = [sys.executable, "-c", OPENS, str(path), to]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def written(store: DuckDBStore, *numbers: int) -> None:
@@ -117,6 +118,26 @@ def test_a_block_opens_the_file_once_and_whoever_waits_for_it_has_it_afterwards(
             raise KeyError("whatever goes wrong in it")
         assert other_process_may_open(path)
     assert [commit.rows for commit in store.history("a", None)] == [1, 2, 1, 2]
+
+
+def test_a_block_to_read_keeps_out_those_that_write_and_nobody_else(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    store = DuckDBStore(path, wait_seconds=0)
+    with store.kept_open(to_read=True):  # No file yet: none is made for this.
+        assert not path.exists()
+    written(store, 1)
+    for _ in range(2):
+        with pytest.raises(KeyError), store.kept_open(to_read=True):
+            assert store.arrow(store.read(WHOLE, Scope.whole())).to_pylist() == [{"n": 1}]
+            assert other_process_may_open(path, "read") and not other_process_may_open(path)
+            with pytest.raises(StoreBusy):
+                written(store, 2)
+            raise KeyError("whatever goes wrong in it")
+        assert other_process_may_open(path)
+    written(store, 2)
+    with store.kept_open(), store.kept_open(to_read=True):  # What may write may read as well.
+        written(store, 3)
+    assert store.arrow(store.read(WHOLE, Scope.whole())).to_pylist() == [{"n": 3}]
 
 
 def test_a_broken_key_in_a_block_is_the_datas_fault_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
