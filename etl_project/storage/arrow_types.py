@@ -7,7 +7,8 @@ home in a store. Values are never changed: what would lose something by its new 
 | --- | --- |
 | string and binary views, dictionaries, run-end encodings, list views | their plain values |
 | float16 | float32 |
-| decimal256 | DECIMAL of 38 digits, where every value fits |
+| decimal256, a negative scale | DECIMAL of 38 digits, where every value fits |
+| a struct without fields | nothing: it has no value at any depth |
 | timestamps with a zone in nanoseconds, durations | in microseconds, where every value fits |
 | pandas Interval | STRUCT of left and right |
 | unions, pandas Period, extension types of others | refused |
@@ -80,6 +81,8 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:  # noqa: PLR0911  # One line 
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return _plain_type(kind.value_type)
     if pa.types.is_struct(kind):
+        if not kind.num_fields:
+            return pa.null()
         return pa.struct([field.with_type(_plain_type(field.type)) for field in kind])
     if pa.types.is_map(kind):
         return pa.map_(_plain_type(kind.key_type), _plain_type(kind.item_type))
@@ -106,6 +109,8 @@ def _plain_leaf(kind: pa.DataType) -> pa.DataType:
         if kind.scale > _DIGITS:
             raise TypeError(f"no DECIMAL holds {kind.scale} digits behind the point")
         return pa.decimal128(min(kind.precision, _DIGITS), kind.scale)
+    if pa.types.is_decimal(kind) and kind.scale < 0:
+        return pa.decimal128(min(kind.precision - kind.scale, _DIGITS), 0)
     if pa.types.is_timestamp(kind) and kind.unit == "ns" and kind.tz is not None:
         return pa.timestamp("us", kind.tz)
     if pa.types.is_duration(kind) and kind.unit != "us":
@@ -152,6 +157,8 @@ def _plain_array(values: pa.Array) -> pa.Array:  # noqa: PLR0911  # One line a k
         return _plain_array(pc.run_end_decode(values))
     missing = pc.is_null(values)
     if pa.types.is_struct(kind):
+        if not kind.num_fields:
+            return pa.nulls(len(values))
         children = [_plain_array(child) for child in values.flatten()]
         return pa.StructArray.from_arrays(children, fields=list(wanted), mask=missing)
     if pa.types.is_fixed_size_list(kind):

@@ -18,13 +18,13 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 from uuid import UUID
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl_project.storage.arrow_spans import has_intervals, holds_intervals, spans_of
 from etl_project.storage.arrow_types import is_hollow
-from etl_project.storage.contract import WriteRefused
+from etl_project.storage.contract import ReadRefused, WriteRefused
 
 DtypeBackend = Literal["numpy_nullable", "pyarrow"]
 """As `pandas.read_parquet` and its like call it."""
@@ -33,8 +33,6 @@ Dtypes = Literal["recorded", "numpy", "numpy_nullable", "pyarrow"]
 _PANDAS, _POLARS = b"pandas:", b"polars:"
 _MOST_BYTES = 256 * 1024
 """A record with more (a category of very many values) is not kept: reading it would cost more than it gives."""
-
-_NANOS_A_DAY = 86_400 * 10**9
 
 
 def dtype_backend(value: Any) -> DtypeBackend | None:
@@ -104,7 +102,11 @@ def to_pandas(rows: pa.Table, record: bytes | None, dtypes: Dtypes) -> pd.DataFr
     numbers, booleans and text in pandas' own types with `pandas.NA`, as pandas' readers give them by that name.
     """
     if dtypes == "numpy_nullable":
-        nullable: pd.DataFrame = _with_durations(rows).to_pandas(types_mapper=_ALL_NULLABLE.get)
+        rows = _with_durations(rows)
+        nullable: pd.DataFrame = rows.to_pandas(types_mapper=_ALL_NULLABLE.get)
+        for n, column in enumerate(rows.columns):
+            if _lacks_integers_inside(column):
+                nullable[rows.column_names[n]] = pd.Series(column.to_pylist(), dtype=object, index=nullable.index)
         return nullable
     if dtypes == "pyarrow":
         arrow_backed: pd.DataFrame = rows.to_pandas(types_mapper=pd.ArrowDtype)
@@ -124,7 +126,14 @@ def to_pandas(rows: pa.Table, record: bytes | None, dtypes: Dtypes) -> pd.DataFr
 def to_polars(rows: pa.Table, record: bytes | None) -> Any:
     """The rows as a polars frame, with the types that it was written with where polars wrote it."""
     polars = sys.modules["polars"]
-    frame = polars.from_arrow(_with_durations(rows))
+    spans = _with_durations(rows)
+    months = [field.name for field in spans.schema if holds_intervals(field.type)]
+    if months:
+        raise ReadRefused(
+            f"polars has no type for intervals, which {', '.join(map(repr, months))} has: of months, which differ "
+            "in their length, or within a map. Retrying does not help. Annotate the input pyarrow.Table, or store days."
+        )
+    frame = polars.from_arrow(spans)
     if record is None or not record.startswith(_POLARS):
         return frame
     written = polars.read_ipc_stream(io.BytesIO(_unpacked(record))).schema
@@ -162,18 +171,20 @@ def sample(record: bytes | None) -> pa.Table | None:
 
 def _as_written(name: str, column: pa.ChunkedArray, field: pa.Field | None) -> pa.ChunkedArray:
     """The column in the Arrow type that it was written in; as it is stored where that does not hold its values."""
+    column = _duration(column)
     if field is None or column.type == field.type:
-        return _duration(column)
+        return column
     try:
         return _cast(column, field.type)
     except (pa.ArrowException, ValueError, TypeError):
-        return _duration(column)
+        return column
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(kind):
+        return _cast(column, kind.value_type) if pa.types.is_duration(kind.value_type) else column
     if pa.types.is_duration(kind):
-        numbers = pa.types.is_int64(column.type)
-        return (column.cast(pa.duration("us")) if numbers else _duration(column)).cast(kind)
+        return (column.cast(pa.duration("us")) if pa.types.is_int64(column.type) else column).cast(kind)
     if isinstance(kind, pa.BaseExtensionType):
         if kind.extension_name == "arrow.uuid":
             values = [None if text is None else UUID(str(text)).bytes for text in column.to_pylist()]
@@ -183,7 +194,7 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
         else:
             storage = column.cast(kind.storage_type)
         return pa.chunked_array([pa.ExtensionArray.from_storage(kind, c) for c in storage.chunks], kind)
-    return column if pa.types.is_dictionary(kind) else column.cast(kind)
+    return column.cast(kind)
 
 
 def _still(column: pa.ChunkedArray, meta: Mapping[str, Any], field: pa.Field) -> bool:
@@ -269,11 +280,17 @@ def _is_arrow_backed(meta: Mapping[str, Any]) -> bool:
     return str(meta["numpy_type"]).endswith("[pyarrow]")
 
 
+def _chunks(column: pa.ChunkedArray | pa.Array) -> list[pa.Array]:
+    return column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+
+
 def _lacks_integers_inside(column: pa.ChunkedArray | pa.Array) -> bool:
     """Whether integers are missing inside of lists or records: numpy would make fractions of those beside them."""
     kind = column.type
     if pa.types.is_struct(kind):
         inside = column.flatten()
+    elif pa.types.is_map(kind):
+        inside = [part for chunk in _chunks(column) for part in (chunk.keys, chunk.items)]
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         inside = [pc.list_flatten(column)]
     else:
@@ -282,7 +299,7 @@ def _lacks_integers_inside(column: pa.ChunkedArray | pa.Array) -> bool:
 
 
 _AS_OBJECTS = (
-    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_list, pa.types.is_large_list),
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_list, pa.types.is_large_list, pa.types.is_struct),
     *(pa.types.is_integer, pa.types.is_floating),
 )
 """What pandas makes an array or a number with NaN of, although it was written as objects of Python."""
@@ -326,17 +343,8 @@ def _with_durations(rows: pa.Table) -> pa.Table:
 
 
 def _duration(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """An interval without months as a duration: pandas and polars can count with those."""
-    if column.type != pa.month_day_nano_interval():
+    """Intervals without months as durations, at any depth: pandas and polars can count with those."""
+    if not has_intervals(column.type):
         return column
-    values = column.combine_chunks()
-    values = values.chunk(0) if isinstance(values, pa.ChunkedArray) and values.num_chunks else values
-    if isinstance(values, pa.ChunkedArray):
-        return pa.chunked_array([], pa.duration("us"))
-    layout = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanos", "<i8")])
-    parts = np.frombuffer(values.buffers()[1], layout, count=len(values), offset=values.offset * layout.itemsize)
-    missing = np.asarray(values.is_null())
-    if (parts["months"][~missing] != 0).any():
-        return column
-    micros = (parts["days"].astype("int64") * _NANOS_A_DAY + parts["nanos"]) // 1000
-    return pa.chunked_array([pa.array(micros, pa.int64(), mask=missing).cast(pa.duration("us"))])
+    whole = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return pa.chunked_array([spans_of(whole)])

@@ -193,3 +193,27 @@ def test_moments_in_nanoseconds_that_are_whole_microseconds_go_in(bench: Bench) 
     )
     bench.replace(rows.drop_columns(["span"]) if bench.backend in ("parquet", "bucket", "ducklake") else rows, day(DAY))
     assert bench.arrow(day(DAY), columns=["at"])["at"].cast(pa.timestamp("us")).to_pylist() == [moment]
+
+
+OF_NO_STORE: dict[str, Any] = {
+    "one key twice": pa.array([[("a", 1), ("a", 2)]], pa.map_(pa.string(), pa.int32())),
+    "fields that differ in case": pa.array([{"a": 1, "A": 2}]),
+    "a moment that no clock has": pa.array([2**62], pa.timestamp("s")),
+}
+
+
+@pytest.mark.parametrize("kind", OF_NO_STORE)
+def test_what_duckdb_cannot_hold_is_refused_and_not_tried_again(once: Bench, kind: str) -> None:
+    with pytest.raises(WriteRefused, match=r"[Rr]etrying does not\s+help"):
+        once.replace(pa.table({"batch_date": [DAY], "v": OF_NO_STORE[kind]}), day(DAY))
+
+
+def test_a_record_without_fields_has_no_value_yet(once: Bench) -> None:
+    rows = pa.table({"batch_date": [DAY], "n": [1], "v": pa.array([{}], pa.struct([]))})
+    once.replace(rows, day(DAY))
+    assert once.arrow(day(DAY)).column_names == ["batch_date", "n"]
+
+
+def test_a_decimal_of_whole_thousands_is_stored_as_its_number(once: Bench) -> None:
+    once.replace(pa.table({"batch_date": [DAY], "n": pa.array([Decimal(15000)], pa.decimal128(5, -3))}), day(DAY))
+    assert once.rows(day(DAY)) == [(DAY, 15000)]

@@ -170,6 +170,52 @@ def test_a_column_never_changes_its_kind(
     assert once.rows(day(DAY)) == before
 
 
+INSIDE = {
+    "list": "[{}]",
+    "record": "{{'a': {}, 'b': 1}}",
+    "record in a list": "[{{'a': {}, 'b': 1}}]",
+    "map": "MAP {{'k': {}}}",
+}
+
+
+@pytest.mark.parametrize("inside", INSIDE)
+@pytest.mark.parametrize(
+    ("kept", "other"),
+    [("1", "true"), ("'1'", "1"), ("1", "'1'"), ("'2024-01-01'", "DATE '2024-01-01'"), ("'1'::BLOB", "'1'")],
+)
+def test_a_value_inside_of_another_never_changes_its_kind_either(
+    once: Bench, inside: str, kept: str, other: str
+) -> None:
+    """DuckDB itself makes text of numbers, and numbers of truths, where they are in a list or a record."""
+    if inside != "list" and not once.keeps_nested:
+        pytest.skip("records are refused by name")
+    value, another = (Sql(f"SELECT DATE '{DAY}' AS batch_date, {INSIDE[inside].format(v)} AS n") for v in (kept, other))
+    once.replace(value, day(DAY))
+    before = once.rows(day(DAY))
+    assert "column 'n' is" in refusal(once, another)
+    assert once.rows(day(DAY)) == before
+
+
+@pytest.mark.parametrize("form", ["query", "relation", "arrow"])
+def test_a_field_without_a_value_goes_into_a_field_of_any_type(once: Bench, form: str) -> None:
+    """DuckDB calls what is nothing an INTEGER; the field that is there has its type already."""
+    if not once.keeps_nested:
+        pytest.skip("records are refused by name")
+    one, none = (
+        "{'a': 1, 'b': 'x', 'l': ['y']} AS s, MAP {'k': 'x'} AS m",
+        "{'a': 2, 'b': NULL, 'l': []} AS s, MAP {} AS m",
+    )
+
+    def made(values: str) -> Any:
+        query = f"SELECT DATE '{DAY}' AS batch_date, {values}"
+        return Sql(query) if form == "query" else duckdb.sql(query)
+
+    once.replace(made(one), day(DAY))
+    held: dict[str, Any] = {"a": 2, "b": None, "l": []}
+    once.replace(pa.table({"batch_date": [DAY], "s": [held]}) if form == "arrow" else made(none), day(DAY))
+    assert once.arrow(day(DAY)).column("s").to_pylist() == [held]
+
+
 def test_whole_floats_go_into_an_integer_column(bench: Bench) -> None:
     bench.replace(days(1, None, kind=pa.int32()), day(DAY))
     bench.replace(days(2.0, None, kind=pa.float64()), day(DAY))

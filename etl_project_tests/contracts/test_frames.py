@@ -144,6 +144,59 @@ def test_integers_inside_of_lists_keep_their_digits_beside_missing_ones(make: Ma
     assert found.to_dict("records") == [{"l": [huge, None], "s": [{"n": huge}, {"n": None}], "n": 1}]
 
 
+def test_integers_inside_of_records_of_pandas_keep_their_digits(make: Make) -> None:
+    huge = 2**53 + 1
+    written = pd.DataFrame({"r": objects({"a": huge}, {"a": None}), "l": objects({"n": [huge, None]}, None)})
+    assert there_and_back(make(), written).to_dict("records") == written.to_dict("records")
+    rows = pa.table({"m": pa.array([[("k", huge), ("none", None)]], pa.map_(pa.string(), pa.int64()))})
+    there_and_back(make(), rows)
+    for dtypes in ("numpy", "numpy_nullable"):
+        assert there_and_back(make(pandas_dtypes=dtypes), rows)["m"].tolist() == [[("k", huge), ("none", None)]]
+
+
+def test_spans_inside_of_others_are_spans_again(tmp_path: Path) -> None:
+    """pandas made offsets of the calendar of them, and polars ended over them."""
+    manager, span = DuckDBPartitionIOManager(url=str(tmp_path / "w.duckdb")), dt.timedelta(days=400, seconds=5)
+    values = {"l": objects([span, None], [], None), "r": objects({"a": span}, {"a": None}, None)}
+    found = there_and_back(manager, pd.DataFrame(values))
+    assert [found[name].tolist() for name in values] == [list(values["l"]), list(values["r"])]
+    frame = pl.DataFrame({"r": [{"a": span}, {"a": None}, None], "l": [[span], [], None]})
+    assert there_and_back(manager, frame, pl.DataFrame).select(frame.columns).equals(frame)
+    with pytest.raises(ReadRefused, match="polars has no type for intervals, which 'v' has"):
+        there_and_back(manager, pa.table({"v": [pa.MonthDayNano([1, 0, 0])]}), pl.DataFrame)
+
+
+def test_a_category_of_spans_is_one_again(make: Make) -> None:
+    frame = pd.DataFrame({"v": pd.Categorical(pd.to_timedelta(["1D", "2D", "1D"]))})
+    pd.testing.assert_series_equal(
+        there_and_back(make(), frame)["v"].sort_values(ignore_index=True).astype("timedelta64[us]"),
+        frame["v"].sort_values(ignore_index=True).astype("timedelta64[us]"),
+    )
+
+
+LONG = dt.timedelta(days=300_000)
+
+
+def test_spans_that_would_come_back_as_others_are_refused_where_there_are_intervals(tmp_path: Path) -> None:
+    """DuckDB hands them out in nanoseconds: of 821 years, 584 would be gone."""
+    manager = DuckDBPartitionIOManager(url=str(tmp_path / "w.duckdb"))
+    for rows in ([{"v": LONG}], [{"v": [LONG]}], pa.table({"v": [pa.MonthDayNano([0, 0, 1])]})):
+        with pytest.raises(WriteRefused, match=r"'v' is of type .* spans of more than 292 years or in nanoseconds"):
+            there_and_back(manager, rows)
+    files = ParquetPartitionIOManager(root=str(tmp_path / "lake"))
+    assert there_and_back(files, pd.DataFrame({"v": objects(LONG)}))["v"].tolist() == [LONG]
+
+
+def test_text_that_is_none_is_refused_before_anything_is_written(make: Make) -> None:
+    """A file with it would be written, and never read again."""
+    offsets = pa.py_buffer(b"\0\0\0\0\1\0\0\0")
+    text = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(b"\xff")])
+    nested = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), text)
+    for rows in (pa.table({"v": text}), pa.table({"v": nested}), pa.table({"v": text}).to_reader()):
+        with pytest.raises(Exception, match=r"'v' is of type .* has values that are none"):
+            there_and_back(make(), rows, times=1)
+
+
 def test_a_number_that_is_too_large_is_refused(make: Make) -> None:
     with pytest.raises(WriteRefused, match="too large"):
         there_and_back(make(), pd.DataFrame({"n": objects(2**70, 1)}))

@@ -17,8 +17,9 @@ import pandas as pd
 import pyarrow as pa
 
 from etl_project.storage import recorded
+from etl_project.storage.arrow_values import checked
 from etl_project.storage.contract import ReadRefused, Scope, Slice, Sql, Store, Table, WriteRefused
-from etl_project.storage.judging import labels
+from etl_project.storage.judging import labels, objects
 from etl_project.storage.judging.messages import refused
 from etl_project.storage.judging.payload import as_arrow, from_pandas, without_guesses
 from etl_project.storage.tables.table import SqlTable
@@ -58,6 +59,8 @@ def rows_of(  # noqa: PLR0911  # One line a form.
     polars = sys.modules.get("polars")
     if polars is not None and isinstance(data, polars.DataFrame):
         return _in(store, as_arrow(data)), recorded.of_polars(data)
+    if isinstance(data, _ARROW):
+        return _in(store, checked(as_arrow(data))), None
     return _in(store, data), None
 
 
@@ -105,13 +108,21 @@ def _from_rows(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """A column for every key of any row, in the order in which they come; a row without the key has NULL there."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     labels.refuse_names(names)
+    return pa.table({str(name): _column(str(name), [row.get(name) for row in rows]) for name in names})
+
+
+def _column(name: str, values: list[Any]) -> pa.Array:
+    """The values of one name as Arrow has them. Raises WriteRefused where that would change one, or cannot be."""
+    lost = objects.lost(values, nan_is_missing=False)
     try:
-        return pa.table({str(name): pa.array([row.get(name) for row in rows]) for name in names})
+        if lost is None:
+            return pa.array(values)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise WriteRefused(
-            f"The rows have a column that is not of one type: {error}. Nothing was changed; retrying does not help. "
-            "Give every column one type."
+            f"The rows have a column {name!r} that is not of one type: {error}. Nothing was changed; retrying does not "
+            "help. Give every column one type; whole numbers of more than 64 bits as Decimal or text."
         ) from error
+    raise WriteRefused(objects.refusal(name, lost))
 
 
 def _is_lazy(data: Any) -> bool:

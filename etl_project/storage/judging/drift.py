@@ -4,7 +4,7 @@ Belongs here: pairing columns by name, deciding which casts can lose something, 
 types widen, and listing every difference that is refused. It looks at names and types only; whether values survive a
 cast is counted by `row_tally`. Nothing here touches a database.
 
-A column's kind never changes: text does not become a number, a naive timestamp does not get a zone. Within a kind
+A column's kind never changes, at no depth: text does not become a number, a naive timestamp gets no zone. Within a kind
 (and between integer, float and decimal, and between dates and naive timestamps) a value goes in when it comes out the
 same. Only when values do not fit is the column widened, and only to a type that holds every old value.
 """
@@ -22,6 +22,7 @@ _UNSIGNED = ("utinyint", "usmallint", "uinteger", "ubigint", "uhugeint")
 _FLOATS = ("float", "double")
 _MOMENTS = ("date", "timestamp_s", "timestamp_ms", "timestamp", "timestamp_ns")
 _NESTED = ("struct", "list", "array", "map")
+_ALIKE = {"array": "list", "time_ns": "time"}
 _HELD_BY = {
     **dict.fromkeys(("timestamp", "timestamp_s", "timestamp_ms"), ("date",)),
     "varchar": ("enum", "uuid", "varchar"),
@@ -31,7 +32,8 @@ _HELD_BY = {
 class Column(NamedTuple):
     """A column of a table or of incoming data. `type` is DuckDB's; `filled` says that the table has a value for it
     when none comes (a default, a generated column). `untyped` data has neither type nor values; that of a `hollow`
-    column has no value at any depth that would tell its type, as in `[]` and `{"code": None}`."""
+    column has no value at any depth that would tell its type, as in `[]` and `{"code": None}`. `said` is its type with
+    "NULL" in the place of those that DuckDB made of nothing, where there are some."""
 
     name: str
     type: Any
@@ -39,6 +41,7 @@ class Column(NamedTuple):
     filled: bool = False
     untyped: bool = False
     hollow: bool = False
+    said: Any = None
 
 
 @dataclass(frozen=True)
@@ -110,23 +113,50 @@ def _twice(names: Iterable[str]) -> list[str]:
 
 def impossible(source: Column, target: Column) -> str | None:
     """Why values of the one type can never be values of the other, or None when they may."""
-    if source.untyped or (family(source.type) == family(target.type) and not _are_strangers(source.type, target.type)):
+    kind = source.type if source.said is None else source.said
+    if source.untyped or (_is_of_kind(kind, target.type) and not _are_strangers(source.type, target.type)):
         return None
-    if {family(source.type), family(target.type)} in ({"text", "enum"}, {"text", "uuid"}):
-        return None
+    way_out = no_new_fields(target.type, source.type) or _typed_by_nothing(target.type)
+    return f"column {target.name!r} is {target.type}, the data has {source.type}{way_out}"
+
+
+def _typed_by_nothing(target: Any) -> str:
+    """What to do about an INTEGER that may be DuckDB's for a field that had no value when the column was made."""
+    if str(target.id) not in _NESTED or "INTEGER" not in str(target):
+        return ""
     return (
-        f"column {target.name!r} is {target.type}, the data has {source.type}{no_new_fields(target.type, source.type)}"
+        " (of what has no value in the first rows, DuckDB makes an INTEGER: give it its type there, like "
+        "NULL::VARCHAR. Now return the column under another name, or alter the table by hand)"
     )
+
+
+def _is_of_kind(source: Any, target: Any) -> bool:
+    """Whether the kinds are the same, at any depth: DuckDB itself makes text of whatever is in a STRUCT or a list."""
+    if str(source.id) == "null":
+        return True
+    if family(source) != family(target):
+        return {family(source), family(target)} in ({"text", "enum"}, {"text", "uuid"})
+    if str(source.id) not in _NESTED:
+        return True
+    here, there = _inside(source), _inside(target)
+    return all(_is_of_kind(here[name], there[name]) for name in here.keys() & there)
 
 
 def no_new_fields(target: object, source: object) -> str:
     """What to do about fields that a STRUCT does not have; nothing where both are none."""
-    if "STRUCT(" not in str(target) or "STRUCT(" not in str(source):
+    if "STRUCT(" not in str(target) or "STRUCT(" not in str(source) or _has_same_fields(target, source):
         return ""
     return (
         " (a STRUCT gets no other fields: rows that are there would become others. Return new ones as a column of "
         "their own, or the whole as JSON text in a column of another name)"
     )
+
+
+def _has_same_fields(one: Any, other: Any) -> bool:
+    if str(one.id) not in _NESTED or str(other.id) not in _NESTED:
+        return True
+    here, there = _inside(one), _inside(other)
+    return here.keys() == there.keys() and all(_has_same_fields(here[name], there[name]) for name in here)
 
 
 def _are_strangers(one: Any, other: Any) -> bool:
@@ -153,7 +183,7 @@ def family(kind: Any) -> str:
         return "moment"
     if name == "varchar":
         return "text"
-    return "list" if name in ("list", "array") else name
+    return _ALIKE.get(name, name)
 
 
 def always_fits(source: Column, target: Any) -> bool:

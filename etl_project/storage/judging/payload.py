@@ -9,7 +9,7 @@ A store that can do with one look at each row may ask for a long stream as it is
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any
@@ -19,8 +19,9 @@ import pandas as pd
 import pyarrow as pa
 
 from etl_project.storage.arrow_types import is_hollow, plain
+from etl_project.storage.arrow_values import with_whole_spans
 from etl_project.storage.contract import Slice, Sql, WriteRefused
-from etl_project.storage.judging import gather, labels, untyped
+from etl_project.storage.judging import gather, labels, objects, untyped
 from etl_project.storage.judging.drift import Column
 from etl_project.storage.sql import quote, unique
 
@@ -61,13 +62,17 @@ def scannable(
     passing: pa.RecordBatchReader | None = None
     source = data if isinstance(data, Sql) else as_arrow(data)
     if isinstance(source, Sql):
-        hollow, empty = _stage_query(connection, name, source)
+        said = _stage_query(connection, name, source)
+        hollow = {column for column, kind in said.items() if untyped.is_hollow(kind)}
+        empty = {column for column, kind in said.items() if kind.id == "null"}
     else:
         _refuse_unnamed(source.schema.names)
         _refuse_twice(source.schema.names)
-        source = _held_if_short(source)
+        source = _held_if_short(with_whole_spans(source))
         empty = {field.name for field in source.schema if pa.types.is_null(field.type)}
         hollow = {field.name for field in source.schema if is_hollow(field.type)}
+        is_relation = isinstance(data, duckdb.DuckDBPyRelation)
+        said = untyped.of_relation(data) if is_relation else untyped.of_arrow(connection, source.schema)
         if stream and isinstance(source, pa.RecordBatchReader):
             passing = source
             connection.register(name, source.schema.empty_table())
@@ -76,7 +81,7 @@ def scannable(
         else:
             connection.register(name, source)
     try:
-        yield Payload(name, _columns(connection, name, empty, hollow), passing)
+        yield Payload(name, _columns(connection, name, empty, hollow, said), passing)
     finally:
         _forget(connection, name)
 
@@ -115,6 +120,7 @@ def from_pandas(frame: pd.DataFrame) -> pa.Table:
     Raises WriteRefused for what Arrow has no type for, and for labels that would be lost.
     """
     labels.refuse_lost(frame)
+    _refuse_lost_objects(frame)
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False)
         for n, dtype in enumerate(frame.dtypes):
@@ -126,6 +132,17 @@ def from_pandas(frame: pd.DataFrame) -> pa.Table:
             f"The data has a column that is not of one type: {error}. Nothing was changed; retrying does not help. "
             "Give every column one type."
         ) from error
+
+
+def _refuse_lost_objects(frame: pd.DataFrame) -> None:
+    """All columns at once of whose objects Arrow would make others."""
+    said = []
+    for n, dtype in enumerate(frame.dtypes):
+        values = dtype.categories if isinstance(dtype, pd.CategoricalDtype) else frame.iloc[:, n]
+        if values.dtype == object and (lost := objects.lost(values.to_numpy())):
+            said.append(objects.refusal(str(frame.columns[n]), lost))
+    if said:
+        raise WriteRefused("\n".join(said))
 
 
 def without_guesses(table: pa.Table, frame: pd.DataFrame) -> pa.Table:
@@ -155,7 +172,7 @@ def _refuse_objects(data: Any) -> None:
 def _from_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
     """A frame of another library is shared in place; anything else is taken for a stream."""
     if isinstance(data, duckdb.DuckDBPyRelation):
-        hollow = untyped.of_relation(data)
+        hollow = {name for name, kind in untyped.of_relation(data).items() if untyped.is_hollow(kind)}
         rows = pa.RecordBatchReader.from_stream(data)
         return untyped.as_nothing(rows, hollow) if hollow else rows
     reader = pa.RecordBatchReader.from_stream(data)
@@ -200,16 +217,15 @@ def slices_of(data: Any) -> list[Slice]:
     return list(data.inputs.values()) if isinstance(data, Sql) else []
 
 
-def _stage_query(connection: duckdb.DuckDBPyConnection, name: str, query: Sql) -> tuple[set[str], set[str]]:
-    """Run it into a table; its columns without a value that tells their type, and those without any value at all."""
+def _stage_query(connection: duckdb.DuckDBPyConnection, name: str, query: Sql) -> Mapping[str, Any]:
+    """Run it into a table; what DuckDB says of its columns that have no type yet, at some depth."""
     statement, params = run_sql(query)
     try:
         connection.execute(f"CREATE TEMP TABLE {quote(name)} AS {statement}", params)
     except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
         raise WriteRefused(f"The query failed: {error}\nNothing was changed; retrying does not help.") from error
     _refuse_renamed(connection, name, query)
-    hollow = untyped.of_query(connection, name, statement, params)
-    return set(hollow), {column for column, kind in hollow.items() if kind.id == "null"}
+    return untyped.of_query(connection, name, statement, params)
 
 
 def _refuse_renamed(connection: duckdb.DuckDBPyConnection, name: str, query: Sql) -> None:
@@ -259,10 +275,12 @@ def _watched(source: pa.RecordBatchReader, raised: list[Exception]) -> pa.Record
     return pa.RecordBatchReader.from_batches(source.schema, batches())
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, name: str, empty: set[str], hollow: set[str]) -> list[Column]:
+def _columns(
+    connection: duckdb.DuckDBPyConnection, name: str, empty: set[str], hollow: set[str], said: Mapping[str, Any]
+) -> list[Column]:
     relation = connection.sql(f"SELECT * FROM {quote(name)}")
     return [
-        Column(column, kind, untyped=column in empty, hollow=column in hollow)
+        Column(column, kind, untyped=column in empty, hollow=column in hollow, said=said.get(column))
         for column, kind in zip(relation.columns, relation.types, strict=True)
     ]
 

@@ -21,7 +21,8 @@ _MAY_BE_NOTHING = ("INTEGER", "NULL")
 def of_query(
     connection: duckdb.DuckDBPyConnection, staged: str, statement: str, params: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """The columns of a query that have no type yet, with what DuckDB says they are. `staged`: the table made of it.
+    """The columns of a query that have no type yet, at some depth, with what DuckDB says they are. `staged`: the table
+    made of it.
 
     The query is bound once more, not run, and only where a column could be such a one.
     """
@@ -32,13 +33,28 @@ def of_query(
     if not names:
         return {}
     said = connection.execute(f"SELECT {_types(names)} FROM (SELECT * FROM ({statement}) LIMIT 0)", params).fetchall()
-    return _hollow(names, said)
+    return _partly(names, said)
 
 
 def of_relation(relation: duckdb.DuckDBPyRelation) -> Mapping[str, Any]:
     """The same for a relation, which is not run either."""
     names = _of_integers(relation)
-    return _hollow(names, relation.limit(0).aggregate(_types(names)).fetchall()) if names else {}
+    return _partly(names, relation.limit(0).aggregate(_types(names)).fetchall()) if names else {}
+
+
+def of_arrow(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> Mapping[str, Any]:
+    """The same for what Arrow holds, which is not looked at."""
+    fields = [field for field in schema if pa.types.is_nested(field.type) and _has_nothing(field.type)]
+    if not fields:
+        return {}
+    return of_relation(connection.from_arrow(pa.schema(fields).empty_table()))
+
+
+def is_hollow(kind: Any) -> bool:
+    """Whether what DuckDB says of a type is nothing at every depth."""
+    if kind.id not in ("list", "array", "struct", "map"):
+        return bool(kind.id == "null")
+    return all(is_hollow(inner) for inner in _inside(kind))
 
 
 def as_nothing(rows: pa.RecordBatchReader, names: Collection[str]) -> pa.RecordBatchReader:
@@ -76,15 +92,26 @@ def _types(names: Collection[str]) -> str:
     return ", ".join(f"typeof(any_value({quote(name)}))" for name in names)
 
 
-def _hollow(names: Collection[str], said: list[tuple[str, ...]]) -> Mapping[str, Any]:
+def _partly(names: Collection[str], said: list[tuple[str, ...]]) -> Mapping[str, Any]:
     kinds = {name: duckdb.sqltype(kind) for name, kind in zip(names, said[0], strict=True)}
-    return {name: kind for name, kind in kinds.items() if _is_hollow(kind)}
+    return {name: kind for name, kind in kinds.items() if _is_partly(kind)}
 
 
-def _is_hollow(kind: Any) -> bool:
+def _is_partly(kind: Any) -> bool:
     if kind.id not in ("list", "array", "struct", "map"):
         return bool(kind.id == "null")
-    return all(_is_hollow(inner) for name, inner in kind.children if not (kind.id == "array" and name == "size"))
+    return any(_is_partly(inner) for inner in _inside(kind))
+
+
+def _inside(kind: Any) -> list[Any]:
+    """The types within a nested one; the length of an ARRAY stands among them and is none."""
+    return [inner for name, inner in kind.children if not (kind.id == "array" and name == "size")]
+
+
+def _has_nothing(kind: pa.DataType) -> bool:
+    if pa.types.is_nested(kind):
+        return any(_has_nothing(kind.field(n).type) for n in range(kind.num_fields))
+    return bool(pa.types.is_null(kind))
 
 
 def _nothing(kind: pa.DataType) -> pa.DataType:

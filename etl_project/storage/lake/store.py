@@ -126,6 +126,11 @@ class ParquetStore:
                 f"{what(table, scope)}: {error}. Partitions that are not committed keep their old rows; retrying helps "
                 f"once the cause is gone.{_MORE_MEMORY if isinstance(error, duckdb.OutOfMemoryException) else ''}"
             ) from error
+        except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
+            raise WriteRefused(
+                f"{what(table, scope)}: {error}. Partitions that are not committed keep their old rows; retrying does "
+                "not help."
+            ) from error
 
     def read(self, table: Table, scope: Scope, columns: Sequence[str] | None = None) -> Slice:
         """A lazy slice of exactly these partitions and columns; it runs in any DuckDB connection.
