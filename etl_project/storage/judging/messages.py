@@ -13,6 +13,13 @@ from etl_project.storage.contract import Scope, Table, WriteRefused
 _SHOWN = 20
 
 
+def more_memory(said: str) -> str:
+    """Which setting helps where DuckDB ran out of memory; nothing for any other error."""
+    if "Out of Memory Error" not in said:
+        return ""
+    return " Give it more memory (memory_limit_mb; ETL_MEMORY_LIMIT_MB in the project's environment)."
+
+
 class DataFault(WriteRefused):
     """The rows of some partition are at fault; those of another one need not be."""
 

@@ -47,7 +47,7 @@ from etl_project.storage.contract import (
 from etl_project.storage.fetch import arrow_reader
 from etl_project.storage.judging import payload
 from etl_project.storage.judging.findings import Finding, Looked
-from etl_project.storage.judging.messages import what
+from etl_project.storage.judging.messages import more_memory, what
 from etl_project.storage.judging.publishing import no_candidate, waits
 from etl_project.storage.judging.receipts import refuse_changed
 from etl_project.storage.judging.selection import check, chosen
@@ -61,8 +61,6 @@ from etl_project.storage.lake.write import ParquetWrite, contract_key
 from etl_project.storage.places import UnknownPlace, local_path
 from etl_project.storage.sql import Binds, quote
 from etl_project.storage.tables.store import TableStore
-
-_MORE_MEMORY = " Give it more memory (memory_limit_mb; ETL_MEMORY_LIMIT_MB in the project's environment)."
 
 
 class ParquetStore:
@@ -124,7 +122,7 @@ class ParquetStore:
         except (duckdb.OperationalError, OSError) as error:
             raise StoreUnavailable(
                 f"{what(table, scope)}: {error}. Partitions that are not committed keep their old rows; retrying helps "
-                f"once the cause is gone.{_MORE_MEMORY if isinstance(error, duckdb.OutOfMemoryException) else ''}"
+                f"once the cause is gone.{more_memory(str(error))}"
             ) from error
         except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
             raise WriteRefused(

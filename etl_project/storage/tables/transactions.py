@@ -27,7 +27,7 @@ from etl_project.storage.contract import (
     Table,
 )
 from etl_project.storage.interrupted import is_interruption
-from etl_project.storage.judging.messages import ChecksFailed, DataFault, partly, what
+from etl_project.storage.judging.messages import ChecksFailed, DataFault, more_memory, partly, what
 from etl_project.storage.judging.payload import Payload
 from etl_project.storage.judging.receipts import Lookup, refuse_changed
 from etl_project.storage.tables.candidates import kept_instead
@@ -266,7 +266,8 @@ def roll_back(connection: duckdb.DuckDBPyConnection) -> None:
 
 def unavailable(place: str, error: Exception) -> StoreUnavailable:
     """What to say when the machine, not the data, is at fault."""
-    return StoreUnavailable(f"{place}: {error}. Nothing was changed; retrying helps once the cause is gone.")
+    more = more_memory(str(error))
+    return StoreUnavailable(f"{place}: {error}. Nothing was changed; retrying helps once the cause is gone.{more}")
 
 
 def pauses() -> Iterator[float]:

@@ -203,7 +203,10 @@ class PostgresTable(JudgedTable):
             problem = (
                 f"other tables inherit from it ({', '.join(children)}), and their rows would be deleted with its own"
             )
-            advice = "Partition the table (PARTITION BY), or end it: ALTER TABLE ... NO INHERIT ..."
+            advice = (
+                "Partition the table (PARTITION BY), or end it: ALTER TABLE ... NO INHERIT ... A hypertable of "
+                "TimescaleDB consists of such children (_timescaledb_internal): make it a plain table again."
+            )
             raise WriteRefused(refused(self.table, scope, [problem], advice))
 
     def _refuse_long_names(self, scope: Scope, names: Sequence[str]) -> None:

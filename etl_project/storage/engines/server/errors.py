@@ -11,6 +11,7 @@ import re
 from etl_project.failures import EtlError
 from etl_project.storage.contract import StoreUnavailable, WriteRefused
 from etl_project.storage.engines.server.address import Server
+from etl_project.storage.judging.messages import more_memory
 
 _CONFLICT = re.compile(
     r"transaction conflict|could not serialize access|maximum retry count|duplicate key value|deadlock detected"
@@ -50,7 +51,9 @@ def of_server(address: Server, said: str) -> EtlError:
     for pattern, advice in _PERMANENT.items():
         if re.search(pattern, said.replace(address.catalog, ""), re.IGNORECASE):
             return WriteRefused(f"{address.shown}: {line}. Nothing was changed; retrying does not help. {advice}")
-    return StoreUnavailable(f"{address.shown}: {line}. Nothing was changed; retrying helps once the cause is gone.")
+    return StoreUnavailable(
+        f"{address.shown}: {line}. Nothing was changed; retrying helps once the cause is gone.{more_memory(said)}"
+    )
 
 
 def clean(address: Server, said: str) -> str:

@@ -8,12 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
 from etl_project import atomic
 from etl_project.storage.contract import Request, Scope, StoreBusy, StoreUnavailable, Table, WriteRefused
 from etl_project.storage.engines.duckdb_file import DuckDBFile, DuckDBStore
+from etl_project.storage.engines.postgres.address import address_of
+from etl_project.storage.engines.server.errors import of_server
+from etl_project.storage.tables.transactions import unavailable
 
 
 def make(path: Path) -> None:
@@ -25,6 +29,17 @@ def test_a_folder_that_cannot_be_made_is_a_retryable_failure(tmp_path: Path) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable, match="retrying helps"):
         make(tmp_path / "file" / "w.duckdb")
+
+
+@pytest.mark.parametrize("engine", ["a file", "a server"])
+def test_an_error_of_memory_names_the_setting_that_gives_more(engine: str) -> None:
+    small = {"memory_limit": "10MB", "temp_directory": ""}
+    with duckdb.connect(config=small) as connection, pytest.raises(duckdb.OutOfMemoryException) as raised:
+        connection.execute("CREATE TEMP TABLE t AS SELECT range, repeat('x', 100) || range FROM range(1_000_000)")
+    server = address_of("postgresql://etl@localhost/w")
+    meant = unavailable("w", raised.value) if engine == "a file" else of_server(server, str(raised.value))
+    assert "memory_limit_mb" in str(meant) and "ETL_MEMORY_LIMIT_MB" in str(meant)
+    assert "memory_limit_mb" not in str(unavailable("w", duckdb.IOException("No space left on device")))
 
 
 @pytest.mark.parametrize("kind", ["error", "full"])
