@@ -135,7 +135,7 @@ def drain(
             done.refused_undated += refuse_undated(deployment, sum(map(len, snapshot.undated.values())))
         done.gone = done.gone or snapshot.gone_in_words
         found = ahead(deployment, snapshot, wish)
-        done.held = list(words.of_held(found))
+        done.held = [*words.of_held(found), *snapshot.stray]
         asks = list(_to_try(deployment, found, tried, done, wish))
         if not asks:
             return done

@@ -28,7 +28,19 @@ from etl_project.due.pending import Due, Node, Red, SourceState
 from etl_project.due.words import keys_in_words
 from etl_project.failures import Permanent
 from etl_project.settings import Settings
-from etl_project.sources import Names, SourceSpec, admit, archive, completeness, lost, notices, quarantine, scan, spread
+from etl_project.sources import (
+    Names,
+    SourceSpec,
+    admit,
+    archive,
+    completeness,
+    lost,
+    notices,
+    quarantine,
+    scan,
+    spread,
+    stray,
+)
 from etl_project.storage import Candidate, Head, ParquetStore, TableStore, asked_again, input_hash, is_asked_again
 
 __all__ = ["FOLLOWS_METADATA", "Project", "Snapshot", "due", "look", "nodes", "outlook", "selected"]
@@ -100,6 +112,8 @@ class Snapshot:
     """Dynamic keys that are never asked for, because no partition of several dimensions can have them, in words."""
     unspread: frozenset[str] = frozenset()
     """Sources with a file that was accepted and is not yet under all of the days that it holds."""
+    stray: tuple[str, ...] = ()
+    """What lies in incoming/ and in no source's drop folder, in words."""
 
     @property
     def many_days(self) -> dict[str, tuple[scan.Entry, ...]]:
@@ -152,7 +166,7 @@ class Snapshot:
     @property
     def held_up(self) -> list[str]:
         """Everything that keeps files of any source from being taken in, and keys from being built, in words."""
-        return [*(told for source in self.scans for told in self.notices(source)), *self.unusable_keys]
+        return [*(told for source in self.scans for told in self.notices(source)), *self.unusable_keys, *self.stray]
 
     @property
     def being_written(self) -> list[str]:
@@ -213,7 +227,14 @@ def look(
             for spec in project.sources
             if spec.day_from is not None and spread.unfinished(project.settings.archive, spec)
         ),
+        stray=_stray(project),
     )
+
+
+def _stray(project: Project) -> tuple[str, ...]:
+    """Not while a pipeline cannot be loaded: one of these folders may be its."""
+    sources = {spec.name for spec in project.sources}
+    return () if project.broken else tuple(stray.in_words(project.settings.incoming, sources))
 
 
 def _of_tables(

@@ -22,6 +22,7 @@ from .intake import notices as notices
 from .intake import quarantine as quarantine
 from .intake import scan as scan
 from .intake import spread as spread
+from .intake import stray as stray
 from .intake.admit import Receiver as Receiver
 from .intake.outcome import Received as Received
 from .intake.plausible import has_its_end as has_its_end

@@ -148,7 +148,7 @@ def status(
         ),
         sources=tuple(_source(project, snapshot, spec, in_bucket) for spec in project.sources),
         runs=tuple(_run(record) for record in _newest_runs(instance)),
-        gone=(*snapshot.gone_in_words, *snapshot.unusable_keys),
+        gone=(*snapshot.gone_in_words, *snapshot.unusable_keys, *snapshot.stray),
         unpublished=tuple(snapshot.unpublished_in_words),
         red_checks=tuple(str(check) for check in red_checks),
         broken=(*project.broken, *project.left_out),

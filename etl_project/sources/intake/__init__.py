@@ -16,6 +16,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "quarantine",
         "removal",
         "scan",
+        "spread",
+        "stray",
         "threads",
         "writers",
     },

@@ -44,6 +44,30 @@ def test_a_drop_folder_that_cannot_be_read_changes_nothing_of_its_source_and_is_
         assert (project.drain().runs, done.failed) == (1, [])
 
 
+def test_what_lies_beside_the_drop_folders_is_named_by_drain_and_sensor_and_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with source_project(tmp_path, DEFS, CONTRACT, monkeypatch) as project:
+        project.drop("2025-03-03.csv", "units\n1\n")
+        assert project.drain().held == []
+        incoming = project.data / "incoming"
+        for name in ("2025-03-04.csv", ".hidden", "being.tmp", "conuts/sub/2025-03-05.csv", "nothing/.x"):
+            (incoming / name).parent.mkdir(parents=True, exist_ok=True)
+            (incoming / name).write_text("units\n1\n")
+        (incoming / "empty").mkdir()
+        given = project.deployment
+        for _ in range(2):
+            done = project.drain()
+            assert (done.runs, done.all_well) == (0, True)
+            file, folder = done.held
+            assert file == f"not taken in: 2025-03-04.csv, right in {incoming}. Put it into a source's folder there."
+            told = f"not taken in: what lies in {incoming / 'conuts'}: no source has this name; did you mean counts/?"
+            assert folder == told
+            seen = snapshot.look(given.project, utc.now())
+            assert seen.held_up == done.held
+            assert [*status(given.project, given.instance, seen).gone] == done.held
+
+
 def test_what_is_no_file_to_read_is_named_by_drain_status_and_sensor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,52 @@
+"""Stray: what lies in incoming/ and in no drop folder of a source: nobody takes it in, so it is named.
+
+Belongs here: finding it, in words. Does not belong here: what lies in a drop folder (`scan`, `notices`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+from etl_project.sources.intake.scan import TEMPORARY
+from etl_project.sources.names import shown
+
+_SHOWN = 10
+
+
+def in_words(incoming: Path, sources: Collection[str]) -> list[str]:
+    """A line for files in no folder, and one for each folder with files that has the name of no source."""
+    try:
+        with os.scandir(incoming) as found:
+            entries = sorted((one for one in found if one.name not in sources), key=lambda one: one.name)
+    except OSError:
+        return []  # Whoever scans the drop folders in it says so.
+    files = [one.name for one in entries if _is_file(one)]
+    told = []
+    if files:
+        some = ", ".join(map(shown, files[:_SHOWN]))
+        more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+        told.append(
+            f"not taken in: {some}{more}, right in {shown(str(incoming))}. Put it into a source's folder there."
+        )
+    for folder in (one for one in entries if one.is_dir(follow_symlinks=False) and next(_files(one.path), None)):
+        like = get_close_matches(folder.name, sources, 1)
+        meant = f"did you mean {like[0]}/?" if like else f"there are {', '.join(sorted(sources)) or 'none'}."
+        told.append(f"not taken in: what lies in {shown(folder.path)}: no source has this name; {meant}")
+    return told
+
+
+def _files(folder: str) -> Iterator[str]:
+    for path, inner, files in os.walk(folder):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        yield from (os.path.join(path, name) for name in files if _counts(name))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    return _counts(entry.name) and not entry.is_dir(follow_symlinks=False)
+
+
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and not name.endswith(TEMPORARY)
