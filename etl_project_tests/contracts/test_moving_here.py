@@ -135,6 +135,26 @@ def test_static_partitions_and_a_mapping_to_all_of_them(run: Run, manager: Parti
     assert rows(manager, together, "colour", static) == [("blue", 3), ("red", 3), ("yellow", 3)]
 
 
+def test_a_frame_a_partition_is_none_where_one_was_never_built(run: Run) -> None:
+    seen: list[dict[str, pl.DataFrame | None]] = []
+
+    @dg.asset(partitions_def=COLOURS, metadata={"partition_column": "colour"})
+    def static(context: dg.AssetExecutionContext) -> pl.DataFrame:
+        return pl.DataFrame({"colour": [context.partition_key], "n": [1]})
+
+    @dg.asset
+    def together(static: dict[str, pl.DataFrame | None]) -> None:
+        seen.append(static)
+
+    assert run(static, partition_key="red").success
+    assert run(together, static, selection=[together]).success
+    assert {key: None if rows is None else rows["n"].to_list() for key, rows in seen[0].items()} == {
+        "red": [1],
+        "yellow": None,
+        "blue": None,
+    }
+
+
 def test_days_of_colours_are_one_column_a_dimension(run: Run, manager: PartitionIOManager) -> None:
     cells = dg.MultiPartitionsDefinition({"time": DAILY, "colour": COLOURS})
 

@@ -57,7 +57,8 @@ class Wanted:
         if typing.get_origin(annotation) in (typing.Union, types.UnionType) and len(inner) == 1:
             return replace(cls.of(inner[0]), optional=True)
         if typing.get_origin(annotation) in (dict, Mapping) and inner[:1] == [str] and inner[1:] != [Any]:
-            return cls(inner[1], by_partition=True)
+            each = cls.of(inner[1])
+            return cls(inner[1], by_partition=True) if each.by_partition else replace(each, by_partition=True)
         return cls(annotation)
 
 
