@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 from environments import PEERS, WRITERS, python_of, version_of
-from questions import QUESTIONS, Trial
+from questions import QUESTIONS
+from trial import Trial
 
 
 def main() -> None:

@@ -14,25 +14,32 @@ PEERS = {
     "by_hand": [],
     "stock_io_manager": ["dagster", "dagster-duckdb-pandas", "pyarrow"],
     "delta": ["deltalake", "pandas", "pyarrow"],
-    "iceberg": ["pyiceberg[sql-sqlite,pyarrow]"],
-    "dlt_merge": ["dlt[duckdb]", "pyarrow"],
+    "iceberg": ["pyiceberg[sql-sqlite,pyarrow]", "pandas"],
+    "dlt_merge": ["dlt[duckdb]", "pyarrow", "pandas"],
     "dbt_microbatch": ["dbt-core==1.10.*", "dbt-duckdb==1.10.*"],
     "sqlmesh_range": ["sqlmesh[duckdb]"],
+    "ducklake": ["duckdb==1.5.5", "duckdb-extension-ducklake==1.5.5", "pandas"],
+    "dagster_polars_files": ["dagster", "dagster-polars", "pandas", "pyarrow", "duckdb"],
+    "dagster_delta": ["dagster", "dagster-deltalake-pandas", "pandas", "pyarrow"],
+    "dagster_iceberg_table": ["dagster", "dagster-iceberg[pandas]", "pyiceberg[sql-sqlite,pyarrow]"],
 }
 """Each writer, and what its environment needs; none for what runs in this project's own."""
+TOOLS = {"tpch": ["tpchgen-cli"], "chart": ["matplotlib"]}
+"""What the harness itself needs besides, each in an environment of its own."""
 
 
 def python_of(name: str) -> str:
-    """The interpreter of the writer's environment, which is made if it is not there yet."""
-    if not PEERS[name]:
+    """The interpreter of the environment of a writer or tool, which is made if it is not there yet."""
+    needed = {**PEERS, **TOOLS}[name]
+    if not needed:
         return sys.executable
     folder = ENVIRONMENTS / name
     python = folder / "bin" / "python"
     complete = folder / ".complete"
-    if not complete.exists() or complete.read_text().split() != PEERS[name]:
+    if not complete.exists() or complete.read_text().split("\n") != needed:
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS[name]], check=True)
-        complete.write_text("\n".join(PEERS[name]))
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *needed], check=True)
+        complete.write_text("\n".join(needed))
     return str(python)
 
 

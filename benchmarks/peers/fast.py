@@ -1,57 +1,122 @@
-"""How long one day of a table takes to replace: us and what others use, beside DELETE and INSERT in DuckDB.
+"""How long a day of a table takes to replace and to load, and what many days and many rewrites do to that.
 
-The writers are those of `correct.py`. A day of so many rows (8 bytes of date, two integers, a time) is replaced by a
-corrected one beside two other days; the floor is `by_hand`, which is DuckDB alone and wrong after a kill. The rounds
-of all writers take turns, so that a busy moment of the machine meets all of them. A process has imported everything and
-written once before the clock starts.
+Us and what others use, beside DELETE and INSERT in DuckDB. The writers are those of `correct.py`; the floor is
+`by_hand`, which is DuckDB alone and wrong after a kill. All writers take turns, so that a busy moment of the machine
+meets all of them; ratios are of processor time, which other work on the machine changes least. A process has imported
+everything and written once before the clock starts. Rows have 8 bytes of date, two integers and a time.
 
-    python benchmarks/peers/fast.py [--only WRITER ...] [--rows 10000 1000000] [--rounds 5]
+    python benchmarks/peers/fast.py [one_day growth rewrites] [--only WRITER ...] [--without WRITER ...]
+        [--rows 10000 1000000] [--days 10 300] [--rewrites 300] [--rounds 5]
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import tempfile
+from collections.abc import Callable, Iterable
+from datetime import date, timedelta
 from pathlib import Path
 
 from environments import PEERS, WRITERS, python_of, version_of
-from questions import AFTER, BEFORE, DAY, Trial, rows
+from trial import AFTER, BEFORE, DAY, Took, Trial, rows
 
 FLOOR = "by_hand"
+_SMALL = 1_000
+Trials = dict[str, Trial]
+
+
+def one_day(trials: Trials, options: argparse.Namespace) -> None:
+    """A day beside two others is replaced by a corrected one, and loaded as pandas."""
+    for count in options.rows:
+        writes: dict[str, list[Took]] = {name: [] for name in trials}
+        loads: dict[str, list[Took]] = {name: [] for name in trials}
+        for name, trial in trials.items():
+            _fresh(trial)
+            trial.each([(day, trial.file(day, rows(day, count=count))) for day in (BEFORE, DAY, AFTER)])
+        for number in range(options.rounds):
+            for name, trial in trials.items():
+                writes[name] += trial.each([(DAY, trial.file("new", rows(DAY, count=count, factor=number + 2)))])
+                loads[name].append(trial.load(DAY))
+        _show(f"a day of {count:,} rows replaced", writes)
+        _show(f"a day of {count:,} rows loaded as pandas", loads)
+
+
+def growth(trials: Trials, options: argparse.Namespace) -> None:
+    """A day is replaced beside so many others; the last ten writes count."""
+    for count in options.days:
+        took = {}
+        for name, trial in trials.items():
+            _fresh(trial)
+            days = [(date(2025, 1, 1) + timedelta(days=number)).isoformat() for number in range(count)]
+            files = [(day, trial.file(day, rows(day, count=_SMALL))) for day in days]
+            corrected = [(DAY, trial.file("new", rows(DAY, count=_SMALL, factor=9))), *files[2:3]]
+            took[name] = trial.each([*files, *corrected * 5])[-10:]
+        _show(f"a day of {_SMALL:,} rows replaced beside {count:,} others", took)
+
+
+def rewrites(trials: Trials, options: argparse.Namespace) -> None:
+    """One day is replaced again and again; the last ten writes count, and the size of all that is left."""
+    took, sizes = {}, {}
+    for name, trial in trials.items():
+        _fresh(trial)
+        files = [trial.file(f"v{factor}", rows(DAY, count=_SMALL * 10, factor=factor)) for factor in (2, 3)]
+        trial.each([(DAY, files[0])])
+        once = _size(trial)
+        took[name] = trial.each([(DAY, files[number % 2]) for number in range(options.rewrites)])[-10:]
+        sizes[name] = _size(trial) / once
+    _show(f"a day of {_SMALL * 10:,} rows replaced after {options.rewrites:,} rewrites", took)
+    print("\nsize after all rewrites, as a multiple of one write: ", end="")
+    print(", ".join(f"{name} {ratio:.1f}" for name, ratio in sizes.items()))
+
+
+def _fresh(trial: Trial) -> Trial:
+    """The writer, with nothing in its folder any more."""
+    shutil.rmtree(trial.folder, ignore_errors=True)
+    trial.folder.mkdir()
+    return trial
+
+
+def _size(trial: Trial) -> int:
+    return sum(file.stat().st_size for file in trial.target.rglob("*") if file.is_file())
+
+
+def _show(work: str, took: dict[str, list[Took]]) -> None:
+    medians = {name: Took(*map(statistics.median, zip(*found, strict=True))) for name, found in took.items()}
+    print(f"\n{work}: median of {len(took[FLOOR])}\n| | s | CPU s | CPU, as a multiple of {FLOOR} |\n|---|---|---|---|")
+    for name, (seconds, processor) in medians.items():
+        ratio = processor / medians[FLOOR].processor_seconds
+        print(f"| {name} | {seconds:.3f} | {processor:.3f} | {ratio:.1f} |", flush=True)
+
+
+WORK: dict[str, Callable[[Trials, argparse.Namespace], None]] = {
+    "one_day": one_day,
+    "growth": growth,
+    "rewrites": rewrites,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", nargs="*", choices=[*WORK, []], default=list(WORK))
     parser.add_argument("--only", nargs="*", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--without", nargs="*", choices=PEERS, default=[])
     parser.add_argument("--rows", nargs="*", type=int, default=[10_000, 1_000_000])
+    parser.add_argument("--days", nargs="*", type=int, default=[10, 300])
+    parser.add_argument("--rewrites", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    names = sorted({*options.only, FLOOR}, key=list(PEERS).index)
+    names = _in_order({*options.only, FLOOR} - {*options.without})
     print(*(f"{name}: {version_of(name, python_of(name))}" for name in names), sep="\n")
-    for count in options.rows:
+    for work in options.work:
         with tempfile.TemporaryDirectory(prefix="peers-") as folder:
-            seconds = _medians({name: Path(folder) / name for name in names}, count, options.rounds)
-        print(f"\n{count:,} rows: median of {options.rounds} rounds in seconds, and as a multiple of {FLOOR}")
-        for name in names:
-            print(f"| {name} | {seconds[name]:.3f} | {seconds[name] / seconds[FLOOR]:.1f} |")
+            trials = {n: Trial(python_of(n), WRITERS / f"{n}.py", Path(folder) / n, 0, 0) for n in names}
+            WORK[work](trials, options)
 
 
-def _medians(folders: dict[str, Path], count: int, rounds: int) -> dict[str, float]:
-    trials = {}
-    for name, folder in folders.items():
-        folder.mkdir()
-        trials[name] = trial = Trial(python_of(name), WRITERS / f"{name}.py", folder, 0, 0)
-        for day in (BEFORE, DAY, AFTER):
-            assert trial.write(day, trial.file(day, rows(day, count=count))), f"{name} cannot write a day"
-    took: dict[str, list[float]] = {name: [] for name in trials}
-    for number in range(rounds):
-        for name, trial in trials.items():
-            corrected = trial.file("corrected", rows(DAY, count=count, factor=number + 2))
-            seconds = trial.seconds(DAY, corrected)
-            assert seconds is not None, f"{name} cannot replace a day"
-            took[name].append(seconds)
-    return {name: statistics.median(found) for name, found in took.items()}
+def _in_order(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=list(PEERS).index)
 
 
 if __name__ == "__main__":

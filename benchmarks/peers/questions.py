@@ -5,113 +5,16 @@ Every answer is "right" or what was found instead. Days are compared as whole se
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import duckdb
+from trial import AFTER, BEFORE, DAY, TIMEOUT_SECONDS, Rows, Trial, rows
 
-BEFORE, DAY, AFTER = "2025-01-02", "2025-01-03", "2025-01-04"
-Rows = Counter[str]
-_TIMEOUT = 300
 _MANY = 500_000
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One writer with one empty folder. `kills` and `rounds`: how often what depends on the moment is tried."""
-
-    python: str
-    writer: Path
-    folder: Path
-    kills: int
-    rounds: int
-
-    @property
-    def target(self) -> Path:
-        """Where the writer keeps its table."""
-        return self.folder / "target"
-
-    def file(self, name: str, query: str) -> Path:
-        """A Parquet file with the rows of this query."""
-        file = self.folder / f"{name}.parquet"
-        with duckdb.connect() as db:
-            db.execute("SET TimeZone = 'UTC'")
-            db.execute(f"COPY ({query}) TO '{file}' (FORMAT parquet)")
-        return file
-
-    def start(self, *words: str | Path, **environment: str) -> subprocess.Popen[str]:
-        """The writer at work on one command."""
-        return subprocess.Popen(
-            [self.python, str(self.writer), str(self.target), *map(str, words)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=self.writer.parent,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
-
-    def write(self, day: str, file: Path, **environment: str) -> bool:
-        """Whether the writer says that it replaced the day."""
-        return self.seconds(day, file, **environment) is not None
-
-    def seconds(self, day: str, file: Path, **environment: str) -> float | None:
-        """How long the write itself took, without imports; None when the writer says that it failed."""
-        process = self.start("write", day, file, **environment)
-        out, _ = process.communicate("\n", timeout=_TIMEOUT)
-        said = [line.split()[1] for line in out.splitlines() if line.startswith("done ")]
-        return float(said[-1]) if process.returncode == 0 and said else None
-
-    def days(self) -> dict[str, Rows]:
-        """What is stored: of each day its rows."""
-        out, _ = (process := self.start("read")).communicate(timeout=_TIMEOUT)
-        assert process.returncode == 0, f"{self.writer.name} cannot read its own table"
-        found: dict[str, Rows] = {}
-        for row in map(json.loads, filter(lambda line: line.startswith("{"), out.splitlines())):
-            day = str(row["batch_date"])[:10]
-            found.setdefault(day, Counter())[_plain(row)] += 1
-        return found
-
-    def tally(self) -> dict[str, list[int]]:
-        """Of each stored day its rows and the sum of their amounts: cheaper than the rows where there are many."""
-        out, _ = (process := self.start("tally")).communicate(timeout=_TIMEOUT)
-        assert process.returncode == 0, f"{self.writer.name} cannot read its own table"
-        found: dict[str, list[int]] = json.loads(out.strip().splitlines()[-1])
-        return found
-
-    def comment(self, *text: str) -> str:
-        """The comment of the table, after putting it there where one is given."""
-        out, _ = self.start("comment", *text).communicate(timeout=_TIMEOUT)
-        return out.strip().splitlines()[-1] if out.strip() else ""
-
-    def fill(self) -> None:
-        """Three days of 1,000 rows."""
-        for day in (BEFORE, DAY, AFTER):
-            assert self.write(day, self.file(day, rows(day))), f"{self.writer.name} cannot write a day"
-
-
-def rows(day: str, start: int = 0, count: int = 1000, factor: int = 7) -> str:
-    """The query of a day's rows: `factor` tells versions of a day apart."""
-    return (
-        f"SELECT DATE '{day}' AS batch_date, i AS id, i * {factor} AS amount, "
-        f"TIMESTAMPTZ '{day} 00:00:00+00' + INTERVAL (i % 86400) SECOND AS sold_at "
-        f"FROM range({start}, {start + count}) numbers(i)"
-    )
-
-
-def _plain(row: dict[str, Any]) -> str:
-    row["sold_at"] = str(row.get("sold_at"))[:19]
-    row["batch_date"] = str(row["batch_date"])[:10]
-    return json.dumps({name: value for name, value in row.items() if value is not None}, sort_keys=True)
 
 
 def _differs(found: dict[str, Rows], wanted: dict[str, Rows]) -> str:
@@ -213,7 +116,7 @@ def two_writers(trial: Trial) -> str:
             process.stdin.write("\n")
             process.stdin.flush()
         for process in processes:
-            process.communicate(timeout=_TIMEOUT)
+            process.communicate(timeout=TIMEOUT_SECONDS)
         found = trial.days().get(day, Counter()).total()
         done = sum(process.returncode == 0 for process in processes)
         if found == 2000:
@@ -234,8 +137,7 @@ def killed(trial: Trial) -> str:
     for file in (old, new):
         assert trial.write(DAY, file)
         whole[file] = trial.tally()
-    seconds = trial.seconds(DAY, old)
-    assert seconds is not None
+    seconds = trial.each([(DAY, old)])[0].seconds
     moments = random.Random(7)
     wrong: Counter[str] = Counter()
     for number in range(trial.kills):

@@ -6,7 +6,7 @@ import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
-from common import answer, comment_in_duckdb, from_duckdb
+from common import answer, comment_in_duckdb, frame_of_duckdb, from_duckdb
 from dbt.cli.main import dbtRunner
 
 _PROJECT = """
@@ -58,4 +58,5 @@ if __name__ == "__main__":
         write,
         lambda folder: from_duckdb(folder / "rows.duckdb", "main.rows"),
         lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", "main.rows", text),
+        lambda folder, day: frame_of_duckdb(folder / "rows.duckdb", "main.rows", day),
     )

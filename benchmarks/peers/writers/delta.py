@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ def write(folder: Path, day: str, file: Path) -> None:
         write_deltalake(table, rows, mode="append", partition_by=["batch_date"])
 
 
+def whole(folder: Path, first: str, last: str, file: Path) -> None:
+    write_deltalake(str(folder / "rows"), pq.read_table(file), mode="overwrite", partition_by=["batch_date"])
+
+
 def read(folder: Path) -> Iterable[dict[str, Any]]:
     if not DeltaTable.is_deltatable(str(folder / "rows")):
         return []
@@ -35,5 +39,9 @@ def comment(folder: Path, text: str | None) -> str | None:
     return DeltaTable(str(folder / "rows")).metadata().description
 
 
+def load(folder: Path, day: str) -> Sized:
+    return DeltaTable(str(folder / "rows")).to_pandas(partitions=[("batch_date", "=", day)])
+
+
 if __name__ == "__main__":
-    answer(write, read, comment)
+    answer(write, read, comment, load, whole)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,23 @@ import pyarrow.parquet as pq
 from common import answer, comment_in_duckdb, from_duckdb
 
 
-def write(folder: Path, day: str, file: Path) -> None:
-    pipeline = dlt.pipeline(
+def pipeline(folder: Path) -> dlt.Pipeline:
+    return dlt.pipeline(
         "peers",
         pipelines_dir=str(folder / "pipelines"),
         destination=dlt.destinations.duckdb(str(folder / "rows.duckdb")),
         dataset_name="main_data",
     )
+
+
+def write(folder: Path, day: str, file: Path) -> None:
     resource = dlt.resource(
         pq.read_table(file),
         name="rows",
         write_disposition={"disposition": "merge", "strategy": "delete-insert"},
         merge_key="batch_date",
     )
-    pipeline.run(resource)
+    pipeline(folder).run(resource)
 
 
 def read(folder: Path) -> Iterable[dict[str, Any]]:
@@ -35,5 +38,10 @@ def read(folder: Path) -> Iterable[dict[str, Any]]:
     return [{name: value for name, value in row.items() if not name.startswith("_dlt")} for row in found]
 
 
+def load(folder: Path, day: str) -> Sized:
+    found: Sized = pipeline(folder).dataset()(f"SELECT * FROM rows WHERE batch_date = DATE '{day}'").df()
+    return found
+
+
 if __name__ == "__main__":
-    answer(write, read, lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", "main_data.rows", text))
+    answer(write, read, lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", "main_data.rows", text), load)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,12 @@ def write(folder: Path, day: str, file: Path) -> None:
     table.overwrite(rows, overwrite_filter=EqualTo("batch_date", date.fromisoformat(day)))
 
 
+def whole(folder: Path, first: str, last: str, file: Path) -> None:
+    rows: pa.Table = pq.read_table(file)
+    table = catalog(folder).create_table_if_not_exists("main.rows", schema=rows.schema)
+    table.overwrite(rows)
+
+
 def read(folder: Path) -> Iterable[dict[str, Any]]:
     try:
         return catalog(folder).load_table("main.rows").scan().to_arrow().to_pylist()
@@ -42,5 +48,10 @@ def comment(folder: Path, text: str | None) -> str | None:
     return catalog(folder).load_table("main.rows").properties.get("comment")
 
 
+def load(folder: Path, day: str) -> Sized:
+    wanted = EqualTo("batch_date", date.fromisoformat(day))
+    return catalog(folder).load_table("main.rows").scan(row_filter=wanted).to_pandas()
+
+
 if __name__ == "__main__":
-    answer(write, read, comment)
+    answer(write, read, comment, load, whole)

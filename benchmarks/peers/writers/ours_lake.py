@@ -10,21 +10,31 @@ import dagster as dg
 import duckdb
 import pyarrow.parquet as pq
 from common import answer
+from common_dagster import load_asset, run_asset, run_range
 
 from etl_project.storage import ParquetPartitionIOManager
 
-DAYS = dg.DailyPartitionsDefinition("2025-01-01")
+DAYS = dg.DailyPartitionsDefinition("1992-01-01")
 
 
-def write(folder: Path, day: str, file: Path) -> None:
-    @dg.asset(partitions_def=DAYS, metadata={"partition_expr": "batch_date"})
+def asset(file: Path | None = None) -> dg.AssetsDefinition:
+    @dg.asset(
+        partitions_def=DAYS,
+        metadata={"partition_expr": "batch_date"},
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
     def rows() -> object:
         return pq.read_table(file)
 
-    manager = ParquetPartitionIOManager(root=str(folder / "lake"))
-    dg.materialize(
-        [rows], partition_key=day, resources={"io_manager": manager}, instance=dg.DagsterInstance.ephemeral()
-    )
+    return rows
+
+
+def manager(folder: Path) -> ParquetPartitionIOManager:
+    return ParquetPartitionIOManager(root=str(folder / "lake"))
+
+
+def write(folder: Path, day: str, file: Path) -> None:
+    run_asset(asset(file), manager(folder), day)
 
 
 def read(folder: Path) -> Iterable[dict[str, Any]]:
@@ -34,5 +44,11 @@ def read(folder: Path) -> Iterable[dict[str, Any]]:
     return [dict(zip(found.columns, row, strict=True)) for row in found.order("ALL").fetchall()]
 
 
+def whole(folder: Path, first: str, last: str, file: Path) -> None:
+    run_range(asset(file), manager(folder), first, last)
+
+
 if __name__ == "__main__":
-    answer(write, read, lambda folder, text: None)
+    answer(
+        write, read, lambda folder, text: None, lambda folder, day: load_asset(asset(), manager(folder), day), whole
+    )

@@ -7,21 +7,35 @@ from pathlib import Path
 import dagster as dg
 import pyarrow.parquet as pq
 from common import answer, comment_in_duckdb, from_duckdb
+from common_dagster import load_asset, run_asset, run_range
 
 from etl_project.storage import DuckDBPartitionIOManager
 
-DAYS = dg.DailyPartitionsDefinition("2025-01-01")
+DAYS = dg.DailyPartitionsDefinition("1992-01-01")
 
 
-def write(folder: Path, day: str, file: Path) -> None:
-    @dg.asset(partitions_def=DAYS, metadata={"partition_expr": "batch_date"})
+def asset(file: Path | None = None) -> dg.AssetsDefinition:
+    @dg.asset(
+        partitions_def=DAYS,
+        metadata={"partition_expr": "batch_date"},
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
     def rows() -> object:
         return pq.read_table(file)
 
-    manager = DuckDBPartitionIOManager(url=str(folder / "rows.duckdb"))
-    dg.materialize(
-        [rows], partition_key=day, resources={"io_manager": manager}, instance=dg.DagsterInstance.ephemeral()
-    )
+    return rows
+
+
+def manager(folder: Path) -> DuckDBPartitionIOManager:
+    return DuckDBPartitionIOManager(url=str(folder / "rows.duckdb"))
+
+
+def write(folder: Path, day: str, file: Path) -> None:
+    run_asset(asset(file), manager(folder), day)
+
+
+def whole(folder: Path, first: str, last: str, file: Path) -> None:
+    run_range(asset(file), manager(folder), first, last)
 
 
 if __name__ == "__main__":
@@ -29,4 +43,6 @@ if __name__ == "__main__":
         write,
         lambda folder: from_duckdb(folder / "rows.duckdb", "rows"),
         lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", "rows", text),
+        lambda folder, day: load_asset(asset(), manager(folder), day),
+        whole,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Any
 
@@ -54,5 +54,10 @@ def comment(folder: Path, text: str | None) -> str | None:
     return comment_in_duckdb(folder / "rows.duckdb", table, text)
 
 
+def load(folder: Path, day: str) -> Sized:
+    found: Sized = Context(paths=[str(folder)]).fetchdf(f"SELECT * FROM main_data.rows WHERE batch_date = DATE '{day}'")
+    return found
+
+
 if __name__ == "__main__":
-    answer(write, read, comment)
+    answer(write, read, comment, load)

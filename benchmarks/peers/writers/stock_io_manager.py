@@ -7,20 +7,34 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 from common import answer, comment_in_duckdb, from_duckdb
+from common_dagster import load_asset, run_asset, run_range
 from dagster_duckdb_pandas import DuckDBPandasIOManager
 
-DAYS = dg.DailyPartitionsDefinition("2025-01-01")
+DAYS = dg.DailyPartitionsDefinition("1992-01-01")
 
 
-def write(folder: Path, day: str, file: Path) -> None:
-    @dg.asset(partitions_def=DAYS, metadata={"partition_expr": "batch_date"})
+def asset(file: Path | None = None) -> dg.AssetsDefinition:
+    @dg.asset(
+        partitions_def=DAYS,
+        metadata={"partition_expr": "batch_date"},
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
     def rows() -> pd.DataFrame:
         return pd.read_parquet(file)
 
-    manager = DuckDBPandasIOManager(database=str(folder / "rows.duckdb"), schema="main")
-    dg.materialize(
-        [rows], partition_key=day, resources={"io_manager": manager}, instance=dg.DagsterInstance.ephemeral()
-    )
+    return rows
+
+
+def manager(folder: Path) -> DuckDBPandasIOManager:
+    return DuckDBPandasIOManager(database=str(folder / "rows.duckdb"), schema="main")
+
+
+def write(folder: Path, day: str, file: Path) -> None:
+    run_asset(asset(file), manager(folder), day)
+
+
+def whole(folder: Path, first: str, last: str, file: Path) -> None:
+    run_range(asset(file), manager(folder), first, last)
 
 
 if __name__ == "__main__":
@@ -28,4 +42,6 @@ if __name__ == "__main__":
         write,
         lambda folder: from_duckdb(folder / "rows.duckdb", "main.rows"),
         lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", "main.rows", text),
+        lambda folder, day: load_asset(asset(), manager(folder), day),
+        whole,
     )

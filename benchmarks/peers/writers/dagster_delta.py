@@ -1,0 +1,53 @@
+"""dagster-deltalake: its IO manager for pandas, as its page on partitioned assets says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+from common import answer
+from common_dagster import load_asset, run_asset
+from dagster_deltalake import LocalConfig
+from dagster_deltalake_pandas import DeltaLakePandasIOManager
+from deltalake import DeltaTable
+
+DAYS = dg.DailyPartitionsDefinition("2025-01-01")
+
+
+def asset(file: Path | None = None) -> dg.AssetsDefinition:
+    @dg.asset(partitions_def=DAYS, metadata={"partition_expr": "batch_date"})
+    def rows() -> pd.DataFrame:
+        return pd.read_parquet(file)
+
+    return rows
+
+
+def manager(folder: Path) -> DeltaLakePandasIOManager:
+    return DeltaLakePandasIOManager(root_uri=str(folder / "lake"), storage_options=LocalConfig(), schema="main")
+
+
+def write(folder: Path, day: str, file: Path) -> None:
+    run_asset(asset(file), manager(folder), day)
+
+
+def table(folder: Path) -> str:
+    return str(folder / "lake" / "main" / "rows")
+
+
+def read(folder: Path) -> Iterable[dict[str, Any]]:
+    if not DeltaTable.is_deltatable(table(folder)):
+        return []
+    return DeltaTable(table(folder)).to_pyarrow_table().to_pylist()
+
+
+def comment(folder: Path, text: str | None) -> str | None:
+    if text is not None:
+        DeltaTable(table(folder)).alter.set_table_description(text)
+    return DeltaTable(table(folder)).metadata().description
+
+
+if __name__ == "__main__":
+    answer(write, read, comment, lambda folder, day: load_asset(asset(), manager(folder), day))
