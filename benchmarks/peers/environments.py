@@ -18,7 +18,7 @@ PEERS = {
     "dlt_merge": ["dlt[duckdb]", "pyarrow", "pandas"],
     "dbt_microbatch": ["dbt-core==1.10.*", "dbt-duckdb==1.10.*"],
     "sqlmesh_range": ["sqlmesh[duckdb]"],
-    "ducklake": ["duckdb==1.5.5", "duckdb-extension-ducklake==1.5.5", "pandas"],
+    "ducklake": ["duckdb==1.5.5", "duckdb-extension-ducklake==1.5.5", "pandas", "pytz"],
     "dagster_polars_files": ["dagster", "dagster-polars", "pandas", "pyarrow", "duckdb"],
     "dagster_delta": ["dagster", "dagster-deltalake-pandas", "pandas", "pyarrow"],
     "dagster_iceberg_table": ["dagster", "dagster-iceberg[pandas]", "pyiceberg[sql-sqlite,pyarrow]"],

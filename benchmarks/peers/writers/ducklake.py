@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import duckdb_extension_ducklake
 from common import answer
-from duckdb_extensions import import_extension
 
 
 @contextmanager
 def lake(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    import_extension("ducklake")
+    extension = Path(duckdb_extension_ducklake.__file__).parent / "extensions" / f"v{duckdb.__version__}"
     with duckdb.connect() as db:
-        db.execute("LOAD ducklake")
+        db.execute(f"LOAD '{extension}/ducklake.duckdb_extension'")
         db.execute(f"ATTACH 'ducklake:{folder}/catalog.ducklake' AS lake (DATA_PATH '{folder}/files/')")
         db.execute("USE lake")
         yield db
