@@ -53,7 +53,9 @@ def main() -> None:
     names = [name for name in ENVIRONMENT if name in {*options.only, FLOOR}]
     for name in names:
         print(f"{name}: {version_of(ENVIRONMENT[name], python_of(ENVIRONMENT[name]))}")
-    print(f"\n| {options.days} files of {options.kilobytes} kB | all: s | CPU s | of floor | one corrected: s | CPU s |")
+    print(
+        f"\n| {options.days} files of {options.kilobytes} kB | all: s | CPU s | of floor | one corrected: s | CPU s |"
+    )
     print("|---|---|---|---|---|---|")
     floor: Took | None = None
     wanted: list[object] = []
@@ -92,7 +94,9 @@ def _process(name: str, folder: Path, *words: str) -> tuple[Took, object]:
     command = [python_of(ENVIRONMENT[name]), str(LOADERS / f"{name}.py"), str(folder), *words]
     used, start = _processor(), time.perf_counter()
     environment = {**os.environ, "TZ": "UTC", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, env=environment, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, env=environment, check=False
+    )
     took = Took(time.perf_counter() - start, _processor() - used)
     assert done.returncode == 0, f"{name} {words}: {done.stdout[-1500:]}\n{done.stderr[-1500:]}"
     return took, json.loads(done.stdout.strip().splitlines()[-1])

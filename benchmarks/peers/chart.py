@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from environments import python_of
@@ -51,9 +52,8 @@ def draw(chosen: list[tuple[str, Figures]], target: Path) -> None:
 
 
 def main() -> None:
-    python = python_of("chart")
-    if Path(sys.executable).resolve().parent != Path(python).resolve().parent and "ETL_CHART" not in os.environ:
-        os.execve(python, [python, *sys.argv], {**os.environ, "ETL_CHART": "1"})
+    if find_spec("matplotlib") is None:
+        os.execv(python := python_of("chart"), [python, *sys.argv])
     source, target = map(Path, sys.argv[1:])
     draw(tables(source.read_text())[:_CHOSEN], target)
 

@@ -32,7 +32,7 @@ def one_day(trials: Trials, options: argparse.Namespace) -> None:
     for count in options.rows:
         writes: dict[str, list[Took]] = {name: [] for name in trials}
         loads: dict[str, list[Took]] = {name: [] for name in trials}
-        for name, trial in trials.items():
+        for trial in trials.values():
             _fresh(trial)
             trial.each([(day, trial.file(day, rows(day, count=count))) for day in (BEFORE, DAY, AFTER)])
         for number in range(options.rounds):

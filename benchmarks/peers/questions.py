@@ -101,6 +101,21 @@ def comment_survives(trial: Trial) -> str:
     return "right" if trial.comment() == "kept for auditors" else "the comment is gone"
 
 
+def constraint_holds(trial: Trial) -> str:
+    """Rows without an amount are refused from some moment on; a rerun changes nothing in that."""
+    trial.fill()
+    if (asked := trial.constrain()) != "there":
+        return asked
+    trial.write(DAY, trial.file("corrected", rows(DAY, factor=9)))
+    before = trial.days()
+    hollow = f"SELECT * REPLACE (CASE WHEN id > 9 THEN amount END AS amount) FROM ({rows(DAY)})"
+    said = trial.write(DAY, trial.file("hollow", hollow))
+    wrong = _differs(trial.days(), before)
+    if wrong:
+        return f"{wrong}, {'and it said success' if said else 'with an error'}"
+    return "says success and changes nothing" if said else "right"
+
+
 def two_writers(trial: Trial) -> str:
     """Two processes replace one day that is empty so far, at the same moment, with different rows."""
     assert trial.write(BEFORE, trial.file(BEFORE, rows(BEFORE)))
@@ -172,6 +187,7 @@ QUESTIONS: dict[str, Callable[[Trial], str]] = {
     "a new column": new_column,
     "another time zone": other_zone,
     "comment of the table": comment_survives,
+    "NOT NULL of a column": constraint_holds,
     "two writers of an empty day": two_writers,
     "kill -9 in the write": killed,
 }

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 import duckdb
-from environments import PEERS, WRITERS, python_of, version_of
+from environments import WRITERS, python_of, version_of
 from trial import Trial
 
 FLOOR = "by_hand"
@@ -77,7 +77,8 @@ def _day(table: str, source: Path, day: str) -> Path:
     """A corrected day: the same rows, each with a figure that is one more."""
     file, (_, figure) = source.with_name(f"{day}.parquet"), TABLES[table]
     with duckdb.connect() as db:
-        corrected = f"SELECT * REPLACE (CAST({figure} + 1 AS DECIMAL(15, 2)) AS {figure}) FROM '{source}' WHERE batch_date = '{day}'"
+        more = f"CAST({figure} + 1 AS DECIMAL(15, 2)) AS {figure}"
+        corrected = f"SELECT * REPLACE ({more}) FROM '{source}' WHERE batch_date = '{day}'"
         db.execute(f"COPY ({corrected}) TO '{file}' (FORMAT parquet)")
     return file
 

@@ -16,12 +16,12 @@ BEFORE, DAY, AFTER = "2025-01-02", "2025-01-03", "2025-01-04"
 Rows = Counter[str]
 TIMEOUT_SECONDS = 3600
 
+
 class Took(NamedTuple):
     """What a piece of work took: the clock's seconds, and the processor's of the process with its children."""
 
     seconds: float
     processor_seconds: float
-
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,11 @@ class Trial:
         found: dict[str, list[int]] = json.loads(out.strip().splitlines()[-1])
         return found
 
+    def constrain(self) -> str:
+        """Whether rows without an amount are refused from now on."""
+        out, _ = self.start("constrain").communicate(timeout=TIMEOUT_SECONDS)
+        return out.strip().splitlines()[-1] if out.strip() else "cannot be asked"
+
     def comment(self, *text: str) -> str:
         """The comment of the table, after putting it there where one is given."""
         out, _ = self.start("comment", *text).communicate(timeout=TIMEOUT_SECONDS)
@@ -131,5 +136,3 @@ def _plain(row: dict[str, Any]) -> str:
     row["sold_at"] = str(row.get("sold_at"))[:19]
     row["batch_date"] = str(row["batch_date"])[:10]
     return json.dumps({name: value for name, value in row.items() if value is not None}, sort_keys=True)
-
-

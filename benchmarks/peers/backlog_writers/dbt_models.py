@@ -48,7 +48,9 @@ def _project(work: Asked) -> None:
     (models / "arrived.sql").write_text(arrived + typed(files))
     (models / "orders.sql").write_text(config + "SELECT * FROM {{ ref('arrived') }}")
     (models / "daily_sales.sql").write_text(config + aggregate("{{ ref('orders') }}"))
-    events = "models:\n" + "".join(f"  - name: {name}\n    config: {{event_time: batch_date}}\n" for name in ("orders",))
+    events = "models:\n" + "".join(
+        f"  - name: {name}\n    config: {{event_time: batch_date}}\n" for name in ("orders",)
+    )
     (models / "models.yml").write_text("version: 2\n" + events)
     (work.folder / "dbt_project.yml").write_text(_PROJECT)
     (work.folder / "profiles.yml").write_text(_PROFILE.format(warehouse=work.warehouse))

@@ -28,7 +28,7 @@ def main() -> None:
         _project(work)
     context = Context(paths=[str(work.folder)])
     if work.everything:
-        context.plan(auto_apply=True, no_prompts=True, end=work.last)
+        context.plan(auto_apply=True, no_prompts=True)
     else:
         context.plan(
             auto_apply=True, no_prompts=True, restate_models=["main_data.orders"], start=work.first, end=work.last

@@ -25,9 +25,7 @@ def load(work: Asked, days: list[tuple[str, str]]) -> None:
     def daily_sales(orders: pd.DataFrame) -> pd.DataFrame:
         priced = orders.assign(revenue=orders["quantity"] * orders["unit_price"])
         groups = priced.groupby(["batch_date", "stock_code"], as_index=False)
-        return groups.agg(
-            units=("quantity", "sum"), revenue=("revenue", "sum"), invoices=("invoice_no", "nunique")
-        )
+        return groups.agg(units=("quantity", "sum"), revenue=("revenue", "sum"), invoices=("invoice_no", "nunique"))
 
     manager = DuckDBPandasIOManager(database=str(work.warehouse), schema="main")
     with dg.DagsterInstance.local_temp(str(work.folder)) as instance:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import duckdb
-from common import answer, comment_in_duckdb, frame_of_duckdb, from_duckdb
+from common import answer, comment_in_duckdb, frame_of_duckdb, from_duckdb, not_null_in_duckdb
 
 
 def write(folder: Path, day: str, file: Path) -> None:
@@ -29,4 +29,5 @@ if __name__ == "__main__":
         lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", "main.rows", text),
         lambda folder, day: frame_of_duckdb(folder / "rows.duckdb", "main.rows", day),
         whole,
+        lambda folder: not_null_in_duckdb(folder / "rows.duckdb", "main.rows"),
     )

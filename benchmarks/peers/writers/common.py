@@ -7,6 +7,7 @@
     python WRITER FOLDER read                       every stored row as JSON, one a line
     python WRITER FOLDER tally                      of each stored day its rows and the sum of their amounts, as JSON
     python WRITER FOLDER comment [TEXT]             put a comment on the table, or show it
+    python WRITER FOLDER constrain                  refuse rows without an amount from now on, where the tool can
 
 `ready` is printed once everything is imported, `done SECONDS CPU` when a day is written or loaded: the clock's seconds,
 and the processor's of the process with its children. Some libraries import others when they first write: so the same
@@ -32,31 +33,40 @@ def answer(
     comment: Callable[[Path, str | None], str | None],
     load: Callable[[Path, str], Sized],
     whole: Callable[[Path, str, str, Path], None] | None = None,
+    constrain: Callable[[Path], None] | None = None,
 ) -> None:
     folder, command, *rest = Path(sys.argv[1]), *sys.argv[2:]
     folder.mkdir(parents=True, exist_ok=True)
-    if command == "write":
-        _write(write, folder, [(rest[0], Path(rest[1]))])
-    elif command == "each":
-        lines = (line.split() for line in Path(rest[0]).read_text().splitlines())
-        _write(write, folder, [(day, Path(file)) for day, file in lines])
-    elif command == "whole" and whole:
-        print(_timed(lambda: whole(folder, rest[0], rest[1], Path(rest[2]))), flush=True)
-    elif command == "load":
-        load(folder, rest[0])
-        print(f"{_timed(lambda: print(len(load(folder, rest[0])), 'rows'))}", flush=True)
-    elif command == "read":
-        for row in read(folder):
-            print(json.dumps(row, default=str, sort_keys=True))
-    elif command == "tally":
-        days: dict[str, list[int]] = {}
-        for row in read(folder):
-            day = days.setdefault(str(row["batch_date"])[:10], [0, 0])
-            day[0] += 1
-            day[1] += row["amount"]
-        print(json.dumps(days, sort_keys=True))
-    else:
-        print(comment(folder, rest[0] if rest else None) or "")
+    commands: dict[str, Callable[[], None]] = {
+        "write": lambda: _write(write, folder, [(rest[0], Path(rest[1]))]),
+        "each": lambda: _write(write, folder, _listed(Path(rest[0]))),
+        "whole": lambda: print(_timed(lambda: whole and whole(folder, rest[0], rest[1], Path(rest[2])))),
+        "load": lambda: _load(load, folder, rest[0]),
+        "read": lambda: print(*(json.dumps(row, default=str, sort_keys=True) for row in read(folder)), sep="\n"),
+        "tally": lambda: _tally(read(folder)),
+        "comment": lambda: print(comment(folder, rest[0] if rest else None) or ""),
+        "constrain": lambda: print("has none" if constrain is None else constrain(folder) or "there"),
+    }
+    commands[command]()
+
+
+def _listed(file: Path) -> list[tuple[str, Path]]:
+    lines = (line.split() for line in file.read_text().splitlines())
+    return [(day, Path(name)) for day, name in lines]
+
+
+def _load(load: Callable[[Path, str], Sized], folder: Path, day: str) -> None:
+    load(folder, day)
+    print(_timed(lambda: print(len(load(folder, day)), "rows")))
+
+
+def _tally(rows: Iterable[dict[str, Any]]) -> None:
+    days: dict[str, list[int]] = {}
+    for row in rows:
+        day = days.setdefault(str(row["batch_date"])[:10], [0, 0])
+        day[0] += 1
+        day[1] += row["amount"]
+    print(json.dumps(days, sort_keys=True))
 
 
 def _write(write: Callable[[Path, str, Path], None], folder: Path, days: list[tuple[str, Path]]) -> None:
@@ -100,6 +110,14 @@ def frame_of_duckdb(file: Path, table: str, day: str) -> Sized:
 
     with duckdb.connect(str(file), read_only=True) as db:
         return db.execute(f"SELECT * FROM {table} WHERE batch_date = CAST(? AS DATE)", [day]).fetchdf()
+
+
+def not_null_in_duckdb(file: Path, table: str) -> None:
+    """Refuse rows without an amount in a table of a DuckDB file."""
+    import duckdb
+
+    with duckdb.connect(str(file)) as db:
+        db.execute(f"ALTER TABLE {table} ALTER COLUMN amount SET NOT NULL")
 
 
 def comment_in_duckdb(file: Path, table: str, text: str | None) -> str | None:

@@ -49,5 +49,9 @@ def comment(folder: Path, text: str | None) -> str | None:
     return DeltaTable(table(folder)).metadata().description
 
 
+def constrain(folder: Path) -> None:
+    DeltaTable(table(folder)).alter.add_constraint({"has_amount": "amount IS NOT NULL"})
+
+
 if __name__ == "__main__":
-    answer(write, read, comment, lambda folder, day: load_asset(asset(), manager(folder), day))
+    answer(write, read, comment, lambda folder, day: load_asset(asset(), manager(folder), day), constrain=constrain)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -12,7 +10,7 @@ from common import answer
 from common_dagster import load_asset, run_asset
 from dagster_iceberg.config import IcebergCatalogConfig
 from dagster_iceberg.io_manager.pandas import PandasIcebergIOManager
-from iceberg import catalog, comment, read
+from iceberg import catalog, comment, constrain, read
 
 DAYS = dg.DailyPartitionsDefinition("2025-01-01")
 
@@ -37,9 +35,5 @@ def write(folder: Path, day: str, file: Path) -> None:
     run_asset(asset(file), manager(folder), day)
 
 
-def stored(folder: Path) -> Iterable[dict[str, Any]]:
-    return read(folder)
-
-
 if __name__ == "__main__":
-    answer(write, stored, comment, lambda folder, day: load_asset(asset(), manager(folder), day))
+    answer(write, read, comment, lambda folder, day: load_asset(asset(), manager(folder), day), constrain=constrain)

@@ -6,7 +6,7 @@ import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
-from common import answer, comment_in_duckdb, frame_of_duckdb, from_duckdb
+from common import answer, comment_in_duckdb, frame_of_duckdb, from_duckdb, not_null_in_duckdb
 from dbt.cli.main import dbtRunner
 
 _PROJECT = """
@@ -59,4 +59,5 @@ if __name__ == "__main__":
         lambda folder: from_duckdb(folder / "rows.duckdb", "main.rows"),
         lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", "main.rows", text),
         lambda folder, day: frame_of_duckdb(folder / "rows.duckdb", "main.rows", day),
+        constrain=lambda folder: not_null_in_duckdb(folder / "rows.duckdb", "main.rows"),
     )

@@ -39,9 +39,13 @@ def comment(folder: Path, text: str | None) -> str | None:
     return DeltaTable(str(folder / "rows")).metadata().description
 
 
+def constrain(folder: Path) -> None:
+    DeltaTable(str(folder / "rows")).alter.add_constraint({"has_amount": "amount IS NOT NULL"})
+
+
 def load(folder: Path, day: str) -> Sized:
     return DeltaTable(str(folder / "rows")).to_pandas(partitions=[("batch_date", "=", day)])
 
 
 if __name__ == "__main__":
-    answer(write, read, comment, load, whole)
+    answer(write, read, comment, load, whole, constrain)

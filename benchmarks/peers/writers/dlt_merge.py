@@ -11,7 +11,7 @@ os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
 
 import dlt
 import pyarrow.parquet as pq
-from common import answer, comment_in_duckdb, from_duckdb
+from common import answer, comment_in_duckdb, from_duckdb, not_null_in_duckdb
 
 
 def pipeline(folder: Path) -> dlt.Pipeline:
@@ -44,4 +44,10 @@ def load(folder: Path, day: str) -> Sized:
 
 
 if __name__ == "__main__":
-    answer(write, read, lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", "main_data.rows", text), load)
+    answer(
+        write,
+        read,
+        lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", "main_data.rows", text),
+        load,
+        constrain=lambda folder: not_null_in_duckdb(folder / "rows.duckdb", "main_data.rows"),
+    )

@@ -58,10 +58,15 @@ def comment(folder: Path, text: str | None) -> str | None:
         return found[0] if found else None
 
 
+def constrain(folder: Path) -> None:
+    with lake(folder) as db:
+        db.execute("ALTER TABLE rows ALTER COLUMN amount SET NOT NULL")
+
+
 def load(folder: Path, day: str) -> Any:
     with lake(folder) as db:
         return db.execute("SELECT * FROM rows WHERE batch_date = CAST(? AS DATE)", [day]).fetchdf()
 
 
 if __name__ == "__main__":
-    answer(write, read, comment, load, whole)
+    answer(write, read, comment, load, whole, constrain)

@@ -48,10 +48,15 @@ def comment(folder: Path, text: str | None) -> str | None:
     return catalog(folder).load_table("main.rows").properties.get("comment")
 
 
+def constrain(folder: Path) -> None:
+    with catalog(folder).load_table("main.rows").update_schema(allow_incompatible_changes=True) as update:
+        update.update_column("amount", required=True)
+
+
 def load(folder: Path, day: str) -> Sized:
     wanted = EqualTo("batch_date", date.fromisoformat(day))
     return catalog(folder).load_table("main.rows").scan(row_filter=wanted).to_pandas()
 
 
 if __name__ == "__main__":
-    answer(write, read, comment, load, whole)
+    answer(write, read, comment, load, whole, constrain)

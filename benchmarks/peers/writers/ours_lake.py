@@ -49,6 +49,4 @@ def whole(folder: Path, first: str, last: str, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    answer(
-        write, read, lambda folder, text: None, lambda folder, day: load_asset(asset(), manager(folder), day), whole
-    )
+    answer(write, read, lambda folder, text: None, lambda folder, day: load_asset(asset(), manager(folder), day), whole)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import pyarrow.parquet as pq
-from common import answer, comment_in_duckdb, from_duckdb
+from common import answer, comment_in_duckdb, from_duckdb, not_null_in_duckdb
 from common_dagster import load_asset, run_asset, run_range
 
 from etl_project.storage import DuckDBPartitionIOManager
@@ -45,4 +45,5 @@ if __name__ == "__main__":
         lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", "rows", text),
         lambda folder, day: load_asset(asset(), manager(folder), day),
         whole,
+        lambda folder: not_null_in_duckdb(folder / "rows.duckdb", "rows"),
     )

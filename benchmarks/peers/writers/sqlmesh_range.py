@@ -10,7 +10,7 @@ from typing import Any
 
 os.environ["SQLMESH__DISABLE_ANONYMIZED_ANALYTICS"] = "true"
 
-from common import answer, comment_in_duckdb, from_duckdb
+from common import answer, comment_in_duckdb, from_duckdb, not_null_in_duckdb
 from sqlmesh import Context
 
 _CONFIG = """
@@ -43,15 +43,15 @@ def read(folder: Path) -> Iterable[dict[str, Any]]:
     return from_duckdb(folder / "rows.duckdb", "main_data.rows")
 
 
-def comment(folder: Path, text: str | None) -> str | None:
+def table(folder: Path) -> str:
+    """The table behind the view that a query names."""
     import duckdb
 
     with duckdb.connect(str(folder / "rows.duckdb")) as db:
         found = db.execute(
             "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE table_name LIKE '%rows%'"
         )
-        table = found.fetchall()[-1][0]
-    return comment_in_duckdb(folder / "rows.duckdb", table, text)
+        return str(found.fetchall()[-1][0])
 
 
 def load(folder: Path, day: str) -> Sized:
@@ -60,4 +60,10 @@ def load(folder: Path, day: str) -> Sized:
 
 
 if __name__ == "__main__":
-    answer(write, read, comment, load)
+    answer(
+        write,
+        read,
+        lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", table(folder), text),
+        load,
+        constrain=lambda folder: not_null_in_duckdb(folder / "rows.duckdb", table(folder)),
+    )

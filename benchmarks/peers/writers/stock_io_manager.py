@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import pandas as pd
-from common import answer, comment_in_duckdb, from_duckdb
+from common import answer, comment_in_duckdb, from_duckdb, not_null_in_duckdb
 from common_dagster import load_asset, run_asset, run_range
 from dagster_duckdb_pandas import DuckDBPandasIOManager
 
@@ -44,4 +44,5 @@ if __name__ == "__main__":
         lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", "main.rows", text),
         lambda folder, day: load_asset(asset(), manager(folder), day),
         whole,
+        lambda folder: not_null_in_duckdb(folder / "rows.duckdb", "main.rows"),
     )
