@@ -91,9 +91,11 @@ $(DOCS): $(SETUP)
 bench: $(SETUP)  ## benchmarks: ratios against a floor measured in the same run
 	@$(BIN)/python benchmarks/drain.py
 
-bench-peers: $(SETUP)  ## who is right after a kill, two writers, a second run, and how fast: us and others (network, an hour)
+bench-peers: $(SETUP)  ## who is right after a kill, two writers, a second run, and how fast: us and others (network, hours)
 	@$(BIN)/python benchmarks/peers/correct.py
 	@$(BIN)/python benchmarks/peers/fast.py
+	@$(BIN)/python benchmarks/peers/backlog.py
+	@$(BIN)/python benchmarks/peers/tpch.py
 
 screenshots: $(SETUP)  ## the README's pictures, from the demo in a real browser (needs chromium)
 	@$(BIN)/python -m etl_project_tests.browser.screenshots docs/pictures

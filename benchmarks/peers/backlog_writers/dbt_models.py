@@ -22,7 +22,7 @@ backlog:
 """
 _CONFIG = """
 {{{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='batch_date', batch_size='day',
-            begin='{first}') }}}}
+            begin='{first}', concurrent_batches=false) }}}}
 """
 
 
@@ -56,4 +56,5 @@ def _project(work: Asked) -> None:
     (work.folder / "profiles.yml").write_text(_PROFILE.format(warehouse=work.warehouse))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -45,4 +45,5 @@ def rows(work: Asked) -> pa.Table:
         return db.execute(typed([str(file) for file in work.files])).to_arrow_table()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -28,4 +28,5 @@ def main() -> None:
     tell(data / "warehouse.duckdb", "orders", "daily_sales")
 
 
-main()
+if __name__ == "__main__":
+    main()

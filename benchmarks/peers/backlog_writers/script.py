@@ -18,4 +18,5 @@ def main() -> None:
     tell(work.warehouse, "orders", "daily_sales")
 
 
-main()
+if __name__ == "__main__":
+    main()

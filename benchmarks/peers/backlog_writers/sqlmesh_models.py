@@ -46,4 +46,5 @@ def _project(work: Asked) -> None:
         (models / f"{name}.sql").write_text(_MODEL.format(name=name, first=work.first, query=query))
 
 
-main()
+if __name__ == "__main__":
+    main()
