@@ -91,15 +91,20 @@ def _trial(name: str, days: int, size_bytes: int) -> tuple[list[object], Took, T
 
 
 def _process(name: str, folder: Path, *words: str) -> tuple[Took, object]:
-    command = [python_of(ENVIRONMENT[name]), str(LOADERS / f"{name}.py"), str(folder), *words]
+    """What the loader's process took, and what its tables hold then."""
     used, start = _processor(), time.perf_counter()
-    environment = {**os.environ, "TZ": "UTC", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, env=environment, check=False
-    )
+    out = _output(name, name, str(folder), *words)
     took = Took(time.perf_counter() - start, _processor() - used)
-    assert done.returncode == 0, f"{name} {words}: {done.stdout[-1500:]}\n{done.stderr[-1500:]}"
-    return took, json.loads(done.stdout.strip().splitlines()[-1])
+    return took, json.loads(_output("tables", name, *json.loads(out)))
+
+
+def _output(script: str, environment_of: str, *words: str) -> str:
+    """The last line that a script of the loaders prints."""
+    command = [python_of(ENVIRONMENT[environment_of]), str(LOADERS / f"{script}.py"), *words]
+    environ = {**os.environ, "TZ": "UTC", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, env=environ, check=False)
+    assert done.returncode == 0, f"{script} {words}: {done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+    return done.stdout.strip().splitlines()[-1]
 
 
 def _processor() -> float:
