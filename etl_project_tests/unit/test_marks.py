@@ -11,14 +11,14 @@ from _pytest.mark.expression import Expression
 from etl_project_tests.deployments import ROOT
 
 MARKS = ("long", "servers", "stress")
-CHOOSES = re.compile(r"^(\w+): \$\(SETUP\).*\n(?:\t.*\n)*?\t.* -m (?:'([^']*)'|(\w+))", re.MULTILINE)
+CHOOSES = re.compile(r"^([\w-]+): \$\(SETUP\).*\n(?:\t.*\n)*?\t.* -m (?:'([^']*)'|(\w+))", re.MULTILINE)
 COMMANDS = {name: quoted or word for name, quoted, word in CHOOSES.findall((ROOT / "Makefile").read_text())}
 SETS = [marks for count in range(len(MARKS) + 1) for marks in combinations(MARKS, count)]
 
 
 @pytest.mark.parametrize("marks", SETS, ids=str)
 def test_a_test_of_any_marks_is_run_by_one_command(marks: tuple[str, ...]) -> None:
-    commands = {name: COMMANDS[name] for name in ("test", "servers", "long", "crash")}
+    commands = {name: COMMANDS[name] for name in ("test", "servers", "long-tests", "crash")}
     runs = [name for name, chosen in commands.items() if Expression.compile(chosen).evaluate(marks.__contains__)]
     assert len(runs) == 1, f"{marks}: {runs}"
 

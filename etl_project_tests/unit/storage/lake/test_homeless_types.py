@@ -33,6 +33,6 @@ def test_a_query_with_a_type_that_parquet_does_not_have_is_refused_twice(
 
 
 def test_an_arrow_interval_of_months_is_refused_too(tmp_path: Path) -> None:
-    rows = pa.table({"batch_date": pa.array([DAY]), "v": pa.array([(1, 2, 3)], pa.month_day_nano_interval())})
+    rows = pa.table({"batch_date": pa.array([DAY]), "v": pa.array([(1, 2, 3000)], pa.month_day_nano_interval())})
     with pytest.raises(WriteRefused, match="column 'v' is INTERVAL"):
         ParquetStore(tmp_path / "lake").replace(TABLE, Scope.days(DAY, DAY), rows, Request("a run"))
