@@ -17,7 +17,7 @@ from etl_project.sources.spec import SourceSpec
 from etl_project_tests import s3
 from etl_project_tests.unit.sources.world import DAY, SPEC, World
 
-OWN = {"cache", "deployment-id"}
+OWN = {"cache", "deployment-id", "deployment-id.lock"}
 """What a deployment with a bucket has beside its folders."""
 
 
