@@ -60,6 +60,8 @@ def scannable(
     """
     name = unique("etl_payload")
     passing: pa.RecordBatchReader | None = None
+    # Before its rows are asked for: any later question on its connection ends them in the middle, without an error.
+    of_relation = untyped.of_relation(data) if isinstance(data, duckdb.DuckDBPyRelation) else None
     source = data if isinstance(data, Sql) else as_arrow(data)
     if isinstance(source, Sql):
         said = _stage_query(connection, name, source)
@@ -71,8 +73,7 @@ def scannable(
         source = _held_if_short(with_whole_spans(source))
         empty = {field.name for field in source.schema if pa.types.is_null(field.type)}
         hollow = {field.name for field in source.schema if is_hollow(field.type)}
-        is_relation = isinstance(data, duckdb.DuckDBPyRelation)
-        said = untyped.of_relation(data) if is_relation else untyped.of_arrow(connection, source.schema)
+        said = untyped.of_arrow(connection, source.schema) if of_relation is None else of_relation
         if stream and isinstance(source, pa.RecordBatchReader):
             passing = source
             connection.register(name, source.schema.empty_table())
