@@ -187,12 +187,23 @@ def test_spans_that_would_come_back_as_others_are_refused_where_there_are_interv
     assert there_and_back(files, pd.DataFrame({"v": objects(LONG)}))["v"].tolist() == [LONG]
 
 
+class Speaking:
+    """Rows of a library that nobody here knows."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self.rows = rows
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.rows.__arrow_c_stream__(requested_schema)
+
+
 def test_text_that_is_none_is_refused_before_anything_is_written(make: Make) -> None:
     """A file with it would be written, and never read again."""
     offsets = pa.py_buffer(b"\0\0\0\0\1\0\0\0")
     text = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(b"\xff")])
     nested = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), text)
-    for rows in (pa.table({"v": text}), pa.table({"v": nested}), pa.table({"v": text}).to_reader()):
+    plain = pa.table({"v": text})
+    for rows in (plain, pa.table({"v": nested}), plain.to_reader(), Speaking(plain), {"None": plain}):
         with pytest.raises(Exception, match=r"'v' is of type .* has values that are none"):
             there_and_back(make(), rows, times=1)
 

@@ -109,7 +109,7 @@ def test_what_is_not_a_frame_is_refused(once: Bench, thing: object) -> None:
 
 def test_a_column_of_mixed_types_is_refused(once: Bench) -> None:
     data = pd.DataFrame({"batch_date": [DAY, DAY], "n": [1, "two"]})
-    assert "not of one type" in refusal(once, data, day(DAY))
+    assert "'n' cannot be stored as it is: it has text and numbers" in refusal(once, data, day(DAY))
 
 
 def test_a_frame_without_the_partition_column_is_refused(once: Bench) -> None:

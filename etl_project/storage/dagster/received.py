@@ -45,7 +45,7 @@ def rows_of(  # noqa: PLR0911  # One line a form.
     if isinstance(data, Sql):
         return data, None
     if isinstance(data, Mapping):
-        return _in(store, _stacked(table, scope, data)), None
+        return _in(store, checked(_stacked(table, scope, data))), None
     if _is_list_of_rows(data):
         return _without_columns(store, table, scope) if not data else as_arrow(_from_rows(data)), None
     data = _collected(data)
@@ -59,9 +59,9 @@ def rows_of(  # noqa: PLR0911  # One line a form.
     polars = sys.modules.get("polars")
     if polars is not None and isinstance(data, polars.DataFrame):
         return _in(store, as_arrow(data)), recorded.of_polars(data)
-    if isinstance(data, _ARROW):
-        return _in(store, checked(as_arrow(data))), None
-    return _in(store, data), None
+    if isinstance(data, duckdb.DuckDBPyRelation):
+        return data, None
+    return _in(store, checked(as_arrow(data))), None
 
 
 def _in(store: Store, data: Any) -> Any:

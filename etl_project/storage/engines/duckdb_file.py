@@ -33,6 +33,8 @@ _LOCKED = re.compile(r"\block\b")
 """Not the block of a damaged file."""
 _UNREPLAYED = "Failure while replaying WAL"
 """A look writes into the file where the log of a killed process makes an index (up to DuckDB 1.5), and cannot."""
+_OPENING = "Unique file handle conflict"
+"""Of two threads that open the file, or one that opens and one that closes it, one is told this for a moment."""
 _SPILLED = "duckdb_temp_*"
 """How DuckDB names what it spills."""
 _LONGEST_MAKING_SECONDS = 60.0
@@ -179,24 +181,13 @@ class DuckDBFile(Engine):
         for pause in pauses():
             try:
                 return duckdb.connect(str(self._path), read_only=read_only, config=dict(CONFIG))
-            except duckdb.ConnectionException as error:
-                if read_only:
-                    read_only = False  # This process has the file open for writing already: join it at once.
+            except (duckdb.ConnectionException, duckdb.IOException, duckdb.BinderException) as error:
+                if read_only and (isinstance(error, duckdb.ConnectionException) or _UNREPLAYED in str(error)):
+                    # This process has the file open for writing already, or what a killed one had committed has to be
+                    # taken over first, which only who may write does: at once.
+                    read_only = False
                     continue
-                busy, held = error, "open in this process with another configuration"
-            except duckdb.IOException as error:
-                if read_only and _UNREPLAYED in str(error):
-                    read_only = False  # Only who may write takes over what a killed process had committed.
-                    continue
-                holder = _HOLDER.search(str(error))
-                if "not a valid DuckDB" in str(error):
-                    raise WriteRefused(
-                        f"{self._path} is no DuckDB database: {error}. Retrying does not help."
-                    ) from error
-                if holder is None and not _LOCKED.search(str(error)):
-                    raise unavailable(self.identity, error) from error
-                busy = error
-                held = f"held by {holder['program']} (PID {holder['pid']})" if holder else "held by another process"
+                busy, held = error, self._held(error)
             if time.monotonic() + pause > deadline:
                 raise StoreBusy(
                     f"{self._path} is {held}; waited {wait_seconds:g} s. Nothing was changed; retrying helps once "
@@ -204,6 +195,21 @@ class DuckDBFile(Engine):
                 ) from busy
             time.sleep(pause)
         raise AssertionError("the pauses never end")
+
+    def _held(self, error: duckdb.Error) -> str:
+        """By whom, where a file cannot be opened for that. Raises what any other reason is."""
+        if isinstance(error, duckdb.ConnectionException):
+            return "open in this process with another configuration"
+        if _OPENING in str(error):
+            return "attached in this process, or just being opened or closed by another thread of it"
+        if not isinstance(error, duckdb.IOException):
+            raise error
+        holder = _HOLDER.search(str(error))
+        if "not a valid DuckDB" in str(error):
+            raise WriteRefused(f"{self._path} is no DuckDB database: {error}. Retrying does not help.") from error
+        if holder is None and not _LOCKED.search(str(error)):
+            raise unavailable(self.identity, error) from error
+        return f"held by {holder['program']} (PID {holder['pid']})" if holder else "held by another process"
 
 
 def _remove_left_over(made: Path) -> None:

@@ -113,16 +113,19 @@ def _twice(names: Iterable[str]) -> list[str]:
 
 def impossible(source: Column, target: Column) -> str | None:
     """Why values of the one type can never be values of the other, or None when they may."""
-    kind = source.type if source.said is None else source.said
-    if source.untyped or (_is_of_kind(kind, target.type) and not _are_strangers(source.type, target.type)):
+    if source.untyped:
         return None
-    way_out = no_new_fields(target.type, source.type) or _typed_by_nothing(target.type)
+    other = _of_other_kind(source.type if source.said is None else source.said, target.type)
+    if other is None and not _are_strangers(source.type, target.type):
+        return None
+    way_out = no_new_fields(target.type, source.type) or _typed_by_nothing(target.type, other)
     return f"column {target.name!r} is {target.type}, the data has {source.type}{way_out}"
 
 
-def _typed_by_nothing(target: Any) -> str:
-    """What to do about an INTEGER that may be DuckDB's for a field that had no value when the column was made."""
-    if str(target.id) not in _NESTED or "INTEGER" not in str(target):
+def _typed_by_nothing(target: Any, place: Any) -> str:
+    """What to do about an INTEGER, the place within the column that does not fit: it may be DuckDB's for a field that
+    had no value when the column was made."""
+    if str(target.id) not in _NESTED or str(place) != "INTEGER":
         return ""
     return (
         " (of what has no value in the first rows, DuckDB makes an INTEGER: give it its type there, like "
@@ -130,16 +133,20 @@ def _typed_by_nothing(target: Any) -> str:
     )
 
 
-def _is_of_kind(source: Any, target: Any) -> bool:
-    """Whether the kinds are the same, at any depth: DuckDB itself makes text of whatever is in a STRUCT or a list."""
+def _of_other_kind(source: Any, target: Any) -> Any | None:
+    """The first type within the target, at any depth, that is of another kind than the source's in its place.
+
+    DuckDB itself makes text of whatever is in a STRUCT or a list.
+    """
     if str(source.id) == "null":
-        return True
+        return None
     if family(source) != family(target):
-        return {family(source), family(target)} in ({"text", "enum"}, {"text", "uuid"})
+        return None if {family(source), family(target)} in ({"text", "enum"}, {"text", "uuid"}) else target
     if str(source.id) not in _NESTED:
-        return True
+        return None
     here, there = _inside(source), _inside(target)
-    return all(_is_of_kind(here[name], there[name]) for name in here.keys() & there)
+    others = (_of_other_kind(here[name], there[name]) for name in here if name in there)
+    return next((other for other in others if other is not None), None)
 
 
 def no_new_fields(target: object, source: object) -> str:

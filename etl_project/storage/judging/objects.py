@@ -1,8 +1,9 @@
 """Objects: values of Python that one column of Arrow would take for others than they are.
 
-Belongs here: finding, in columns of objects and in dictionaries, what Arrow converts without a word: the time of day of
-a datetime beside dates, nanoseconds of a Timestamp, a time's zone, text beside bytes, a time without a zone beside
-others that have one. What Arrow refuses by itself is not looked for.
+Belongs here: finding, in columns of objects and in dictionaries, what Arrow converts without a word: values of two
+kinds (dates beside moments or numbers, text beside bytes), nanoseconds of a Timestamp, a time's zone, a time without a
+zone beside others that have one. Kinds are told apart, whether Arrow would mix them or not; what else it refuses is not
+looked for.
 """
 
 from __future__ import annotations
@@ -21,17 +22,35 @@ _MISSING: frozenset[type] = frozenset({type(pd.NaT)})
 _PLAIN: frozenset[type] = frozenset({int, str, type(None)})
 """Of these alone nothing can be lost, and most columns have no others."""
 
+_LISTS = (list, tuple, set, frozenset, np.ndarray)
+
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "booleans": (bool, np.bool_),
+    "moments": (dt.datetime, np.datetime64),
+    "dates": dt.date,
+    "times of day": dt.time,
+    "spans of time": (dt.timedelta, np.timedelta64),
+    "numbers": (int, float, Decimal, np.number),
+    "bytes": (bytes, bytearray, memoryview),
+    "text": str,
+    "records": Mapping,
+    "lists": _LISTS,
+}
+"""What a value is: the first of these that its type belongs to (a truth is an int, too, and a moment a date)."""
+
+_MAY_BE_NAN = (float, np.floating, np.datetime64, np.timedelta64)
+
 
 def lost(values: Iterable[Any], *, nan_is_missing: bool = True) -> str | None:
     """What would be lost of these values of one column, at any depth, in words; None where nothing would.
 
-    `nan_is_missing`: a Decimal that is no number is a missing value, as pandas has it; it has no other home.
+    `nan_is_missing`: what is no number and no moment (NaN, NaT) is a missing value, as pandas has it.
     """
     values = list(values)
     kinds = set(map(type, values))
     if kinds <= _PLAIN and not {int, str} <= kinds:
         return None
-    found = _of_kinds(kinds, values) or _of_values(kinds, values, nan_is_missing)
+    found = _of_kinds(kinds, values, nan_is_missing) or _of_values(kinds, values, nan_is_missing)
     if found:
         return found
     return next(
@@ -47,19 +66,25 @@ def refusal(column: str, what: str) -> str:
     )
 
 
-def _of_kinds(kinds: set[type], values: Sequence[Any]) -> str | None:
-    """Two kinds of values of which Arrow makes one."""
-    moments = any(issubclass(kind, dt.datetime) for kind in kinds - _MISSING)
-    dates = any(issubclass(kind, dt.date) and not issubclass(kind, dt.datetime) for kind in kinds)
-    if moments and dates:
-        return "it has dates and moments, and one of them would be stored as the other"
-    if any(issubclass(kind, bytes | bytearray) for kind in kinds) and any(issubclass(kind, str) for kind in kinds):
-        return "it has text and bytes, and one of them would be stored as the other"
-    truths = any(issubclass(kind, bool | np.bool_) for kind in kinds)
-    floats = [kind for kind in kinds if issubclass(kind, float | np.floating)]
-    if truths and floats and any(not np.isnan(value) for value in values if isinstance(value, float | np.floating)):
-        return "it has numbers and booleans, and one of them would be stored as the other"
-    return None
+def _of_kinds(kinds: set[type], values: Sequence[Any], nan_is_missing: bool) -> str | None:
+    """Two kinds of values of which Arrow makes one: the number 0 beside dates is the first of January 1970 for it."""
+    if type(pd.NaT) in kinds and not nan_is_missing:
+        return "it has pandas' sign for a missing moment (NaT); give None instead"
+    if len(_names_of(kinds)) < 2:
+        return None
+    if nan_is_missing:
+        sure = {kind for kind in kinds if not issubclass(kind, _MAY_BE_NAN)}
+        kinds = sure | {type(value) for value in values if isinstance(value, _MAY_BE_NAN) and value == value}  # noqa: PLR0124
+    names = _names_of(kinds)
+    if len(names) < 2:
+        return None
+    return f"it has {' and '.join(names)}, and one of them would be stored as the other"
+
+
+def _names_of(kinds: set[type]) -> list[str]:
+    """What such values are, without those that are no value, and those that are Arrow's alone to judge."""
+    found = {next((name for name, types in _KINDS.items() if issubclass(kind, types)), "") for kind in kinds - _MISSING}
+    return [name for name in reversed(list(_KINDS)) if name in found]
 
 
 def _of_values(kinds: set[type], values: Sequence[Any], nan_is_missing: bool) -> str | None:
@@ -91,11 +116,8 @@ def _inside(kinds: set[type], values: Sequence[Any]) -> Iterator[list[Any]]:
         yield [value for several in values if isinstance(several, _LISTS) for value in _elements(several)]
 
 
-_LISTS = (list, tuple, set, frozenset, np.ndarray)
-
-
 def _elements(several: Any) -> Iterable[Any]:
     """Values of Python; an array of numbers or of moments has one type, and is Arrow's to convert."""
     if isinstance(several, np.ndarray):
-        return several if several.dtype == object else ()
+        return several if several.dtype == object and several.ndim else ()
     return several  # type: ignore[no-any-return]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -153,6 +154,33 @@ def test_a_block_to_read_keeps_out_those_that_write_and_nobody_else(tmp_path: Pa
     with store.kept_open(), store.kept_open(to_read=True):  # What may write may read as well.
         written(store, 3)
     assert store.arrow(store.read(WHOLE, Scope.whole())).to_pylist() == [{"n": 3}]
+
+
+def test_a_file_that_another_thread_opens_at_this_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DuckDBStore(tmp_path / "w.duckdb")
+    written(store, 1)
+    connect = duckdb.connect
+    told = [
+        duckdb.BinderException('Binder Error: Unique file handle conflict: Cannot attach "w"'),
+        duckdb.BinderException("Binder Error: another one"),
+    ]
+
+    def once_in_the_way(*args: Any, **kwargs: Any) -> duckdb.DuckDBPyConnection:
+        if told:
+            raise told.pop(0)
+        return connect(*args, **kwargs)
+
+    monkeypatch.setattr(duckdb, "connect", once_in_the_way)
+    impatient = DuckDBStore(store.path, wait_seconds=0)
+    with pytest.raises(StoreBusy, match="attached in this process, or just being opened"), impatient.kept_open():
+        pass
+    with pytest.raises(duckdb.BinderException, match="another one"), impatient.kept_open():
+        pass
+    told.append(duckdb.BinderException('Binder Error: Unique file handle conflict: Cannot attach "w"'))
+    assert [commit.rows for commit in store.history("a", None)] == [1]
+    assert not told
 
 
 def test_a_broken_key_in_a_block_is_the_datas_fault_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,13 @@ LOST: dict[str, tuple[Sequence[Any], str]] = {
     "a date, then a moment": ([NAIVE.date(), NAIVE], "dates and moments"),
     "a moment, then a date": ([NAIVE, NAIVE.date()], "dates and moments"),
     "with and without a zone": ([NOON, NAIVE], "with and without a zone"),
+    "a date, then nothing as a number": ([NAIVE.date(), 0], "numbers and dates"),
+    "a moment that was filled up": ([pd.Timestamp(NAIVE), np.nan, 0.0], "numbers and moments"),
+    "a time and a span in numbers": ([dt.time(1), Decimal(5)], "numbers and times of day"),
+    "spans and numbers": ([dt.timedelta(1), np.int64(5)], "numbers and spans of time"),
+    "moments and numbers of numpy": ([np.datetime64(NAIVE), np.int64(5)], "numbers and moments"),
     "text and bytes": (["a", b"b"], "text and bytes"),
+    "a truth of numpy and whole numbers": ([np.bool_(True), 7], "numbers and booleans"),
     "truths and numbers": ([1.5, True], "numbers and booleans"),
     "a time with a zone": ([dt.time(1, tzinfo=dt.UTC)], "times of day with a zone"),
     "nanoseconds": ([NANO, None], "moments in nanoseconds"),
@@ -34,7 +40,10 @@ KEPT: list[Sequence[Any]] = [
     [1, 2.5, None, float("nan")],
     [True, None, float("nan"), pd.NA],
     [NOON, NOON.astimezone(dt.timezone(dt.timedelta(hours=2))), pd.NaT],
-    [NAIVE.date(), None, pd.NaT],
+    [NAIVE.date(), None, pd.NaT, np.float64("nan"), pd.NA, np.datetime64("NaT")],
+    [1, np.int8(2), np.float32(1.5), Decimal(3)],
+    [dt.timedelta(1), pd.Timedelta(1, "D"), np.timedelta64("NaT")],
+    [np.array(None, dtype=object), np.array([None, "a"], dtype=object)],
     [NAIVE, pd.Timestamp("2024-01-01"), pd.NaT, None],
     [{"a": 1, "b": "x"}, {"a": 2, "b": None}, {}],
     [{"a": NAIVE.date(), "b": NAIVE}],
@@ -62,6 +71,13 @@ def test_a_decimal_that_is_no_number_is_missing_for_pandas_and_refused_elsewhere
     values = [Decimal("NaN"), Decimal(1)]
     assert objects.lost(values) is None
     assert "no number" in (objects.lost(values, nan_is_missing=False) or "")
+
+
+@pytest.mark.parametrize("values", [[NAIVE.date(), pd.NaT], [[True], [float("nan")]]])
+def test_what_is_missing_for_pandas_alone_is_refused_in_rows_that_are_none_of_its(values: list[Any]) -> None:
+    """Arrow makes the first day of the year 1 of the one, and a number of the truth beside the other."""
+    assert objects.lost(values) is None
+    assert objects.lost(values, nan_is_missing=False) is not None
 
 
 def test_every_such_column_of_a_frame_is_named() -> None:
