@@ -85,6 +85,11 @@ def tags(due: Due) -> dict[str, str]:
     return {STATE_TAG: due.state, **shown, **own}
 
 
+def is_asked_for(run: dg.DagsterRun) -> bool:
+    """Whether sensor, schedule or drain asked for the run, this version's or an older one's; else a person did."""
+    return any(tag in run.tags for tag in STATE_TAGS)
+
+
 def wait_until(attempts: Sequence[Attempt]) -> datetime | None:
     """When to ask for a state again: None at once, NEVER as long as it is the same.
 
@@ -186,7 +191,7 @@ def attempts_of(instance: dg.DagsterInstance, states: Iterable[str]) -> dict[str
                 attempt = Attempt(
                     permanent=run.tags.get(FAILURE_TAG) == "permanent" and WHOLE_TAG not in run.tags,
                     failed=run.status is not dg.DagsterRunStatus.SUCCESS,
-                    ended_at=_ended_at(record),
+                    ended_at=ended_at(record),
                     splits=WHOLE_TAG not in run.tags and run.status is not dg.DagsterRunStatus.CANCELED,
                     run_id=run.run_id,
                 )
@@ -194,7 +199,7 @@ def attempts_of(instance: dg.DagsterInstance, states: Iterable[str]) -> dict[str
     return found
 
 
-def _ended_at(record: dg.RunRecord) -> datetime:
+def ended_at(record: dg.RunRecord) -> datetime:
     """When the run ended, by the clock of the machine that executed it; where that one is ahead, when it was asked for.
 
     Otherwise every pause after it would be longer by as much.

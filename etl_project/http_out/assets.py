@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from etl_project import utc
 from etl_project.declare import contracts, daily_table
+from etl_project.due import attempts
 from etl_project.failures import EtlError
 from etl_project.http_out.client import (
     DeliveryClient,
@@ -38,8 +39,6 @@ _ALERTS_REACH_BACK = timedelta(days=1)
 _ALERTS_A_TICK = 20
 _LONGEST_MESSAGE = 1000
 _PROBLEMS_SHOWN = 10
-ASKED_FOR_TAG = "etl/state"
-"""The tag of runs that sensor, schedule and drain ask for; a run without it was started by a person."""
 
 _SCHEMA = pa.schema(
     [
@@ -76,7 +75,7 @@ def delivery_asset(table: str, name: str, since: date | None = None) -> dg.Asset
         days = [row for row in rows.to_pylist() if since is None or row["batch_date"] >= since]
         try:
             with delivery.open(context.log) as (client, _):
-                posted = deliver_days(client, table, days, patient=ASKED_FOR_TAG in context.run.tags)
+                posted = deliver_days(client, table, days, patient=attempts.is_asked_for(context.run))
                 outcomes = {row["batch_date"]: outcome for row, outcome in posted}
         except EtlError as error:
             tag_run(context.instance, context.run.run_id, error)

@@ -7,7 +7,7 @@ brings becomes days only where files are taken in. Its numbers are noted on the 
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context` as it stands.
 
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import takewhile
 
 import dagster as dg
@@ -108,7 +108,7 @@ def _attempt(record: dg.RunRecord) -> attempts.Attempt:
     return attempts.Attempt(
         permanent=run.tags.get(FAILURE_TAG) == "permanent",
         failed=run.status is dg.DagsterRunStatus.FAILURE,
-        ended_at=record.update_timestamp.astimezone(UTC),
+        ended_at=attempts.ended_at(record),
     )
 
 

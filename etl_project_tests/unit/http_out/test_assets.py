@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +15,8 @@ import pyarrow as pa
 import pytest
 
 from etl_project.declare.daily_table import WAREHOUSE, daily_partitions, single_run
+from etl_project.due import attempts
+from etl_project.due.pending import Due
 from etl_project.failures import FAILURE_TAG
 from etl_project.http_out.assets import deliver_days, delivery_asset, delivery_definitions, run_failure_alert
 from etl_project.http_out.client import DeliveryFailed, DeliveryRejected
@@ -35,7 +38,9 @@ class Project:
         self.folder = folder
         self.revenue = {day: Decimal("12.300") for day in DAYS}
 
-    def run(self, sending: Outgoing, instance: dg.DagsterInstance | None = None) -> dg.ExecuteInProcessResult:
+    def run(
+        self, sending: Outgoing, instance: dg.DagsterInstance | None = None, tags: Mapping[str, str] = {}
+    ) -> dg.ExecuteInProcessResult:
         """Build report and delivery for all days, as one range run."""
         revenue = self.revenue
 
@@ -51,7 +56,11 @@ class Project:
                 WAREHOUSE: DuckDBPartitionIOManager(url=str(self.folder / "w.duckdb")),
                 "delivery": Delivery(sending, self.folder / "delivery.sqlite"),
             },
-            tags={"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[-1]},
+            tags={
+                "dagster/asset_partition_range_start": DAYS[0],
+                "dagster/asset_partition_range_end": DAYS[-1],
+                **tags,
+            },
             instance=instance,
             raise_on_error=False,
         )
@@ -114,6 +123,18 @@ def test_an_unreachable_receiver_fails_the_run_retryably(project: Project) -> No
     instance = dg.DagsterInstance.ephemeral()
     assert not project.run(outgoing(f"http://127.0.0.1:{steady.ports()}/", attempts=1), instance).success
     assert instance.get_runs()[0].tags[FAILURE_TAG] == "transient"
+
+
+def test_only_a_run_that_a_person_started_meets_a_silent_receiver_again_before_its_pause_is_over(
+    project: Project,
+) -> None:
+    asked_for = attempts.tags(Due(date(2026, 3, 1), date(2026, 3, 3), ("report_delivery",), "state"))
+    script = Script(answer(503))
+    with script.serving() as port:
+        sending = outgoing(f"http://127.0.0.1:{port}/", attempts=1)
+        for tags, requests in ((asked_for, 2), (asked_for, 2), ({"etl/state": "of an older version"}, 2), ({}, 4)):
+            assert not project.run(sending, tags=tags).success
+            assert len(script.requests) == requests
 
 
 def test_a_table_with_more_than_one_row_a_day_is_refused_before_anything_is_posted(project: Project) -> None:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -65,6 +66,13 @@ def test_after_failures_the_schedule_waits_longer_and_longer_and_a_success_ends_
     assert asks(0)
     ended(dg.DagsterRunStatus.FAILURE, kind="permanent")
     assert (asks(3500), asks(3700)) == (False, True), "what was mended meanwhile is noticed within the hour"
+
+
+def test_the_pause_is_no_longer_where_the_clock_of_the_machine_that_landed_is_ahead() -> None:
+    asked_at, run = utc.now(), dg.DagsterRun("consume_things", status=dg.DagsterRunStatus.FAILURE)
+    for ended, counts in ((asked_at + timedelta(hours=1), asked_at), (asked_at - timedelta(hours=1),) * 2):
+        record: Any = SimpleNamespace(dagster_run=run, create_timestamp=asked_at, update_timestamp=ended)
+        assert assets._attempt(record).ended_at == counts
 
 
 def test_a_landing_is_noted_where_it_is_news_and_a_loss_turns_the_check_red_at_once(
