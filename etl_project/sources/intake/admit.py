@@ -210,6 +210,7 @@ class Receiver:
             unsynced.update(archived.folders_of(twin.name))  # A kill may have come before they were flushed.
         if twin is not None and (twin.name == name or spec.repeats_itself):
             quarantine.settle(self._quarantine, spec, day, twin.name)
+            quarantine.no_longer_meant(self._quarantine, spec.name, day, copy.sha256)
             return Received(name, day, "identical", sha256=copy.sha256)
         kind: Literal["refused", "duplicate"] = "refused" if twin is None else "duplicate"
         try:
@@ -229,10 +230,12 @@ class Receiver:
             reason = reason_of(copy, waiting, spec, day, kind, refusal, archived.highest)
             return put_aside(self._quarantine, reason, waiting, copy)
         encoding = members.encoding_record(SourceFile(copy.path, name, day), spec)
+        if found.rows:  # Whoever released a file without any did not know of these rows.
+            quarantine.no_longer_meant(self._quarantine, spec.name, day)
         self._others.note(archived.accept(name, copy.path, copy.sha256, unsynced, encoding), day)
         quarantine.settle(self._quarantine, spec, day, name)
         if not found.rows:
-            quarantine.was_taken_in(self._quarantine, spec.name, day, copy.sha256)
+            quarantine.no_longer_meant(self._quarantine, spec.name, day, copy.sha256)
         return Received(name, day, "accepted", found.rows, found.rejected, copy.sha256)
 
     def _is_empty(self, copy: Copy, name: str, day: date) -> bool:

@@ -36,6 +36,7 @@ RELEASING = ".releasing"
 NO_ROWS_LEFT = "no rows left"
 """The reason of a file that would empty its day (`emptied`): no setting lets it in, only who says that it is meant."""
 _MEANT = ".meant"
+"""The hidden folder of marks `<day>-<sha256>`: that content was released although it empties its day."""
 
 _KEY_LENGTH = 16
 
@@ -174,6 +175,11 @@ def discard(root: Path, one: Quarantined) -> None:
 
     Of two that discard it at once, both do: what is gone is what was wanted.
     """
+    no_longer_meant(root, one.reason.source, one.reason.day, one.reason.sha256)
+    _remove(root, one)
+
+
+def _remove(root: Path, one: Quarantined) -> None:
     folder = _folder(root, one.reason)
     while os.path.lexists(folder / one.reason.key):
         with suppress(FileNotFoundError):  # Another one removes it as well, just now.
@@ -190,13 +196,24 @@ def release(root: Path, key: str, incoming_root: Path) -> Path:
     kill leaves the file in quarantine, in both places, or back, and perhaps a copy that the next receiving removes.
     """
     one = show(root, key)
-    if one.reason.reason == NO_ROWS_LEFT:
-        mark = _mark_of(root, one.reason.source, one.reason.day, one.reason.sha256)
-        atomic.make_folder(mark.parent)
-        mark.touch()
+    marked = one.reason.reason == NO_ROWS_LEFT and _mean(root, one.reason)
+    try:
+        target = _put_back(root, one, incoming_root)
+    except BaseException:
+        if marked:
+            no_longer_meant(root, one.reason.source, one.reason.day, one.reason.sha256)
+        raise
+    faults.reach("quarantine.release.back")
+    if _is_the_same(root, one):
+        _remove(root, one)
+    return target
+
+
+def _put_back(root: Path, one: Quarantined, incoming_root: Path) -> Path:
+    """A copy of the file in the drop folder, complete and flushed to disk; its path there."""
     drop = incoming_root / one.reason.source
     atomic.make_folder(drop / RELEASING)
-    staged = atomic.temporary_sibling(drop / RELEASING / key)
+    staged = atomic.temporary_sibling(drop / RELEASING / one.reason.key)
     try:
         with _opened(root, one) as source, private_copy.locked(staged) as copy:
             shutil.copyfileobj(source, copy)
@@ -207,9 +224,6 @@ def release(root: Path, key: str, incoming_root: Path) -> Path:
     finally:
         staged.unlink(missing_ok=True)
     atomic.sync_folder(target.parent)
-    faults.reach("quarantine.release.back")
-    if _is_the_same(root, one):
-        discard(root, one)
     return target
 
 
@@ -226,9 +240,21 @@ def is_meant(root: Path, source: str, day: date | None, sha256: str) -> bool:
     return _mark_of(root, source, day, sha256).exists()
 
 
-def was_taken_in(root: Path, source: str, day: date | None, sha256: str) -> None:
-    """From now on the same content is refused again where it would empty the day."""
-    _mark_of(root, source, day, sha256).unlink(missing_ok=True)
+def no_longer_meant(root: Path, source: str, day: date | None, sha256: str = "") -> None:
+    """From now on this content is refused again where it would empty the day; without one, whatever would."""
+    for mark in _entries(root / source / _MEANT):
+        if mark.name.startswith(f"{day}-{sha256}"):
+            Path(mark.path).unlink(missing_ok=True)
+
+
+def _mean(root: Path, reason: Reason) -> bool:
+    """Mark that the content may empty its day, before a sensor can see it; False where it was marked already."""
+    mark = _mark_of(root, reason.source, reason.day, reason.sha256)
+    if mark.exists():
+        return False
+    atomic.make_folder(mark.parent)
+    mark.touch()
+    return True
 
 
 def _mark_of(root: Path, source: str, day: date | None, sha256: str) -> Path:

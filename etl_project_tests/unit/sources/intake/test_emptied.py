@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from etl_project.sources.intake import admit, quarantine
+from etl_project.sources.intake import admit, archive, quarantine
 from etl_project.sources.reading.rows.row_settings import RowSettings
 from etl_project.sources.spec import SourceSpec
 
@@ -56,6 +57,56 @@ def test_once_released_it_is_taken_in_by_whoever_comes_first_and_refused_again_a
         assert outcomes(world) == {A: "accepted"}
         world.drop(A, HEADER)
         assert outcomes(world) == {A: "refused"}, "it was meant once"
+
+
+def not_released(world: World, refused: quarantine.Quarantined) -> None:
+    world.drop(A, rows(4))
+    with pytest.raises(quarantine.NotReleased, match="waits already"):
+        quarantine.release(world.quarantine, refused.reason.key, world.incoming)
+
+
+def overtaken(world: World, refused: quarantine.Quarantined) -> None:
+    quarantine.release(world.quarantine, refused.reason.key, world.incoming)
+    world.drop(A, rows(4))
+    assert outcomes(world) == {A: "accepted"}
+
+
+def killed_before_it_was_back_and_discarded(world: World, refused: quarantine.Quarantined) -> None:
+    quarantine._mean(world.quarantine, refused.reason)
+    quarantine.discard(world.quarantine, refused)
+
+
+def killed_once_it_was_in_the_archive(world: World, refused: quarantine.Quarantined) -> None:
+    os.utime(quarantine.release(world.quarantine, refused.reason.key, world.incoming), (1, 1))
+    accept = archive.Day.accept
+
+    def accepted(*given: Any) -> None:
+        accept(*given)
+        raise RuntimeError("killed")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(archive.Day, "accept", accepted)
+        outcomes(world)
+    assert outcomes(world) == {A: "identical"}
+
+
+WAYS = (not_released, overtaken, killed_before_it_was_back_and_discarded, killed_once_it_was_in_the_archive)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_release_that_was_of_no_use_or_used_lets_no_later_file_in(
+    tmp_path: Path, way: Callable[[World, quarantine.Quarantined], None]
+) -> None:
+    world = filled(tmp_path, a=rows(3))
+    world.drop(A, HEADER)
+    assert outcomes(world) == {A: "refused"}
+    [refused] = world.quarantined()
+    way(world, refused)
+    assert not quarantine.is_meant(world.quarantine, "sales", DAY, refused.reason.sha256)
+    world.drop(A, rows(5))
+    assert outcomes(world) == {A: "accepted"}
+    world.drop(A, HEADER)
+    assert outcomes(world) == {A: "refused"}
 
 
 def test_it_does_where_that_is_meant(tmp_path: Path) -> None:
