@@ -42,8 +42,7 @@ def something_came(
     """
     serving = _serving()
     known = {name: _to_take(found) for name, found in snapshot.scans.items()}
-    while True:
-        began = clock()
+    while (began := clock()) <= until:
         if any(not _to_take(found) <= known[name] for name, found in scans(project, now())[0].items()):
             return True
         ended = clock()
@@ -51,6 +50,7 @@ def something_came(
         if ended + wait_seconds > until or not all(thread.is_alive() for thread in serving):
             return False
         pause(wait_seconds)
+    return False  # Where the look before took so long, another one would not fit into the minute that Dagster gives.
 
 
 def _serving() -> list[threading.Thread]:

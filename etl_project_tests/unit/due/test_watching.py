@@ -105,6 +105,16 @@ def test_where_a_look_is_slow_the_looks_are_further_apart(place: Place) -> None:
     assert Clock(look_seconds=0.5).came(project, look(project, NOON)) is False, "it would be too late after a pause"
 
 
+def test_where_the_look_before_took_all_of_the_time_there_is_no_other_one(place: Place) -> None:
+    project, _ = load_project()
+    snapshot = look(project, NOON)
+    drop(place)
+    (late := Clock()).seconds = 4.1
+    assert not late.came(project, snapshot), "the next tick has it in its first look"
+    late.seconds = 4.0
+    assert late.came(project, snapshot)
+
+
 def test_a_code_server_that_is_told_to_end_waits_no_longer(place: Place) -> None:
     project, _ = load_project()
     told = threading.Event()
