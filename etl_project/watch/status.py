@@ -97,7 +97,7 @@ class Status:
     sources: tuple[SourceStatus, ...]
     runs: tuple[RunStatus, ...]
     gone: tuple[str, ...] = ()
-    """Tables that are gone although they were committed to, in words."""
+    """Tables that are gone although they were committed to, keys and files that nobody takes, in words."""
     red_checks: tuple[str, ...] = ()
     """Checks whose last result is a failure, in words."""
     broken: tuple[str, ...] = ()

@@ -20,10 +20,11 @@ def in_words(incoming: Path, sources: Collection[str]) -> list[str]:
     """A line for files in no folder, and one for each folder with files that has the name of no source."""
     try:
         with os.scandir(incoming) as found:
-            entries = sorted((one for one in found if one.name not in sources), key=lambda one: one.name)
+            others = (one for one in found if one.name not in sources and _counts(one.name))
+            entries = sorted(others, key=lambda one: one.name)
     except OSError:
         return []  # Whoever scans the drop folders in it says so.
-    files = [one.name for one in entries if _is_file(one)]
+    files = [one.name for one in entries if not one.is_dir(follow_symlinks=False)]
     told = []
     if files:
         some = ", ".join(map(shown, files[:_SHOWN]))
@@ -40,13 +41,10 @@ def in_words(incoming: Path, sources: Collection[str]) -> list[str]:
 
 def _files(folder: str) -> Iterator[str]:
     for path, inner, files in os.walk(folder):
-        inner[:] = [name for name in inner if not name.startswith(".")]
+        inner[:] = filter(_counts, inner)
         yield from (os.path.join(path, name) for name in files if _counts(name))
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    return _counts(entry.name) and not entry.is_dir(follow_symlinks=False)
-
-
 def _counts(name: str) -> bool:
+    """Not what a scan of a drop folder passes over without a word: hidden and temporary names."""
     return not name.startswith(".") and not name.endswith(TEMPORARY)

@@ -51,7 +51,8 @@ def test_what_lies_beside_the_drop_folders_is_named_by_drain_and_sensor_and_stat
         project.drop("2025-03-03.csv", "units\n1\n")
         assert project.drain().held == []
         incoming = project.data / "incoming"
-        for name in ("2025-03-04.csv", ".hidden", "being.tmp", "conuts/sub/2025-03-05.csv", "nothing/.x"):
+        nobodys = (".hidden", "being.tmp", "nothing/.x", ".Trash/2025-03-06.csv", "unpacking.part/2025-03-07.csv")
+        for name in ("2025-03-04.csv", "conuts/sub/2025-03-05.csv", *nobodys):
             (incoming / name).parent.mkdir(parents=True, exist_ok=True)
             (incoming / name).write_text("units\n1\n")
         (incoming / "empty").mkdir()
