@@ -106,7 +106,13 @@ def test_folders_that_another_user_has_made_are_named(tmp_path: Path, monkeypatc
     for name in ("incoming/orders/deep", "archive/orders", "archive/refunds"):
         (tmp_path / name).mkdir(parents=True)
     shut = {tmp_path / "incoming" / "orders", tmp_path / "archive"}
-    monkeypatch.setattr(doctor.os, "access", lambda path, _mode: Path(path) not in shut)
+    (gone := tmp_path / "state.sqlite-wal").touch()
+
+    def access(path: Path, _mode: int) -> bool:
+        gone.unlink(missing_ok=True)  # Whoever had the database open closes it just now.
+        return path not in (*shut, gone)
+
+    monkeypatch.setattr(doctor.os, "access", access)
     [(question, answer)] = bad(tmp_path).items()
     assert (question, answer) == ("folders", "no permission: archive, incoming/orders")
 
