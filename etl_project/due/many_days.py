@@ -76,6 +76,8 @@ def _take_in(configured: Settings, spec: SourceSpec, context: dg.OpExecutionCont
             received.append(one)
     except EtlError as error:
         return [str(error)]
+    except OSError as error:  # Before any file was at work: of the lock, or of what a kill had left unfinished.
+        return [f"{spec.name}: {error.filename}: {error.strerror}. Its files wait where they are; retrying helps."]
     finally:
         for line in assets.told(received):
             log.info(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -134,6 +135,21 @@ def test_what_another_process_holds_up_is_said_and_waits(project: SourceProject)
     with spread.exclusive(project.data / "archive", spec):
         done = project.drain()
     assert not done.all_well and "another process takes its files in" in done.not_taken[0]
+    assert project.drain().all_well and len(rows(project)) == 1
+
+
+def test_what_the_system_puts_in_the_way_of_a_source_is_said_by_its_name(
+    project: SourceProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.drop("export.csv", "id,day\n1,2025-03-21\n")
+
+    def shut(*_: object) -> object:
+        raise PermissionError(errno.EACCES, "Permission denied", "/archive/sales/.spreading.lock")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spread, "exclusive", shut)
+        [said] = project.drain().not_taken
+    assert said.startswith("sales: /archive/sales/.spreading.lock: Permission denied. Its files wait where they are")
     assert project.drain().all_well and len(rows(project)) == 1
 
 
