@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from etl_project import settings
+from etl_project.cli import plain_letters
 from etl_project.cli.console import Json, console
 from etl_project.cli.consume import chosen
 from etl_project.instance import json_lines
@@ -60,7 +62,7 @@ def letters_show(source: Source, file: File = None) -> None:
                 "headers": [[name, _text(content)] for name, content in letter.headers],
                 "value": _text(letter.value),
             }
-            print(json.dumps(shown, ensure_ascii=False))  # noqa: T201
+            print(json.dumps(shown, ensure_ascii=not plain_letters.has_all(sys.stdout)))  # noqa: T201
 
 
 @app.command("replay")

@@ -97,7 +97,8 @@ class OnDemand(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that is to be run, or whose own help or completion is asked for."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        misspelt = args and args[0] not in COMMANDS and not args[0].startswith("-")
+        if misspelt and not ctx.resilient_parsing:  # A shell that completes what follows it gets nothing.
             alike = " or ".join(map(repr, get_close_matches(args[0], COMMANDS)))
             also = f" Did you mean {alike}?" if alike else " `etl --help` lists them."
             ctx.fail(f"No such command {args[0]!r}.{also}")

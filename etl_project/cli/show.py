@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from etl_project.cli import plain_letters
 from etl_project.cli.common import opened
 from etl_project.cli.console import console
 from etl_project.proofs import chosen, partition_of, rows_at, rows_of_candidate, stored_assets
@@ -46,7 +47,8 @@ def show(
         key = partition_of(target, day)
         rows = target.store.batches(rows_of_candidate(target, key) if candidate else rows_at(target, key, at))
         if as_csv:
-            write_csv(rows, sys.stdout)
+            with plain_letters.nothing_instead(sys.stdout):
+                write_csv(rows, sys.stdout)
         else:
             print_rows(rows, limit)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from etl_project.cli import entry
+from etl_project.cli import entry, plain_letters
 from etl_project.cli.main import COMMANDS, app, main, summary
 
 HEAVY = {"dagster", "pandas", "duckdb"}
@@ -60,6 +62,9 @@ def test_an_unknown_command_is_named_with_what_is_like_it() -> None:
     for wrong, meant in (("statsu", "'status'?"), ("recieve-http", "'receive-http'?"), ("xyz", "etl --help")):
         shown = CliRunner().invoke(app, [wrong])
         assert shown.exit_code == 2 and f"'{wrong}'" in shown.output and meant in shown.output
+    group = typer.main.get_group(app)
+    completing = group.make_context("etl", [], resilient_parsing=True)
+    assert group.resolve_command(completing, ["statsu"])[:2] == (None, None), "no error where a shell completes it"
 
 
 @pytest.mark.parametrize(
@@ -101,6 +106,15 @@ def test_signs_that_the_output_has_no_letters_for_stay_apart_and_are_no_error(en
         [sys.executable, "-c", script], capture_output=True, check=True, env={"PYTHONIOENCODING": encoding}
     )
     assert done.stdout.decode(encoding).strip() == shown
+
+
+def test_data_for_other_programs_come_out_as_they_are_or_not_at_all() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", errors="replace")
+    refused = pytest.raises(plain_letters.NoLetterForIt, match=r"is latin-1, .* for .*2192.* PYTHONIOENCODING=utf-8")
+    with refused, plain_letters.nothing_instead(out):
+        print("Größe a → b", file=out)
+    assert not plain_letters.has_all(out), "JSON escapes there what is not ASCII"
+    assert plain_letters.has_all(io.TextIOWrapper(io.BytesIO(), encoding="UTF-8"))
 
 
 def test_an_interrupt_while_modules_are_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
