@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,11 @@ PEERS = {
     "stock_io_manager": ["dagster", "dagster-duckdb-pandas", "pyarrow"],
     "delta": ["deltalake", "pandas", "pyarrow"],
     "iceberg": ["pyiceberg[sql-sqlite,pyarrow]", "pandas"],
-    "dlt_merge": ["dlt[duckdb]", "pyarrow", "pandas"],
-    "dbt_microbatch": ["dbt-core==1.10.*", "dbt-duckdb==1.10.*"],
+    "dlt_merge": ["dlt[duckdb]", "pyarrow", "pandas", "pytz"],
+    "dbt_microbatch": ["dbt-core==1.10.*", "dbt-duckdb==1.10.*", "pandas", "pytz"],
     "sqlmesh_range": ["sqlmesh[duckdb]"],
     "ducklake": ["duckdb==1.5.5", "duckdb-extension-ducklake==1.5.5", "pandas", "pytz"],
-    "dagster_polars_files": ["dagster", "dagster-polars", "pandas", "pyarrow", "duckdb"],
+    "dagster_polars_files": ["dagster", "dagster-polars", "polars<2", "pandas", "pyarrow", "duckdb"],
     "dagster_delta": ["dagster", "dagster-deltalake-pandas", "pandas", "pyarrow"],
     "dagster_iceberg_table": ["dagster", "dagster-iceberg[pandas]", "pyiceberg[sql-sqlite,pyarrow]"],
 }
@@ -47,6 +48,6 @@ def version_of(name: str, python: str) -> str:
     """What was tried: the packages that were asked for, with their versions."""
     if not PEERS[name]:
         return "duckdb of this project" if name == "by_hand" else "this checkout"
-    words = [package.partition("[")[0].partition("=")[0] for package in PEERS[name]]
+    words = [re.split(r"[\[=<]", package)[0] for package in PEERS[name]]
     code = "import sys, importlib.metadata as m; print(', '.join(f'{n} {m.version(n)}' for n in sys.argv[1:]))"
     return subprocess.run([python, "-c", code, *words], check=True, capture_output=True, text=True).stdout.strip()

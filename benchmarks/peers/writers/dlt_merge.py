@@ -39,7 +39,9 @@ def read(folder: Path) -> Iterable[dict[str, Any]]:
 
 
 def load(folder: Path, day: str) -> Sized:
-    found: Sized = pipeline(folder).dataset()(f"SELECT * FROM rows WHERE batch_date = DATE '{day}'").df()
+    query = "SELECT * FROM rows WHERE batch_date = CAST(%s AS DATE)"
+    with pipeline(folder).sql_client() as client, client.execute_query(query, day) as cursor:
+        found: Sized = cursor.df()
     return found
 
 
