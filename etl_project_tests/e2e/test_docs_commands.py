@@ -50,6 +50,7 @@ ELSEWHERE = {
     "make shuffled": "../.github/workflows/nightly.yaml",
     "make long": "../.ci/run",
     "make docs": "../.ci/run",
+    "make zones": "../.ci/run",
     "make matrix": "matrix.py",
     "make crash": "../.github/workflows/nightly.yaml",
     "make cluster": "../.github/workflows/nightly.yaml",
