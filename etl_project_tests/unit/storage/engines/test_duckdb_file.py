@@ -15,7 +15,7 @@ import pytest
 
 from etl_project import atomic
 from etl_project.storage.contract import Request, Scope, StoreBusy, StoreUnavailable, Table, WriteRefused
-from etl_project.storage.engines.duckdb_file import DuckDBFile, DuckDBStore
+from etl_project.storage.engines.duckdb_file import CONFIG, DuckDBFile, DuckDBStore
 from etl_project.storage.engines.postgres.address import address_of
 from etl_project.storage.engines.server.errors import of_server
 from etl_project.storage.tables.transactions import unavailable
@@ -181,6 +181,18 @@ def test_a_file_that_another_thread_opens_at_this_moment_is_waited_for(
     told.append(duckdb.BinderException('Binder Error: Unique file handle conflict: Cannot attach "w"'))
     assert [commit.rows for commit in store.history("a", None)] == [1]
     assert not told
+
+
+def test_a_look_takes_over_the_index_that_only_the_log_of_a_killed_process_has(tmp_path: Path) -> None:
+    store, left = DuckDBStore(tmp_path / "w.duckdb"), DuckDBStore(tmp_path / "left" / "w.duckdb", wait_seconds=0)
+    written(store, 1, 2)
+    left.path.parent.mkdir()
+    with duckdb.connect(str(store.path), config=dict(CONFIG)) as connection:
+        connection.execute("SET checkpoint_threshold = '1TB'")
+        connection.execute("CREATE INDEX by_number ON a (n)")
+        for name in ("w.duckdb", "w.duckdb.wal"):  # What a SIGKILL at this moment leaves.
+            (left.path.parent / name).write_bytes((tmp_path / name).read_bytes())
+    assert left.arrow(left.read(WHOLE, Scope.whole())).to_pylist() == [{"n": 1}, {"n": 2}]
 
 
 def test_a_broken_key_in_a_block_is_the_datas_fault_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
