@@ -6,27 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import duckdb
-import pyarrow.parquet as pq
 from common import answer
 from common_dagster import load_asset, run_asset, run_range
+from common_ours import asset
 
 from etl_project.storage import ParquetPartitionIOManager
-
-DAYS = dg.DailyPartitionsDefinition("1992-01-01")
-
-
-def asset(file: Path | None = None) -> dg.AssetsDefinition:
-    @dg.asset(
-        partitions_def=DAYS,
-        metadata={"partition_expr": "batch_date"},
-        backfill_policy=dg.BackfillPolicy.single_run(),
-    )
-    def rows() -> object:
-        return pq.read_table(file)
-
-    return rows
 
 
 def manager(folder: Path) -> ParquetPartitionIOManager:

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import dagster as dg
-import pyarrow.parquet as pq
 from common import answer, comment_in_duckdb, from_duckdb, not_null_in_duckdb
 from common_dagster import load_asset, run_asset, run_range
+from common_ours import asset
 
 from etl_project.storage import DuckDBPartitionIOManager
-
-DAYS = dg.DailyPartitionsDefinition("1992-01-01")
-
-
-def asset(file: Path | None = None) -> dg.AssetsDefinition:
-    @dg.asset(
-        partitions_def=DAYS,
-        metadata={"partition_expr": "batch_date"},
-        backfill_policy=dg.BackfillPolicy.single_run(),
-    )
-    def rows() -> object:
-        return pq.read_table(file)
-
-    return rows
 
 
 def manager(folder: Path) -> DuckDBPartitionIOManager:
