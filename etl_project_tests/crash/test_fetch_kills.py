@@ -17,8 +17,7 @@ from etl_project_tests.unit.sources.world import rows
 
 pytestmark = s3.needed
 
-A, B, C, D = ("a-2024-03-05.csv", "b-2024-03-05.csv", "c/c-2024-03-05.csv", "d-2024-03-05.csv")
-"""In the order of their names: objects of one second come in that order, and nobody knows when a second ends."""
+A, B, C, D = (f"{letter}-2024-03-05.csv" for letter in "abcd")
 STEPS = [
     "fetch.after_copy_here",
     "fetch.record.before_rename",
@@ -41,8 +40,8 @@ def prepared(root: Path) -> BucketWorld:
     world.receive()
     world.drop(A, rows(5))  # a correction
     world.drop(B, rows(4))  # identical
-    world.drop(C, b"no header\n")  # refused
     world.drop(D, rows(6, first=100))  # new
+    world.drop(f"x/{C}", b"no header\n")  # refused, after all that is accepted, which its reason names the last of
     return world
 
 
