@@ -7,6 +7,7 @@
     python benchmarks/storage_speed.py memory       50 M rows as a stream, DuckDB limited to 512 MB
     python benchmarks/storage_speed.py footers      commit records of 5,000 Parquet files
     python benchmarks/storage_speed.py load         a pandas frame of 1 M rows read back, beside DuckDB's own fetchdf
+    python benchmarks/storage_speed.py load_files   days of 10,000 rows read back from a lake, beside pyarrow's own
 
 Times are the best of several tries in the same process; the raw side does DELETE and INSERT in one transaction on a
 connection opened and closed for it, as the store's is.
@@ -30,10 +31,14 @@ import dagster as dg
 import duckdb
 import numpy as np
 import pandas as pd
+import polars
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from etl_project.storage import DuckDBPartitionIOManager
 from etl_project.storage.contract import Request, Scope, Table
+from etl_project.storage.dagster import conversions
+from etl_project.storage.dagster.conversions import Wanted
 from etl_project.storage.engines.duckdb_file import CONFIG, DuckDBStore
 from etl_project.storage.judging import judgement
 from etl_project.storage.lake.store import ParquetStore
@@ -239,6 +244,29 @@ def load(folder: Path) -> None:
     print(f"load of 1 M rows, 8 columns: {ours:.2f} CPU s, fetchdf {peer:.2f} CPU s, ratio {ours / peer:.2f}")
 
 
+def load_files(folder: Path, days: int = 30) -> None:
+    """One day and a month of a lake, as each kind of frame; beside reading the same files with pyarrow alone."""
+    store, last = ParquetStore(folder / "lake"), DAY + timedelta(days=days - 1)
+    for day in (DAY + timedelta(days=n) for n in range(days)):
+        store.replace(TABLE, scope(day), rows(10_000, day), Request("r"))
+    files = sorted((folder / "lake").rglob("data.parquet"))
+    kinds = {pd.DataFrame: pa.Table.to_pandas, pa.Table: lambda rows: rows, polars.DataFrame: polars.from_arrow}
+    for some, asked in ((files[:1], scope(DAY)), (files, Scope.days(DAY, last))):
+        for kind, convert in kinds.items():
+            wanted = Wanted(kind)
+
+            def ours(asked: Scope = asked, wanted: Wanted = wanted) -> None:
+                conversions.read(store, TABLE, asked, None, wanted)
+
+            def bare(some: list[Path] = some, convert: Callable[[pa.Table], object] = convert) -> None:
+                convert(pa.concat_tables(pq.read_table(file, partitioning=None) for file in some))
+
+            tries = [(cpu_seconds(ours), cpu_seconds(bare)) for _ in range(22)][1:]
+            each = [statistics.median(times) * 1000 for times in zip(*tries, strict=True)]
+            name = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+            print(f"{len(some)} files as {name}: {each[0]:.1f} ms of CPU, bare {each[1]:.1f}, {each[0] / each[1]:.2f}")
+
+
 if __name__ == "__main__":
     benchmarks = {
         "write": write,
@@ -248,6 +276,7 @@ if __name__ == "__main__":
         "footers": footers,
         "memory": memory,
         "load": load,
+        "load_files": load_files,
     }
     print(f"duckdb {duckdb.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     for name in sys.argv[1:] or benchmarks:

@@ -33,6 +33,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from etl_project.failures import Busy, Permanent, Transient
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow as pa
 
     from etl_project.storage.judging.findings import Finding, Looked
@@ -285,6 +287,9 @@ class MadeAs(NamedTuple):
     asset: str
     columns: tuple[str, ...]
     sql: str
+    files: tuple[Path, ...] = ()
+    schema: pa.Schema | None = None
+    """`files` hold all of it, in columns of this schema, where Arrow alone reads them as DuckDB does."""
 
 
 @dataclass(frozen=True)

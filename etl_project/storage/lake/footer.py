@@ -38,8 +38,13 @@ def history(source: Source) -> list[Commit]:
 
 def frame_of(source: Source) -> bytes | None:
     """The types with which the rows of a file were written, where somebody said so."""
-    found = _footer(source).get(FRAME)
-    return None if found is None else b64decode(found)
+    return _frame(_footer(source))
+
+
+def columns_of(source: Source) -> tuple[pa.Schema, bytes | None]:
+    """The columns of a file that is there, and `frame_of` it."""
+    found = pq.read_metadata(source)
+    return found.schema.to_arrow_schema(), _frame(found.metadata or {})
 
 
 def intact_frame(source: Source) -> bytes | None:
@@ -99,6 +104,11 @@ def is_damaged(path: Path) -> bool:
 def of_tail(tail: bytes) -> pa.NativeFile:
     """The last bytes of a file, its whole footer among them, as something whose footer can be read."""
     return pa.BufferReader(tail)
+
+
+def _frame(footer: Mapping[bytes, bytes]) -> bytes | None:
+    found = footer.get(FRAME)
+    return None if found is None else b64decode(found)
 
 
 def _footer(source: Source) -> Mapping[bytes, bytes]:

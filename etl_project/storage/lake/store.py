@@ -52,7 +52,7 @@ from etl_project.storage.judging.publishing import no_candidate, waits
 from etl_project.storage.judging.receipts import refuse_changed
 from etl_project.storage.judging.selection import check, chosen
 from etl_project.storage.judging.versions import not_kept
-from etl_project.storage.lake import address, footer, layout, mixed
+from etl_project.storage.lake import address, footer, layout, mixed, plain
 from etl_project.storage.lake.examine import examine
 from etl_project.storage.lake.files import FILE, Files
 from etl_project.storage.lake.parquet import file_columns, in_memory, parquet
@@ -147,11 +147,15 @@ class ParquetStore:
         files = [str(path) for key, path in paths.items() if records[key]]
         # Rows that say their columns themselves have those of the newest file.
         others = {} if table.columns_of_data else {paths[key]: schema for key, (_, schema) in heads.items()}
-        kinds = self._kinds(newest, others)
+        newest_schema, frame = footer.columns_of(newest)
+        schemas = [newest_schema, *others.values()] if others else []
+        agree = mixed.agree(schemas)
+        simple = plain.schema_of(schemas) if agree else None
+        kinds = self._kinds(newest, others) if simple is None else plain.types(simple)
         names = chosen(kinds, columns, table, scope)
         binds = Binds()
         rows = f"SELECT * FROM {parquet(files, binds)}" if files else ""
-        if not mixed.agree([*others.values(), *([pq.read_schema(newest)] if others else [])]):
+        if not agree:
             there = {path: schema for path, schema in others.items() if len(schema)}
             with in_memory(self._lake.beside) as connection:
                 binds = Binds()
@@ -162,8 +166,8 @@ class ParquetStore:
             Receipt(table.asset, key, found.fingerprint if found else None, self) for key, found in records.items()
         )
         select = f"SELECT {', '.join(map(quote, names))} FROM ({every})"
-        made_as = MadeAs(table.asset, tuple(names), select)
-        return Slice(select, binds.values, None, reads, footer.frame_of(newest), made_as)
+        made_as = MadeAs(table.asset, tuple(names), select, tuple(map(Path, files)), simple)
+        return Slice(select, binds.values, None, reads, frame, made_as)
 
     def _kinds(self, newest: Path, others: Mapping[Path, pa.Schema]) -> dict[str, Any]:
         """The columns of the newest file with their types, and those that only `others` have.
@@ -183,8 +187,12 @@ class ParquetStore:
 
     def arrow(self, piece: Slice) -> pa.Table:
         """The rows of a slice, in memory. Raises InputChanged when a file was replaced since (retrying helps)."""
-        with self.batches(piece) as batches:
-            return batches.read_all()
+        rows = plain.rows(piece)
+        if rows is None:
+            with self.batches(piece) as batches:
+                return batches.read_all()
+        refuse_changed(piece.reads)
+        return rows
 
     @contextmanager
     def batches(self, piece: Slice) -> Iterator[pa.RecordBatchReader]:
