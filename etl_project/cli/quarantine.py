@@ -81,7 +81,9 @@ def quarantine_release(
             stuck += 1
             console.print(f"[red]not released[/] {escape(str(error))}", highlight=False, soft_wrap=True)
     if chosen:
-        console.print("Next: `etl drain`, or let the sensor find them.")
+        shrinking = any(one.reason.reason in quarantine.SHRINKING for one in chosen)
+        allowed = "`etl drain --allow-shrink`, since the tables ask about lost rows as well"
+        console.print(f"Next: {allowed if shrinking else '`etl drain`, or let the sensor find them'}.", soft_wrap=True)
     raise typer.Exit(1 if stuck else 0)
 
 

@@ -28,7 +28,7 @@ attributes:
   empty_days: missing  # a day without a file is missing; allowed: it is an empty day
   # deadline: "06:00"  # UTC time of the next day by which the file of a day must be there
   max_rejected_ratio: 0.01  # more broken rows than this, and the file goes to quarantine
-  max_removed_ratio: 0.5  # a corrected file that takes more of a day away than this is not built unless it is said
+  max_removed_ratio: 0.5  # a corrected file that takes more of a day away than this is refused unless it is said
   # checks:  # of the rows of each day; blocking: true holds back what is built of a bad day, severity: warn only tells
   #   - {{check: row_count, min: 1}}
   #   - {{check: not_null, columns: [{first}]}}

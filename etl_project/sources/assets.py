@@ -79,7 +79,7 @@ def definitions(
     version = code_version.of_module(module, folder, settled=_settled(spec, options))
     return dg.Definitions(
         assets=[
-            _files(spec, {**common, "owners": owners}, keeps_rows=options.max_removed_ratio is not None),
+            _files(spec, {**common, "owners": owners}, max_removed_ratio=options.max_removed_ratio),
             _raw_and_rejects(spec, contract, version, owners, common),
             typed.table(spec, contract, options, {**common, "code_version": version, "owners": owners}),
         ],
@@ -108,10 +108,10 @@ def _default(one: Field[Any]) -> Any:
     return one.default if one.default_factory is MISSING else one.default_factory()
 
 
-def _files(spec: SourceSpec, common: Mapping[str, Any], *, keeps_rows: bool) -> dg.AssetsDefinition:
+def _files(spec: SourceSpec, common: Mapping[str, Any], *, max_removed_ratio: float | None) -> dg.AssetsDefinition:
     """Files that wait are judged and archived or quarantined; the archive is what everything is built from.
 
-    `keeps_rows`: no file takes all rows of a day away, unless the run says that it is meant.
+    `max_removed_ratio`: no file takes a larger share of a day's rows away, unless the run says that it is meant.
     """
 
     @dg.asset(  # type: ignore[untyped-decorator]  # options given as ** hide the overload
@@ -135,7 +135,7 @@ def _files(spec: SourceSpec, common: Mapping[str, Any], *, keeps_rows: bool) -> 
             configured.archive,
             configured.quarantine,
             threads=RECEIVING_THREADS,
-            may_empty=not keeps_rows or context.run.tags.get(ALLOW_SHRINK_TAG) == "true",
+            max_removed_ratio=None if context.run.tags.get(ALLOW_SHRINK_TAG) == "true" else max_removed_ratio,
         )
         for line in told(results.received):
             context.log.info(line)

@@ -89,7 +89,7 @@ class FileSource(dg.Component, ValueWords, RowWords, LayoutWords, dg.Resolvable)
         default=DEFAULT_LINE_BYTES, description="A file with a longer line (CSV: record) is refused."
     )
     max_removed_ratio: float | None = Field(
-        default=0.5, description="A rerun that would shrink a day by more than this is refused; null: none."
+        default=0.5, description="A file, or a rerun, that would shrink a day by more than this is refused; null: none."
     )
     max_changed_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="A rerun after which more of a day's rows are gone or others is refused."

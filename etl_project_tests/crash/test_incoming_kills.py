@@ -16,6 +16,7 @@ from etl_project_tests.forks import FORKS
 from etl_project_tests.unit.sources.world import World, lines, rows, spec
 
 A, B, C, D, E = (f"{letter}-2024-03-05.csv" for letter in "abcde")
+F, G = "f-2024-03-04.csv", "g-2024-03-03.csv"
 STEPS = [
     "archive.before_rename",
     "archive.after_rename",
@@ -34,7 +35,14 @@ def prepared(root: Path) -> World:
     world = World(root)
     world.drop(A, rows(3))
     world.drop(B, rows(4))
+    world.drop(F, rows(6, first=100))
+    world.drop(G, rows(7, first=200))
     world.receive()
+    world.drop(G, rows(2, first=200))
+    world.receive(max_removed_ratio=0.5)
+    (short,) = world.quarantined()
+    os.utime(quarantine.release(world.quarantine, short.reason.key, world.incoming), (1, 1))  # meant to be so short
+    world.drop(F, rows(2, first=100))  # cut at a whole line
     world.drop(A, rows(5))  # a correction
     world.drop(B, rows(4))  # identical
     world.drop(C, rows(4))  # a duplicate
@@ -51,7 +59,7 @@ def receive_everything(root: Path, threads: int, fault: str | None) -> None:
     world = World(root)
     for unplaced in world.scan().undated:
         admit.put_into_quarantine(unplaced, world.spec, *world.roots)
-    world.receive(threads)
+    world.receive(threads, max_removed_ratio=0.5)
 
 
 def started(world: World, threads: int = 1, fault: str | None = None) -> Any:

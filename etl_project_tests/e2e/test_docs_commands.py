@@ -80,6 +80,7 @@ ELSEWHERE = {
     "dg list components": "unit/sources/test_scaffold.py",
     "dg scaffold defs": "unit/sources/test_scaffold.py::test_what_is_scaffolded_loads_and_takes_files_by_its_name",
     "dg check yaml": "e2e/test_new_source.py",
+    "dg check defs": "e2e/test_new_source.py",
     "etl show orders --day 2025-03-20 --candidate": "unit/due/test_unpublished.py",
     "etl diff orders --day 2025-03-20 --candidate": "unit/due/test_unpublished.py",
     "python -m pytest": "../.ci/run",

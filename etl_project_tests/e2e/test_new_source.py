@@ -35,6 +35,7 @@ def test_from_a_sample_file_to_a_table_without_python_even_if_the_first_try_was_
     assert "2 rows accepted, 0 rejected" in made.stdout and "primary key: refund_no" in made.stdout
     checked = checkout.run("dagster_dg_cli.cli", "check", "yaml")
     assert checked.returncode == 0 and "validated successfully" in checked.stdout, checked.stdout + checked.stderr
+    assert checkout.run("dagster_dg_cli.cli", "check", "defs").returncode == 0
 
     drop = checkout.folder / "data" / "incoming" / "refunds"
     path.rename(drop / path.name)
@@ -43,3 +44,16 @@ def test_from_a_sample_file_to_a_table_without_python_even_if_the_first_try_was_
     with duckdb.connect(str(checkout.folder / "data" / "warehouse.duckdb"), read_only=True) as connection:
         rows = connection.execute("select refund_no, invoice_no, amount from refunds order by 1").fetchall()
     assert rows == [("R1", 560001, Decimal("12.5")), ("R2", 560002, Decimal("3"))]
+
+    defs = pipelines / "refunds" / "defs.yaml"
+    defs.write_text(f"{defs.read_text().rstrip()}\n  computed:\n    refund_key: refund_no || no_such_column\n")
+    checked = checkout.run("dagster_dg_cli.cli", "check", "defs")
+    line = defs.read_text().splitlines().index("    refund_key: refund_no || no_such_column") + 1
+    assert checked.returncode == 1
+    assert f"refunds/defs.yaml:{line}: Source refunds" in checked.stdout, checked.stdout
+    assert "column refund_key is not in CREATE TABLE refunds" in checked.stdout
+    contract = pipelines / "refunds" / "contract.sql"
+    contract.write_text(contract.read_text().replace("(\n", "(\n    refund_key VARCHAR,\n", 1))
+    checked = checkout.run("dagster_dg_cli.cli", "check", "defs")
+    assert checked.returncode == 1
+    assert f"refunds/defs.yaml:{line}: computed.refund_key: Binder Error" in checked.stdout, checked.stdout

@@ -28,13 +28,13 @@ from etl_project.failures import EtlError
 from etl_project.sources import names
 from etl_project.sources.intake import (
     archive,
-    emptied,
     kept,
     lots,
     many_days,
     private_copy,
     quarantine,
     removal,
+    shrunk,
     spread,
     threads,
 )
@@ -99,7 +99,7 @@ class Receiver:
         quarantine_root: Path,
         waiting: Sequence[Entry | Waiting] = (),
         *,
-        may_empty: bool = True,
+        max_removed_ratio: float | None = None,
     ) -> None:
         self._spec = spec
         self._folder = incoming_root / spec.name
@@ -108,7 +108,7 @@ class Receiver:
         self._marks = kept.Marks(self._folder)
         self._writers = Writers()
         self._others = Others(spec, archive_root, waiting)
-        self._emptied = None if may_empty else emptied.Emptied(spec, waiting)
+        self._shrunk = None if max_removed_ratio is None else shrunk.Shrunk(spec, max_removed_ratio, waiting)
 
     def receive(self, waiting: Waiting, archived: archive.Day) -> Received:
         """As `receive`; `archived` is the archive of the file's day."""
@@ -221,20 +221,21 @@ class Receiver:
             kind = "refused"
             found = judged(SourceFile(copy.path, name, day), spec) if verdict is None else of_verdict(verdict)
             self._others.refuse_cut(copy, waiting, found.ends_in_a_reject)
-            may_empty = not found.rows and quarantine.is_meant(self._quarantine, spec.name, day, copy.sha256)
-            if self._emptied is not None and not may_empty:
-                self._emptied.refuse(waiting, found.rows, archived)
             kind = "duplicate"
             self._others.refuse_content_of_another_day(copy.sha256, day, found.rows)
+            kind = "refused"
+            meant = quarantine.is_meant(self._quarantine, spec.name, day, copy.sha256)
+            if self._shrunk is not None and not meant:
+                self._shrunk.refuse(waiting, found.rows and found.rows + found.rejected, archived)
         except FileRefused as refusal:
             reason = reason_of(copy, waiting, spec, day, kind, refusal, archived.highest)
             return put_aside(self._quarantine, reason, waiting, copy)
         encoding = members.encoding_record(SourceFile(copy.path, name, day), spec)
-        if found.rows:  # Whoever released a file without any did not know of these rows.
+        if found.rows and not meant:  # Whoever released a file with fewer did not know of these rows.
             quarantine.no_longer_meant(self._quarantine, spec.name, day)
         self._others.note(archived.accept(name, copy.path, copy.sha256, unsynced, encoding), day)
         quarantine.settle(self._quarantine, spec, day, name)
-        if not found.rows:
+        if meant:
             quarantine.no_longer_meant(self._quarantine, spec.name, day, copy.sha256)
         return Received(name, day, "accepted", found.rows, found.rejected, copy.sha256)
 
@@ -362,20 +363,22 @@ def receive_all(
     quarantine_root: Path,
     threads: int = 1,
     *,
-    may_empty: bool = True,
+    max_removed_ratio: float | None = None,
 ) -> Results:
     """Take many files in, days side by side in `threads` threads, the files of one day in the order given (the scan's).
 
     The threads share nothing, and any number of them leaves the same bytes. After a failure the other files of its
     day keep waiting (a later file must not get ahead of an earlier one); the other days are not touched by it. An
-    interrupt ends it after the files that are at work; all others keep waiting. Unless days `may_empty`, a file without
-    rows is refused where it would leave its day, which has some, without any.
+    interrupt ends it after the files that are at work; all others keep waiting. With a
+    `max_removed_ratio`, a file is refused that would take a larger share of its day's rows away, or all of them.
     """
     sweep(spec, incoming_root, archive_root)
     if not waiting:
         return Results((), ())
     with receiving(waiting[0]):
-        receiver = Receiver(spec, incoming_root, archive_root, quarantine_root, waiting, may_empty=may_empty)
+        receiver = Receiver(
+            spec, incoming_root, archive_root, quarantine_root, waiting, max_removed_ratio=max_removed_ratio
+        )
 
     interrupted = threading.Event()
 

@@ -1,7 +1,7 @@
 """Plausible: signs that a readable file is not what its sender meant, found by comparing it with the source's others.
 
 Belongs here: files that were cut, and files of another day. Does not belong here: what a single file says about itself
-(`judge`), how many rows a day may lose (the tables' `max_removed_ratio`). Only a file that comes in is compared: what
+(`judge`), how many rows a day may lose (`shrunk`). Only a file that comes in is compared: what
 was accepted stays accepted.
 """
 

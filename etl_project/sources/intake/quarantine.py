@@ -34,9 +34,11 @@ UNDATED = "undated"
 RELEASING = ".releasing"
 """The hidden folder in a drop folder in which a file is made ready to go back."""
 NO_ROWS_LEFT = "no rows left"
-"""The reason of a file that would empty its day (`emptied`): no setting lets it in, only who says that it is meant."""
+ROWS_GONE = "rows gone"
+SHRINKING = (NO_ROWS_LEFT, ROWS_GONE)
+"""The reasons of files that would shrink their day (`shrunk`): they are let in by who says that it is meant."""
 _MEANT = ".meant"
-"""The hidden folder of marks `<day>-<sha256>`: that content was released although it empties its day."""
+"""The hidden folder of marks `<day>-<sha256>`: that content was released although it shrinks its day."""
 
 _KEY_LENGTH = 16
 
@@ -190,13 +192,13 @@ def _remove(root: Path, one: Quarantined) -> None:
 def release(root: Path, key: str, incoming_root: Path) -> Path:
     """Put the file back where it came from, to be judged anew; gives its path there.
 
-    A file that would empty its day is taken in then, whoever comes first: a sensor, or a drain that allows it.
+    A file that would shrink its day is taken in then, whoever comes first: a sensor, or a drain that allows it.
 
     Raises NotReleased (retrying does not help) when the key is unknown or another file has its place. Repeatable: a
     kill leaves the file in quarantine, in both places, or back, and perhaps a copy that the next receiving removes.
     """
     one = show(root, key)
-    marked = one.reason.reason == NO_ROWS_LEFT and _mean(root, one.reason)
+    marked = one.reason.reason in SHRINKING and _mean(root, one.reason)
     try:
         target = _put_back(root, one, incoming_root)
     except BaseException:
@@ -236,19 +238,19 @@ def _opened(root: Path, one: Quarantined) -> BinaryIO:
 
 
 def is_meant(root: Path, source: str, day: date | None, sha256: str) -> bool:
-    """Whether somebody released this content, which would empty the day, and it was not taken in since."""
+    """Whether somebody released this content, which would shrink the day, and it was not taken in since."""
     return _mark_of(root, source, day, sha256).exists()
 
 
 def no_longer_meant(root: Path, source: str, day: date | None, sha256: str = "") -> None:
-    """From now on this content is refused again where it would empty the day; without one, whatever would."""
+    """From now on this content is refused again where it would shrink the day; without one, whatever would."""
     for mark in _entries(root / source / _MEANT):
         if mark.name.startswith(f"{day}-{sha256}"):
             Path(mark.path).unlink(missing_ok=True)
 
 
 def _mean(root: Path, reason: Reason) -> bool:
-    """Mark that the content may empty its day, before a sensor can see it; False where it was marked already."""
+    """Mark that the content may shrink its day, before a sensor can see it; False where it was marked already."""
     mark = _mark_of(root, reason.source, reason.day, reason.sha256)
     if mark.exists():
         return False

@@ -113,9 +113,10 @@ class World:
     def scan(self) -> scan.Scan:
         return scan.scan(self.folder, self.spec, NOW)
 
-    def receive(self, threads: int = 1) -> list[admit.Received]:
+    def receive(self, threads: int = 1, max_removed_ratio: float | None = None) -> list[admit.Received]:
         """Take in everything that waits; a failure is raised."""
-        results = admit.receive_all(self.scan().waiting, self.spec, *self.roots, threads)
+        waiting = self.scan().waiting
+        results = admit.receive_all(waiting, self.spec, *self.roots, threads, max_removed_ratio=max_removed_ratio)
         for failed in results.failed:
             raise failed.error
         return list(results.received)

@@ -27,7 +27,13 @@ from etl_project.watch import maintain
 from etl_project_tests.deployments import ROOT
 from etl_project_tests.projects import SourceProject, source_project
 
-DEFS = {"name": "sales", "patterns": ["{date}.csv"], "columns": {"id": "id", "n": "n"}, "max_removed_ratio": 0.5}
+DEFS = {
+    "name": "sales",
+    "patterns": ["{date}.csv"],
+    "columns": {"id": "id", "n": "n"},
+    "max_removed_ratio": 0.5,
+    "deduplicate_on": ["id"],
+}
 CONTRACT = "CREATE TABLE sales (batch_date DATE NOT NULL, id BIGINT NOT NULL, n BIGINT);"
 DAYS = ("2025-03-01", "2025-03-02")
 
@@ -49,7 +55,8 @@ class History:
             for at, day in enumerate(DAYS):
                 self.project.drop(f"{day}.csv", content(10, 10 * value + at))
             assert self.drain().failed == []
-        self.project.drop(f"{DAYS[1]}.csv", content(1, 99))  # A day that would shrink: refused for good.
+        repeated = content(1, 99) + "0,99\n" * 9  # Ten records and one row: the day would shrink, refused for good.
+        self.project.drop(f"{DAYS[1]}.csv", repeated)
         assert len(self.drain().failed) >= 1
 
     def drain(self) -> Drained:

@@ -1,17 +1,22 @@
-"""A file without a row does not take the place of a day's only rows."""
+"""A file does not take more rows of its day away than the source allows, and never the only ones."""
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from etl_project.sources.intake import admit, archive, quarantine
 from etl_project.sources.reading.rows.row_settings import RowSettings
-from etl_project.sources.spec import SourceSpec
+from etl_project.sources.spec import SourceColumn, SourceSpec
 
 from ..world import DAY, World, lines, rows, spec
 
@@ -19,8 +24,8 @@ A, B = "a-2024-03-05.csv", "b-2024-03-05.csv"
 HEADER = lines()
 
 
-def outcomes(world: World, *, may_empty: bool = False) -> dict[str, str]:
-    results = admit.receive_all(world.scan().waiting, world.spec, *world.roots, may_empty=may_empty)
+def outcomes(world: World, limit: float | None = 0.5) -> dict[str, str]:
+    results = admit.receive_all(world.scan().waiting, world.spec, *world.roots, max_removed_ratio=limit)
     assert not results.failed
     return {one.name: one.outcome for one in results.received}
 
@@ -112,7 +117,7 @@ def test_a_release_that_was_of_no_use_or_used_lets_no_later_file_in(
 def test_it_does_where_that_is_meant(tmp_path: Path) -> None:
     world = filled(tmp_path, a=rows(3))
     world.drop(A, HEADER)
-    assert outcomes(world, may_empty=True) == {A: "accepted"}
+    assert outcomes(world, None) == {A: "accepted"}
 
 
 def test_the_newest_file_is_asked_where_it_is_the_whole_day_whatever_its_name(tmp_path: Path) -> None:
@@ -199,3 +204,156 @@ def test_a_header_alone_like_that_of_another_part_is_refused_for_what_it_would_d
     assert outcomes(world) == {A: "refused"}
     assert world.quarantined()[0].reason.kind == "refused"
     assert quarantine.open_days(world.quarantine, world.archive, world.spec) == {DAY}
+
+
+def test_a_file_that_was_cut_at_a_whole_line_does_not_get_into_the_archive(tmp_path: Path) -> None:
+    world = filled(tmp_path, a=rows(360))
+    for _ in range(2):
+        world.drop(A, rows(100))
+        assert outcomes(world) == {A: "refused"}
+        assert world.accepted() == {A: rows(360)}
+        [refused] = world.quarantined()
+        assert refused.reason.found == f"100 rows, where {A} gave 2024-03-05 360 rows"
+        assert "at most 50% of the day's rows less" in refused.reason.expected
+        assert "etl drain --allow-shrink" in refused.reason.expected
+        assert quarantine.open_days(world.quarantine, world.archive, world.spec) == {DAY}
+    world.drop(A, rows(361))
+    assert outcomes(world) == {A: "accepted"}
+    assert quarantine.open_days(world.quarantine, world.archive, world.spec) == set()
+
+
+def json_lines(count: int) -> bytes:
+    return b"".join(b'{"id": %d, "amount": "1.50"}\n' % number for number in range(count))
+
+
+def parquet_file(count: int) -> bytes:
+    written = BytesIO()
+    pq.write_table(pa.table({"id": range(count), "amount": ["1.50"] * count}), written)
+    return written.getvalue()
+
+
+def workbook(count: int) -> bytes:
+    book = openpyxl.Workbook()
+    for row in [["id", "amount"], *([number, 1.5] for number in range(count))]:
+        book.active.append(row)  # type: ignore[union-attr]
+    written = BytesIO()
+    book.save(written)
+    return written.getvalue()
+
+
+def packed(count: int) -> bytes:
+    return gzip.compress(b"id,amount\n" + b"".join(b"%d,1.50\n" % number for number in range(count)), mtime=0)
+
+
+@pytest.mark.parametrize(
+    ("form", "ending", "of"),
+    [
+        ("jsonl", "jsonl", json_lines),
+        ("json", "json", json_lines),
+        ("parquet", "parquet", parquet_file),
+        ("xlsx", "xlsx", workbook),
+        ("csv", "csv.gz", packed),
+    ],
+)
+def test_rows_are_counted_in_every_format(tmp_path: Path, form: str, ending: str, of: Callable[[int], bytes]) -> None:
+    columns = {"id": "id", "amount": "amount"}
+    types = (SourceColumn("id", "INTEGER", nullable=False), SourceColumn("amount", "DECIMAL(8,2)"))
+    world = World(tmp_path, spec(format=form, patterns=(f"*{{date}}.{ending}",), columns=columns, types=types))
+    name = f"a-2024-03-05.{ending}"
+    for count, outcome in ((10, "accepted"), (4, "refused"), (5, "accepted")):
+        world.drop(name, of(count))
+        assert outcomes(world) == {name: outcome}, count
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept", "outcome"),
+    [(0.5, 5, "accepted"), (0.5, 4, "refused"), (0.1, 8, "refused"), (1, 1, "accepted"), (1, 0, "refused"),
+     (None, 1, "accepted")],
+)  # fmt: skip
+def test_the_limit_is_that_of_the_table(tmp_path: Path, limit: float | None, kept: int, outcome: str) -> None:
+    world = filled(tmp_path, a=rows(10))
+    world.drop(A, rows(kept) if kept else HEADER)
+    assert outcomes(world, limit) == {A: outcome}
+
+
+def test_what_counts_is_the_day_and_not_one_file_of_it(tmp_path: Path) -> None:
+    world = filled(tmp_path, a=rows(10), b=rows(10, first=11))
+    world.drop(A, rows(1))
+    assert outcomes(world) == {A: "accepted"}, "11 of 20 rows are left"
+    world.drop(B, rows(2, first=11))
+    assert outcomes(world) == {B: "refused"}, "3 of 11"
+
+
+def test_two_files_that_come_together_do_not_take_away_what_one_may(tmp_path: Path) -> None:
+    world = filled(tmp_path, a=rows(10), b=rows(10, first=11))
+    world.drop(A, rows(2))
+    world.drop(B, rows(4, first=11))
+    assert outcomes(world) == {A: "accepted", B: "refused"}, "6 of the 20 of the day would be left, though half of the 12 after A"
+
+
+@pytest.mark.parametrize("first", [A, B])
+def test_rows_that_moved_in_part_to_another_file_of_the_day_are_not_gone(tmp_path: Path, first: str) -> None:
+    other = B if first == A else A
+    world = filled(tmp_path, **{first[0]: rows(10), other[0]: rows(1, first=11)})
+    world.drop(first, rows(2))
+    world.drop(other, rows(5, first=11))
+    assert outcomes(world) == {A: "accepted", B: "accepted"}, "7 of 11"
+
+
+def test_a_newer_snapshot_of_the_day_is_compared_with_the_one_before_whatever_its_name(tmp_path: Path) -> None:
+    world = filled(tmp_path, spec(files_per_day="latest"), a=rows(10))
+    world.drop(B, rows(3))
+    assert outcomes(world) == {B: "refused"}
+    world.drop(B, rows(3))
+    world.drop("c-2024-03-05.csv", rows(9))
+    assert outcomes(world) == {B: "accepted", "c-2024-03-05.csv": "accepted"}, "the day is the last of them"
+
+
+def test_an_older_export_that_comes_late_takes_nothing_away(tmp_path: Path) -> None:
+    names = "s.2024-03-05T0700.csv", "s.2024-03-05T0600.csv"
+    world = World(tmp_path, spec(patterns=("s.{date}T{time}.csv",)))
+    for name, content in zip(names, (rows(10), rows(2)), strict=True):
+        world.drop(name, content)
+        assert outcomes(world) == {name: "accepted"}
+    assert world.rows().num_rows == 10
+
+
+def test_rejects_are_records_that_came_and_alone_they_are_no_day(tmp_path: Path) -> None:
+    bad = [f"{number},none,2024-03-05 10:00:00,x" for number in range(6)]
+    good = "9,1.50,2024-03-05 10:00:00,y"
+    world = filled(tmp_path, spec(max_rejected_ratio=1.0), a=lines(*bad, good))
+    world.drop(A, lines(*bad, good.replace("y", "z")))
+    assert outcomes(world) == {A: "accepted"}, "seven records, as before"
+    world.drop(A, lines(*bad))
+    assert outcomes(world) == {A: "refused"}, "nothing of the day is left"
+
+
+def test_short_files_that_were_released_together_are_all_taken_in_once(tmp_path: Path) -> None:
+    world = filled(tmp_path, a=rows(10), b=rows(10, first=11))
+    for _ in range(2):
+        world.drop(A, rows(1))
+        world.drop(B, rows(1, first=11))
+        assert outcomes(world, 0.1) == {A: "refused", B: "refused"}
+        for refused in world.quarantined():
+            os.utime(quarantine.release(world.quarantine, refused.reason.key, world.incoming), (1, 1))
+        assert outcomes(world, 0.1) == {A: "accepted", B: "accepted"}
+        assert world.quarantined() == []
+        world.drop(A, rows(10))
+        world.drop(B, rows(10, first=11))
+        assert outcomes(world, 0.1) == {A: "accepted", B: "accepted"}
+
+
+def test_a_drain_that_allows_it_and_was_killed_leaves_a_released_file_meant(tmp_path: Path) -> None:
+    world = filled(tmp_path, a=rows(10))
+    world.drop(A, rows(1))
+    assert outcomes(world) == {A: "refused"}
+    [refused] = world.quarantined()
+    os.utime(quarantine.release(world.quarantine, refused.reason.key, world.incoming), (1, 1))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(archive.Day, "accept", killed)
+        outcomes(world, None)
+    assert outcomes(world) == {A: "accepted"}, "the sensor that comes next asks nobody again"
+
+
+def killed(*_: object) -> None:
+    raise RuntimeError("killed")
