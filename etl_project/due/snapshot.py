@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import chain
@@ -41,7 +41,16 @@ from etl_project.sources import (
     spread,
     stray,
 )
-from etl_project.storage import Candidate, Head, ParquetStore, TableStore, asked_again, input_hash, is_asked_again
+from etl_project.storage import (
+    Candidate,
+    DuckDBStore,
+    Head,
+    ParquetStore,
+    TableStore,
+    asked_again,
+    input_hash,
+    is_asked_again,
+)
 
 __all__ = ["FOLLOWS_METADATA", "Project", "Snapshot", "due", "look", "nodes", "outlook", "selected"]
 
@@ -195,7 +204,11 @@ def look(
     seen, unreadable = scans(project, now)
     assets = [node.asset for node in project.nodes if node.source is None]
     wait_seconds = min(project.settings.wait_seconds, longest_wait_seconds) if wait else 0
-    in_tables, gone = _of_tables(project, warehouse(project.settings, wait_seconds))
+    store = warehouse(project.settings, wait_seconds)
+    # Opening the file costs more than what is asked of it.
+    with store.kept_open(to_read=True) if isinstance(store, DuckDBStore) else nullcontext():
+        in_tables, gone = _of_tables(project, store)
+        candidates = dict(_unpublished(project, store))
     commits = dict(_commits(project, chain(project.lake.heads(assets), in_tables)))
     losses: dict[str, dict[date, str]] = {spec.name: {} for spec in project.sources}
     raw = _raw(project, commits)
@@ -219,7 +232,7 @@ def look(
         commits=commits | dict(_to_read_again(project, commits)),
         gone=gone,
         losses=losses,
-        unpublished=dict(_unpublished(project, warehouse(project.settings, wait_seconds))),
+        unpublished=candidates,
         dynamic=dynamic,
         unusable_keys=() if dynamic is None else tuple(_unusable_keys(project, dynamic)),
         unspread=frozenset(

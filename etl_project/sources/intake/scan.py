@@ -123,7 +123,9 @@ def scan(folder: Path, spec: SourceSpec, now: datetime) -> Scan:
 
 
 def _named(error: OSError, folder: Path) -> str:
-    return names.shown(os.fsdecode(error.filename or folder))
+    """The drop folder itself where nobody may enter it: of what is kept hidden in there people know nothing."""
+    entered = os.access(folder, os.R_OK | os.X_OK, effective_ids=True)
+    return names.shown(os.fsdecode(error.filename if error.filename and entered else folder))
 
 
 def _scanned(folder: Path, spec: SourceSpec, now: datetime) -> Scan:
