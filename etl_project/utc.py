@@ -8,12 +8,13 @@ takes days and instants as arguments, so that a rerun sees the same ones. The da
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import dagster as dg
 
+UTC = timezone.utc  # The datetime of Python 3.10 has no such name, and the IO managers work with it.
 ONE_DAY = timedelta(days=1)
 PARTITION_TAG = "dagster/partition"
 RANGE_START_TAG = "dagster/asset_partition_range_start"

@@ -12,6 +12,8 @@ from etl_project import extras
 
 def main() -> None:
     """Run `etl`, or say in one line how to install what it needs."""
+    if sys.version_info < (3, 11):
+        sys.exit(f"etl needs Python 3.11 or newer; with {sys.version.split()[0]} only the IO managers work")
     try:
         from etl_project.cli.main import main as run  # noqa: PLC0415  # It may be what is missing.
 

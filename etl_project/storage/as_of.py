@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pyarrow as pa
 from etl_project.storage.contract import Commit, Partition, ReadRefused, Scope, Slice, Store, Table
 from etl_project.storage.judging.versions import NotYetThere, at_commit, at_moment
 from etl_project.storage.sql import quote
+from etl_project.utc import UTC
 
 AS_OF = "as_of"
 """Input metadata: read the partitions as they were, by the number of a commit or at a moment."""

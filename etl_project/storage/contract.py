@@ -27,10 +27,11 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from etl_project.failures import Busy, Permanent, Transient
+from etl_project.utc import UTC
 
 if TYPE_CHECKING:
     from pathlib import Path

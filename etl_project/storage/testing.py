@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from etl_project.storage.contract import (
     Table,
     WriteRefused,
 )
+from etl_project.utc import UTC
 
 Open = Callable[[], Store]
 """Opens the store under test; each call gives a new one over the same place."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -21,6 +21,7 @@ import dagster as dg
 from etl_project.storage.contract import Commit, Restored
 from etl_project.storage.dagster import internals
 from etl_project.storage.judging import deviation
+from etl_project.utc import UTC
 
 
 def began(step: Any) -> datetime:

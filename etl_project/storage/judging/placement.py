@@ -8,11 +8,12 @@ Instants are compared as typed UTC values: a text literal would be read in the p
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from typing import Any
 
 from etl_project.storage.contract import Dimension, Partition, Scope, Table, WriteRefused
 from etl_project.storage.sql import Binds
+from etl_project.utc import UTC
 
 _MANY_RANGES = 64
 

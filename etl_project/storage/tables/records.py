@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC
 from typing import Any
 
 import duckdb
@@ -19,6 +18,7 @@ import pyarrow as pa
 from etl_project.storage.contract import CARRIED, Commit, Head
 from etl_project.storage.judging.commits import deviation_of, restored_of
 from etl_project.storage.sql import Binds, has_table, quote, unique
+from etl_project.utc import UTC
 
 NAME = "etl_commits"
 

@@ -13,12 +13,13 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from etl_project import utc
 from etl_project.storage.contract import StoreBusy, StoreUnavailable
 from etl_project.storage.engines.server.address import Server, missing
 from etl_project.storage.engines.server.errors import of_server
+from etl_project.utc import UTC
 
 try:
     import psycopg
