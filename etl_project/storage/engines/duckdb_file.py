@@ -10,13 +10,14 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import duckdb
 
 from etl_project import atomic, faults
 from etl_project.storage.contract import StoreBusy, WriteRefused
+from etl_project.storage.engines.warm import Warm
 from etl_project.storage.interrupted import ended_at_once
 from etl_project.storage.judging.messages import DataFault
 from etl_project.storage.places import local_path
@@ -27,6 +28,7 @@ from etl_project.storage.tables.transactions import pauses, unavailable
 
 CONFIG = {"custom_user_agent": "dagster"}
 """The configuration of dagster-duckdb's resource: one process may open a file only with one configuration."""
+_WARM = Warm(CONFIG)
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 _LOCKED = re.compile(r"\block\b")
@@ -51,6 +53,7 @@ class DuckDBFile(Engine):
         self._path = path
         self._settings = dict(settings)
         self._idle = 0
+        self._opened_now = 0
 
     @property
     def identity(self) -> str:
@@ -72,6 +75,13 @@ class DuckDBFile(Engine):
         if not self._path.exists():
             yield None
             return
+        # DuckDB's settings are those of a whole DuckDB, which others look with too; and what is open is not attached.
+        alone = self._settings or self._opened_now
+        with nullcontext() if alone else _WARM.attached(self._path) as connection:
+            if connection is not None:
+                with self._ready(connection):
+                    yield connection
+                return
         with self._opened(read_only=True, wait_seconds=wait_seconds) as connection:
             yield connection
 
@@ -127,14 +137,21 @@ class DuckDBFile(Engine):
     @contextmanager
     def _opened(self, read_only: bool, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
         connection = self._open(read_only, wait_seconds)
+        self._opened_now += 1
         try:
-            connection.execute("SET TimeZone = 'UTC'")
-            for name, value in self._settings.items():
-                connection.execute(f"SET {quote(name)} = ?", [value])
-            with ended_at_once(connection):
+            with self._ready(connection):
                 yield connection
         finally:
+            self._opened_now -= 1
             connection.close()
+
+    @contextmanager
+    def _ready(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        connection.execute("SET TimeZone = 'UTC'")
+        for name, value in self._settings.items():
+            connection.execute(f"SET {quote(name)} = ?", [value])
+        with ended_at_once(connection):
+            yield
 
     def _sweep_spilled(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Remove what did not fit into the memory of a process that was killed: copies of rows, perhaps many.
