@@ -169,6 +169,69 @@ def test_days_of_colours_are_one_column_a_dimension(run: Run, manager: Partition
     assert rows(manager, multi, "colour") == [("blue", 1), ("red", 1)]
 
 
+FRUITS = dg.DynamicPartitionsDefinition(name="fruits")
+MOMENT, TEXT = pl.Datetime("us"), pl.String
+EACH_KIND: dict[str, tuple[dg.PartitionsDefinition[Any], dict[str, str], dict[str, Any], list[Any]]] = {
+    "days": (DAILY, {"time": "%Y-%m-%d"}, {"time": MOMENT}, KEYS[:2]),
+    "days as dates": (DAILY, {"time": "%Y-%m-%d"}, {"time": pl.Date}, KEYS[:2]),
+    "hours": (
+        dg.HourlyPartitionsDefinition("2024-03-01-00:00"),
+        {"time": "%Y-%m-%d-%H:%M"},
+        {"time": MOMENT},
+        ["2024-03-01-01:00", "2024-03-01-02:00"],
+    ),
+    "fixed keys": (COLOURS, {}, {"colour": TEXT}, ["red", "blue"]),
+    "dynamic keys": (FRUITS, {}, {"fruit": TEXT}, ["apple", "orange"]),
+    "days of colours": (
+        dg.MultiPartitionsDefinition({"time": DAILY, "colour": COLOURS}),
+        {"time": "%Y-%m-%d"},
+        {"time": pl.Date, "colour": TEXT},
+        [dg.MultiPartitionKey({"time": KEYS[0], "colour": colour}) for colour in ("red", "blue")],
+    ),
+}
+"""Partitions, the form of their times, the type of each column of the key, and two of the partitions."""
+LIBRARIES: dict[Any, Callable[[pl.DataFrame], Any]] = {
+    pl.DataFrame: lambda frame: frame,
+    pl.LazyFrame: pl.DataFrame.lazy,
+    pa.Table: pl.DataFrame.to_arrow,
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("kind", EACH_KIND)
+def test_each_kind_of_partitions_is_replaced_and_read_back_by_polars_eager_and_lazy_and_by_arrow(
+    run: Run, manager: PartitionIOManager, kind: str, library: Any
+) -> None:
+    partitions, forms, columns, (first, second) = EACH_KIND[kind]
+    said = {"partition_columns": {name: name for name in columns}}
+    metadata = said if len(columns) > 1 else {"partition_column": next(iter(columns))}
+    turn = {"value": 1}
+    seen: list[Any] = []
+
+    @dg.asset(partitions_def=partitions, metadata=metadata)
+    def made(context: dg.AssetExecutionContext) -> library:  # type: ignore[valid-type]
+        key = context.partition_key
+        parts = key.keys_by_dimension if isinstance(key, dg.MultiPartitionKey) else dict.fromkeys(columns, key)
+        frame = pl.DataFrame({name: [parts[name]] * 2 for name in columns} | {"n": [turn["value"], 0]})
+        times = [pl.col(name).str.to_datetime(form).cast(columns[name]) for name, form in forms.items()]
+        return LIBRARIES[library](frame.with_columns(*times))
+
+    @dg.asset(partitions_def=partitions, metadata=metadata)
+    def read(made: library) -> library:  # type: ignore[valid-type]
+        seen.append(made)
+        return made
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("fruits", ["apple", "orange"])
+        for turn["value"], key in ((1, first), (2, second), (3, first), (3, first)):
+            assert run(made, read, partition_key=key, instance=instance).success
+        found = dg.Definitions(assets=[made, read], resources={"io_manager": manager})
+        both = found.load_asset_value("read", python_type=pl.DataFrame, instance=instance)
+    assert all(isinstance(one, library) for one in seen)
+    assert sorted(both["n"]) == [0, 0, 2, 3]
+    assert dict(both.schema) == {**columns, "n": pl.Int64}
+
+
 def test_an_asset_reads_its_day_before_and_starts_from_nothing(run: Run, manager: PartitionIOManager) -> None:
     before = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
 
