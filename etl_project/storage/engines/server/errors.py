@@ -37,6 +37,8 @@ _RESULT_LINE = re.compile(r"\s*\n\s*")
 _ATTACHING = re.compile(r"\A.*Unable to connect to Postgres at \"[^\"]*\": ", re.DOTALL)
 _STATEMENT = re.compile(r"Failed to execute query \".*\": (?=\S)", re.DOTALL)
 """What DuckLake sends to its catalog is long, and says nothing to whoever reads it."""
+_MIGRATION = re.compile(r"\. To automatically migrate, .*?attaching", re.DOTALL)
+"""DuckLake's advice to one machine, which would leave all others behind."""
 _PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)|(//[^:/@\s]*:)[^@\s]*(?=@)", re.IGNORECASE)
 
 
@@ -60,6 +62,7 @@ def clean(address: Server, said: str) -> str:
     """The text in one line, without any password."""
     line = _RESULT_LINE.sub(" ", said.partition("\n\nStack Trace")[0]).strip().rstrip(".")
     line = _ATTACHING.sub("", line)
+    line = _MIGRATION.sub("", line)
     line = _STATEMENT.sub("Failed to execute its query: ", line)
     if address.password:
         line = line.replace(address.password, "***")

@@ -534,6 +534,7 @@ def test_a_catalog_of_another_version_another_path_or_without_its_schema_is_refu
         for version in ("0.2", "9.9"):
             connection.execute("UPDATE ducklake_metadata SET value = %s WHERE key = 'version'", [version])
             assert "version" in str(refusal_of(store)) and isinstance(refusal_of(store), Permanent)
+            assert "migrate" not in str(refusal_of(store)), "one machine would leave the others behind"
         connection.execute("UPDATE ducklake_metadata SET value = '1.0' WHERE key = 'version'")
         assert numbers(store, ONE) == [1]
         connection.execute("ALTER SCHEMA public RENAME TO hidden")
