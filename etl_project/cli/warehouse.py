@@ -1,4 +1,4 @@
-"""`etl warehouse copy`: to another warehouse, when one machine is not enough any more, or back."""
+"""`etl warehouse`: to another warehouse, when one machine is not enough any more, or back; and whose its tables are."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from etl_project import settings
 from etl_project.cli.common import opened
 from etl_project.cli.console import console
 from etl_project.declare import warehouse as store_of
+from etl_project.exclusion import deployment
 from etl_project.failures import Permanent
 from etl_project.proofs import stored_assets
 from etl_project.settings import Settings
 from etl_project.storage import Copied, TableStore, copy_warehouse
 
-app = typer.Typer(no_args_is_help=True, help="The warehouse as a whole: copy it to another engine or machine.")
+app = typer.Typer(no_args_is_help=True, help="The warehouse as a whole: copy it, take its tables over.")
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _PASSWORD = re.compile(r"//[^/@\s]*:[^/@\s]+@|\bpassword\s*=|[?&]password=", re.IGNORECASE)
@@ -31,7 +32,7 @@ class NoAddress(Permanent):
 
 @app.callback()
 def warehouse() -> None:
-    """The warehouse as a whole: copy it to another engine or machine."""
+    """The warehouse as a whole: copy it to another engine or machine, take its tables over."""
 
 
 @app.command("copy")
@@ -68,6 +69,29 @@ def warehouse_copy(
     said = f"{total} tables copied, {len(report.done) - total} were there already, {len(report.refused)} refused"
     console.print(said, highlight=False, soft_wrap=True)
     raise typer.Exit(1 if report.refused else 0)
+
+
+@app.command("take-over")
+def warehouse_take_over() -> None:
+    """Let this deployment write the tables that another one has written; that one is refused from then on.
+
+    For a folder that was moved, copied or restored without its `deployment-id`, and for a deployment that is gone. Two
+    that are alive would each rebuild the days of the other: they need a database each, or the same ETL_LOCKS. Nothing
+    but the note of whose the tables are is changed.
+
+    Exit code: 0 done, or nothing to take over, 1 it was refused, 2 usage, or a server is not there.
+    """
+    with opened(weekly_checks=False) as found:
+        configured = found.project.settings
+        assets = [one.table.asset for one in stored_assets(found.definitions) if isinstance(one.store, TableStore)]
+    here = deployment.of_settings(configured)
+    engine = store_of(configured).engine
+    others = {asset: whose for asset, whose in engine.tenants().items() if asset in assets and whose.id not in here.ids}
+    if others:
+        engine.take_over(others, here)
+    for asset, whose in sorted(others.items()):
+        console.print(f"{escape(asset)}: was written by {escape(str(whose))}", highlight=False, soft_wrap=True)
+    console.print(f"{len(others)} tables taken over by {escape(str(here))}", highlight=False, soft_wrap=True)
 
 
 def _show(one: Copied) -> None:

@@ -1,3 +1,4 @@
+from . import deployment as deployment
 from . import processes as processes
 from . import run_lock as run_lock
 from .jobs import LockBusy as LockBusy

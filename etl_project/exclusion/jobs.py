@@ -82,6 +82,9 @@ class Locks(Protocol):
     def may_be_at_work(self, run_id: str, owners: Sequence[Owner]) -> bool:
         """Whether some of the processes that the run's record names may be alive. In doubt True: to wait is safe."""
 
+    def deployment_id(self, own: str) -> str:
+        """The id of all machines that have these locks; `own` is that of the data folder. Raises as `examined`."""
+
     def examined(self) -> str:
         """What is held there, in words, after trying what a run needs. Raises as `take`, but for LockBusy."""
 

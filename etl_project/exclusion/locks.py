@@ -102,6 +102,10 @@ class TaskLock:
         """As `Locks`, by what the kernel says of the processes."""
         return any(map(may_be_alive, owners))
 
+    def deployment_id(self, own: str) -> str:
+        """As `Locks`: the file lies in the data folder."""
+        return own
+
     def examined(self) -> str:
         """As `Locks`. A file that is not there yet is made by the first run."""
         if not self.path.exists():

@@ -146,6 +146,18 @@ class PostgresLocks:
             log.warning("Whether run %s is at work on another machine cannot be told: %s", run_id, doubt)
             return True
 
+    def deployment_id(self, own: str) -> str:
+        """As `jobs.Locks`: that of the data folder which asked first, noted in the database."""
+        with self._server.transaction() as db:
+            db.execute(_ALONE)
+            _prepare(db)
+            if db.execute("SELECT to_regclass('etl_locks.deployment')").fetchone() == (None,):
+                db.execute("CREATE TABLE etl_locks.deployment (id text NOT NULL)")
+            noted = "SELECT id FROM etl_locks.deployment"
+            db.execute(f"INSERT INTO etl_locks.deployment SELECT %s WHERE NOT EXISTS ({noted})", [own])
+            found = db.execute(noted).fetchone()
+        return own if found is None else str(found[0])
+
     def examined(self) -> str:
         """What is held there, after trying what a run needs. Raises as `take`, but for LockBusy."""
         with self._server.transaction() as db:

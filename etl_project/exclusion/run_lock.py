@@ -16,11 +16,11 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from etl_project import settings, utc
-from etl_project.exclusion import processes
+from etl_project.exclusion import deployment, processes
 from etl_project.exclusion.jobs import Job, Lease, Locks, log
 from etl_project.exclusion.keeper import locks_at
 from etl_project.settings import LEASE_SECONDS
-from etl_project.storage import PartitionLock, reported
+from etl_project.storage import Deployment, PartitionLock, reported
 
 WAIT_TAG = "etl/wait_seconds"
 """Run tag: how long this run waits for others at the most, in seconds; a drain waits once, not in each of its runs."""
@@ -46,6 +46,7 @@ class RunLock(PartitionLock):
         default=60.0, description="How long to wait for other runs before failing as retryable."
     )
     _lease: Lease | None = PrivateAttr(default=None)
+    _deployment: Deployment | None = PrivateAttr(default=None)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Take the run's partitions. Raises LockBusy (retrying helps), naming the holder, after `wait_seconds`."""
@@ -90,6 +91,16 @@ class RunLock(PartitionLock):
         """Return only while the run holds these partitions. Raises LockLost: the run must not commit any more."""
         if self._lease is not None:
             self._lease.check(_job(asset, key) for key in keys)
+
+    def deployment(self) -> Deployment:
+        """The deployment of the data folder with the state. Asked once a process: a server tells no news of it.
+
+        Raises IdBusy and LocksUnavailable (retrying helps), LocksUnusable (it does not).
+        """
+        if self._deployment is None:
+            state = Path(self.state)
+            self._deployment = deployment.this_one(state.parent, locks_at(self.locks, state))
+        return self._deployment
 
 
 def _job(asset: str, key: str | None) -> Job:

@@ -52,6 +52,7 @@ from .dagster.scopes import PUBLISH as PUBLISH
 from .dagster.scopes import dimensions_of as dimensions_of
 from .dagster.scopes import scope_of as scope_of
 from .dagster.scopes import table_of as table_of
+from .deployment import Deployment as Deployment
 from .engines.duckdb_file import CONFIG as CONFIG
 from .engines.duckdb_file import DuckDBStore as DuckDBStore
 from .engines.ducklake.engine import DuckLake as DuckLake
@@ -97,5 +98,6 @@ from .tables import contract_sql as contract_sql
 from .tables import conversion as conversion
 from .tables import reshape as reshape
 from .tables import shape as shape
+from .tables.engine import Engine as Engine
 from .tables.rules import of_contract as of_contract
 from .tables.store import TableStore as TableStore

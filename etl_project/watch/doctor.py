@@ -25,13 +25,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from etl_project import settings, sqlite_log
 from etl_project.declare import warehouse
-from etl_project.exclusion import locks_at
+from etl_project.exclusion import deployment, locks_at
 from etl_project.failures import Busy, EtlError
 from etl_project.http_in import settings as receiver_settings
 from etl_project.http_out import settings as delivery_settings
 from etl_project.kafka import settings as kafka_settings
 from etl_project.settings import Settings
-from etl_project.storage import StoreBusy, trial
+from etl_project.storage import Engine, StoreBusy, trial
 
 LEAST_FREE_BYTES = 1 << 30
 MOST_NAMED = 5
@@ -280,11 +280,23 @@ def _warehouse(configured: Settings) -> Answer:
         if not is_made:
             return Answer("warehouse", True, f"not made yet: {store.identity}")
         records = store.last_commits()
+        others = _others(configured, store.engine)
     except StoreBusy as busy:
         return Answer("warehouse", True, str(busy))
     except EtlError as error:
         return Answer("warehouse", False, str(error), "`etl verify` tells more; docs/observe.md says what to do.")
-    return Answer("warehouse", True, f"free; {len(records):,} committed partitions in {store.identity}")
+    return Answer("warehouse", True, f"free; {len(records):,} committed partitions in {store.identity}{others}")
+
+
+def _others(configured: Settings, engine: Engine) -> str:
+    """The tables there that other deployments write: nothing is wrong with it, unless this one has such assets, too."""
+    noted = engine.tenants()
+    own = deployment.of_settings(configured).ids if noted else ()
+    others = sorted((asset, str(whose)) for asset, whose in noted.items() if whose.id not in own)
+    if not others:
+        return ""
+    more = "" if len(others) <= MOST_NAMED else f" and {len(others) - MOST_NAMED} more"
+    return "; of others: " + ", ".join(f"{asset} of {whose}" for asset, whose in others[:MOST_NAMED]) + more
 
 
 def _bucket(what: str, url: str | None) -> Iterator[Answer]:

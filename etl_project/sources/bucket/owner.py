@@ -1,36 +1,31 @@
 """Owner: one deployment takes in what comes to a prefix; a second one is told so.
 
-Belongs here: the object `.etl/owner.json`, made by a PUT that only the first one wins, and the id of a data folder,
-`deployment-id` in it. Two deployments would each have a part of the files, and days built from their part: nobody would
-see that. Machines that share a data folder are one deployment.
+Belongs here: the object `.etl/owner.json`, made by a PUT that only the first one wins. Two deployments would each have
+a part of the files, and days built from their part: nobody would see that. Machines that share a data folder are one
+deployment (`exclusion.deployment`).
 """
 
 from __future__ import annotations
 
 import json
 import socket
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl_project import atomic, file_lock, utc
-from etl_project.failures import Busy, Permanent
+from etl_project import utc
+from etl_project.exclusion import deployment
+from etl_project.failures import Permanent
 
 if TYPE_CHECKING:
     from etl_project.storage import Objects
 
 OWNER = ".etl/owner.json"
-_ID = "deployment-id"
 _MOST_BYTES = 10_000
 
 
 class AnothersPrefix(Permanent):
     """Another deployment takes in what comes to this prefix. Nothing was changed; retrying does not help."""
-
-
-class IdBusy(Busy):
-    """Another process gives the data folder its id just now. Nothing was changed; retrying helps."""
 
 
 def claim(objects: Objects, data_dir: Path) -> None:
@@ -40,7 +35,7 @@ def claim(objects: Objects, data_dir: Path) -> None:
     """
     from etl_project.storage import Conflict  # noqa: PLC0415  # Needs an extra.
 
-    own = _own_id(data_dir)
+    own = deployment.own_id(data_dir)
     if _owner(objects) is None:
         who = {"id": own, "host": socket.gethostname(), "folder": str(data_dir), "since": utc.now().isoformat()}
         with suppress(Conflict):
@@ -52,7 +47,7 @@ def look(objects: Objects, data_dir: Path) -> bool:
     """Whether the prefix is this data folder's already; nothing is changed. Raises as `claim`."""
     if _owner(objects) is None:
         return False
-    _refuse_another(objects, _known_id(data_dir))
+    _refuse_another(objects, deployment.known_id(data_dir))
     return True
 
 
@@ -62,7 +57,8 @@ def _refuse_another(objects: Objects, own: str | None) -> None:
         raise AnothersPrefix(
             f"{objects.shown} is taken in by the deployment in {owner.get('folder')} on {owner.get('host')} (since "
             f"{owner.get('since')}): of two, each would have a part of the files. Give each its own prefix. If that "
-            f"one is gone for good, remove {objects.shown}/{OWNER}; likewise if it is this one, whose {_ID} was lost."
+            f"one is gone for good, remove {objects.shown}/{OWNER}; likewise if it is this one, and its "
+            f"{deployment.FILE} was lost."
         )
 
 
@@ -77,27 +73,3 @@ def _read(content: bytes) -> dict[str, str]:
     except ValueError:
         return {}
     return {key: str(value) for key, value in found.items()} if isinstance(found, dict) else {}
-
-
-def _known_id(data_dir: Path) -> str | None:
-    with suppress(FileNotFoundError):
-        return (data_dir / _ID).read_text(encoding="utf-8").strip()
-    return None
-
-
-def _own_id(data_dir: Path) -> str:
-    """The id of the data folder, made once; of two processes that make it one wins, and both have it.
-
-    Raises IdBusy (retrying helps) in the moment in which another one makes it. No hard link: not every disk has them.
-    """
-    known = _known_id(data_dir)
-    if known is not None:
-        return known
-    busy = IdBusy(f"{data_dir / _ID} is being made by another process. Nothing was changed; retrying helps.")
-    with file_lock.held(data_dir / f"{_ID}.lock", busy):
-        known = _known_id(data_dir)
-        if known is None:
-            known = uuid.uuid4().hex
-            with atomic.replacing(data_dir / _ID, "owner.id") as temporary:
-                temporary.write_text(f"{known}\n", encoding="utf-8")
-    return known

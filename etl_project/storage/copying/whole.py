@@ -14,6 +14,7 @@ import duckdb
 from etl_project.storage.contract import Table, WriteRefused
 from etl_project.storage.copying import notes
 from etl_project.storage.copying.table import Copied, One, copy_table
+from etl_project.storage.deployment import NOTES
 from etl_project.storage.sql import has_table
 from etl_project.storage.tables import owners
 from etl_project.storage.tables.candidates import NAME as CANDIDATES
@@ -23,7 +24,7 @@ from etl_project.storage.tables.store import TableStore
 from etl_project.storage.tables.versions import NAME as VERSIONS
 
 _SERVERS_OWN = ("information_schema", "pg_catalog")
-_OURS = (RECORDS, owners.TABLE, VERSIONS, CANDIDATES, notes.NAME)
+_OURS = (RECORDS, owners.TABLE, VERSIONS, CANDIDATES, notes.NAME, NOTES)
 
 
 class Report(NamedTuple):

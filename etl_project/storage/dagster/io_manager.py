@@ -59,6 +59,7 @@ from etl_project.storage.dagster.lineage import reads_all
 from etl_project.storage.dagster.partition_lock import PartitionLock
 from etl_project.storage.dagster.reporting import as_failure, tag_run
 from etl_project.storage.dagster.scopes import scope_named, scope_of, table_of
+from etl_project.storage.deployment import Writer
 from etl_project.storage.judging import labels
 from etl_project.storage.judging.messages import ChecksFailed, missing_partitions
 from etl_project.storage.judging.receipts import receipts_of, refuse_damaged, refuse_missing
@@ -326,6 +327,10 @@ class PartitionIOManager(dg.ConfigurableIOManager):
         except (EtlError, duckdb.Error, pa.ArrowException, OSError, KeyError) as error:
             context.log.warning(f"Committed, but its rows cannot be shown: {error}")
             return {}
+
+    def _writer(self) -> Writer:
+        """What a store on a server asks, to keep two deployments off one table."""
+        return None if self.run_lock is None else self.run_lock.deployment
 
     def _still_owner(self, table: Table, keys: Sequence[str | None]) -> Callable[[], None]:
         """What the store calls right before each commit; it raises when the run has lost its lock.

@@ -42,7 +42,7 @@ class DuckLakePartitionIOManager(PartitionIOManager):
         limit: dict[str, str | int] = (
             {} if self.memory_limit_mb is None else {"memory_limit": f"{self.memory_limit_mb}MB"}
         )
-        return DuckLakeStore(self.url, self.data, self.wait_seconds, limit, self.scratch)
+        return DuckLakeStore(self.url, self.data, self.wait_seconds, limit, self.scratch, self._writer())
 
     def default_schema(self) -> str | None:
         """The configured schema."""

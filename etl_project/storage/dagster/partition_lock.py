@@ -1,7 +1,7 @@
 """Partition lock: what an IO manager asks of a lock, whoever keeps it.
 
-Belongs here: the one question that stands between a writer and its commit. Does not belong here: any way of locking;
-`exclusion` has one, and a project that brings its own subclasses this.
+Belongs here: the question that stands between a writer and its commit, and who the writer is to others. Does not
+belong here: any way of locking; `exclusion` has one, and a project that brings its own subclasses this.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import dagster as dg
+
+from etl_project.storage.deployment import Deployment
 
 
 class PartitionLock(dg.ConfigurableResource[None]):
@@ -21,3 +23,10 @@ class PartitionLock(dg.ConfigurableResource[None]):
 
         Raises a Transient failure when it has lost them: the run must not commit any more; running it again helps.
         """
+
+    def deployment(self) -> Deployment | None:
+        """Which machines wait for each other by this lock: a warehouse on a server refuses the tables of others.
+
+        None, where nothing is told, and nothing refused.
+        """
+        return None

@@ -41,7 +41,7 @@ class PostgresPartitionIOManager(PartitionIOManager):
         limit: dict[str, str | int] = (
             {} if self.memory_limit_mb is None else {"memory_limit": f"{self.memory_limit_mb}MB"}
         )
-        return PostgresStore(self.url, self.wait_seconds, limit, self.scratch)
+        return PostgresStore(self.url, self.wait_seconds, limit, self.scratch, self._writer())
 
     def default_schema(self) -> str | None:
         """The configured schema."""

@@ -11,12 +11,13 @@ have that catalog as their current database, and their sessions are in UTC.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import duckdb
 
-from etl_project.storage.contract import Commit, Scope, Table
+from etl_project.storage.contract import Commit, Scope, Table, WriteRefused
+from etl_project.storage.deployment import Deployment, Tenant
 from etl_project.storage.judging.messages import DataFault
 from etl_project.storage.tables.candidates import Candidates
 from etl_project.storage.tables.records import Records
@@ -91,6 +92,17 @@ class Engine(ABC):
         each other as they open the database. Raises StoreBusy (retrying helps), naming who is in the way.
         """
         return nullcontext()
+
+    def tenants(self) -> Mapping[str, Tenant]:
+        """By asset which deployment writes its table; nothing where only one can, or where nothing is noted."""
+        return {}
+
+    def take_over(self, assets: Iterable[str], deployment: Deployment) -> None:
+        """From now on the tables of these assets are written by this deployment, and by no other one.
+
+        Raises WriteRefused (retrying does not help) where it is nobody's, StoreUnavailable (it does).
+        """
+        raise WriteRefused(f"{self.identity} is no database on a server: no deployment has it for itself.")
 
     def renew(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make the connection fit for another try after a conflict; what is registered on it stays."""

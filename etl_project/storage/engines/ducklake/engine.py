@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +21,11 @@ import duckdb
 
 from etl_project.failures import EtlError
 from etl_project.storage.contract import Commit, Scope, Table, WriteRefused
+from etl_project.storage.deployment import Deployment, Tenant, Writer
 from etl_project.storage.engines.ducklake import attach
 from etl_project.storage.engines.ducklake.address import Address, address_of
 from etl_project.storage.engines.ducklake.table import LakeTable
-from etl_project.storage.engines.server import queue, rights
+from etl_project.storage.engines.server import queue, rights, tenants
 from etl_project.storage.engines.server.errors import clean, is_conflict, of_server
 from etl_project.storage.sql import has_table, quote
 from etl_project.storage.tables.engine import Conflict, Engine
@@ -47,11 +48,14 @@ class DuckLake(Engine):
     keyed = False
     comparable = False
 
-    def __init__(self, address: Address, settings: Mapping[str, str | int], scratch: Path) -> None:
+    def __init__(
+        self, address: Address, settings: Mapping[str, str | int], scratch: Path, writer: Writer = None
+    ) -> None:
         """`settings` are DuckDB's, set on every connection; what does not fit into memory goes beneath `scratch`."""
         self.address = address
         self._settings = dict(settings)
         self._scratch = scratch
+        self._writer = writer
 
     @property
     def identity(self) -> str:
@@ -81,8 +85,16 @@ class DuckLake(Engine):
         return rights.refusal(self.address, "ducklake_snapshot")
 
     def turn(self, table: Table, wait_seconds: float) -> AbstractContextManager[None]:
-        """One writer of a table at a time, on whatever machine; see `queue`."""
-        return queue.turn(self.address, table.name.lower(), wait_seconds)
+        """One writer of a table at a time, on whatever machine, all of one deployment; see `tenants`."""
+        return tenants.turn(self.address, table, wait_seconds, self._writer)
+
+    def tenants(self) -> Mapping[str, Tenant]:
+        """As it is noted on the server."""
+        return tenants.noted(self.address)
+
+    def take_over(self, assets: Iterable[str], deployment: Deployment) -> None:
+        """Note it on the server."""
+        tenants.take_over(self.address, assets, deployment)
 
     def renew(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Attach the lake anew: after a conflict, with new connections and nothing kept of the old snapshot."""
@@ -185,10 +197,12 @@ class DuckLakeStore(TableStore):
         wait_seconds: float = 60.0,
         settings: Mapping[str, str | int] | None = None,
         scratch: str | Path | None = None,
+        writer: Writer = None,
     ) -> None:
         """`url` is `ducklake:postgres:` and what libpq takes; `data` a folder that every machine sees, or `s3://...`.
+        `writer` says which deployment writes; without, nobody's tables are refused.
 
         Raises UnknownPlace and ExtraMissing (retrying does not help).
         """
         beside = Path(tempfile.gettempdir() if scratch is None else scratch)
-        super().__init__(DuckLake(address_of(url, data), settings or {}, beside), wait_seconds)
+        super().__init__(DuckLake(address_of(url, data), settings or {}, beside, writer), wait_seconds)

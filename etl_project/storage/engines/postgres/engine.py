@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import duckdb
 
 from etl_project.storage.contract import StoreBusy, Table, WriteRefused
+from etl_project.storage.deployment import Deployment, Tenant, Writer
 from etl_project.storage.engines.postgres import attach, described
 from etl_project.storage.engines.postgres.address import PostgresAddress, address_of
 from etl_project.storage.engines.postgres.table import LONGEST_BYTES, PostgresTable
-from etl_project.storage.engines.server import queue, rights
+from etl_project.storage.engines.server import rights, tenants
 from etl_project.storage.engines.server.errors import clean, is_conflict, of_server
 from etl_project.storage.interrupted import ended_at_once
 from etl_project.storage.tables.engine import Conflict, Engine
@@ -69,16 +70,22 @@ class Postgres(Engine):
     comparable = False
 
     def __init__(
-        self, address: PostgresAddress, settings: Mapping[str, str | int], scratch: Path, wait_seconds: float
+        self,
+        address: PostgresAddress,
+        settings: Mapping[str, str | int],
+        scratch: Path,
+        wait_seconds: float,
+        writer: Writer = None,
     ) -> None:
         """`settings` are DuckDB's, set on every connection; what does not fit into memory goes beneath `scratch`.
 
-        `wait_seconds`: how long a statement waits for somebody else's lock in the server.
+        `wait_seconds`: how long a statement waits for somebody else's lock in the server. `writer`: who writes.
         """
         self.address = address
         self._settings = dict(settings)
         self._scratch = scratch
         self._wait_seconds = wait_seconds
+        self._writer = writer
 
     @property
     def identity(self) -> str:
@@ -105,8 +112,16 @@ class Postgres(Engine):
         return rights.refusal(self.address, NAME)
 
     def turn(self, table: Table, wait_seconds: float) -> AbstractContextManager[None]:
-        """One writer of a table at a time, on whatever machine; see `queue`."""
-        return queue.turn(self.address, table.name.lower(), wait_seconds)
+        """One writer of a table at a time, on whatever machine, all of one deployment; see `tenants`."""
+        return tenants.turn(self.address, table, wait_seconds, self._writer)
+
+    def tenants(self) -> Mapping[str, Tenant]:
+        """As it is noted on the server."""
+        return tenants.noted(self.address)
+
+    def take_over(self, assets: Iterable[str], deployment: Deployment) -> None:
+        """Note it on the server."""
+        tenants.take_over(self.address, assets, deployment)
 
     def renew(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Attach the database anew: after a conflict, with new connections and nothing kept of the old snapshot."""
@@ -197,10 +212,12 @@ class PostgresStore(TableStore):
         wait_seconds: float = 60.0,
         settings: Mapping[str, str | int] | None = None,
         scratch: str | Path | None = None,
+        writer: Writer = None,
     ) -> None:
-        """`url` is `postgresql://user:password@host:port/database`, as libpq takes it.
+        """`url` is `postgresql://user:password@host:port/database`, as libpq takes it. `writer` says which deployment
+        writes; without, nobody's tables are refused.
 
         Raises UnknownPlace and ExtraMissing (retrying does not help).
         """
         beside = Path(tempfile.gettempdir() if scratch is None else scratch)
-        super().__init__(Postgres(address_of(url), settings or {}, beside, wait_seconds), wait_seconds)
+        super().__init__(Postgres(address_of(url), settings or {}, beside, wait_seconds, writer), wait_seconds)

@@ -34,8 +34,8 @@ _KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count
 
 
 @contextmanager
-def turn(address: Server, what: str, wait_seconds: float) -> Iterator[None]:
-    """Nobody else writes `what` for as long as the block lasts, as long as they ask here.
+def turn(address: Server, what: str, wait_seconds: float) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """Nobody else writes `what` for as long as the block lasts, as long as they ask here. Gives the connection.
 
     Raises StoreBusy (retrying helps) when somebody has the turn for longer than `wait_seconds`, naming them;
     StoreUnavailable (it does) without a server, and where the clocks of the two machines are too far apart.
@@ -44,7 +44,7 @@ def turn(address: Server, what: str, wait_seconds: float) -> Iterator[None]:
     try:
         _wait(address, connection, what, wait_seconds)
         _compare_clocks(address, connection)
-        yield
+        yield connection
     finally:
         # The session ends with the connection, and the lock with the session. What is committed stays committed.
         with suppress(psycopg.Error):
