@@ -7,6 +7,7 @@ Does not belong here: what is refused to another deployment (`storage.engines.se
 from __future__ import annotations
 
 import socket
+import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from etl_project.settings import Settings
 from etl_project.storage import Deployment
 
 FILE = "deployment-id"
+_TRIES, _PAUSE_SECONDS = 20, 0.05
 
 
 class IdBusy(Busy):
@@ -51,11 +53,17 @@ def known_id(data_dir: Path) -> str | None:
 def own_id(data_dir: Path) -> str:
     """The id of the data folder, made once; of two processes that make it one wins, and both have it.
 
-    Raises IdBusy (retrying helps) in the moment in which another one makes it. No hard link: not every disk has them.
+    Raises IdBusy (retrying helps) where another one has been making it for a second, which takes milliseconds.
     """
-    known = known_id(data_dir)
-    if known is not None:
-        return known
+    for _ in range(_TRIES - 1):
+        with suppress(IdBusy):
+            return known_id(data_dir) or _made(data_dir)
+        time.sleep(_PAUSE_SECONDS)
+    return known_id(data_dir) or _made(data_dir)
+
+
+def _made(data_dir: Path) -> str:
+    """No hard link: not every disk has them. Raises IdBusy at once."""
     busy = IdBusy(f"{data_dir / FILE} is being made by another process. Nothing was changed; retrying helps.")
     with file_lock.held(data_dir / f"{FILE}.lock", busy):
         known = known_id(data_dir)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,17 @@ def test_while_another_process_makes_the_id_it_is_said_and_nothing_is_made(tmp_p
     ):
         deployment.own_id(tmp_path)
     assert deployment.known_id(tmp_path) is None
+
+
+def test_who_comes_while_another_process_makes_the_id_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pause is where the other one gets done: nothing here depends on how long either takes."""
+    with ExitStack() as other:
+        other.enter_context(file_lock.held(tmp_path / "deployment-id.lock", Busy()))
+        monkeypatch.setattr(time, "sleep", lambda _: other.close())
+        made = deployment.own_id(tmp_path)
+    assert made == deployment.known_id(tmp_path)
 
 
 def test_on_one_machine_a_deployment_is_its_data_folder(tmp_path: Path) -> None:
