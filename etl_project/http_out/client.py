@@ -21,17 +21,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-import httpx2
-import stamina
 
 from etl_project import faults, utc
 from etl_project.failures import Outage, Permanent, Transient
 from etl_project.http_out import patience
 from etl_project.http_out.records import Deliveries, DeliveryRecord, State
 from etl_project.http_out.settings import Outgoing
+
+# Loaded to post: every command and every run loads this module with the definitions, and few of them post.
+if TYPE_CHECKING:
+    import httpx2
 
 _LARGEST_ANSWER = 1 << 20
 _SHOWN_OF_ANSWER = 300
@@ -154,6 +155,8 @@ class DeliveryClient:
 
     def _post(self, delivery: DeliveryRecord, body: bytes) -> DeliveryOutcome:
         """Attempt until there is an outcome or the time is used up."""
+        import stamina  # noqa: PLC0415
+
         settings = self._settings
         deadline = time.monotonic() + settings.total_seconds
         tries = stamina.retry_context(
@@ -213,6 +216,8 @@ class DeliveryClient:
 
     async def _request(self, key: str, body: bytes, limit: float) -> _Answer:
         """Send once. Redirects are not followed: they would turn a POST into something else."""
+        import httpx2  # noqa: PLC0415
+
         timeout = httpx2.Timeout(self._settings.read_seconds, connect=self._settings.connect_seconds)
         try:
             # The library's own limits are for each read; a receiver that drips would never reach them.
@@ -322,6 +327,8 @@ def _pause(error: Exception, deadline: float, shortest: float) -> bool | float:
 
 def _explained(error: httpx2.TransportError, host: str) -> _TryAgain | DeliveryRejected:
     """What a failed connection means. Nothing arrived unless the connection stood."""
+    import httpx2  # noqa: PLC0415
+
     causes = list(_causes(error))
     broken_tls = [cause for cause in causes if isinstance(cause, ssl.SSLError)]
     cut_off = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)

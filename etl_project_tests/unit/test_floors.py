@@ -128,6 +128,7 @@ def test_every_package_says_what_it_is_for() -> None:
         *((name, ("dagster", "duckdb", "pandas", "pyarrow")) for name in GROUND),
         ("http_in.receiver", ("dagster", "duckdb", "pandas")),
         ("cli.main", ("dagster", "duckdb", "pandas")),
+        ("definitions", ("httpx2", "stamina")),
         *(
             ("storage", (f"etl_project.{name}",))
             for floor in FLOORS[:-1]
