@@ -288,7 +288,9 @@ def test_two_files_that_come_together_do_not_take_away_what_one_may(tmp_path: Pa
     world = filled(tmp_path, a=rows(10), b=rows(10, first=11))
     world.drop(A, rows(2))
     world.drop(B, rows(4, first=11))
-    assert outcomes(world) == {A: "accepted", B: "refused"}, "6 of the 20 of the day would be left, though half of the 12 after A"
+    assert outcomes(world) == {A: "accepted", B: "refused"}, (
+        "6 of the 20 of the day would be left, though half of the 12 after A"
+    )
 
 
 @pytest.mark.parametrize("first", [A, B])
