@@ -49,9 +49,10 @@ if "TMPDIR" not in os.environ and _roomy():
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 # The same tests must give the same answer twice: by default every property is tried on a fixed set of examples.
-# `make long` draws new ones and prints the seed that gives them again. How long drawing takes is no fault of a test.
+# `make long` draws new ones, twice as many, and prints the seed that gives them again. How long drawing takes is no
+# fault of a test.
 ANYHOW = {"database": None, "deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("fixed", derandomize=True, print_blob=False, **ANYHOW)
+settings.register_profile("fixed", max_examples=50, derandomize=True, print_blob=False, **ANYHOW)
 settings.register_profile("drawn", derandomize=False, print_blob=True, **ANYHOW)
 settings.load_profile("fixed")
 # Left to itself it also tries the numbers and words that stand in the code that happens to be loaded: other examples

@@ -325,7 +325,7 @@ def any_history(backend: str, steps: Sequence[Step]) -> None:
 
 
 LOCAL = ["duckdb", "parquet"]
-FEW, SERVED = (3, 2) if settings.default.derandomize else (15, 10)  # type: ignore[union-attr]
+FEW, SERVED = (2, 2) if settings.default.derandomize else (15, 10)  # type: ignore[union-attr]
 """Examples in a process, and on a server: a fixed few, or new ones."""
 PHASES = [Phase.generate]
 """A smaller example of what fails would be looked for through minutes of writes."""

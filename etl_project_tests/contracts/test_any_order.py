@@ -122,7 +122,7 @@ class AnyOrder(RuleBasedStateMachine):
 def test_any_interleaving_ends_as_the_last_successful_write_of_each_day(backend: str) -> None:
     machine = type(f"AnyOrder_{backend}", (AnyOrder,), {"backend": backend})
     # Every step in a lake is a dozen questions to a server: fewer of them here, as many in the next test.
-    run_state_machine_as_test(machine, settings=settings_of(examples=2 if backend == LAKE else 4))
+    run_state_machine_as_test(machine, settings=settings_of(examples=2 if backend == LAKE else 3))
 
 
 @pytest.mark.long

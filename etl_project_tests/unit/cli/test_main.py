@@ -54,6 +54,16 @@ def test_the_help_lists_every_command_with_its_summary() -> None:
     assert [name for name in COMMANDS if f"{name} {summary(name)[:20]}" not in shown] == []
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("etl qu", "quarantine"), ("etl quarantine re", "release"), ("etl drain --sel", "--select")]
+)
+def test_a_shell_completes_commands_those_of_a_group_and_options(shell: str, typed: str, offered: str) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1), "_TYPER_COMPLETE_ARGS": typed}
+    done = CliRunner().invoke(app, prog_name="etl", env={"_ETL_COMPLETE": f"complete_{shell}", **words})
+    assert offered in done.output and "Usage" not in done.output
+
+
 def test_the_version_is_that_of_the_package() -> None:
     assert CliRunner().invoke(app, ["--version"]).output.strip() == f"etl {version('etl-project')}"
 

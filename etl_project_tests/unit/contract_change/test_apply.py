@@ -329,8 +329,8 @@ def _apply_and_die(folder: Path, step: str) -> None:
 
 LONG = pytest.mark.long
 STEPS = (
-    *("begun", pytest.param("renamed", marks=LONG), "filled", pytest.param("reshaped", marks=LONG)),
-    *(pytest.param("before_commit", marks=LONG), "after_commit"),
+    *(pytest.param("begun", marks=LONG), pytest.param("renamed", marks=LONG), "filled"),
+    *(pytest.param("reshaped", marks=LONG), pytest.param("before_commit", marks=LONG), "after_commit"),
 )
 
 
