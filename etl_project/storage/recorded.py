@@ -147,7 +147,11 @@ def to_polars(rows: pa.Table, record: bytes | None) -> Any:
             frame = frame.with_columns(column.cast(kind).alias(name))
         except polars.exceptions.PolarsError:
             continue  # Other values are there now than such a type can hold.
-    return frame
+    if not set(frame.columns) >= {name for name, kind in written.items() if kind != polars.Null}:
+        return frame  # Only some of the columns were asked for.
+    # What was written without any value has no type in a store.
+    frame = frame.with_columns(polars.lit(None).alias(name) for name in written if name not in frame.columns)
+    return frame.select([*written, *(name for name in frame.columns if name not in written)])
 
 
 def _packed(library: bytes, content: bytes) -> bytes | None:

@@ -220,6 +220,22 @@ def test_the_columns_of_a_frame_keep_their_order(make: Make) -> None:
     assert list(there_and_back(make(), frame).columns) == ["none", "b", "a"]
 
 
+def test_a_polars_frame_has_its_own_order_of_columns_and_those_without_values(make: Make) -> None:
+    there_and_back(make(), pl.DataFrame({"b": [1], "a": ["x"]}))
+    frame = pl.DataFrame({"a": ["y"], "none": [None], "b": [2]})
+    found = there_and_back(make(), frame, pl.DataFrame)
+    assert (found.to_dicts(), found.columns) == (frame.to_dicts(), ["a", "none", "b"])
+    assert found.schema == frame.schema
+
+
+def test_of_a_polars_frame_come_the_columns_that_were_asked_for(make: Make) -> None:
+    there_and_back(make(), pl.DataFrame({"a": ["y"], "none": [None], "b": [2]}))
+    kind = dg.PythonObjectDagsterType(pl.DataFrame)
+    asked = {"columns": ["b"]}
+    into = dg.build_input_context(asset_key="frame", definition_metadata=asked, dagster_type=kind)
+    assert make().load_input(into).columns == ["b"]
+
+
 def test_a_frame_that_is_nothing_but_an_index_is_no_empty_partition(make: Make) -> None:
     with pytest.raises(WriteRefused, match="index with a name, 'n'"):
         there_and_back(make(), pd.DataFrame({"n": [1]}).set_index("n"))
