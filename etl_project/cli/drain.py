@@ -58,13 +58,13 @@ def drain(
     )
     if dry_run:
         raise typer.Exit(plan.tell(wish))
-    sound, is_more = objects.fetched_first(), True
+    objects.fetched_first()
+    sound, all_fetched, is_more = True, True, True
     while is_more:
         with deployment() as opened:
             sound = _drained(opened, wish, yes) and sound
-            is_more, well = objects.fetched_after(opened.project)
-            sound = sound and well
-    raise typer.Exit(0 if sound else 1)
+            is_more, all_fetched = objects.fetched_after(opened.project)
+    raise typer.Exit(0 if sound and all_fetched else 1)
 
 
 def _drained(opened: Deployment, wish: Wish, yes: bool) -> bool:

@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 
-def fetched_first() -> bool:
-    """Fetch what waits before the project is loaded, since its days begin with its data; whether all went well.
+def fetched_first() -> None:
+    """Fetch what waits before the project is loaded, since its days begin with its data.
 
-    Objects that are too young get the time to settle once.
+    Objects that are too young get the time to settle once. What could not be fetched is said; whether it still cannot
+    be, the pass after the files were taken in finds out.
     """
     configured = settings.load()
     if configured.incoming_url is None:
-        return True
+        return
     from etl_project.definitions import load_project  # noqa: PLC0415  # Takes a second.
 
     project, _ = load_project(strict=False)
-    _, well, unsettled = _fetched(project)
+    _, _, unsettled = _fetched(project)
     if unsettled:
         time.sleep(max(spec.settle_seconds for spec in project.sources))
-        _, well, _ = _fetched(project)
-    return well
+        _fetched(project)
 
 
 def fetched_after(project: Project) -> tuple[bool, bool]:

@@ -104,7 +104,8 @@ def show_status(found: statuses.Status) -> None:
         console.print(f"[red]not published[/] {escape(line)}", soft_wrap=True, highlight=False)
     for line in found.pinned:
         console.print(f"[yellow]pinned[/] {escape(line)}", soft_wrap=True, highlight=False)
-    for line in [*found.gone, *(line for asset in found.assets for line in (*asset.waits, *_by_hand(asset)))]:
+    of_assets = (line for asset in found.assets for line in (*asset.waits, *_by_hand(asset)))
+    for line in [*found.gone, *found.not_taken, *of_assets]:
         console.print(escape(line), soft_wrap=True, highlight=False)
     for source in found.sources:
         console.print(

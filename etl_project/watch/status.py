@@ -97,7 +97,9 @@ class Status:
     sources: tuple[SourceStatus, ...]
     runs: tuple[RunStatus, ...]
     gone: tuple[str, ...] = ()
-    """Tables that are gone although they were committed to, keys and files that nobody takes, in words."""
+    """Tables that are gone although they were committed to, in words."""
+    not_taken: tuple[str, ...] = ()
+    """Files and keys of objects that no source takes, in words."""
     red_checks: tuple[str, ...] = ()
     """Checks whose last result is a failure, in words."""
     broken: tuple[str, ...] = ()
@@ -148,7 +150,8 @@ def status(
         ),
         sources=tuple(_source(project, snapshot, spec, in_bucket) for spec in project.sources),
         runs=tuple(_run(record) for record in _newest_runs(instance)),
-        gone=(*snapshot.gone_in_words, *snapshot.unusable_keys, *snapshot.stray),
+        gone=tuple(snapshot.gone_in_words),
+        not_taken=(*snapshot.unusable_keys, *snapshot.stray),
         unpublished=tuple(snapshot.unpublished_in_words),
         red_checks=tuple(str(check) for check in red_checks),
         broken=(*project.broken, *project.left_out),

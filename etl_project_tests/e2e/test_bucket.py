@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -73,13 +74,22 @@ def test_files_that_come_into_a_bucket_are_built_archived_there_and_gone_from_wh
         assert "1 objects fetched" in said and "1 archived" in said
     alone.drained()
     assert place.tables() == alone.tables()
+    again = order_file(DAYS[0], price="9.75")
+    objects.put(f"incoming/orders/{DAYS[0]}.csv", again.encode(), None)
+    assert place.etl("drain", ETL_FAULT="fetch.after_record=kill", **bucket).returncode == -signal.SIGKILL
+    place.drop(f"{DAYS[0]}.csv", order_file(DAYS[0], price="8.75"))  # It is taken in before the object of its name.
+    said = place.drained(**bucket)
+    assert "same name, and is taken in first" in said and "1 objects fetched" in said
+    alone.drop(f"{DAYS[0]}.csv", again)
+    alone.drained()
+    assert place.tables() == alone.tables()
     objects.put(f"incoming/orders/{DAYS[0]}.csv", b"nothing that fits\n", None)
     waits = place.etl("status", **bucket)
     assert f"1 objects wait in the bucket: {DAYS[0]}.csv" in waits.stdout
     assert f"1 objects wait in the bucket: {DAYS[0]}.csv" in place.etl("plan", **bucket).stdout
     assert "1 files refused" in place.drained(expected_exit=1, **bucket)
     keys = [one.key for one in objects.below("")]
-    assert sum(key.startswith("archive/orders/") for key in keys) == len(DAYS)
+    assert sum(key.startswith("archive/orders/") for key in keys) == len(DAYS) + 1
     assert sum(key.startswith("quarantine/orders/") for key in keys) == 2
     assert [key for key in keys if key.startswith("incoming/orders/")] == []
     assert place.tables() == alone.tables()

@@ -66,7 +66,8 @@ def test_what_lies_beside_the_drop_folders_is_named_by_drain_and_sensor_and_stat
             assert folder == told
             seen = snapshot.look(given.project, utc.now())
             assert seen.held_up == done.held
-            assert [*status(given.project, given.instance, seen).gone] == done.held
+            told_by_status = status(given.project, given.instance, seen)
+            assert ([*told_by_status.not_taken], told_by_status.gone) == (done.held, ())
 
 
 def test_what_is_no_file_to_read_is_named_by_drain_status_and_sensor(
