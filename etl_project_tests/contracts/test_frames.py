@@ -215,6 +215,13 @@ def test_a_number_that_is_too_large_is_refused(make: Make) -> None:
         there_and_back(make(), [{"n": 2**70}])
 
 
+def test_a_polars_integer_that_arrow_does_not_have_is_refused_by_name(make: Make) -> None:
+    wide = pl.Series([1], dtype=pl.Int128)
+    with pytest.raises(WriteRefused, match="no integers of 128 bits: 'v'"):
+        there_and_back(make(), pl.DataFrame({"v": wide, "n": [1]}))
+    there_and_back(make(), pl.DataFrame({"v": wide.cast(pl.Decimal(38, 0))}))
+
+
 def test_the_columns_of_a_frame_keep_their_order(make: Make) -> None:
     frame = pd.DataFrame({"none": objects(None), "b": [1], "a": ["x"]})
     assert list(there_and_back(make(), frame).columns) == ["none", "b", "a"]

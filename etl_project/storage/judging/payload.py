@@ -168,6 +168,12 @@ def _refuse_objects(data: Any) -> None:
             f"Columns of Python objects cannot be stored: {', '.join(map(repr, objects))}. Nothing was changed; "
             "retrying does not help. Give them a type of polars."
         )
+    wide = [name for name, kind in data.schema.items() if str(kind) in ("Int128", "UInt128")]
+    if wide:
+        raise WriteRefused(
+            f"Arrow has no integers of 128 bits: {', '.join(map(repr, wide))}. Nothing was changed; retrying does not "
+            "help. Cast them to Int64, or to Decimal(38, 0)."
+        )
 
 
 def _from_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
