@@ -123,7 +123,7 @@ class Day:
         for version in versions if self._earlier is not None else ():
             self._note(version)
         self.highest = max((version.sequence for version in versions), default=0)
-        self._current = {_counts_with(version.name, spec): version for version in counting(versions, spec)}
+        self._current = {counts_with(version.name, spec): version for version in counting(versions, spec)}
         self._by_content = {version.sha256: version for version in self._current.values()}
 
     @property
@@ -140,14 +140,17 @@ class Day:
         if self._spec.files_per_day == "every":
             of_name = (one for one in self._current.values() if sent_as(one.name, self._spec) == name)
             return max(of_name, key=lambda one: one.sequence, default=None)
-        version = self._current.get(_counts_with(name, self._spec))
+        version = self._current.get(counts_with(name, self._spec))
         return version if version is not None and version.name == name else None
 
     def replaced_by(self, name: str) -> Accepted | None:
         """The version that would no longer count if a file of this name were accepted now."""
-        old = self._current.get(_counts_with(name, self._spec))
-        newer = old is not None and self._spec.version_of(old.name)[1] > self._spec.version_of(name)[1]
-        return None if newer else old
+        return None if self.is_overtaken(name) else self._current.get(counts_with(name, self._spec))
+
+    def is_overtaken(self, name: str) -> bool:
+        """Whether a file of this name would not count if it were accepted now: by its name it is an older one."""
+        old = self._current.get(counts_with(name, self._spec))
+        return old is not None and self._spec.version_of(old.name)[1] > self._spec.version_of(name)[1]
 
     def beside(self, version: Accepted) -> list[Accepted]:
         """The other versions that count."""
@@ -218,7 +221,7 @@ class Day:
     def _count(self, version: Accepted) -> None:
         self._note(version)
         self.highest = version.sequence
-        which = _counts_with(version.name, self._spec)
+        which = counts_with(version.name, self._spec)
         old = self._current.get(which)
         if old is not None and _order(old, self._spec) > _order(version, self._spec):
             return  # By the time in its name it is older than what is there.
@@ -257,18 +260,13 @@ def counting(versions: Iterable[Accepted], spec: SourceSpec) -> tuple[Accepted, 
     """Those of the versions of a day that make it up, in name order."""
     newest: dict[str, Accepted] = {}
     for version in versions:
-        which = _counts_with(version.name, spec)
+        which = counts_with(version.name, spec)
         if which not in newest or _order(newest[which], spec) < _order(version, spec):
             newest[which] = version
     return tuple(sorted(newest.values(), key=lambda version: names.order(version.name)))
 
 
-def exclude_each_other(name: str, other: str, spec: SourceSpec) -> bool:
-    """Whether of two files of a day that have these names only one counts."""
-    return _counts_with(name, spec) == _counts_with(other, spec)
-
-
-def _counts_with(name: str, spec: SourceSpec) -> str:
+def counts_with(name: str, spec: SourceSpec) -> str:
     """What the files have in common of which one counts: nothing but the day, where one file is the day."""
     return "" if spec.files_per_day == "latest" else spec.version_of(name)[0]
 

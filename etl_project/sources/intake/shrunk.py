@@ -10,6 +10,7 @@ its place, those of the other files of the day only where that one lost many.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -35,15 +36,26 @@ class Shrunk:
     def __init__(self, spec: SourceSpec, limit: float, waiting: Sequence[Entry | Waiting]) -> None:
         self._spec = spec
         self._limit = limit
-        self._waiting = [one for one in waiting if isinstance(one, Waiting)]
+        self._waiting: dict[date, list[Waiting]] = {}
+        self._place: dict[int, int] = {}
+        """Where an inode stands among the files of its day, under whatever name it is taken in."""
+        for one in waiting:
+            if isinstance(one, Waiting):
+                of_day = self._waiting.setdefault(one.day, [])
+                self._place[one.inode] = len(of_day)
+                of_day.append(one)
         self._gained: Counter[date] = Counter()
         """What files of this batch have brought to their days, less what they took: several may shrink one day."""
+        self._counted: dict[str, int | None] = {}
+        self._looked_at: dict[str, tuple[str, int]] = {}
 
     def refuse(self, file: Waiting, records: int, archived: archive.Day) -> None:
         """Raise FileRefused for a file that leaves its day too few rows; `records` is what it has, 0 without a row.
 
         Ask for all files of the batch, in the order in which they are taken in.
         """
+        if archived.is_overtaken(file.name):
+            return  # It does not count: it takes nothing away, and brings nothing either.
         replaced = archived.replaced_by(file.name)
         had = 0 if replaced is None else self._records_of(replaced)
         if replaced is not None and self._leaves_too_few(file, records, had, archived):
@@ -93,32 +105,55 @@ class Shrunk:
 
     def _records_of(self, version: Accepted) -> int | None:
         """How many records it has that are not left out; None where it fits the contract no more."""
-        try:
-            found = judge.count_rows(self._spec, version)
-        except FileRefused:
-            return None
-        return found.records - found.skipped
+        if version.file not in self._counted:
+            try:
+                found = judge.count_rows(self._spec, version)
+                self._counted[version.file] = found.records - found.skipped
+            except FileRefused:
+                self._counted[version.file] = None
+        return self._counted[version.file]
 
     def _each_coming(self, file: Waiting, records: int, archived: archive.Day) -> Iterator[int]:
         """What other files of the day that wait have more than what they replace, or than this one in its place."""
-        for one in self._waiting:
-            if one.day != file.day or one.name == file.name:
-                continue
-            if archive.exclude_each_other(one.name, file.name, self._spec):
-                if self._comes_later(one, file):
-                    yield max(0, self._rows_in(one) - records)
-            else:
-                old = archived.replaced_by(one.name)
-                yield max(0, self._rows_in(one) - ((self._records_of(old) or 0) if old is not None else 0))
+        own = archive.counts_with(file.name, self._spec)
+        for which, one in self._coming(file, archived).items():
+            old = None if which == own else archived.replaced_by(one.name)
+            had = records if which == own else (old and self._records_of(old)) or 0
+            yield max(0, self._brings(one, archived) - had)
 
-    def _comes_later(self, other: Waiting, file: Waiting) -> bool:
-        """Whether the other one counts once both are in the archive: by its name, or as it comes."""
-        of_other, of_file = ((self._spec.version_of(one.name)[1], self._waiting.index(one)) for one in (other, file))
-        return of_other > of_file
+    def _coming(self, file: Waiting, archived: archive.Day) -> dict[str, Waiting]:
+        """The files taken in after this one that count in the end: of several that replace each other the newest."""
+        newest = {archive.counts_with(file.name, self._spec): file}
+        for one in self._after(file):
+            which = archive.counts_with(one.name, self._spec)
+            before = newest.get(which)
+            older = before is not None and self._spec.version_of(before.name)[1] > self._spec.version_of(one.name)[1]
+            if not older and not archived.is_overtaken(one.name):
+                newest[which] = one
+        return {which: one for which, one in newest.items() if one is not file}
 
-    def _rows_in(self, file: Waiting) -> int:
+    def _after(self, file: Waiting) -> list[Waiting]:
+        of_day = self._waiting.get(file.day, [])
+        return of_day[self._place.get(file.inode, len(of_day)) + 1 :]
+
+    def _brings(self, file: Waiting, archived: archive.Day) -> int:
+        """Its rows; none of a file whose content another file of the day has, and keeps: it will be a duplicate."""
+        if file.path not in self._looked_at:
+            self._looked_at[file.path] = self._look_at(file)
+        sha256, rows = self._looked_at[file.path]
+        twin = archived.holding(sha256)
+        if twin is None or any(
+            archive.counts_with(one.name, self._spec) == archive.counts_with(twin.name, self._spec)
+            for one in self._waiting[file.day]
+        ):
+            return rows
+        return 0
+
+    def _look_at(self, file: Waiting) -> tuple[str, int]:
         try:
+            with Path(file.path).open("rb") as content:
+                sha256 = hashlib.file_digest(content, "sha256").hexdigest()
             sent = SourceFile(Path(file.path), file.name, file.day)
-            return sum(batch.rows.num_rows for batch in judge.read_file(sent, self._spec))
+            return sha256, sum(batch.rows.num_rows for batch in judge.read_file(sent, self._spec))
         except (OSError, FileRefused):
-            return 0  # It has gone, was taken in already (then the archive has its rows), or will be refused.
+            return "", 0  # It has gone, or will be refused.

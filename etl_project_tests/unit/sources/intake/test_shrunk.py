@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from etl_project.sources.intake import admit, archive, quarantine
+from etl_project.sources.reading import judge
 from etl_project.sources.reading.rows.row_settings import RowSettings
 from etl_project.sources.spec import SourceColumn, SourceSpec
 
@@ -318,6 +319,71 @@ def test_an_older_export_that_comes_late_takes_nothing_away(tmp_path: Path) -> N
         world.drop(name, content)
         assert outcomes(world) == {name: "accepted"}
     assert world.rows().num_rows == 10
+
+
+def exports(root: Path) -> World:
+    """A day of one file B, and of exports of which the one of the latest time counts, taken in at 7."""
+    world = World(root, spec(patterns=("s.{date}T{time}.csv", "b-{date}.csv")))
+    world.drop(B, rows(100, first=1000))
+    world.drop("s.2024-03-05T0700.csv", rows(10))
+    outcomes(world)
+    return world
+
+
+def test_an_older_export_brings_no_rows_that_another_file_could_take_away(tmp_path: Path) -> None:
+    world = exports(tmp_path)
+    world.drop("s.2024-03-05T0600.csv", rows(90))
+    world.drop(B, rows(1, first=1000))
+    assert outcomes(world) == {"s.2024-03-05T0600.csv": "accepted", B: "refused"}
+    world.drop(B, rows(1, first=1000))
+    world.drop("s.2024-03-05T0630.csv", rows(90))
+    assert outcomes(world) == {"s.2024-03-05T0630.csv": "accepted", B: "refused"}, "nor where it comes after"
+
+
+def test_of_several_exports_that_come_only_the_last_one_brings_its_rows(tmp_path: Path) -> None:
+    world = exports(tmp_path)
+    world.drop(B, rows(1, first=1000))
+    for minute in range(4):
+        world.drop(f"s.2024-03-05T080{minute}.csv", rows(40 + minute))
+    assert outcomes(world)[B] == "refused", "44 of 110, though the four have 166"
+
+
+def test_a_file_that_will_be_a_duplicate_brings_no_rows(tmp_path: Path) -> None:
+    world = filled(tmp_path, a=rows(100), b=rows(60, first=200))
+    world.drop(A, rows(1))
+    world.drop("c-2024-03-05.csv", rows(60, first=200))
+    assert outcomes(world) == {A: "refused", "c-2024-03-05.csv": "duplicate"}
+
+
+def test_files_that_all_change_their_names_take_nothing_away(tmp_path: Path) -> None:
+    world = filled(tmp_path, a=rows(100), b=rows(60, first=200))
+    world.drop(A, rows(1, first=500))
+    world.drop(B, rows(100))
+    world.drop("c-2024-03-05.csv", rows(60, first=200))
+    assert set(outcomes(world).values()) == {"accepted"}
+
+
+def test_files_of_a_day_are_each_counted_a_few_times_however_many_are_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, parts = World(tmp_path), 30
+    for count in (10, 3):
+        calls: list[object] = []
+        for name in ("count_rows", "read_file"):
+            monkeypatch.setattr(judge, name, counting_calls(getattr(judge, name), calls))
+        for part in range(parts):
+            world.drop(f"{part:02d}-2024-03-05.csv", rows(count, first=100 * part))
+        found = outcomes(world)
+    assert 0 < list(found.values()).count("refused") < parts
+    assert len(calls) < 5 * parts
+
+
+def counting_calls(function: Callable[..., Any], calls: list[object]) -> Callable[..., Any]:
+    def called(*given: Any, **named: Any) -> Any:
+        calls.append(function)
+        return function(*given, **named)
+
+    return called
 
 
 def test_rejects_are_records_that_came_and_alone_they_are_no_day(tmp_path: Path) -> None:
