@@ -285,7 +285,8 @@ def reason_on(key: Key, inputs: Sequence[Input], head: Head | None, lacking: dic
                 read.append((each.asset, text_of(that), offered))
             elif not each.may_be_absent:
                 # An input is missing, not empty: there is nothing to build from yet.
-                lacking[key] = Held(each.asset, that, "has no rows yet")
+                never = isinstance(that, date) and that < each.existing[0]
+                lacking[key] = Held(each.asset, that, "has no such day" if never else "has no rows yet")
                 return None
     expected = input_hash(read)
     if changed:

@@ -10,6 +10,7 @@ import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.definitions.partitions.utils import infer_partition_mapping
 
+from etl_project.due import words
 from etl_project.due.following import by_hand, nodes, say_by_hand
 from etl_project.due.graph import Days, Key, Node, Window, at_most, text_of
 from etl_project.due.pending import Due, Outlook, Settings, Verdict, outlook, pending, runs_for
@@ -225,6 +226,17 @@ def test_what_waits_for_an_input_that_was_never_built_is_named() -> None:
     found = look(graph, {("orders", date(2025, 3, 3)): head("unknown", "3")})
     assert found.due == []
     assert found.lacking["report"][date(2025, 3, 3)].asset == "names"
+
+
+def test_what_reads_a_day_from_before_an_input_begins_is_named_with_that_reason() -> None:
+    late = made("late", dg.DailyPartitionsDefinition("2025-03-05", timezone="UTC"))
+    graph = nodes(dg.Definitions(assets=[made("orders", DAYS), late, made("report", DAYS, deps=["orders", "late"])]))
+    found = look(graph, {("orders", date(2025, 3, n)): head("unknown", f"{n}") for n in (3, 4, 6)})
+    assert found.due == []
+    assert list(words.of_asset("report", found)) == [
+        "report 2025-03-03 to 2025-03-04 waits for late 2025-03-03 to 2025-03-04: has no such day",
+        "report 2025-03-06 waits for late 2025-03-06: has no rows yet",
+    ]
 
 
 # What follows is about blocking checks.
