@@ -6,6 +6,7 @@ Importing this loads nothing that a project without a bucket does not need.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -48,18 +49,23 @@ def fetched_after(project: Project) -> tuple[bool, bool]:
 
 
 def seen(project: Project) -> looking.Look | None:
-    """What waits in the bucket."""
+    """What waits in the bucket, and what lies there for no source."""
     if project.settings.incoming_url is None:
         return None
     from etl_project.sources import looking  # noqa: PLC0415  # Needs an extra.
 
-    return looking.look(project.settings, project.sources, utc.now())
+    found = looking.look(project.settings, project.sources, utc.now())
+    if project.broken:
+        return found  # A folder may be that of a source that cannot be loaded.
+    return replace(found, stray=looking.stray_of(project.settings, [spec.name for spec in project.sources]))
 
 
 def waiting_in_words(project: Project) -> list[str]:
     """Which objects wait, for commands that only look."""
     found = seen(project)
-    return [] if found is None else [line for spec in project.sources for line in found.notices(spec.name)]
+    if found is None:
+        return []
+    return [*(line for spec in project.sources for line in found.notices(spec.name)), *found.stray]
 
 
 def _fetched(project: Project) -> tuple[int, bool, int]:

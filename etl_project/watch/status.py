@@ -99,7 +99,7 @@ class Status:
     gone: tuple[str, ...] = ()
     """Tables that are gone although they were committed to, in words."""
     not_taken: tuple[str, ...] = ()
-    """Files and keys of objects that no source takes, in words."""
+    """Files, folders of a bucket, and keys of partitions that nothing takes, in words."""
     red_checks: tuple[str, ...] = ()
     """Checks whose last result is a failure, in words."""
     broken: tuple[str, ...] = ()
@@ -151,7 +151,7 @@ def status(
         sources=tuple(_source(project, snapshot, spec, in_bucket) for spec in project.sources),
         runs=tuple(_run(record) for record in _newest_runs(instance)),
         gone=tuple(snapshot.gone_in_words),
-        not_taken=(*snapshot.unusable_keys, *snapshot.stray),
+        not_taken=(*snapshot.unusable_keys, *snapshot.stray, *(in_bucket.stray if in_bucket is not None else ())),
         unpublished=tuple(snapshot.unpublished_in_words),
         red_checks=tuple(str(check) for check in red_checks),
         broken=(*project.broken, *project.left_out),

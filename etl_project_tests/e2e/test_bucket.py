@@ -84,7 +84,9 @@ def test_files_that_come_into_a_bucket_are_built_archived_there_and_gone_from_wh
     alone.drained()
     assert place.tables() == alone.tables()
     objects.put(f"incoming/orders/{DAYS[0]}.csv", b"nothing that fits\n", None)
+    objects.put("incoming/order/one.csv", b"one", None)
     waits = place.etl("status", **bucket)
+    assert "incoming/order: no source has this name; did you mean orders/?" in waits.stdout
     assert f"1 objects wait in the bucket: {DAYS[0]}.csv" in waits.stdout
     assert f"1 objects wait in the bucket: {DAYS[0]}.csv" in place.etl("plan", **bucket).stdout
     assert "1 files refused" in place.drained(expected_exit=1, **bucket)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -21,7 +21,7 @@ from etl_project.sources.bucket import sorting
 from etl_project.sources.bucket.handed import Handed, Ledger
 from etl_project.sources.bucket.sorting import Sorted, name_of
 from etl_project.sources.day_of_name import DaysOfNames
-from etl_project.sources.intake import kept
+from etl_project.sources.intake import kept, stray
 from etl_project.sources.names import shown
 from etl_project.sources.spec import SourceSpec
 from etl_project.storage import Object, Objects, Removal, address
@@ -99,6 +99,8 @@ class Look:
 
     seen: dict[str, Seen] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    stray: tuple[str, ...] = ()
+    """Folders of the bucket that have the name of no source, in words, for who asks for them (`stray_of`)."""
 
     def notices(self, source: str) -> list[str]:
         """What a person should know of a source, in words."""
@@ -123,6 +125,18 @@ def look(settings: Settings, specs: Iterable[SourceSpec], now: datetime) -> Look
         except EtlError as error:
             result.problems[spec.name] = str(error)
     return result
+
+
+def stray_of(settings: Settings, sources: Collection[str]) -> tuple[str, ...]:
+    """A line for each folder of the bucket of ETL_INCOMING that has the name of no source. One request."""
+    if settings.incoming_url is None:
+        return ()
+    incoming = Places(settings).incoming
+    try:
+        others = [name for name in incoming.folders() if name not in sources and not name.startswith(".")]
+    except EtlError:
+        return ()  # Whoever looks at the sources says so.
+    return tuple(stray.of_no_source(name, f"{incoming.shown}/{name}", sources) for name in others)
 
 
 def look_at(places: Places, spec: SourceSpec, now: datetime) -> Seen:

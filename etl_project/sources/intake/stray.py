@@ -33,10 +33,15 @@ def in_words(incoming: Path, sources: Collection[str]) -> list[str]:
             f"not taken in: {some}{more}, right in {shown(str(incoming))}. Put it into a source's folder there."
         )
     for folder in (one for one in entries if one.is_dir(follow_symlinks=False) and next(_files(one.path), None)):
-        like = get_close_matches(folder.name, sources, 1)
-        meant = f"did you mean {like[0]}/?" if like else f"there are {', '.join(sorted(sources)) or 'none'}."
-        told.append(f"not taken in: what lies in {shown(folder.path)}: no source has this name; {meant}")
+        told.append(of_no_source(folder.name, folder.path, sources))
     return told
+
+
+def of_no_source(name: str, place: str, sources: Collection[str]) -> str:
+    """The line for a folder, here or in a bucket, that has the name of no source."""
+    like = get_close_matches(name, sources, 1)
+    meant = f"did you mean {like[0]}/?" if like else f"there are {', '.join(sorted(sources)) or 'none'}."
+    return f"not taken in: what lies in {shown(place)}: no source has this name; {meant}"
 
 
 def _files(folder: str) -> Iterator[str]:

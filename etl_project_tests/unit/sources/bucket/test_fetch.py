@@ -398,6 +398,19 @@ def test_nothing_is_asked_where_no_bucket_is_set(proxy: Proxy, tmp_path: Path) -
     assert proxy.asked == [] and list(tmp_path.iterdir()) == []
 
 
+def test_objects_below_the_name_of_no_source_are_named(world: BucketWorld) -> None:
+    from etl_project.sources.bucket import looking  # noqa: PLC0415  # Needs an extra.
+
+    world.drop(A, rows(3))
+    world.fetch()  # The bucket is owned now: what says so is in a hidden folder.
+    assert looking.stray_of(world.settings, ["sales"]) == ()
+    place = f"{world.settings.incoming_url}/salse"
+    looking.Places(world.settings).incoming.put("salse/one.csv", b"one", None)
+    assert looking.stray_of(world.settings, ["sales"]) == (
+        f"not taken in: what lies in {place}: no source has this name; did you mean sales/?",
+    )
+
+
 def test_a_look_says_what_waits_and_changes_nothing(world: BucketWorld) -> None:
     from etl_project.sources.bucket import looking  # noqa: PLC0415  # Needs an extra.
     from etl_project.utc import now  # noqa: PLC0415
