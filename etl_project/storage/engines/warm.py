@@ -72,7 +72,8 @@ class Warm:
                     look.execute(f"ATTACH {text(str(path))} (READ_ONLY)")
                     [[name]] = look.execute(_NAME).fetchall()
                     self._attached = path, name
-                look.execute(f"USE {quote(self._attached[1])}")
+                # With its schema: of a file "Main.duckdb" the name alone is the schema of the DuckDB beside it.
+                look.execute(f"USE {quote(self._attached[1])}.main")
             except (duckdb.Error, ValueError) as error:
                 # Held by another process, or by a write of this one that looks at what is there: no fault of ours.
                 self._spoilt |= not isinstance(error, duckdb.IOException | duckdb.BinderException)

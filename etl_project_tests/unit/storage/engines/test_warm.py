@@ -119,6 +119,13 @@ def test_a_schema_with_the_name_of_the_duckdb_beside_it_is_read(tmp_path: Path) 
     assert seen(file, "FROM memory.t") == seen(file, "FROM memory.t") == [1]
 
 
+@pytest.mark.parametrize("name", ["MEMORY.db", "pg_catalog.db", "information_schema.db"])
+def test_a_file_with_the_name_of_a_schema_or_database_that_is_always_there_is_read(tmp_path: Path, name: str) -> None:
+    file = numbered(tmp_path / name, 1)
+    assert seen(file) == seen(file) == [1]
+    assert seen(file, "SELECT current_schema()") == ["main"]
+
+
 def test_settings_of_one_store_are_not_those_of_another(file: DuckDBFile) -> None:
     limit = "SELECT current_setting('memory_limit')"
     before = seen(file, limit)
