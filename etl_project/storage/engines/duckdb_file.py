@@ -147,10 +147,10 @@ class DuckDBFile(Engine):
 
     @contextmanager
     def _ready(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-        connection.execute("SET TimeZone = 'UTC'")
-        for name, value in self._settings.items():
-            connection.execute(f"SET {quote(name)} = ?", [value])
         with ended_at_once(connection):
+            connection.execute("SET TimeZone = 'UTC'")
+            for name, value in self._settings.items():
+                connection.execute(f"SET {quote(name)} = ?", [value])
             yield
 
     def _sweep_spilled(self, connection: duckdb.DuckDBPyConnection) -> None:

@@ -17,6 +17,7 @@ from weakref import WeakSet
 
 import duckdb
 
+from etl_project.storage.interrupted import ended_at_once
 from etl_project.storage.sql import quote, text
 
 _NAME = (
@@ -46,44 +47,53 @@ class Warm:
 
         After an error in the block, an interruption too, the next look begins with another DuckDB.
         """
-        look = None
+        taken: list[duckdb.DuckDBPyConnection] = []
         try:
-            look = self._begin(path)
-            yield look
+            yield self._begin(path, taken)
         except BaseException:
             self._spoilt = True
             raise
         finally:
-            self._end(look)
+            self._end(taken)
 
-    def _begin(self, path: Path) -> duckdb.DuckDBPyConnection | None:
+    def _begin(self, path: Path, taken: list[duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection | None:
+        """The look, which is in `taken` from its first moment: a signal in the middle leaves nothing unclosed."""
         with self._turn:
             if self._looks and (self._attached is None or self._attached[0] != path):
                 return None  # One file at a time: the tables of two would be seen together.
             if not self._looks and (self._attached or self._spoilt):
                 self._give_up()
-            look = None
             try:
                 self._base = self._base or duckdb.connect(":memory:", config=dict(self._config))
-                look = self._base.cursor()
-                self._looks.add(look)
-                if self._attached is None:
-                    look.execute(f"SET temp_directory = {text(f'{path}.tmp')}")  # As of a file that is opened itself.
-                    look.execute(f"ATTACH {text(str(path))} (READ_ONLY)")
-                    [[name]] = look.execute(_NAME).fetchall()
-                    self._attached = path, name
-                # With its schema: of a file "Main.duckdb" the name alone is the schema of the DuckDB beside it.
-                look.execute(f"USE {quote(self._attached[1])}.main")
+                taken.append(self._base.cursor())
+                self._looks.update(taken)
+                with ended_at_once(taken[0]) as look:
+                    if self._attached is None:
+                        look.execute(f"SET temp_directory = {text(f'{path}.tmp')}")  # As of one that is opened itself.
+                        look.execute(f"ATTACH {text(str(path))} (READ_ONLY)")
+                        [[name]] = look.execute(_NAME).fetchall()
+                        self._attached = path, name
+                    # With its schema: of a file "Main.duckdb" the name alone is the schema of the DuckDB beside it.
+                    look.execute(f"USE {quote(self._attached[1])}.main")
+                    return look
             except (duckdb.Error, ValueError) as error:
                 # Held by another process, or by a write of this one that looks at what is there: no fault of ours.
                 self._spoilt |= not isinstance(error, duckdb.IOException | duckdb.BinderException)
-                self._end(look)
+                self._end(taken)
                 return None
-            return look
 
-    def _end(self, look: duckdb.DuckDBPyConnection | None) -> None:
+    def _end(self, taken: list[duckdb.DuckDBPyConnection]) -> None:
+        try:
+            self._ended(taken)
+        except BaseException:
+            self._spoilt = True
+            self._ended(taken)
+            raise
+
+    def _ended(self, taken: list[duckdb.DuckDBPyConnection]) -> None:
+        """Close the look, and with the last one the file. May be done again, from wherever a signal broke it off."""
         with self._turn:
-            if look is not None:
+            for look in taken:
                 look.close()
                 self._looks.discard(look)
             if self._looks or self._base is None:
@@ -99,10 +109,10 @@ class Warm:
                     self._give_up()
 
     def _give_up(self) -> None:
-        base, self._base, self._attached, self._spoilt = self._base, None, None, False
-        if base is not None:
+        if self._base is not None:
             with suppress(duckdb.Error):
-                base.close()
+                self._base.close()
+        self._base, self._attached, self._spoilt = None, None, False
 
     def _before_fork(self) -> None:
         """A forked process would wait for threads that it has not, where it ends a DuckDB of its parent's."""

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from etl_project.storage.engines import duckdb_file
+from etl_project.storage.engines import duckdb_file, warm
 from etl_project.storage.engines.duckdb_file import CONFIG, DuckDBFile
 from etl_project.storage.engines.warm import Warm
 
@@ -142,8 +142,29 @@ def test_after_an_error_the_next_look_begins_with_another_duckdb(file: DuckDBFil
     assert made.count(":memory:") == 3
 
 
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_look_that_a_signal_breaks_off_before_or_after_its_block_holds_nothing(
+    file: DuckDBFile, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    calls, quote = [], warm.quote
+
+    def interrupted(name: str) -> str:
+        calls.append(name)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return quote(name)
+
+    monkeypatch.setattr(warm, "quote", interrupted)
+    with pytest.raises(KeyboardInterrupt) as kept:  # With all frames in it, as a notebook keeps the last one.
+        seen(file)
+    with file.writing(0):
+        pass
+    assert other_process_may_write(file._path)
+    assert kept.value and seen(file) == [1]
+
+
 def test_a_look_that_a_signal_left_between_two_lines_is_forgotten(file: DuckDBFile) -> None:
-    left = duckdb_file._WARM._begin(file._path)
+    left = duckdb_file._WARM._begin(file._path, [])
     assert left is not None
     del left
     assert seen(file) == [1]
