@@ -235,12 +235,15 @@ def test_a_polars_frame_has_its_own_order_of_columns_and_those_without_values(ma
     assert found.schema == frame.schema
 
 
-def test_of_a_polars_frame_come_the_columns_that_were_asked_for(make: Make) -> None:
-    there_and_back(make(), pl.DataFrame({"a": ["y"], "none": [None], "b": [2]}))
-    kind = dg.PythonObjectDagsterType(pl.DataFrame)
-    asked = {"columns": ["b"]}
-    into = dg.build_input_context(asset_key="frame", definition_metadata=asked, dagster_type=kind)
-    assert make().load_input(into).columns == ["b"]
+@pytest.mark.parametrize("library", [pd, pl])
+@pytest.mark.parametrize("asked", [["b"], ["b", "a"]])
+def test_of_a_frame_come_the_columns_that_were_asked_for_in_that_order(
+    make: Make, library: Any, asked: list[str]
+) -> None:
+    there_and_back(make(), library.DataFrame({"a": ["y"], "none": [None], "b": [2]}))
+    kind = dg.PythonObjectDagsterType(library.DataFrame)
+    into = dg.build_input_context(asset_key="frame", definition_metadata={"columns": asked}, dagster_type=kind)
+    assert list(make().load_input(into).columns) == asked
 
 
 def test_a_frame_that_is_nothing_but_an_index_is_no_empty_partition(make: Make) -> None:

@@ -93,7 +93,7 @@ def read(
         raise
     if wanted.optional and all(read.fingerprint is None for read in piece.reads):
         return piece.reads, None
-    return piece.reads, as_annotated(store, piece, wanted.kind, wanted.dtypes)
+    return piece.reads, as_annotated(store, piece, wanted.kind, wanted.dtypes, as_asked=columns is not None)
 
 
 def of_no_table(table: Table, wanted: Wanted) -> Any:
@@ -106,8 +106,11 @@ def of_no_table(table: Table, wanted: Wanted) -> Any:
     return _conversion(wanted.kind, None, wanted.dtypes)(rows)
 
 
-def as_annotated(store: Readable, piece: Slice, annotation: Any, dtypes: Dtypes = "recorded") -> Any:
-    """The slice as `annotation` asks for; pandas, with these `dtypes`, where it asks for nothing.
+def as_annotated(
+    store: Readable, piece: Slice, annotation: Any, dtypes: Dtypes = "recorded", *, as_asked: bool = False
+) -> Any:
+    """The slice as `annotation` asks for; pandas, with these `dtypes`, where it asks for nothing. `as_asked`: with the
+    columns of the slice and in their order, not with those that the rows had as a frame.
 
     Raises ReadRefused for a type that rows cannot take (retrying does not help).
     """
@@ -115,13 +118,15 @@ def as_annotated(store: Readable, piece: Slice, annotation: Any, dtypes: Dtypes 
         return piece
     if annotation is pa.RecordBatchReader:
         return _stream(store, piece)
-    convert = _conversion(annotation, piece.frame, dtypes)
+    convert = _conversion(annotation, piece.frame, dtypes, as_asked)
     return convert(store.arrow(piece))
 
 
-def _conversion(annotation: Any, frame: bytes | None, dtypes: Dtypes) -> Callable[[pa.Table], Any]:
+def _conversion(
+    annotation: Any, frame: bytes | None, dtypes: Dtypes, as_asked: bool = False
+) -> Callable[[pa.Table], Any]:
     """What makes the wanted type of a table. Raises ReadRefused for types that rows cannot take."""
-    as_pandas, as_polars = partial(_pandas, frame, dtypes), partial(_polars, frame)
+    as_pandas, as_polars = partial(_pandas, frame, dtypes, as_asked), partial(_polars, frame, as_asked)
     if annotation in (Any, None, type(None)):
         return as_pandas
     inner = typing.get_args(annotation)
@@ -147,12 +152,14 @@ def _conversion(annotation: Any, frame: bytes | None, dtypes: Dtypes) -> Callabl
     )
 
 
-def _pandas(frame: bytes | None, dtypes: Dtypes, rows: pa.Table) -> pd.DataFrame:
-    return recorded.to_pandas(rows, frame, dtypes)
+def _pandas(frame: bytes | None, dtypes: Dtypes, as_asked: bool, rows: pa.Table) -> pd.DataFrame:
+    made = recorded.to_pandas(rows, frame, dtypes)
+    return made[rows.column_names] if as_asked else made
 
 
-def _polars(frame: bytes | None, rows: pa.Table) -> Any:
-    return recorded.to_polars(rows, frame)
+def _polars(frame: bytes | None, as_asked: bool, rows: pa.Table) -> Any:
+    made = recorded.to_polars(rows, frame)
+    return made.select(rows.column_names) if as_asked else made
 
 
 def _batch(rows: pa.Table) -> pa.RecordBatch:
