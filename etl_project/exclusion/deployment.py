@@ -46,7 +46,7 @@ def of_settings(configured: Settings) -> Deployment:
 def known_id(data_dir: Path) -> str | None:
     """The id of the data folder, where it has one."""
     with suppress(FileNotFoundError):
-        return (data_dir / FILE).read_text(encoding="utf-8").strip()
+        return (data_dir / FILE).read_text(encoding="utf-8").strip() or None
     return None
 
 

@@ -26,6 +26,11 @@ def test_a_data_folder_keeps_its_id_and_needs_no_hard_links(tmp_path: Path, monk
     assert len(made) == 32 and deployment.own_id(tmp_path) == made == deployment.known_id(tmp_path)
 
 
+def test_an_id_that_was_emptied_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / deployment.FILE).write_text("\n", encoding="utf-8")
+    assert len(deployment.own_id(tmp_path)) == 32
+
+
 def test_while_another_process_makes_the_id_it_is_said_and_nothing_is_made(tmp_path: Path) -> None:
     with (
         file_lock.held(tmp_path / "deployment-id.lock", Busy()),
