@@ -226,7 +226,8 @@ class Receiver:
             kind = "refused"
             meant = quarantine.is_meant(self._quarantine, spec.name, day, copy.sha256)
             if self._shrunk is not None and not meant:
-                self._shrunk.refuse(waiting, found.rows and found.rows + found.rejected, archived)
+                records = found.rows and found.rows + found.rejected
+                self._shrunk.refuse(shrunk.Sent(waiting, copy.sha256, records), archived)
         except FileRefused as refusal:
             reason = reason_of(copy, waiting, spec, day, kind, refusal, archived.highest)
             return put_aside(self._quarantine, reason, waiting, copy)

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 from etl_project.sources import names
 from etl_project.sources.intake import archive, quarantine
@@ -24,6 +25,14 @@ from etl_project.sources.reading import judge
 from etl_project.sources.reading.file_format import SourceFile
 from etl_project.sources.reading.file_refused import FileRefused
 from etl_project.sources.spec import SourceSpec
+
+
+class Sent(NamedTuple):
+    """A file, its content, and how many records it has that are not left out: 0 where none of them is a row."""
+
+    file: Waiting
+    sha256: str
+    records: int
 
 
 class Shrunk:
@@ -49,21 +58,23 @@ class Shrunk:
         self._counted: dict[str, int | None] = {}
         self._looked_at: dict[str, tuple[str, int]] = {}
 
-    def refuse(self, file: Waiting, records: int, archived: archive.Day) -> None:
-        """Raise FileRefused for a file that leaves its day too few rows; `records` is what it has, 0 without a row.
+    def refuse(self, sent: Sent, archived: archive.Day) -> None:
+        """Raise FileRefused for a file that leaves its day too few rows.
 
         Ask for all files of the batch, in the order in which they are taken in.
         """
+        file, records = sent.file, sent.records
         if archived.is_overtaken(file.name):
             return  # It does not count: it takes nothing away, and brings nothing either.
         replaced = archived.replaced_by(file.name)
         had = 0 if replaced is None else self._records_of(replaced)
-        if replaced is not None and self._leaves_too_few(file, records, had, archived):
+        if replaced is not None and self._leaves_too_few(sent, had, archived):
             raise self._refusal(file, records, replaced, had)
         self._gained[file.day] += 0 if had is None else records - had
 
-    def _leaves_too_few(self, file: Waiting, records: int, had: int | None, archived: archive.Day) -> bool:
+    def _leaves_too_few(self, sent: Sent, had: int | None, archived: archive.Day) -> bool:
         """Whether too much of the day is gone. The other files are looked at one by one, until they answer it."""
+        file, records = sent.file, sent.records
         replaced = archived.replaced_by(file.name)
         if replaced is None or (had is not None and records >= had) or (had is None and records):
             return False
@@ -73,7 +84,7 @@ class Shrunk:
             if self._is_little(lost, before) and stay:
                 return False
             before, stay = before + beside, stay + beside
-        for coming in self._each_coming(file, records, archived):
+        for coming in self._each_coming(sent, archived):
             if self._is_little(lost, before) and stay:
                 return False
             lost, stay = lost - coming, stay + coming
@@ -113,13 +124,17 @@ class Shrunk:
                 self._counted[version.file] = None
         return self._counted[version.file]
 
-    def _each_coming(self, file: Waiting, records: int, archived: archive.Day) -> Iterator[int]:
+    def _each_coming(self, sent: Sent, archived: archive.Day) -> Iterator[int]:
         """What other files of the day that wait have more than what they replace, or than this one in its place."""
-        own = archive.counts_with(file.name, self._spec)
-        for which, one in self._coming(file, archived).items():
+        own, contents = archive.counts_with(sent.file.name, self._spec), {sent.sha256}
+        for which, one in self._coming(sent.file, archived).items():
+            sha256, rows = self._look_at(one)
+            if sha256 in contents or self._is_kept(sha256, sent.file, archived):
+                continue  # It will be a duplicate.
+            contents.add(sha256)
             old = None if which == own else archived.replaced_by(one.name)
-            had = records if which == own else (old and self._records_of(old)) or 0
-            yield max(0, self._brings(one, archived) - had)
+            had = sent.records if which == own else (old and self._records_of(old)) or 0
+            yield max(0, rows - had)
 
     def _coming(self, file: Waiting, archived: archive.Day) -> dict[str, Waiting]:
         """The files taken in after this one that count in the end: of several that replace each other the newest."""
@@ -136,24 +151,21 @@ class Shrunk:
         of_day = self._waiting.get(file.day, [])
         return of_day[self._place.get(file.inode, len(of_day)) + 1 :]
 
-    def _brings(self, file: Waiting, archived: archive.Day) -> int:
-        """Its rows; none of a file whose content another file of the day has, and keeps: it will be a duplicate."""
-        if file.path not in self._looked_at:
-            self._looked_at[file.path] = self._look_at(file)
-        sha256, rows = self._looked_at[file.path]
+    def _is_kept(self, sha256: str, file: Waiting, archived: archive.Day) -> bool:
+        """Whether a file of the day has this content, and neither this one nor one after it takes its place."""
         twin = archived.holding(sha256)
-        if twin is None or any(
-            archive.counts_with(one.name, self._spec) == archive.counts_with(twin.name, self._spec)
-            for one in self._waiting[file.day]
-        ):
-            return rows
-        return 0
+        groups = (archive.counts_with(one.name, self._spec) for one in [file, *self._after(file)])
+        return twin is not None and archive.counts_with(twin.name, self._spec) not in groups
 
     def _look_at(self, file: Waiting) -> tuple[str, int]:
-        try:
-            with Path(file.path).open("rb") as content:
-                sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-            sent = SourceFile(Path(file.path), file.name, file.day)
-            return sha256, sum(batch.rows.num_rows for batch in judge.read_file(sent, self._spec))
-        except (OSError, FileRefused):
-            return "", 0  # It has gone, or will be refused.
+        """Its content and its rows."""
+        if file.path not in self._looked_at:
+            try:
+                with Path(file.path).open("rb") as content:
+                    sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+                sent = SourceFile(Path(file.path), file.name, file.day)
+                rows = sum(batch.rows.num_rows for batch in judge.read_file(sent, self._spec))
+                self._looked_at[file.path] = sha256, rows
+            except (OSError, FileRefused):
+                self._looked_at[file.path] = "", 0  # It has gone, or will be refused.
+        return self._looked_at[file.path]

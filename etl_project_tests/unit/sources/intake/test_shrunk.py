@@ -7,12 +7,15 @@ import os
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from etl_project.sources.intake import admit, archive, quarantine
 from etl_project.sources.reading import judge
@@ -355,6 +358,26 @@ def test_a_file_that_will_be_a_duplicate_brings_no_rows(tmp_path: Path) -> None:
     assert outcomes(world) == {A: "refused", "c-2024-03-05.csv": "duplicate"}
 
 
+@pytest.mark.parametrize("copies", [("c",), ("c", "d")])
+def test_a_short_file_that_comes_under_several_names_brings_its_rows_once(
+    tmp_path: Path, copies: tuple[str, ...]
+) -> None:
+    world = filled(tmp_path, a=rows(100), b=rows(10, first=200))
+    world.drop(B, rows(11, first=200))
+    world.drop(A, rows(26, first=500))
+    for copy in copies:
+        world.drop(f"{copy}-2024-03-05.csv", rows(26, first=500))
+    assert outcomes(world)[A] == "refused"
+
+
+def test_a_copy_of_a_file_that_has_just_been_taken_in_brings_no_rows(tmp_path: Path) -> None:
+    world = filled(tmp_path, a=rows(10), c=rows(40, first=300))
+    world.drop("c-2024-03-05.csv", rows(20, first=100))
+    world.drop(A, rows(1, first=300))
+    world.drop(B, rows(20, first=100))
+    assert outcomes(world) == {"c-2024-03-05.csv": "accepted", A: "refused", B: "duplicate"}, "21 of 50"
+
+
 def test_files_that_all_change_their_names_take_nothing_away(tmp_path: Path) -> None:
     world = filled(tmp_path, a=rows(100), b=rows(60, first=200))
     world.drop(A, rows(1, first=500))
@@ -425,3 +448,29 @@ def test_a_drain_that_allows_it_and_was_killed_leaves_a_released_file_meant(tmp_
 
 def killed(*_: object) -> None:
     raise RuntimeError("killed")
+
+
+SOURCES = {
+    "every name": (spec(), tuple(f"{letter}-2024-03-05.csv" for letter in "abc")),
+    "the newest": (spec(files_per_day="latest"), tuple(f"{letter}-2024-03-05.csv" for letter in "abc")),
+    "the latest time": (
+        spec(patterns=("a.{date}T{time}.csv", "b.{date}T{time}.csv", "c-{date}.csv")),
+        ("c-2024-03-05.csv", *(f"{letter}.2024-03-05T0{hour}00.csv" for letter in "ab" for hour in range(3))),
+    ),
+}
+CONTENTS = st.builds(rows, st.sampled_from((0, 1, 3, 10, 20, 40)), st.sampled_from((1, 100, 200)))
+
+
+@given(st.sampled_from([*SOURCES]), st.data())
+def test_whatever_comes_together_a_day_keeps_half_of_its_rows(kind: str, data: st.DataObject) -> None:
+    source, names = SOURCES[kind]
+    with TemporaryDirectory() as folder:
+        world = World(Path(folder), source)
+        for _ in range(3):
+            sent = data.draw(st.dictionaries(st.sampled_from(names), CONTENTS, min_size=1, max_size=4))
+            for name, content in sent.items():
+                world.drop(name, content)
+            before = world.rows().num_rows
+            outcomes(world)
+            assert world.rows().num_rows >= before / 2
+            assert world.rows().num_rows or not before
