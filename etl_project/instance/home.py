@@ -24,7 +24,7 @@ from dagster._serdes import ConfigurableClassData
 
 from etl_project import settings
 from etl_project.failures import Permanent
-from etl_project.instance import history_files, on_a_server, one_daemon, one_line
+from etl_project.instance import code_server, history_files, on_a_server, one_daemon, one_line
 from etl_project.instance.event_log import BATCH_SIZE, KeptOpenEventLogStorage
 
 PACKAGE = Path(__file__).parent.parent
@@ -62,7 +62,8 @@ class DataDirStorage(DagsterSqliteStorage):
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH_SIZE))  # Dagster reads it with every event.
         with one_line.for_commands():
             configured = settings.load()
-            one_daemon.refuse_a_second(configured.dagster_home)
+            if one_daemon.refuse_a_second(configured.dagster_home):
+                code_server.watch()
             folder = configured.dagster_home / "storage"
             history_files.prepare(folder, configured.wait_seconds)
         return cls.from_local(str(folder), inst_data)

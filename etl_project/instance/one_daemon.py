@@ -23,15 +23,17 @@ from etl_project import utc
 FILE = "daemon.lock"
 
 
-def refuse_a_second(home: Path, command: Sequence[str] = tuple(sys.argv)) -> None:
+def refuse_a_second(home: Path, command: Sequence[str] = tuple(sys.argv)) -> bool:
     """Return for a process that may work here; a daemon keeps the lock from then on, until it ends.
 
-    Raises click.ClickException, which Dagster's commands print as one line, where a daemon is at work already.
+    Gives whether this process has just become the daemon. Raises click.ClickException, which Dagster's commands print
+    as one line, where a daemon is at work already.
     """
     if _is_daemon(command):
-        _hold(home)
-    elif _is_dev(command) and (other := _holder(home)) is not None:
+        return _hold(home)
+    if _is_dev(command) and (other := _holder(home)) is not None:
         raise _second(home, other)
+    return False
 
 
 def _is_dev(command: Sequence[str]) -> bool:
@@ -44,8 +46,11 @@ def _is_daemon(command: Sequence[str]) -> bool:
     return "run" in command[1:] and (program.name == "dagster-daemon" or program.parent.name == "_daemon")
 
 
-def _hold(home: Path) -> None:
-    """Take the lock for the life of this process: the descriptor is never closed, and the kernel frees it."""
+def _hold(home: Path) -> bool:
+    """Take the lock for the life of this process: the descriptor is never closed, and the kernel frees it.
+
+    False where it has it already.
+    """
     home.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(home / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -55,10 +60,11 @@ def _hold(home: Path) -> None:
         os.close(descriptor)
         if other.get("pid") != os.getpid():  # This process may open its instance more than once.
             raise _second(home, other) from None
-        return
+        return False
     note = {"pid": os.getpid(), "parent": os.getppid(), "since": utc.now().isoformat(timespec="seconds")}
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(note).encode(), 0)
+    return True
 
 
 def _holder(home: Path) -> dict[str, object] | None:

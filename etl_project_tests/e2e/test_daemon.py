@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import date
@@ -25,7 +25,7 @@ from etl_project_tests.deployments import ROOT, Place, order_file
 from etl_project_tests.steady import PATIENCE_SECONDS
 
 DAY = date(2025, 3, 3)
-EARLIER, LATER = date(2025, 2, 28), date(2025, 3, 4)
+EARLIER, LATER, LAST = date(2025, 2, 28), date(2025, 3, 4), date(2025, 3, 5)
 
 MATERIALIZED = """
 query ($key: AssetKeyInput!) {
@@ -124,17 +124,17 @@ def eventually(met: Callable[[], Any], log: Path, process: subprocess.Popen[byte
     pytest.fail(f"not met within {PATIENCE_SECONDS} s; the log ends with:\n{log.read_text()[-4000:]}")
 
 
-def kill_code_servers(server: Server) -> None:
-    """Kill what loads the project and runs the sensor, as a lack of memory would; `dagster dev` starts it again."""
-    killed = [child for child in psutil.Process(server.pid).children(recursive=True) if serves_code(child)]
+def kill_code_servers(server: Server, *words: str) -> None:
+    """Kill what has one of these words in its command, as a lack of memory would; `dagster dev` starts it again."""
+    killed = [child for child in psutil.Process(server.pid).children(recursive=True) if has_one_of(words, child)]
     assert killed
     for child in killed:
         child.kill()
 
 
-def serves_code(process: psutil.Process) -> bool:
+def has_one_of(words: Sequence[str], process: psutil.Process) -> bool:
     try:
-        return {"code-server", "grpc"} & set(process.cmdline()) != set()
+        return not set(words).isdisjoint(process.cmdline())
     except psutil.Error:  # A step's process that has ended between the list and the question.
         return False
 
@@ -171,8 +171,11 @@ def test_a_dropped_file_is_materialized_and_a_restart_keeps_the_history(tmp_path
         place.drop(f"orders-{EARLIER}.csv", order_file(EARLIER))
         eventually(lambda: str(EARLIER) in server.materialized("daily_report"), log)
         assert str(DAY) in server.materialized("daily_report"), "an earlier day costs no history"
-        kill_code_servers(server)
+        kill_code_servers(server, "code-server", "grpc")
         place.drop(f"orders-{LATER}.csv", order_file(LATER))
         eventually(lambda: str(LATER) in server.materialized("daily_report"), log)
+        kill_code_servers(server, "grpc")  # Alone: the one that loads the project and runs the sensor.
+        place.drop(f"orders-{LAST}.csv", order_file(LAST))
+        eventually(lambda: str(LAST) in server.materialized("daily_report"), log)
     assert not (ROOT / ".tmp_dagster_home").exists()
     assert "BetaWarning" not in log.read_text()
