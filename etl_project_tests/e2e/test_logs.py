@@ -50,7 +50,7 @@ def test_a_failed_step_is_one_line_with_its_error_and_the_default_stays_as_it_is
     place = Place(tmp_path / "data")
     place.drop(f"{DAY}.csv", order_file(DAY, invoices=5))
     assert all(line.startswith("    ") for line in place.etl("drain").stderr.splitlines()), "nothing but progress"
-    place.drop(f"{DAY}.csv", order_file(DAY, invoices=1))
+    place.drop_released(f"{DAY}.csv", order_file(DAY, invoices=1))
     done = place.etl("drain", ETL_LOG_FORMAT="json")
     errors = [line for line in lines(done.stderr) if line["level"] == "ERROR" and line.get("step") == "orders"]
     assert done.returncode == 1 and any("would shrink from 10 to 2 rows" in line["error"] for line in errors)

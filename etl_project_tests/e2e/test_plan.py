@@ -94,7 +94,7 @@ def test_a_folder_that_is_gone_and_a_day_that_failed_for_good_need_a_person(tmp_
     place = Place(tmp_path / "data")
     place.drop(f"{DAYS[0]}.csv", order_file(DAYS[0]))
     place.drained()
-    place.drop(f"{DAYS[0]}.csv", order_file(DAYS[0], invoices=1))
+    place.drop_released(f"{DAYS[0]}.csv", order_file(DAYS[0], invoices=1))
     place.drained(expected_exit=1)
     found = plan(place, exit_code=1)
     assert (found["runs"], found["now"]) == ([], [])

@@ -24,7 +24,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         place.drop(f"{day}.csv", order_file(day) if day != REFUSED else "not,the,header\n")
     place.drained(expected_exit=1)
     place.drop(f"{CORRECTED}.csv", order_file(CORRECTED, price="9.99"))
-    place.drop(f"{SHRUNK}.csv", order_file(SHRUNK, invoices=1))
+    place.drop_released(f"{SHRUNK}.csv", order_file(SHRUNK, invoices=1))
     place.drained(expected_exit=1)
     place.drop(f"{CHANGED}.csv", order_file(CHANGED, price="1.11"))
     return place

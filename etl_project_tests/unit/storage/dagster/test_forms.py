@@ -17,6 +17,7 @@ from etl_project.failures import FAILURE_TAG
 from etl_project.storage import DuckDBPartitionIOManager, ParquetPartitionIOManager
 from etl_project.storage.dagster.io_manager import PartitionIOManager
 from etl_project.storage.engines.duckdb_file import DuckDBFile
+from etl_project.storage.engines.warm import Warm
 
 DAILY = dg.DailyPartitionsDefinition("2024-03-01")
 KEYS = ["2024-03-01", "2024-03-02"]
@@ -204,14 +205,19 @@ def test_an_input_is_loaded_with_few_openings_of_the_file(
     """One opening costs more than most questions, and there are two for each partition."""
     manager = DuckDBPartitionIOManager(url=str(tmp_path / "w.duckdb"))
     assert run(manager, returning(lambda: ROWS), key=None).success
-    opened, alone = DuckDBFile._open, []
+    opened, begun, alone = DuckDBFile._open, Warm._begin, []
 
     def noted(file: DuckDBFile, *how: Any) -> duckdb.DuckDBPyConnection:
         connection = opened(file, *how)
         alone.append(connection.execute("SELECT count FROM duckdb_connection_count()").fetchall() == [(1,)])
         return connection
 
+    def attached(warm: Warm, path: Path) -> duckdb.DuckDBPyConnection | None:
+        alone.append(warm._attached is None)
+        return begun(warm, path)
+
     monkeypatch.setattr(DuckDBFile, "_open", noted)
+    monkeypatch.setattr(Warm, "_begin", attached)
     annotation, rows_of = ANNOTATIONS[form]
     for _ in range(2):
         alone.clear()
