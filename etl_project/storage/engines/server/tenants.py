@@ -10,7 +10,7 @@ A warehouse from before has no rows: whoever writes first is noted. Where the ro
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 from etl_project.storage.contract import Table, WriteRefused
 from etl_project.storage.deployment import NOTES, Deployment, Tenant, Writer
@@ -40,16 +40,24 @@ class AnothersTable(WriteRefused):
 def turn(address: Server, table: Table, wait_seconds: float, writer: Writer) -> Iterator[None]:
     """Nobody else writes the table for as long as the block lasts, and it is this deployment's.
 
-    Raises as `queue.turn` does, and AnothersTable (retrying does not help).
+    A write that fails leaves no note of its own; a kill does. Raises as `queue.turn` does, and AnothersTable (retrying
+    does not help).
     """
     with queue.turn(address, table.name.lower(), wait_seconds) as connection:
-        deployment = None if writer is None else writer()
+        deployment, is_new = None if writer is None else writer(), False
         if deployment is not None:
             try:
-                _claim(address, connection, table.asset, deployment)
+                is_new = _claim(address, connection, table.asset, deployment)
             except psycopg.Error as error:
                 raise of_server(address, str(error)) from None
-        yield
+        try:
+            yield
+        except BaseException:
+            if deployment is not None and is_new:  # Whoever wrote nothing keeps nobody out.
+                with suppress(psycopg.Error):
+                    own = _values(table.asset, deployment)[:2]
+                    connection.execute(f"DELETE FROM {_TABLE} WHERE (asset, id) = (%s, %s)", own)
+            raise
 
 
 def noted(address: Server) -> Mapping[str, Tenant]:
@@ -76,16 +84,16 @@ def take_over(address: Server, assets: Iterable[str], deployment: Deployment) ->
             raise of_server(address, str(error)) from None
 
 
-def _claim(address: Server, connection: _Connection, asset: str, deployment: Deployment) -> None:
-    """Note that the asset's table is this deployment's, where nobody has it. Raises AnothersTable."""
+def _claim(address: Server, connection: _Connection, asset: str, deployment: Deployment) -> bool:
+    """Note that the asset's table is this deployment's, where nobody has it: then True. Raises AnothersTable."""
     try:
-        tenant = _tenant(connection, asset)
+        known = tenant = _tenant(connection, asset)
         if tenant is None:
             _make(connection)
             connection.execute(f"{_NOTE} DO NOTHING", _values(asset, deployment))
             tenant = _tenant(connection, asset)
     except psycopg.errors.InsufficientPrivilege:
-        return  # The note is not this role's to make: it may write tables that others have made.
+        return False  # The note is not this role's to make: it may write tables that others have made.
     if tenant is not None and tenant.id not in deployment.ids:
         raise AnothersTable(
             f"Asset {asset!r}: its table in {address.shown} is written by {tenant}, and this one is {deployment}: each "
@@ -93,6 +101,7 @@ def _claim(address: Server, connection: _Connection, asset: str, deployment: Dep
             "database of its own. If the two are machines of one deployment, set the same ETL_LOCKS on both; then, as "
             "when the other one is gone, or was this folder and has lost its deployment-id: `etl warehouse take-over`."
         )
+    return known is None
 
 
 def _tenant(connection: _Connection, asset: str) -> Tenant | None:

@@ -82,6 +82,23 @@ def test_a_warehouse_from_before_is_adopted_by_whoever_writes_first(kind: str, t
         put(opened(kind, tmp_path, HERE), 3)
 
 
+@pytest.mark.parametrize("kind", ["postgres", "ducklake"])
+def test_a_first_write_that_is_refused_keeps_nobody_out_and_a_later_one_stays_whose_it_is(
+    kind: str, tmp_path: Path
+) -> None:
+    here, there = opened(kind, tmp_path, HERE), opened(kind, tmp_path, THERE)
+    elsewhere = pa.table({"batch_date": pa.array([date(2020, 1, 1)], pa.date32()), "n": [9]})
+
+    def refused(store: TableStore) -> None:
+        with pytest.raises(WriteRefused):
+            store.replace(Table("orders", "orders"), Scope.days(DAY, DAY), elsewhere, Request("a run"))
+
+    refused(there)
+    put(here, 1)
+    refused(here)
+    assert [whose.folder for whose in there.engine.tenants().values()] == ["/srv/a"]
+
+
 def test_a_role_that_may_not_make_the_note_writes_as_before(tmp_path: Path) -> None:
     put(opened("postgres", tmp_path, None), 1)
     role = f"writer_{postgres.database_of(tmp_path)}"
