@@ -212,9 +212,9 @@ def test_an_input_is_loaded_with_few_openings_of_the_file(
         alone.append(connection.execute("SELECT count FROM duckdb_connection_count()").fetchall() == [(1,)])
         return connection
 
-    def attached(warm: Warm, path: Path) -> duckdb.DuckDBPyConnection | None:
+    def attached(warm: Warm, *how: Any) -> duckdb.DuckDBPyConnection | None:
         alone.append(warm._attached is None)
-        return begun(warm, path)
+        return begun(warm, *how)
 
     monkeypatch.setattr(DuckDBFile, "_open", noted)
     monkeypatch.setattr(Warm, "_begin", attached)
