@@ -126,10 +126,12 @@ def _ended(deployment: Deployment, result: dg.ExecuteInProcessResult) -> Ended:
 
 
 def complaints_of(result: dg.ExecuteInProcessResult) -> tuple[str, ...]:
-    """What the failed steps of a run said; nothing where it went well."""
+    """What the failed steps of a run said, each naming its asset; nothing where it went well."""
     if result.success:
         return ()
-    failures = tuple(map(complaint, (event.step_failure_data for event in result.get_step_failure_events())))
+    said = ((str(event.step_key), complaint(event.step_failure_data)) for event in result.get_step_failure_events())
+    named = ((step.replace("__", "/"), words) for step, words in said)  # Dagster's word for an asset's step.
+    failures = tuple(words if asset in words else f"{asset}: {words}" for asset, words in named)
     return failures or tuple(_before_the_first_step(result)) or ("the run failed before its first step",)
 
 

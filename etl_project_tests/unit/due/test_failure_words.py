@@ -11,7 +11,7 @@ import pytest
 from etl_project import utc
 from etl_project.cli.drain import show_drained
 from etl_project.due.drain import drain
-from etl_project.due.execution import execute
+from etl_project.due.execution import complaints_of, execute
 from etl_project.due.snapshot import look
 from etl_project.storage import as_failure, reported
 from etl_project.storage.contract import WriteRefused
@@ -117,3 +117,13 @@ def test_what_keeps_a_run_from_beginning_is_told_in_the_words_meant_for_a_person
         [due] = found.drain().failed
         [said] = execute(found.deployment, due).complaints
         assert said.startswith(f"{state} cannot be used") and "stop all runs and remove it" in said
+
+
+def test_what_a_body_raises_is_told_with_the_name_of_its_asset() -> None:
+    @dg.asset(key_prefix="shop")
+    def broken() -> None:
+        raise ValueError("the rates are nonsense")
+
+    assert complaints_of(dg.materialize([broken], raise_on_error=False)) == (
+        "shop/broken: ValueError: the rates are nonsense",
+    )
