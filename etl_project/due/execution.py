@@ -129,10 +129,17 @@ def complaints_of(result: dg.ExecuteInProcessResult) -> tuple[str, ...]:
     """What the failed steps of a run said, each naming its asset; nothing where it went well."""
     if result.success:
         return ()
-    said = ((str(event.step_key), complaint(event.step_failure_data)) for event in result.get_step_failure_events())
-    named = ((step.replace("__", "/"), words) for step, words in said)  # Dagster's word for an asset's step.
-    failures = tuple(words if asset in words else f"{asset}: {words}" for asset, words in named)
+    failures = tuple(map(_said, result.get_step_failure_events()))
     return failures or tuple(_before_the_first_step(result)) or ("the run failed before its first step",)
+
+
+def _said(event: dg.DagsterEvent) -> str:
+    """What a failed step said, with its asset before what is not meant for a person and may not name it."""
+    words = complaint(event.step_failure_data)
+    if event.step_failure_data.user_failure_data is not None:
+        return words
+    asset = str(event.step_key).replace("__", "/")  # Dagster's word for an asset's step.
+    return words if asset in words else f"{asset}: {words}"
 
 
 def _each(evaluations: Sequence[dg.AssetCheckEvaluation]) -> list[dg.AssetCheckEvaluation]:
