@@ -20,6 +20,8 @@ from etl_project.watch import status as statuses
 from etl_project_tests import steady
 from etl_project_tests.projects import SourceProject, source_project
 
+pytestmark = pytest.mark.long  # Each test starts the command several times.
+
 CONTRACT = "CREATE TABLE taps (batch_date DATE NOT NULL, id INTEGER NOT NULL);"
 DEFS = {"name": "taps", "patterns": ["{date}.csv"], "columns": {"id": "id"}, "deadline": "00:00"}
 FIRST = date(2025, 3, 1)

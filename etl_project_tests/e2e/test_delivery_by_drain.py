@@ -21,6 +21,8 @@ import pytest
 from etl_project_tests import steady
 from etl_project_tests.deployments import ROOT, Place, order_file
 
+pytestmark = pytest.mark.long  # Each test starts the command several times.
+
 DAY = date(2025, 3, 3)
 TOKEN = "a-token-of-more-than-sixteen-characters"
 
@@ -87,7 +89,6 @@ def test_each_days_report_is_posted_once_and_again_only_when_it_changed(tmp_path
     assert changed["batch_date"] == "2025-03-03"
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("status", "attempts"), [(422, 1), (503, 2)])
 def test_a_bad_day_is_posted_once_however_often_its_range_is_halved_and_the_others_are_confirmed(
     tmp_path: Path, inbox: Inbox, status: int, attempts: int

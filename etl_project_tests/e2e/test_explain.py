@@ -12,6 +12,8 @@ import pytest
 from etl_project_tests.deployments import Place, order_file
 from etl_project_tests.e2e.test_plan import everything
 
+pytestmark = pytest.mark.long  # Each test starts the command several times.
+
 DAY = date(2025, 3, 20)
 
 

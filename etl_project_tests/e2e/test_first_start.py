@@ -17,6 +17,8 @@ import pytest
 
 from etl_project_tests.deployments import ROOT, Place, order_file
 
+pytestmark = pytest.mark.long  # Each test starts the command several times.
+
 DAY = date(2025, 3, 3)
 DRAIN = """
 import signal
@@ -26,7 +28,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.parametrize("processes", [2, 4])
 def test_first_drains_at_once_build_the_day_once_and_leave_a_folder_that_works(tmp_path: Path, processes: int) -> None:
     place = Place(tmp_path / "data")
     place.drop(f"orders-{DAY}.csv", order_file(DAY))
@@ -69,7 +71,6 @@ def test_a_full_disk_is_one_line_and_the_next_drain_with_room_goes_on(small_disk
     assert "0 runs, 0 failed" in place.drained()
 
 
-@pytest.mark.long
 def test_a_disk_that_is_full_by_now_is_one_line_from_every_command_and_costs_nothing(small_disk: Path) -> None:
     place = Place(small_disk)
     subprocess.run(["mount", "-o", "remount,size=60m", str(small_disk)], check=True)
@@ -100,7 +101,7 @@ def test_a_data_folder_whose_name_cannot_be_used_is_one_line_and_is_not_made(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["it's {ours}; #1 [new] 100%", pytest.param("ä", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", ["it's {ours}; #1 [new] 100%", "ä"])
 def test_a_data_folder_may_have_any_other_name(tmp_path: Path, name: str) -> None:
     place = Place(tmp_path / name)
     place.drop(f"orders-{DAY}.csv", order_file(DAY))
@@ -109,7 +110,6 @@ def test_a_data_folder_may_have_any_other_name(tmp_path: Path, name: str) -> Non
     assert place.query("select count(*) from orders") == [(6,)]
 
 
-@pytest.mark.long
 def test_an_interrupt_at_any_moment_leaves_no_run_that_seems_to_go_on_and_the_next_drain_ends_the_work(
     tmp_path: Path,
 ) -> None:

@@ -11,6 +11,8 @@ import pytest
 from etl_project import utc
 from etl_project_tests.projects import SourceProject, source_project
 
+pytestmark = pytest.mark.long  # Each test starts the command several times.
+
 CONTRACT = """
 CREATE TABLE clicks (
     batch_date DATE NOT NULL,

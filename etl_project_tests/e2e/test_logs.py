@@ -16,6 +16,8 @@ from etl_project.instance.json_lines import JsonFormatter
 from etl_project.settings import SettingsError, log_format
 from etl_project_tests.deployments import ROOT, Place, order_file
 
+pytestmark = pytest.mark.long  # Each test starts the command several times.
+
 DAY = date(2025, 3, 3)
 TABLES = {"raw_orders", "orders", "orders_rejects", "daily_sales", "daily_customers", "daily_report"}
 

@@ -151,6 +151,7 @@ def test_a_wrong_setting_is_one_clear_line(place: Place, variable: str, value: s
     assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
+@pytest.mark.long
 def test_the_checks_notice_rows_that_vanish_or_change_behind_their_backs(place: Place) -> None:
     place.drop(f"{DAY}.csv", order_file(DAY))
     place.drained()
@@ -227,6 +228,7 @@ def test_one_day_at_fault_among_forty_costs_that_day_only(place: Place) -> None:
     assert place.failed_partitions("orders") == set()
 
 
+@pytest.mark.long
 def test_a_correction_that_takes_most_of_a_day_away_has_to_be_meant(place: Place) -> None:
     place.drop(f"{DAY}.csv", order_file(DAY, invoices=5))
     place.drained()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from etl_project_tests import steady
 from etl_project_tests.deployments import Place, order_file
+
+pytestmark = pytest.mark.long  # Each test starts the command several times.
 
 
 def test_two_files_for_today_within_the_interval_are_one_rebuild_and_the_next_interval_brings_one_more(

@@ -19,6 +19,8 @@ from etl_project.kafka import format as landed
 from etl_project_tests.deployments import HEADER
 from etl_project_tests.projects import SourceProject
 
+pytestmark = pytest.mark.long  # Each test starts the command several times.
+
 DAY = date(2025, 3, 3)
 
 
@@ -122,7 +124,6 @@ def test_a_day_waits_until_it_has_both_and_an_empty_day_counts_as_there(project:
     assert project.drain().runs == 0
 
 
-@pytest.mark.long
 def test_a_message_that_was_landed_twice_is_there_once_and_a_late_one_reopens_its_day(project: SourceProject) -> None:
     arrive(project, "orders", orders(DAY, ("1", 1, "5"), ("2", 1, "6"), ("3", 1, "7")))
     arrive(project, "payments", payments(DAY, 0, ("1", "5.00"), ("2", "6.00")))

@@ -13,6 +13,8 @@ import pytest
 
 from etl_project_tests.deployments import Place, order_file
 
+pytestmark = pytest.mark.long  # Each test starts the command several times.
+
 DAYS = [date(2025, 3, 20), date(2025, 3, 21), date(2025, 3, 22)]
 
 

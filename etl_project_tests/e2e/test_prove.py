@@ -20,6 +20,8 @@ from etl_project.proofs.prove.proof import Circumstances
 from etl_project_tests import shop
 from etl_project_tests.deployments import ROOT, Place, order_file
 
+pytestmark = pytest.mark.long  # Each test starts the command several times.
+
 DAY = date(2025, 3, 10)
 
 SHAKY = '''
@@ -94,7 +96,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     yield made
 
 
-@pytest.mark.parametrize("asset", ["raw_orders", pytest.param("daily_customers", marks=pytest.mark.long)])
+@pytest.mark.parametrize("asset", ["raw_orders", "daily_customers"])
 def test_a_day_that_is_reproducible_is_proven_and_nothing_real_is_touched(project: Project, asset: str) -> None:
     proof = project.proof(asset, expected_exit=0)
     assert proof["reproducible"] and proof["commit"] == "the same"

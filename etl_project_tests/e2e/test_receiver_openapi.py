@@ -12,6 +12,8 @@ import pytest
 
 from etl_project_tests.unit.http_in.servers import TOKEN, running
 
+pytestmark = pytest.mark.long  # Each test starts the command several times.
+
 HOOKS = "etl_project_tests.e2e.schemathesis_hooks"
 
 

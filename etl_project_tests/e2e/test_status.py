@@ -11,6 +11,8 @@ import pytest
 
 from etl_project_tests.deployments import Place, order_file
 
+pytestmark = pytest.mark.long  # Each test starts the command several times.
+
 FIRST = date(2025, 3, 3)
 DAYS = [FIRST + timedelta(days=n) for n in range(6)]
 CORRECTED, SHRUNK, REFUSED, CHANGED = DAYS[1], DAYS[2], DAYS[4], DAYS[5]

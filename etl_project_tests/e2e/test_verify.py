@@ -14,6 +14,8 @@ import pytest
 
 from etl_project_tests.deployments import Place, order_file
 
+pytestmark = pytest.mark.long  # Each test starts the command several times.
+
 FIRST = date(2025, 3, 3)
 DAYS = [FIRST + timedelta(days=n) for n in range(4)]
 LAST = DAYS[-1]
@@ -108,7 +110,6 @@ def flip_a_byte(file: Path) -> None:
     file.write_bytes(content)
 
 
-@pytest.mark.long
 def test_every_kind_of_damage_is_named_and_put_right_as_its_advice_says(place: Place) -> None:
     clean = place.tables()
     edit(place, f"update orders set quantity = quantity + 1 where batch_date = '{DAYS[0]}' and line_no = 1")

@@ -33,6 +33,7 @@ def built(project: SourceProject) -> list[date]:
     return [day for (day,) in project.query("select distinct batch_date from counts order by all")]
 
 
+@pytest.mark.long
 def test_one_file_that_cannot_be_received_and_one_that_no_longer_fits_cost_their_own_day_only(
     project: SourceProject,
 ) -> None:

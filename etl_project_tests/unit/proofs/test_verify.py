@@ -240,6 +240,7 @@ def test_a_window_leaves_the_other_days_alone(place: Place) -> None:
         DaySpan(date(2024, 1, 3), date(2024, 1, 2))
 
 
+@pytest.mark.long
 def test_a_warehouse_that_a_run_holds_is_waited_for_and_then_said_to_be_busy(place: Place) -> None:
     process = world.start(_hold, str(place.warehouse.path))
     try:

@@ -168,6 +168,7 @@ def test_every_overdue_day_of_the_last_week_is_an_alert_of_its_own(place: Place)
     assert again == found
 
 
+@pytest.mark.long
 def test_a_day_whose_last_attempt_failed_is_logged_once_and_turns_its_assets_red_until_it_is_right(
     place: Place, sensor: Sensor, capfd: pytest.CaptureFixture[str]
 ) -> None:

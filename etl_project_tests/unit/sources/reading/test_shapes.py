@@ -291,6 +291,7 @@ class History:
                 assert (None if value is None else int(value)) == row.get(name), (day, name)
 
 
+@pytest.mark.long
 @settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(_STEPS, st.sampled_from(["csv", "jsonl", "parquet"]))
 def test_every_file_that_was_ever_accepted_stays_buildable(tmp_path: Path, steps: list[Any], fmt: str) -> None:

@@ -137,6 +137,7 @@ MANY = settings.get_current_profile_name() == "drawn"
 """The night tries more of them than the day."""
 
 
+@pytest.mark.long
 @settings(max_examples=80 if MANY else 20, suppress_health_check=[HealthCheck.too_slow])
 @given(_sources, st.lists(_files, min_size=1, max_size=3), st.sampled_from([11, 64, compression.PIECE_BYTES]))
 def test_any_settings_account_for_every_record_and_leave_old_rows_alone(
