@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from etl_project.storage.contract import CARRIED, Commit, Head
 from etl_project.storage.judging.commits import deviation_of, restored_of
-from etl_project.storage.sql import Binds, quote, unique
+from etl_project.storage.sql import Binds, has_table, quote, unique
 from etl_project.utc import UTC
 
 NAME = "etl_commits"
@@ -101,15 +101,9 @@ class Records:
         return set(self._connection.sql(f"FROM {self.name}").columns) if self.exist() else set()
 
     def exist(self) -> bool:
-        """Whether this database has commit records at all.
-
-        Asked at every look, for a fraction of what a list of all tables costs in a file that was just opened.
-        """
-        try:
-            self._connection.execute(f"FROM {self.name} LIMIT 0")
-        except duckdb.CatalogException:  # No such table: there is nothing else in the statement.
-            return False
-        return True
+        """Whether this database has commit records at all. From DuckDB 2.0 on a query of what is not there would end
+        the transaction."""
+        return has_table(self._connection, NAME, self._schema)
 
     def claim(self, commits: Sequence[Commit]) -> None:
         """Write the records; a second writer of one of the partitions fails here or when it commits."""
