@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -43,6 +44,21 @@ def database_of(folder: Path) -> str:
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
         made.touch()
     return name
+
+
+@contextmanager
+def role_of(folder: Path, *grants: str) -> Iterator[dict[str, str]]:
+    """A role that may do what `grants` say in the folder's database, and make nothing there: libpq's words for it."""
+    role = f"role_{database_of(folder)}"
+    with admin(database_of(folder)) as db:
+        db.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'sec-ret'").format(sql.Identifier(role)))
+        try:
+            db.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+            for grant in grants:
+                db.execute(f"GRANT {grant} TO {role}".encode())
+            yield {"user": role, "password": "sec-ret"}
+        finally:
+            db.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
 
 
 def url_of(folder: Path, **parts: str) -> str:

@@ -68,6 +68,7 @@ CREATE TABLE etl_locks.task_lock_holder (
 CREATE INDEX task_lock_holder_run ON etl_locks.task_lock_holder (run_id);
 CREATE TABLE etl_locks.run_at_work (run_id text PRIMARY KEY, expires_at timestamptz NOT NULL);
 CREATE SEQUENCE etl_locks.generation;
+CREATE TABLE etl_locks.deployment (id text NOT NULL);
 """
 _HOLDER_COLUMNS = "h.token, h.run_id, h.acquired_at, h.machine, h.host, h.pid_namespace, h.pid, h.started_at"
 
@@ -151,7 +152,7 @@ class PostgresLocks:
         with self._server.transaction() as db:
             db.execute(_ALONE)
             _prepare(db)
-            if db.execute("SELECT to_regclass('etl_locks.deployment')").fetchone() == (None,):
+            if db.execute("SELECT to_regclass('etl_locks.deployment')").fetchone() == (None,):  # Tables from before it.
                 db.execute("CREATE TABLE etl_locks.deployment (id text NOT NULL)")
             noted = "SELECT id FROM etl_locks.deployment"
             db.execute(f"INSERT INTO etl_locks.deployment SELECT %s WHERE NOT EXISTS ({noted})", [own])

@@ -40,7 +40,8 @@ _LIMITS = (
 _USER = "Correct the user or the password (in ETL_LOCKS, PGPASSWORD or ~/.pgpass)."
 _RIGHTS = (
     "Give the role CREATE on the database for its first start, or make the schema for it: CREATE SCHEMA etl_locks "
-    "AUTHORIZATION role; then it needs every right on what is in it, on a server that is no read-only copy."
+    "AUTHORIZATION role. Where its tables are there: USAGE on the schema and its sequence; SELECT, INSERT, UPDATE and "
+    "DELETE on its tables. The server must be no read-only copy."
 )
 _DATABASE = "Correct the database's name, or make it: CREATE DATABASE."
 _OTHER_TABLES = "42..."

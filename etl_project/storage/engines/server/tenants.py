@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 
+from etl_project import faults
 from etl_project.storage.contract import Table, WriteRefused
 from etl_project.storage.deployment import NOTES, Deployment, Tenant, Writer
 from etl_project.storage.engines.server import queue
@@ -40,8 +41,8 @@ class AnothersTable(WriteRefused):
 def turn(address: Server, table: Table, wait_seconds: float, writer: Writer) -> Iterator[None]:
     """Nobody else writes the table for as long as the block lasts, and it is this deployment's.
 
-    A write that fails leaves no note of its own; a kill does. Raises as `queue.turn` does, and AnothersTable (retrying
-    does not help).
+    A write that fails leaves no note of its own; a kill does, and its deployment goes on with the table. Raises as
+    `queue.turn` does, and AnothersTable (retrying does not help).
     """
     with queue.turn(address, table.name.lower(), wait_seconds) as connection:
         deployment, is_new = None if writer is None else writer(), False
@@ -50,6 +51,7 @@ def turn(address: Server, table: Table, wait_seconds: float, writer: Writer) -> 
                 is_new = _claim(address, connection, table.asset, deployment)
             except psycopg.Error as error:
                 raise of_server(address, str(error)) from None
+            faults.reach("tenants.noted")
         try:
             yield
         except BaseException:
@@ -73,13 +75,18 @@ def noted(address: Server) -> Mapping[str, Tenant]:
 
 
 def take_over(address: Server, assets: Iterable[str], deployment: Deployment) -> None:
-    """From now on the tables of these assets are this deployment's; whoever had them is refused. Raises as `noted`."""
+    """From now on the tables of these assets are this deployment's; whoever had them is refused. Raises as `noted`.
+
+    A kill leaves all of them whose they were, or all of them this deployment's.
+    """
     with closing(queue.connected(address, NOTES)) as connection:
         try:
             _make(connection)
             with connection.transaction():
                 for asset in assets:
                     connection.execute(f"{_NOTE} DO {_TAKEN}", _values(asset, deployment))
+                    faults.reach("tenants.taking_over")
+            faults.reach("tenants.taken_over")
         except psycopg.Error as error:
             raise of_server(address, str(error)) from None
 
@@ -118,6 +125,7 @@ def _make(connection: _Connection) -> None:
         there = connection.execute("SELECT to_regclass(%s)", [_TABLE]).fetchone()
         if there == (None,):
             connection.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} {_COLUMNS}")
+            faults.reach("tenants.made")
     except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
         return
 

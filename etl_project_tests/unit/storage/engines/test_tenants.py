@@ -101,22 +101,14 @@ def test_a_first_write_that_is_refused_keeps_nobody_out_and_a_later_one_stays_wh
 
 def test_a_role_that_may_not_make_the_note_writes_as_before(tmp_path: Path) -> None:
     put(opened("postgres", tmp_path, None), 1)
-    role = f"writer_{postgres.database_of(tmp_path)}"
-    with postgres.admin(postgres.database_of(tmp_path)) as db:
-        db.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'w'")
-        try:
-            db.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
-            db.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-            less = opened("postgres", tmp_path, HERE, user=role, password="w")
-            put(less, 2)
-            assert found(less) == [2] and less.engine.tenants() == {}
-            put(opened("postgres", tmp_path, THERE), 3)
-            put(less, 4)
-            with pytest.raises(WriteRefused, match="permission denied"):
-                less.engine.take_over(["orders"], HERE)
-        finally:
-            db.execute(f"DROP OWNED BY {role}")
-            db.execute(f"DROP ROLE {role}")
+    with postgres.role_of(tmp_path, "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public") as role:
+        less = opened("postgres", tmp_path, HERE, **role)
+        put(less, 2)
+        assert found(less) == [2] and less.engine.tenants() == {}
+        put(opened("postgres", tmp_path, THERE), 3)
+        put(less, 4)
+        with pytest.raises(WriteRefused, match="permission denied"):
+            less.engine.take_over(["orders"], HERE)
 
 
 def test_a_file_is_nobodys_to_take_over(tmp_path: Path) -> None:
