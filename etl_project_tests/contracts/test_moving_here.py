@@ -190,18 +190,13 @@ EACH_KIND: dict[str, tuple[dg.PartitionsDefinition[Any], dict[str, str], dict[st
     ),
 }
 """Partitions, the form of their times, the type of each column of the key, and two of the partitions."""
-LIBRARIES: dict[Any, Callable[[pl.DataFrame], Any]] = {
-    pl.DataFrame: lambda frame: frame,
-    pl.LazyFrame: pl.DataFrame.lazy,
-    pa.Table: pl.DataFrame.to_arrow,
-}
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("kind", EACH_KIND)
 def test_each_kind_of_partitions_is_replaced_and_read_back_by_polars_eager_and_lazy_and_by_arrow(
-    run: Run, manager: PartitionIOManager, kind: str, library: Any
+    run: Run, manager: PartitionIOManager, kind: str
 ) -> None:
+    """Each library writes, and reads what another one has written."""
     partitions, forms, columns, (first, second) = EACH_KIND[kind]
     said = {"partition_columns": {name: name for name in columns}}
     metadata = said if len(columns) > 1 else {"partition_column": next(iter(columns))}
@@ -209,27 +204,35 @@ def test_each_kind_of_partitions_is_replaced_and_read_back_by_polars_eager_and_l
     seen: list[Any] = []
 
     @dg.asset(partitions_def=partitions, metadata=metadata)
-    def made(context: dg.AssetExecutionContext) -> library:  # type: ignore[valid-type]
+    def made(context: dg.AssetExecutionContext) -> pl.DataFrame:
         key = context.partition_key
         parts = key.keys_by_dimension if isinstance(key, dg.MultiPartitionKey) else dict.fromkeys(columns, key)
         frame = pl.DataFrame({name: [parts[name]] * 2 for name in columns} | {"n": [turn["value"], 0]})
-        times = [pl.col(name).str.to_datetime(form).cast(columns[name]) for name, form in forms.items()]
-        return LIBRARIES[library](frame.with_columns(*times))
+        return frame.with_columns(
+            *[pl.col(name).str.to_datetime(form).cast(columns[name]) for name, form in forms.items()]
+        )
 
-    @dg.asset(partitions_def=partitions, metadata=metadata)
-    def read(made: library) -> library:  # type: ignore[valid-type]
-        seen.append(made)
-        return made
+    def read_as(library: Any, upstream: str) -> dg.AssetsDefinition:
+        @dg.asset(
+            name=f"{upstream}_read", ins={"rows": dg.AssetIn(upstream)}, partitions_def=partitions, metadata=metadata
+        )
+        def read(rows: library) -> library:  # type: ignore[valid-type]
+            seen.append(rows)
+            return rows
 
+        return read
+
+    lazy, arrow = read_as(pl.LazyFrame, "made"), read_as(pa.Table, "made_read")
+    chain = [made, lazy, arrow, read_as(pl.DataFrame, "made_read_read")]
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("fruits", ["apple", "orange"])
         for turn["value"], key in ((1, first), (2, second), (3, first), (3, first)):
-            assert run(made, read, partition_key=key, instance=instance).success
-        found = dg.Definitions(assets=[made, read], resources={"io_manager": manager})
-        both = found.load_asset_value("read", python_type=pl.DataFrame, instance=instance)
-    assert all(isinstance(one, library) for one in seen)
-    assert sorted(both["n"]) == [0, 0, 2, 3]
-    assert dict(both.schema) == {**columns, "n": pl.Int64}
+            assert run(*chain, partition_key=key, instance=instance).success
+        found = dg.Definitions(assets=chain, resources={"io_manager": manager})
+        all_rows = found.load_asset_value("made_read_read_read", python_type=pl.DataFrame, instance=instance)
+    assert [type(one) for one in seen] == [pl.LazyFrame, pa.Table, pl.DataFrame] * 4
+    assert sorted(all_rows["n"]) == [0, 0, 2, 3]
+    assert dict(all_rows.schema) == {**columns, "n": pl.Int64}
 
 
 def test_an_asset_reads_its_day_before_and_starts_from_nothing(run: Run, manager: PartitionIOManager) -> None:
