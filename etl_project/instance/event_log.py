@@ -14,16 +14,22 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
 from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata, SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    SqlEventLogStorageMetadata,
+    SqlEventLogStorageTable,
+)
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
-from sqlalchemy import Engine, create_engine, event, inspect, select, text
+from sqlalchemy import Engine, bindparam, create_engine, event, inspect, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import QueuePool
 
@@ -40,6 +46,24 @@ OPEN_FILES = 3
 _ENDS = tuple(
     kind.value
     for kind in (dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED)
+)
+
+
+_EVALUATED = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+
+_INSERTED = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
+
+_CHECKS = AssetCheckExecutionsTable.c
+_SAID = ("execution_status", "evaluation_event", "evaluation_event_timestamp", "evaluation_event_storage_id")
+_RESULT_OF_PLANNED = (
+    AssetCheckExecutionsTable.update()
+    .where(
+        (_CHECKS.asset_key == bindparam("of_asset_key"))
+        & (_CHECKS.check_name == bindparam("of_check_name"))
+        & (_CHECKS.run_id == bindparam("of_run_id"))
+        & _CHECKS.partition.is_(bindparam("of_partition"))  # Also that of no partition.
+    )
+    .values({name: bindparam(f"of_{name}") for name in (*_SAID, "materialization_event_storage_id")})
 )
 
 
@@ -130,15 +154,43 @@ class KeptOpenEventLogStorage(SqliteEventLogStorage):
         with self.run_connection(events[0].run_id) as of_run:
             of_run.execute(SqlEventLogStorageTable.insert(), rows)
             with self.index_connection() as index:
-                ids = [_inserted(index, row) for row in rows]
+                ids = list(index.execute(_INSERTED, rows).scalars())
                 of_assets = [n for n, event in enumerate(events) if _is_of_an_asset(event)]
                 self._store_asset_event_tags(index, [events[n] for n in of_assets], [ids[n] for n in of_assets])
                 last = {(rows[n]["asset_key"], rows[n]["dagster_event_type"]): n for n in of_assets}
                 for n in sorted(last.values()):
                     self._store_asset_event(index, events[n], ids[n])
-                for event, id_ in zip(events, ids, strict=True):
-                    if _is_of_a_check(event):
-                        self.store_asset_check_event(event, id_)
+                of_checks = [n for n, event in enumerate(events) if _is_of_a_check(event)]
+                for evaluated, some in groupby(of_checks, lambda n: events[n].dagster_event_type is _EVALUATED):
+                    group = [(events[n], ids[n], rows[n]) for n in some]
+                    if not (evaluated and self._store_results(index, group)):
+                        for event, id_, _ in group:
+                            self.store_asset_check_event(event, id_)
+
+    def _store_results(self, index: Connection, group: Sequence[tuple[EventLogEntry, int, Mapping[str, Any]]]) -> bool:
+        """Store what checks said in a run: in the place of what was planned for the partition, or by itself.
+
+        False where Dagster's own class has to: without a run, and to say what is wrong where one is planned twice.
+        """
+        results = [_result(*one) for one in group]
+        asked = select(_CHECKS.asset_key, _CHECKS.check_name, _CHECKS.partition).where(
+            (_CHECKS.run_id == group[0][0].run_id) & _CHECKS.asset_key.in_({one["asset_key"] for one in results})
+        )
+        found = [tuple(row) for row in index.execute(asked)]
+        there = set(found)
+        if not group[0][0].run_id or len(there) < len(found):
+            return False
+        new: list[dict[str, Any]] = []
+        known: list[dict[str, Any]] = []
+        for result in results:
+            key = result["asset_key"], result["check_name"], result["partition"]
+            (known if key in there else new).append(result)
+            there.add(key)
+        if new:
+            index.execute(AssetCheckExecutionsTable.insert(), new)
+        if known:
+            index.execute(_RESULT_OF_PLANNED, [{f"of_{name}": value for name, value in one.items()} for one in known])
+        return True
 
     def get_latest_asset_partition_materialization_attempts_without_materializations(
         self, asset_key: dg.AssetKey, after_storage_id: int | None = None
@@ -228,11 +280,22 @@ def _is_of_a_check(event: EventLogEntry) -> bool:
     return event.dagster_event_type in ASSET_CHECK_EVENTS
 
 
-def _inserted(connection: Connection, row: Mapping[str, Any]) -> int:
-    """The id of a new row. With the values beside it, the statement is compiled once."""
-    key = connection.execute(SqlEventLogStorageTable.insert(), row).inserted_primary_key
-    assert key is not None, "a single row was inserted"
-    return int(key[0])
+def _result(event: EventLogEntry, id_: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What Dagster's table of checks holds of an evaluation."""
+    evaluation = event.get_dagster_event().asset_check_evaluation_data
+    status = AssetCheckExecutionRecordStatus.SUCCEEDED if evaluation.passed else AssetCheckExecutionRecordStatus.FAILED
+    target = evaluation.target_materialization_data
+    return {
+        "asset_key": evaluation.asset_key.to_string(),
+        "check_name": evaluation.check_name,
+        "run_id": event.run_id,
+        "partition": evaluation.partition,
+        "execution_status": status.value,
+        "evaluation_event": row["event"],
+        "evaluation_event_timestamp": row["timestamp"],
+        "evaluation_event_storage_id": id_,
+        "materialization_event_storage_id": target.storage_id if target else None,
+    }
 
 
 def _leave_flushing_to_the_log(connection: Any, _record: Any) -> None:

@@ -124,6 +124,16 @@ def events_of_a_run(count: int) -> list[EventLogEntry]:
     return [*checks_planned(count), *made]
 
 
+def of_no_partition() -> list[EventLogEntry]:
+    """What two checks say of a whole table, planned by nobody."""
+    made = []
+    for asset in ("a", "b"):
+        found = dg.AssetCheckEvaluation(dg.AssetKey(asset), "whole", passed=True, metadata={})
+        event = dg.DagsterEvent("ASSET_CHECK_EVALUATION", "job", step_key=asset, event_specific_data=found)
+        made.append(EventLogEntry(None, 10, "", "run", 2e9, asset, "job", event))
+    return made
+
+
 def checks_planned(count: int) -> list[EventLogEntry]:
     """As Dagster plans a check: once for all days of the run."""
     days = DAYS.subset_with_partition_keys(
@@ -161,10 +171,26 @@ def test_a_batch_leaves_the_same_rows_as_its_events_one_by_one_in_dagsters_own_c
             storage.store_event_batch(again)  # As after a batch that could not be stored: each is there twice.
             for one in batch[-3:]:
                 storage.store_event(one)
+            said_again = [one for one in batch if one.dagster_event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION]
+            storage.store_event_batch([*said_again, *of_no_partition(), *of_no_partition(), *said_again])
     expected, found = everything(tmp_path / "own"), everything(tmp_path / "ours")
-    assert len(expected["index.event_logs"]) == 122 + 80 + 3 and len(expected["index.asset_event_tags"]) == 81
-    assert len(expected["index.asset_check_executions"]) == 40
+    assert len(expected["index.event_logs"]) == 122 + 80 + 3 + 84 and len(expected["index.asset_event_tags"]) == 81
+    assert len(expected["index.asset_check_executions"]) == 40 + 2
     assert found == expected
+
+
+def test_a_result_of_a_check_that_was_planned_twice_is_refused_as_by_dagsters_own_class(tmp_path: Path) -> None:
+    [whole, _] = of_no_partition()
+    planned = AssetCheckEvaluationPlanned(asset_key=dg.AssetKey("a"), check_name="whole")
+    event = dg.DagsterEvent("ASSET_CHECK_EVALUATION_PLANNED", "job", step_key="a", event_specific_data=planned)
+    twice = [EventLogEntry(None, 10, "", "run", 1e9, "a", "job", event)] * 2
+    for kind in (SqliteEventLogStorage, KeptOpenEventLogStorage):
+        storage = kind(str(tmp_path / kind.__name__))
+        with dg.instance_for_test() as instance:
+            storage.register_instance(instance)
+            storage.store_event_batch(twice)
+            with pytest.raises(dg.DagsterInvariantViolationError, match="duplicate"):
+                storage.store_event_batch([whole])
 
 
 def schema(path: Path) -> dict[str, list[tuple[object, ...]]]:
@@ -208,8 +234,8 @@ storage = KeptOpenEventLogStorage(sys.argv[1])
 with dg.instance_for_test() as instance:
     storage.register_instance(instance)
     storage.store_event_batch(events_of_a_run(2))
-    storage.store_asset_check_event = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-    storage.store_event_batch(events_of_a_run(3))
+    storage._store_results = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    storage.store_event_batch(events_of_a_run(3)[2:])
 """
 
 
