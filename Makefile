@@ -5,7 +5,7 @@ SETUP := .venv/.installed
 DOCS := .venv/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test servers shuffled long long-tests properties zones crash cluster matrix lint docs bench bench-peers screenshots clean
+.PHONY: help setup demo dev test servers shuffled long long-tests properties zones crash cluster matrix lint docs bench bench-servers bench-peers screenshots clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,11 @@ $(DOCS): $(SETUP)
 
 bench: $(SETUP)  ## benchmarks: ratios against a floor measured in the same run
 	@$(BIN)/python benchmarks/drain.py
+
+bench-servers: $(SETUP)  ## ratios of warehouses, lakes, looks and workers on servers (ETL_TEST_POSTGRES, ETL_TEST_S3; an hour)
+	@$(BIN)/python -m benchmarks.warehouses
+	@$(BIN)/python -m benchmarks.quiet_tick --servers --files 5000
+	@$(BIN)/python -m benchmarks.workers
 
 bench-peers: $(SETUP)  ## who is right after a kill, two writers, a second run, and how fast: us and others (network, hours)
 	@$(BIN)/python benchmarks/peers/correct.py

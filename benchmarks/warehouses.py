@@ -1,7 +1,7 @@
 """What a safe write costs in each warehouse and on each root of the lake, in one run, as ratios.
 
-    python benchmarks/warehouses.py                  10,000, 100,000 and 1 M rows of eight columns
-    python benchmarks/warehouses.py 10000 100000
+    python -m benchmarks.warehouses                  10,000, 100,000 and 1 M rows of eight columns
+    python -m benchmarks.warehouses 10000 100000
 
 A day is written again with other rows. Beside it, in turns, the engine's bare transaction by way of the same DuckDB
 (open, DELETE, INSERT, COMMIT; by COPY in PostgreSQL), the bare file (Parquet, fsync, rename), or the bare PUT of

@@ -1,4 +1,4 @@
-"""A deployment of several workers for tests: a Redis server and `etl worker` processes, on the servers for tests.
+"""A deployment of several workers for tests: a broker and `etl worker` processes, on the servers for tests.
 
 Belongs here: starting, killing, stopping and restarting each of them, as real processes with a folder of their own, and
 handing a run to the broker as Dagster's daemon does. Nothing is mocked.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import dagster as dg
 import psycopg
@@ -30,7 +31,9 @@ from etl_project import utc
 from etl_project_tests.deployments import ROOT, Place
 
 redis = pytest.importorskip("redis", reason="needs the extra `celery`")
+amqp = pytest.importorskip("amqp", reason="needs the extra `celery`")
 REDIS = shutil.which("redis-server")
+RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # What is in the path only starts it as its own user.
 needed = pytest.mark.skipif(REDIS is None, reason="needs redis-server (Debian's package; deploy/redis/start.sh)")
 START_POSTGRES = ROOT / "deploy" / "postgres" / "start.sh"
 PASSWORD = "sec-ret-of-the-broker"
@@ -49,11 +52,42 @@ def eventually(met: Callable[[], Any], what: str, seconds: float = PATIENCE_SECO
     return found
 
 
-def dagster_yaml() -> str:
-    """The `dagster.yaml` of a server deployment, put together from what the documentation shows."""
+def dagster_yaml(of_results: str = "ETL_BROKER") -> str:
+    """The `dagster.yaml` of a server deployment, put together from what the documentation shows.
+
+    `of_results`: the variable of the backend, where that is not the broker itself.
+    """
     page = (ROOT / "docs" / "which-deployment.md").read_text()
     shown = [part.split("```", 1)[0] for part in page.split("```yaml\n")[1:]]
-    return "\n".join(shown) + "\ntelemetry:\n  enabled: false\n"
+    text = "\n".join(shown) + "\ntelemetry:\n  enabled: false\n"
+    if of_results != "ETL_BROKER":  # As the documentation says in words.
+        confirmed = "      broker_transport_options: {confirm_publish: true}\n"
+        text = text.replace("backend:\n      env: ETL_BROKER", f"backend:\n      env: {of_results}")
+        text = text.replace("    config_source:\n", f"    config_source:\n{confirmed}")
+        assert confirmed in text and f"env: {of_results}" in text
+    return text
+
+
+class Broker(Protocol):
+    """What runs are sent over: a server of a test's own, which keeps what it has on disk."""
+
+    folder: Path
+
+    @property
+    def url(self) -> str: ...
+
+    def start(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def queued(self) -> int:
+        """How many tasks wait there."""
+
+    def deliver_twice(self) -> None:
+        """Put the one task that waits there once more."""
+
+    def kept(self) -> list[bytes]:
+        """The content of what it has on disk."""
 
 
 @dataclass
@@ -91,8 +125,106 @@ class Redis:
             self._process = None
 
     def queued(self) -> int:
-        """How many tasks wait at the broker."""
         return int(self.client().llen("dagster"))
+
+    def deliver_twice(self) -> None:
+        [message] = self.client().lrange("dagster", 0, -1)
+        self.client().lpush("dagster", message)
+
+    def kept(self) -> list[bytes]:
+        return [path.read_bytes() for path in self.folder.rglob("a*") if path.is_file()]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Rabbit:
+    """As `Redis`; at ports of its own, with a port mapper (epmd) of its own, which Erlang needs."""
+
+    folder: Path
+    _port: int = field(default_factory=_free_port)
+    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"amqp://etl:{PASSWORD}@127.0.0.1:{self._port}//"
+
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "listeners.tcp.1": f"127.0.0.1:{self._port}",
+            "default_user": "etl",
+            "default_pass": PASSWORD,
+            "disk_free_limit.absolute": "1MB",
+            "log.console": "true",
+            "log.file": "false",
+        }
+        (self.folder / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
+        mapper = str(_free_port())
+        environment = {
+            **os.environ,
+            "HOME": str(self.folder),  # For the cookie.
+            "ERL_EPMD_PORT": mapper,
+            "RABBITMQ_NODENAME": "etl@localhost",
+            "RABBITMQ_DIST_PORT": str(_free_port()),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "logs"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1",
+        }
+        with (self.folder / "log").open("ab") as log:
+            for command in (["epmd", "-port", mapper, "-address", "127.0.0.1"], [str(RABBITMQ)]):
+                self._processes.append(
+                    subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+                )
+        eventually(self._answers, "RabbitMQ answers")
+
+    def _answers(self) -> bool:
+        with suppress(OSError, amqp.AMQPError), self._channel():
+            return True
+        return False
+
+    @contextmanager
+    def _channel(self) -> Iterator[Any]:
+        with amqp.Connection(f"127.0.0.1:{self._port}", "etl", PASSWORD, connect_timeout=5) as connection:
+            yield connection.channel()
+
+    def kill(self) -> None:
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self._processes.clear()
+
+    def queued(self) -> int:
+        with self._channel() as channel:
+            try:
+                return int(channel.queue_declare("dagster", passive=True).message_count)
+            except amqp.NotFound:
+                return 0
+
+    def deliver_twice(self) -> None:
+        with self._channel() as channel:
+            message = channel.basic_get("dagster", no_ack=True)
+            for _ in range(2):
+                channel.basic_publish(amqp.Message(message.body, **message.properties), routing_key="dagster")
+
+    def kept(self) -> list[bytes]:
+        return [path.read_bytes() for path in (self.folder / "data").rglob("*") if path.is_file()]
+
+
+BROKERS = [
+    "redis",
+    pytest.param(
+        "rabbitmq",
+        marks=pytest.mark.skipif(not RABBITMQ.exists(), reason="needs RabbitMQ (Debian's package rabbitmq-server)"),
+    ),
+]
 
 
 @dataclass
@@ -184,7 +316,7 @@ class Cluster:
     place: Place
     home: Path
     settings: dict[str, str]
-    redis: Redis
+    broker: Broker
     workers: list[Worker] = field(default_factory=list)
 
     def worker(self, name: str, *, before: Sequence[str] = (), slots: int = 1, **more: str) -> Worker:
@@ -240,7 +372,7 @@ class Cluster:
         for worker in self.workers:
             worker.signal_group(signal.SIGCONT)
             worker.kill()
-        self.redis.kill()
+        self.broker.kill()
 
 
 @contextmanager
@@ -254,20 +386,23 @@ def running(cluster: Cluster, patch: pytest.MonkeyPatch) -> Iterator[Cluster]:
             "ETL_SETTLE_SECONDS": "0",
         }.items():
             patch.setenv(name, value)
-        cluster.redis.start()
+        cluster.broker.start()
         yield cluster
 
 
-def on_servers(folder: Path, url: str, *, instance: str | None = None, **more: str) -> Cluster:
+def on_servers(folder: Path, url: str, *, instance: str | None = None, kind: str = "redis", **more: str) -> Cluster:
     """A cluster in a folder, whose locks and history are in the database at `url`. `instance`: its `dagster.yaml`."""
-    home, broker = folder / "home", Redis(folder / "redis")
+    home = folder / "home"
+    broker: Broker = Rabbit(folder / "rabbit") if kind == "rabbitmq" else Redis(folder / "redis")
+    of_results = "ETL_RESULTS" if kind == "rabbitmq" else "ETL_BROKER"
     home.mkdir(parents=True)
-    (home / "dagster.yaml").write_text(instance or dagster_yaml())
+    (home / "dagster.yaml").write_text(instance or dagster_yaml(of_results))
     settings = {
         "DAGSTER_HOME": str(home),
         "DAGSTER_POSTGRES_URL": url,
         "ETL_LOCKS": url,
         "ETL_LOCKS_LEASE_SECONDS": "6",
+        "ETL_RESULTS": url.replace("postgresql://", "db+postgresql+psycopg2://", 1),
         "ETL_BROKER": broker.url,
         "ETL_WAIT_SECONDS": "60",
         **more,

@@ -28,6 +28,7 @@ from etl_project.storage import ExtraMissing
 
 try:
     import celery
+    from amqp.exceptions import AMQPError
     from dagster_celery.launcher import CeleryRunLauncher
     from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
     from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
@@ -106,10 +107,12 @@ def launcher_of(instance: dg.DagsterInstance) -> CeleryRunLauncher:
             "backend: {env: ETL_BROKER}} (docs/which-deployment.md)."
         )
     for name, url in (("broker", launcher.broker), ("backend", launcher.backend)):
-        if not url or "://" not in url or url.startswith("rpc"):
+        keeps_none = ("rpc", "amqp", "pyamqp") if name == "backend" else ("rpc",)
+        if not url or "://" not in url or url.startswith(keeps_none):
             raise WorkerUnusable(
                 f"The run_launcher of dagster.yaml has no durable {name}: what is queued, or how a task ended, is lost "
-                f"with it. Write {name}: {{env: ETL_BROKER}}, and set ETL_BROKER=redis://:PASSWORD@redis.example.com/0."
+                f"with it. Write {name}: {{env: ETL_BROKER}}, and set ETL_BROKER=redis://:PASSWORD@redis.example.com/0 "
+                "(over RabbitMQ how tasks ended needs a place of its own: docs/which-deployment.md)."
             )
     return launcher
 
@@ -152,15 +155,24 @@ def _refusal(app: celery.Celery) -> BaseException | None:
     try:
         with app.connection_for_read(connect_timeout=CONNECT_SECONDS) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=CONNECT_SECONDS)
-            connection.default_channel.client.ping()
-    except (OSError, ValueError, KeyError, KombuError, RedisError) as problem:
+            if connection.transport.driver_type == "redis":  # Which says nothing before the first command.
+                connection.default_channel.client.ping()
+    except (OSError, ValueError, KeyError, KombuError, RedisError, AMQPError) as problem:
         return problem
     return None
 
 
 def _is_final(problem: BaseException) -> bool:
     """Whether the broker, or its address, is at fault in a way that does not pass."""
-    words = ("WRONGPASS", "NOAUTH", "NOPERM", "ACCESS_REFUSED", "invalid username", "Authentication required")
+    words = (
+        "WRONGPASS",
+        "NOAUTH",
+        "NOPERM",
+        "ACCESS_REFUSED",
+        "NOT_ALLOWED",
+        "invalid username",
+        "Authentication required",
+    )
     chain: list[BaseException] = []
     one: BaseException | None = problem
     while one is not None and one not in chain:

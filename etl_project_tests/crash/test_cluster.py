@@ -160,8 +160,8 @@ def inflict(machines: Cluster, server: Postgres, often: int) -> None:
             time.sleep(LEASE_SECONDS * 1.5)
             worker.signal_group(signal.SIGCONT)
         elif turn % 4 == 2:
-            machines.redis.kill()
-            machines.redis.start()
+            machines.broker.kill()
+            machines.broker.start()
         else:
             server.kill()
             server.start()
@@ -214,7 +214,7 @@ def test_a_cluster_that_loses_workers_servers_and_answers_ends_as_one_machine_do
             inflict(machines, server, often)
 
             def done() -> bool:
-                quiet = not at_work(instance) and len(proxy.asked) > FEWEST_REQUESTS and not machines.redis.queued()
+                quiet = not at_work(instance) and len(proxy.asked) > FEWEST_REQUESTS and not machines.broker.queued()
                 return quiet and prints(store.last_commits()) == tables
 
             try:

@@ -28,13 +28,15 @@ pytestmark = [postgres.needed, cluster.needed, pytest.mark.stress, pytest.mark.t
 
 DAY = date(2025, 3, 3)
 RAW = ("orders_files", "raw_orders")
+over_each_broker = pytest.mark.parametrize("machines", cluster.BROKERS, indirect=True)
 ELSEWHERE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
 
 
 @pytest.fixture
-def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A deployment with a broker and without workers, and a file that waits."""
-    with cluster.running(cluster.on_servers(tmp_path, Database.of(tmp_path).url), monkeypatch) as running:
+def machines(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A deployment with a broker (Redis, unless a test says which) and without workers, and a file that waits."""
+    made = cluster.on_servers(tmp_path, Database.of(tmp_path).url, kind=getattr(request, "param", "redis"))
+    with cluster.running(made, monkeypatch) as running:
         running.place.drop(f"{DAY}.csv", order_file(DAY))
         yield running
 
@@ -91,6 +93,7 @@ def is_stopped(worker: Worker) -> bool:
     return any(process.status() == psutil.STATUS_STOPPED for process in below)
 
 
+@over_each_broker
 def test_the_run_of_a_killed_worker_is_ended_and_another_worker_builds_its_day(
     machines: Cluster, instance: dg.DagsterInstance
 ) -> None:
@@ -120,11 +123,12 @@ def test_a_worker_killed_before_its_run_took_any_lock_does_not_leave_it_started_
     assert status(instance, run_id) is dg.DagsterRunStatus.FAILURE
 
 
+@over_each_broker
 def test_a_queued_task_of_an_abandoned_run_changes_nothing_when_it_is_executed_later(
     machines: Cluster, instance: dg.DagsterInstance
 ) -> None:
     run_id = launched(machines, instance)
-    assert machines.redis.queued() == 1
+    assert machines.broker.queued() == 1
     instance.report_run_failed(instance.get_run_by_id(run_id), "Nobody took it in time.")  # type: ignore[arg-type]
     machines.worker("late")
     eventually(lambda: state_of_task(instance, run_id) == "SUCCESS", "the task is executed")
@@ -133,23 +137,24 @@ def test_a_queued_task_of_an_abandoned_run_changes_nothing_when_it_is_executed_l
     assert [path.name for path in machines.place.incoming.iterdir()] == [f"{DAY}.csv"]
 
 
+@over_each_broker
 def test_a_broker_that_is_killed_and_started_again_loses_nothing_and_doubles_nothing(
     machines: Cluster, instance: dg.DagsterInstance
 ) -> None:
     before = launched(machines, instance)
-    machines.redis.kill()
-    machines.redis.start()
-    assert machines.redis.queued() == 1, "what was queued is on its disk"
+    machines.broker.kill()
+    machines.broker.start()
+    assert machines.broker.queued() == 1, "what was queued is on its disk"
     worker = machines.worker("one")
     assert ended(instance, before) is dg.DagsterRunStatus.SUCCESS
-    machines.redis.kill()
-    machines.redis.start()
+    machines.broker.kill()
+    machines.broker.start()
     after = launched(machines, instance)
     assert ended(instance, after) is dg.DagsterRunStatus.SUCCESS, worker.log.read_text()[-3000:]
     assert [times(instance, run_id, dg.DagsterEventType.RUN_START) for run_id in (before, after)] == [1, 1]
-    assert machines.redis.queued() == 0 and committed(machines) == {str(DAY): before}, "the second found it unchanged"
+    assert machines.broker.queued() == 0 and committed(machines) == {str(DAY): before}, "the second found it unchanged"
     password = str(conninfo_to_dict(postgres.SERVER)["password"])
-    kept = [path.read_bytes() for path in machines.redis.folder.rglob("*") if path.is_file() and path.name[0] == "a"]
+    kept = machines.broker.kept()
     assert kept and not any(password.encode() in content for content in kept), "no password goes over the broker"
     told = worker.log.read_text() + Path(f"/proc/{worker.process.pid}/cmdline").read_text()
     assert password not in told and cluster.PASSWORD not in told
@@ -179,22 +184,23 @@ def test_a_worker_that_stood_still_for_longer_than_its_lease_changes_nothing_whe
     assert ended(instance, first) is dg.DagsterRunStatus.FAILURE
 
 
+@over_each_broker
 def test_a_task_that_is_delivered_twice_is_executed_once(machines: Cluster, instance: dg.DagsterInstance) -> None:
     run_id = launched(machines, instance)
-    [message] = machines.redis.client().lrange("dagster", 0, -1)
-    machines.redis.client().lpush("dagster", message)
+    machines.broker.deliver_twice()
     machines.worker("both", slots=2)
     assert ended(instance, run_id) is dg.DagsterRunStatus.SUCCESS
-    eventually(lambda: machines.redis.queued() == 0, "both are taken")
+    eventually(lambda: machines.broker.queued() == 0, "both are taken")
     assert times(instance, run_id, dg.DagsterEventType.RUN_START) == 1 and committed(machines) == {str(DAY): run_id}
 
 
 def test_what_keeps_a_worker_from_working_is_one_line_without_a_password(machines: Cluster) -> None:
-    there = machines.redis.folder
+    there = machines.broker.folder
     for change, says in (
         ({"ETL_BROKER": f"redis+socket://:wrong-secret@{there}/s"}, "Retrying does not help. Correct the address"),
         ({"ETL_BROKER": f"redis+socket://:wrong-secret@{there}/nobody"}, "retrying helps once it does"),
         ({"ETL_BROKER": "rpc://"}, "has no durable broker"),
+        ({"ETL_BROKER": "amqp://etl:wrong-secret@there//"}, "has no durable backend"),
         ({"ETL_BROKER": "nonsense:wrong-secret"}, "has no durable broker"),
         ({"ETL_BROKER": "reddis://:wrong-secret@there"}, "Retrying does not help"),
         ({"DAGSTER_HOME": ""}, "DAGSTER_HOME is not set"),
@@ -205,3 +211,19 @@ def test_what_keeps_a_worker_from_working_is_one_line_without_a_password(machine
         told = done.stdout + done.stderr
         assert "wrong-secret" not in told and cluster.PASSWORD not in told and "Traceback" not in told
         assert str(os.environ["DAGSTER_POSTGRES_URL"]) not in told
+
+
+@pytest.mark.parametrize("machines", cluster.BROKERS[1:], indirect=True)
+def test_what_keeps_a_worker_from_rabbitmq_is_one_line_without_a_password(machines: Cluster) -> None:
+    there = machines.broker.url
+    nobody = there.replace(cluster.PASSWORD, "wrong-secret")
+    for url, says in (
+        (nobody, "Retrying does not help. Correct the address"),
+        (f"{there[:-1]}nowhere", "Retrying does not help. Correct the address"),
+        (f"amqp://etl:{cluster.PASSWORD}@127.0.0.1:1//", "retrying helps once it does"),
+    ):
+        done = machines.place.etl("worker", **{**machines.settings, "ETL_BROKER": url, "ETL_WAIT_SECONDS": "0"})
+        [line] = [line for line in done.stderr.splitlines() if line.startswith("etl: ")]
+        told = done.stdout + done.stderr
+        assert done.returncode == 2 and says in line, told
+        assert "wrong-secret" not in told and cluster.PASSWORD not in told and "Traceback" not in told

@@ -15,6 +15,7 @@ from etl_project.instance.json_lines import masked, secrets
         ("ETL_WAREHOUSE", "postgresql://etl:with@sign@db.example.com/etl", "with@sign"),
         ("ETL_WAREHOUSE", "ducklake:postgres:dbname=x password='two words' host=y", "two words"),
         ("ETL_BROKER", "redis://:hunter2x@redis.example.com:6379/0", "hunter2x"),
+        ("ETL_RESULTS", "db+postgresql+psycopg2://etl:hunter2x@db.example.com/etl", "hunter2x"),
         ("DATABASE_URL", "mysql://root:hunter2x@db/shop", "hunter2x"),
         ("CONNECTION", "Server=db;Password=hunter2x;Database=shop", "hunter2x"),
     ],
