@@ -44,16 +44,31 @@ def one_day(trials: Trials, options: argparse.Namespace) -> None:
 
 
 def growth(trials: Trials, options: argparse.Namespace) -> None:
-    """A day is replaced beside so many others; the last ten writes count."""
+    """Two days are corrected and put back, beside so many others that were stored at once before."""
     for count in options.days:
-        took = {}
+        first = (date.fromisoformat(BEFORE) - timedelta(days=count - 1)).isoformat()
+        took: dict[str, list[Took]] = {name: [] for name in trials}
+        files: dict[str, list[tuple[str, Path]]] = {}
         for name, trial in trials.items():
             _fresh(trial)
-            days = [(date(2025, 1, 1) + timedelta(days=number)).isoformat() for number in range(count)]
-            files = [(day, trial.file(day, rows(day, count=_SMALL))) for day in days]
-            corrected = [(DAY, trial.file("new", rows(DAY, count=_SMALL, factor=9))), *files[2:3]]
-            took[name] = trial.each([*files, *corrected * 5])[-10:]
+            files[name] = [
+                (day, trial.file(f"{day}-{factor}", rows(day, count=_SMALL, factor=factor)))
+                for factor in (7, 9)
+                for day in (DAY, AFTER)
+            ]
+            trial.each(files[name])
+            trial.whole(first, BEFORE, trial.file("others", _days(first, count)))
+        for _ in range(options.rounds):
+            for name, trial in trials.items():
+                took[name] += trial.each(files[name])
         _show(f"a day of {_SMALL:,} rows replaced beside {count:,} others", took)
+
+
+def _days(first: str, count: int) -> str:
+    """The query of the rows of so many days."""
+    moved = "batch_date + CAST(n AS INTEGER) AS batch_date, sold_at + to_days(CAST(n AS INTEGER)) AS sold_at"
+    days = f"({rows(first, count=_SMALL)}), range({count}) days(n)"
+    return f"SELECT * EXCLUDE (n) REPLACE ({moved}) FROM {days} ORDER BY batch_date, id"
 
 
 def rewrites(trials: Trials, options: argparse.Namespace) -> None:

@@ -32,7 +32,7 @@ def answer(
     read: Callable[[Path], Iterable[dict[str, Any]]],
     comment: Callable[[Path, str | None], str | None],
     load: Callable[[Path, str], Sized],
-    whole: Callable[[Path, str, str, Path], None] | None = None,
+    whole: Callable[[Path, str, str, Path], None],
     constrain: Callable[[Path], None] | None = None,
 ) -> None:
     folder, command, *rest = Path(sys.argv[1]), *sys.argv[2:]
@@ -40,7 +40,7 @@ def answer(
     commands: dict[str, Callable[[], None]] = {
         "write": lambda: _write(write, folder, [(rest[0], Path(rest[1]))]),
         "each": lambda: _write(write, folder, _listed(Path(rest[0]))),
-        "whole": lambda: print(_timed(lambda: whole and whole(folder, rest[0], rest[1], Path(rest[2])))),
+        "whole": lambda: print(_timed(lambda: whole(folder, rest[0], rest[1], Path(rest[2])))),
         "load": lambda: _load(load, folder, rest[0]),
         "read": lambda: print(*(json.dumps(row, default=str, sort_keys=True) for row in read(folder)), sep="\n"),
         "tally": lambda: _tally(read(folder)),

@@ -6,23 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pandas as pd
+import pyarrow.parquet as pq
 from common import answer
-from common_dagster import load_asset, run_asset
+from common_dagster import asset, load_asset, run_asset
 from dagster_deltalake import LocalConfig
 from dagster_deltalake_pandas import DeltaLakePandasIOManager
-from deltalake import DeltaTable
-
-DAYS = dg.DailyPartitionsDefinition("2025-01-01")
-
-
-def asset(file: Path | None = None) -> dg.AssetsDefinition:
-    @dg.asset(partitions_def=DAYS, metadata={"partition_expr": "batch_date"})
-    def rows() -> pd.DataFrame:
-        return pd.read_parquet(file)
-
-    return rows
+from deltalake import DeltaTable, write_deltalake
 
 
 def manager(folder: Path) -> DeltaLakePandasIOManager:
@@ -30,7 +20,12 @@ def manager(folder: Path) -> DeltaLakePandasIOManager:
 
 
 def write(folder: Path, day: str, file: Path) -> None:
-    run_asset(asset(file), manager(folder), day)
+    run_asset(asset(pd.read_parquet, file), manager(folder), day)
+
+
+def whole(folder: Path, first: str, last: str, file: Path) -> None:
+    """By delta-rs itself, which the IO manager writes with: it writes one day a run."""
+    write_deltalake(table(folder), pq.read_table(file), mode="append", partition_by=["batch_date"])
 
 
 def table(folder: Path) -> str:
@@ -54,4 +49,11 @@ def constrain(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    answer(write, read, comment, lambda folder, day: load_asset(asset(), manager(folder), day), constrain=constrain)
+    answer(
+        write,
+        read,
+        comment,
+        lambda folder, day: load_asset(asset(pd.read_parquet), manager(folder), day),
+        whole,
+        constrain,
+    )

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import dagster as dg
 import pandas as pd
+import pyarrow.parquet as pq
 from common import answer
-from common_dagster import load_asset, run_asset
+from common_dagster import asset, load_asset, run_asset
 from dagster_iceberg.config import IcebergCatalogConfig
 from dagster_iceberg.io_manager.pandas import PandasIcebergIOManager
 from iceberg import catalog, comment, constrain, read
-
-DAYS = dg.DailyPartitionsDefinition("2025-01-01")
-
-
-def asset(file: Path | None = None) -> dg.AssetsDefinition:
-    @dg.asset(partitions_def=DAYS, metadata={"partition_expr": "batch_date"})
-    def rows() -> pd.DataFrame:
-        return pd.read_parquet(file)
-
-    return rows
 
 
 def manager(folder: Path) -> PandasIcebergIOManager:
@@ -32,8 +22,20 @@ def manager(folder: Path) -> PandasIcebergIOManager:
 
 
 def write(folder: Path, day: str, file: Path) -> None:
-    run_asset(asset(file), manager(folder), day)
+    run_asset(asset(pd.read_parquet, file), manager(folder), day)
+
+
+def whole(folder: Path, first: str, last: str, file: Path) -> None:
+    """By pyiceberg itself, into the table that the first day made: the IO manager writes one day a run."""
+    catalog(folder).load_table("main.rows").append(pq.read_table(file))
 
 
 if __name__ == "__main__":
-    answer(write, read, comment, lambda folder, day: load_asset(asset(), manager(folder), day), constrain=constrain)
+    answer(
+        write,
+        read,
+        comment,
+        lambda folder, day: load_asset(asset(pd.read_parquet), manager(folder), day),
+        whole,
+        constrain,
+    )

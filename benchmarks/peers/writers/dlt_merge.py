@@ -33,6 +33,10 @@ def write(folder: Path, day: str, file: Path) -> None:
     pipeline(folder).run(resource)
 
 
+def whole(folder: Path, first: str, last: str, file: Path) -> None:
+    write(folder, first, file)
+
+
 def read(folder: Path) -> Iterable[dict[str, Any]]:
     found = from_duckdb(folder / "rows.duckdb", "main_data.rows")
     return [{name: value for name, value in row.items() if not name.startswith("_dlt")} for row in found]
@@ -51,5 +55,6 @@ if __name__ == "__main__":
         read,
         lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", "main_data.rows", text),
         load,
-        constrain=lambda folder: not_null_in_duckdb(folder / "rows.duckdb", "main_data.rows"),
+        whole,
+        lambda folder: not_null_in_duckdb(folder / "rows.duckdb", "main_data.rows"),
     )

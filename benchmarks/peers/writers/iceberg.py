@@ -13,6 +13,7 @@ from common import answer
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.expressions import EqualTo
+from pyiceberg.table import Table
 
 
 def catalog(folder: Path) -> SqlCatalog:
@@ -21,16 +22,24 @@ def catalog(folder: Path) -> SqlCatalog:
     return made
 
 
+def made(folder: Path, rows: pa.Table) -> Table:
+    """The table, by day as its page on partitioning says."""
+    known = catalog(folder)
+    if known.table_exists("main.rows"):
+        return known.load_table("main.rows")
+    with known.create_table_if_not_exists("main.rows", schema=rows.schema).update_spec() as partitions:
+        partitions.add_identity("batch_date")
+    return known.load_table("main.rows")
+
+
 def write(folder: Path, day: str, file: Path) -> None:
     rows: pa.Table = pq.read_table(file)
-    table = catalog(folder).create_table_if_not_exists("main.rows", schema=rows.schema)
-    table.overwrite(rows, overwrite_filter=EqualTo("batch_date", date.fromisoformat(day)))
+    made(folder, rows).overwrite(rows, overwrite_filter=EqualTo("batch_date", date.fromisoformat(day)))
 
 
 def whole(folder: Path, first: str, last: str, file: Path) -> None:
     rows: pa.Table = pq.read_table(file)
-    table = catalog(folder).create_table_if_not_exists("main.rows", schema=rows.schema)
-    table.overwrite(rows)
+    made(folder, rows).overwrite(rows)
 
 
 def read(folder: Path) -> Iterable[dict[str, Any]]:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 from common import answer
-from common_dagster import load_asset, run_asset, run_range
-from common_ours import asset
+from common_dagster import asset, load_asset, run_asset, run_range
 
 from etl_project.storage import ParquetPartitionIOManager
 
@@ -19,7 +20,7 @@ def manager(folder: Path) -> ParquetPartitionIOManager:
 
 
 def write(folder: Path, day: str, file: Path) -> None:
-    run_asset(asset(file), manager(folder), day)
+    run_asset(asset(pq.read_table, file, pa.Table), manager(folder), day)
 
 
 def read(folder: Path) -> Iterable[dict[str, Any]]:
@@ -30,8 +31,14 @@ def read(folder: Path) -> Iterable[dict[str, Any]]:
 
 
 def whole(folder: Path, first: str, last: str, file: Path) -> None:
-    run_range(asset(file), manager(folder), first, last)
+    run_range(asset(pq.read_table, file, pa.Table), manager(folder), first, last)
 
 
 if __name__ == "__main__":
-    answer(write, read, lambda folder, text: None, lambda folder, day: load_asset(asset(), manager(folder), day), whole)
+    answer(
+        write,
+        read,
+        lambda folder, text: None,
+        lambda folder, day: load_asset(asset(pq.read_table), manager(folder), day),
+        whole,
+    )

@@ -18,25 +18,29 @@ gateways:
   local:
     connection: {{type: duckdb, database: "{folder}/rows.duckdb"}}
 default_gateway: local
-model_defaults: {{dialect: duckdb, start: "2025-01-01"}}
+model_defaults: {{dialect: duckdb, start: "1992-01-01"}}
 """
 _MODEL = """
-MODEL (name main_data.rows, kind INCREMENTAL_BY_TIME_RANGE (time_column batch_date), start '2025-01-01');
+MODEL (name main_data.rows, kind INCREMENTAL_BY_TIME_RANGE (time_column batch_date), start '1992-01-01');
 SELECT batch_date::DATE AS batch_date, id::BIGINT AS id, amount::BIGINT AS amount, sold_at::TIMESTAMPTZ AS sold_at
 FROM read_parquet('{folder}/files/*.parquet', union_by_name=true) WHERE batch_date BETWEEN @start_ds AND @end_ds
 """
 
 
 def write(folder: Path, day: str, file: Path) -> None:
+    whole(folder, day, day, file)
+
+
+def whole(folder: Path, first: str, last: str, file: Path) -> None:
     (folder / "files").mkdir(exist_ok=True)
     (folder / "models").mkdir(exist_ok=True)
-    shutil.copy(file, folder / "files" / f"{day}.parquet")
+    shutil.copy(file, folder / "files" / f"{first}.parquet")
     (folder / "config.yaml").write_text(_CONFIG.format(folder=folder))
     (folder / "models" / "rows.sql").write_text(_MODEL.format(folder=folder))
     context = Context(paths=[str(folder)])
     if context.state_reader.get_environment("prod") is None:
         context.plan(auto_apply=True, no_prompts=True)
-    context.plan(auto_apply=True, no_prompts=True, restate_models=["main_data.rows"], start=day, end=day)
+    context.plan(auto_apply=True, no_prompts=True, restate_models=["main_data.rows"], start=first, end=last)
 
 
 def read(folder: Path) -> Iterable[dict[str, Any]]:
@@ -65,5 +69,6 @@ if __name__ == "__main__":
         read,
         lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", table(folder), text),
         load,
-        constrain=lambda folder: not_null_in_duckdb(folder / "rows.duckdb", table(folder)),
+        whole,
+        lambda folder: not_null_in_duckdb(folder / "rows.duckdb", table(folder)),
     )

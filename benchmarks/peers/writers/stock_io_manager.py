@@ -4,25 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import dagster as dg
 import pandas as pd
 from common import answer, comment_in_duckdb, from_duckdb, not_null_in_duckdb
-from common_dagster import load_asset, run_asset, run_range
+from common_dagster import asset, load_asset, run_asset, run_range
 from dagster_duckdb_pandas import DuckDBPandasIOManager
-
-DAYS = dg.DailyPartitionsDefinition("1992-01-01")
-
-
-def asset(file: Path | None = None) -> dg.AssetsDefinition:
-    @dg.asset(
-        partitions_def=DAYS,
-        metadata={"partition_expr": "batch_date"},
-        backfill_policy=dg.BackfillPolicy.single_run(),
-    )
-    def rows() -> pd.DataFrame:
-        return pd.read_parquet(file)
-
-    return rows
 
 
 def manager(folder: Path) -> DuckDBPandasIOManager:
@@ -30,11 +15,11 @@ def manager(folder: Path) -> DuckDBPandasIOManager:
 
 
 def write(folder: Path, day: str, file: Path) -> None:
-    run_asset(asset(file), manager(folder), day)
+    run_asset(asset(pd.read_parquet, file), manager(folder), day)
 
 
 def whole(folder: Path, first: str, last: str, file: Path) -> None:
-    run_range(asset(file), manager(folder), first, last)
+    run_range(asset(pd.read_parquet, file), manager(folder), first, last)
 
 
 if __name__ == "__main__":
@@ -42,7 +27,7 @@ if __name__ == "__main__":
         write,
         lambda folder: from_duckdb(folder / "rows.duckdb", "main.rows"),
         lambda folder, text: comment_in_duckdb(folder / "rows.duckdb", "main.rows", text),
-        lambda folder, day: load_asset(asset(), manager(folder), day),
+        lambda folder, day: load_asset(asset(pd.read_parquet), manager(folder), day),
         whole,
         lambda folder: not_null_in_duckdb(folder / "rows.duckdb", "main.rows"),
     )
