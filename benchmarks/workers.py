@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 from etl_project.definitions import build_defs
-from etl_project_tests import cluster, postgres, s3
+from etl_project_tests import brokers, cluster, postgres, s3
 from etl_project_tests.deployments import HEADER
 
 FIRST = date(2025, 1, 1)
@@ -59,7 +59,7 @@ def measure(folder: Path, patch: pytest.MonkeyPatch, days: int, rows: int, worke
             running.launched(instance, job, (all_days[n], all_days[min(n + DAYS_PER_RUN, days) - 1]), ASSETS)
             for n in range(0, days, DAYS_PER_RUN)
         ]
-        cluster.eventually(lambda: has_ended(instance, runs), "all runs end", seconds=7200, pause=0.5)
+        brokers.eventually(lambda: has_ended(instance, runs), "all runs end", seconds=7200, pause=0.5)
         took, busy = time.perf_counter() - began, psutil.cpu_percent()
         ends = Counter(run.status.value for run in instance.get_runs(dg.RunsFilter(run_ids=runs)))
         steps = sorted(seconds_of_steps(instance, runs).items(), key=lambda one: -one[1])

@@ -27,7 +27,7 @@ import yaml
 
 from etl_project.storage import ParquetStore
 from etl_project.storage.engines.ducklake.engine import DuckLakeStore
-from etl_project_tests import cluster, postgres, s3, s3_proxy
+from etl_project_tests import brokers, cluster, postgres, s3, s3_proxy
 from etl_project_tests.cluster import Cluster, Postgres, Worker
 from etl_project_tests.crash.locks.places import Database
 from etl_project_tests.deployments import REAL_FILES, ROOT, Place, needs_real_files, order_file
@@ -209,7 +209,7 @@ def test_a_cluster_that_loses_workers_servers_and_answers_ends_as_one_machine_do
                 machines.worker(name, before=elsewhere(name), **clock)
             assert ahead_seconds() > 60
             for worker in machines.workers:
-                cluster.eventually(partial(is_ready, worker), f"{worker.log} says that it is ready")
+                brokers.eventually(partial(is_ready, worker), f"{worker.log} says that it is ready")
             flaky(proxy)
             inflict(machines, server, often)
 
@@ -218,7 +218,7 @@ def test_a_cluster_that_loses_workers_servers_and_answers_ends_as_one_machine_do
                 return quiet and prints(store.last_commits()) == tables
 
             try:
-                cluster.eventually(done, "every day is built, and no run is left", 1800 + 60 * len(files), pause=1.0)
+                brokers.eventually(done, "every day is built, and no run is left", 1800 + 60 * len(files), pause=1.0)
             except pytest.fail.Exception as late:
                 missing = sorted(tables.keys() - prints(store.last_commits()).keys())
                 pytest.fail(f"{late}; missing: {missing}; at work: {at_work(instance)}")

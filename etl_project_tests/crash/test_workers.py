@@ -19,8 +19,9 @@ from psycopg.conninfo import conninfo_to_dict
 from etl_project.definitions import build_defs
 from etl_project.due import attempts
 from etl_project.storage import ParquetStore
-from etl_project_tests import cluster, postgres, s3
-from etl_project_tests.cluster import Cluster, Worker, eventually
+from etl_project_tests import brokers, cluster, postgres, s3
+from etl_project_tests.brokers import eventually
+from etl_project_tests.cluster import Cluster, Worker
 from etl_project_tests.crash.locks.places import Database
 from etl_project_tests.deployments import order_file
 
@@ -28,7 +29,7 @@ pytestmark = [postgres.needed, cluster.needed, pytest.mark.stress, pytest.mark.t
 
 DAY = date(2025, 3, 3)
 RAW = ("orders_files", "raw_orders")
-over_each_broker = pytest.mark.parametrize("machines", cluster.BROKERS, indirect=True)
+over_each_broker = pytest.mark.parametrize("machines", brokers.BROKERS, indirect=True)
 ELSEWHERE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
 
 
@@ -157,7 +158,7 @@ def test_a_broker_that_is_killed_and_started_again_loses_nothing_and_doubles_not
     kept = machines.broker.kept()
     assert kept and not any(password.encode() in content for content in kept), "no password goes over the broker"
     told = worker.log.read_text() + Path(f"/proc/{worker.process.pid}/cmdline").read_text()
-    assert password not in told and cluster.PASSWORD not in told
+    assert password not in told and brokers.PASSWORD not in told
 
 
 @s3.needed
@@ -209,21 +210,21 @@ def test_what_keeps_a_worker_from_working_is_one_line_without_a_password(machine
         [line] = [line for line in done.stderr.splitlines() if line.startswith("etl: ")]
         assert done.returncode == 2 and says in line, done.stderr
         told = done.stdout + done.stderr
-        assert "wrong-secret" not in told and cluster.PASSWORD not in told and "Traceback" not in told
+        assert "wrong-secret" not in told and brokers.PASSWORD not in told and "Traceback" not in told
         assert str(os.environ["DAGSTER_POSTGRES_URL"]) not in told
 
 
-@pytest.mark.parametrize("machines", cluster.BROKERS[1:], indirect=True)
+@pytest.mark.parametrize("machines", brokers.BROKERS[1:], indirect=True)
 def test_what_keeps_a_worker_from_rabbitmq_is_one_line_without_a_password(machines: Cluster) -> None:
     there = machines.broker.url
-    nobody = there.replace(cluster.PASSWORD, "wrong-secret")
+    nobody = there.replace(brokers.PASSWORD, "wrong-secret")
     for url, says in (
         (nobody, "Retrying does not help. Correct the address"),
         (f"{there[:-1]}nowhere", "Retrying does not help. Correct the address"),
-        (f"amqp://etl:{cluster.PASSWORD}@127.0.0.1:1//", "retrying helps once it does"),
+        (f"amqp://etl:{brokers.PASSWORD}@127.0.0.1:1//", "retrying helps once it does"),
     ):
         done = machines.place.etl("worker", **{**machines.settings, "ETL_BROKER": url, "ETL_WAIT_SECONDS": "0"})
         [line] = [line for line in done.stderr.splitlines() if line.startswith("etl: ")]
         told = done.stdout + done.stderr
         assert done.returncode == 2 and says in line, told
-        assert "wrong-secret" not in told and cluster.PASSWORD not in told and "Traceback" not in told
+        assert "wrong-secret" not in told and brokers.PASSWORD not in told and "Traceback" not in told
