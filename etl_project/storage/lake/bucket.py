@@ -114,9 +114,8 @@ class Bucket:
     def records(
         self, assets: Iterable[str] | None = None, partitions: Collection[str | None] | None = None
     ) -> Iterator[Commit]:
-        """The newest record of every object, or of those given: one listing, and a footer for each new ETag."""
-        names = self._asset_folders() if assets is None else list(assets)
-        for asset in names:
+        """The newest record of every object, or of those given: a listing an asset, and a footer for each new ETag."""
+        for asset in self._with_objects(assets):
             found = self._listed(asset)
             some = [one for key, one in found.items() if partitions is None or key in partitions]
             if partitions is None or len(some) > _ASKED_ONE_BY_ONE:
@@ -169,6 +168,14 @@ class Bucket:
         """The place of a partition. Nobody waits for a turn: who comes second looks again."""
         with scratch_folder(self._cache) as folder:
             yield _Place(self, self._objects, self._copies, _key(table, key), folder, whom)
+
+    def _with_objects(self, assets: Iterable[str] | None) -> list[str]:
+        """Assets to list, or all. Of many, most are tables and have nothing here: one question says which are not."""
+        asked = None if assets is None else list(assets)
+        if asked is not None and len(asked) <= 2:
+            return asked
+        there = self._asset_folders()
+        return there if asked is None else [asset for asset in asked if asset in there]
 
     def _asset_folders(self) -> list[str]:
         return [unquote(name) for name in self._objects.folders() if not name.startswith(".")]

@@ -206,6 +206,18 @@ def test_a_quiet_look_is_one_listing_and_no_footer(proxy: Proxy, tmp_path: Path)
     assert changed == ParquetStore(s3.url_of(tmp_path), cache=tmp_path / "other cache").last_commits(["orders"])
 
 
+def test_a_quiet_look_at_many_assets_lists_only_those_that_have_objects(proxy: Proxy, tmp_path: Path) -> None:
+    store = s3.lake_of(tmp_path)
+    names = ["a % of \u00e4ll/orders", "orders"]
+    for name in names:
+        write(store, 1, table=Table(name, "orders"))
+    first = store.last_commits(names)
+    proxy.asked.clear()
+    looked = s3.lake_of(tmp_path).last_commits([f"table_{n}" for n in range(50)] + names)
+    assert looked == first and {asset for asset, _ in looked} == set(names)
+    assert len(proxy.asked) == 1 + len(names) and all(asked.is_listing for asked in proxy.asked)
+
+
 def test_a_range_reads_only_its_own_days(proxy: Proxy, tmp_path: Path) -> None:
     write(s3.lake_of(tmp_path), 1, RANGE)
     elsewhere = ParquetStore(s3.url_of(tmp_path), cache=tmp_path / "other cache")
