@@ -151,7 +151,8 @@ class ParquetStore:
         schemas = [newest_schema, *others.values()] if others else []
         agree = mixed.agree(schemas)
         simple = plain.schema_of(schemas) if agree else None
-        kinds = self._kinds(newest, others) if simple is None else plain.types(simple)
+        shown = simple if others else plain.schema_of([newest_schema])
+        kinds = self._kinds(newest, others) if shown is None else plain.types(shown)
         names = chosen(kinds, columns, table, scope)
         binds = Binds()
         rows = f"SELECT * FROM {parquet(files, binds)}" if files else ""

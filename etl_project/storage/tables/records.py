@@ -130,10 +130,9 @@ class Records:
         binds = Binds()
         where = []
         if assets is not None:
-            where.append(f"asset IN (SELECT unnest({binds.add(list(assets))}::VARCHAR[]))")
+            where.append(_among("asset", list(assets), binds))
         if partitions is not None:
-            keys = [_stored(key) for key in partitions]
-            where.append(f"partition_key IN (SELECT unnest({binds.add(keys)}::VARCHAR[]))")
+            where.append(_among("partition_key", [_stored(key) for key in partitions], binds))
         query = f"SELECT * FROM {self.name} {'WHERE ' + ' AND '.join(where) if where else ''} {_NEWEST}"
         return {(commit.asset, commit.partition): commit for commit in self._commits(query, binds.values)}
 
@@ -202,6 +201,13 @@ class Records:
         self._connection.execute(query, dict(values) or None)
         names = [column[0] for column in self._connection.description]
         return [_commit(dict(zip(names, row, strict=True))) for row in self._connection.fetchall()]
+
+
+def _among(column: str, values: Sequence[str], binds: Binds) -> str:
+    """SQL that is true for these values. One is compared with: a list is joined with, which costs a small day 4 %."""
+    if len(values) == 1:
+        return f"{column} = {binds.add(values[0])}"
+    return f"{column} IN (SELECT unnest({binds.add(values)}::VARCHAR[]))"
 
 
 def _stored(partition: str | None) -> str:

@@ -1,5 +1,6 @@
 """What Arrow alone reads is what DuckDB reads: the same types, the same values, the same refusals."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -106,6 +107,27 @@ def test_a_partition_without_rows_needs_no_database_either(tmp_path: Path, monke
     found = store.arrow(store.read(TABLE, never))
     assert len(found) == 0
     assert found.schema.names == ["batch_date", "n", "more"]
+
+
+def test_rows_that_say_their_columns_have_those_that_the_newest_file_has_to_duckdb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, table = ParquetStore(tmp_path), replace(TABLE, columns_of_data=True)
+    both = both_days(store)
+    more = pa.table({"batch_date": pa.array(DAYS[:1], pa.date32()), **{kind: one[:1] for kind, one in PLAIN.items()}})
+    for newest in (None, more):  # A day without the columns of the newest one has NULL there.
+        if newest is not None:
+            store.replace(table, Scope.days(DAYS[0], DAYS[0]), newest, Request("r"))
+        with monkeypatch.context() as patch:
+            patch.setattr(plain, "schema_of", lambda _: None)
+            by_duckdb = store.arrow(store.read(table, both))
+        with monkeypatch.context() as patch:
+            patch.setattr(DATABASES, None)
+            piece = store.read(table, both)
+        by_arrow = store.arrow(piece)
+        assert by_arrow.schema == by_duckdb.schema
+        assert by_arrow.to_pylist() == by_duckdb.to_pylist()
+    assert set(PLAIN) < set(by_arrow.column_names)
 
 
 def test_a_slice_whose_sql_somebody_changed_is_run(tmp_path: Path) -> None:
