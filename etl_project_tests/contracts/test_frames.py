@@ -399,7 +399,7 @@ def test_a_type_that_says_what_a_value_means_is_the_same_in_all_partitions(make:
     day = "2024-01-05"
     assert build().success
     day = "2024-01-06"
-    for _ in "again":
+    for _ in range(2):
         refused = build()
         [failed] = refused.get_step_failure_events()
         assert not refused.success and says in str(failed.step_failure_data.user_failure_data.description)  # type: ignore[union-attr]

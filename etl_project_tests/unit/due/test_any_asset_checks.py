@@ -156,7 +156,7 @@ def test_a_red_check_is_in_what_a_drain_reports_in_status_and_in_alerts(
         assert found.drain().all_well and red() == []
 
 
-@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("at_once", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_check_by_partition_holds_the_bad_day_of_a_range_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
 ) -> None:

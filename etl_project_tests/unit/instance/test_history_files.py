@@ -79,7 +79,6 @@ def start_together(folder: Path, processes: int) -> None:
     ("rounds", "processes"),
     [
         pytest.param(3, 2, id="3 pairs"),
-        pytest.param(1, 4, id="1 quartet"),
         pytest.param(20, 2, id="20 pairs", marks=pytest.mark.long),
         pytest.param(5, 4, id="5 quartets", marks=pytest.mark.long),
     ],

@@ -44,7 +44,9 @@ def skipped(batches: list[judge.Batch]) -> list[int]:
     return [line for batch in batches for line in batch.skipped["source_line"].to_pylist()]
 
 
-@pytest.mark.parametrize("words", [{"skip_rows_where": "shop = 'Grand Total'"}, {"footer_lines": 1}])
+@pytest.mark.parametrize(
+    "words", [{"skip_rows_where": "shop = 'Grand Total'"}, pytest.param({"footer_lines": 1}, marks=pytest.mark.long)]
+)
 def test_a_total_line_is_counted_and_not_stored_and_a_rerun_gives_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: dict[str, Any]
 ) -> None:
