@@ -102,6 +102,8 @@ bench-peers: $(SETUP)  ## who is right after a kill, two writers, a second run, 
 	@$(BIN)/python benchmarks/peers/fast.py
 	@$(BIN)/python benchmarks/peers/backlog.py
 	@$(BIN)/python benchmarks/peers/tpch.py
+	@$(BIN)/python benchmarks/peers/sensor.py
+	@test -z "$$ETL_TEST_KAFKA" || $(BIN)/python benchmarks/peers/kafka.py "$$ETL_TEST_KAFKA"
 
 screenshots: $(SETUP)  ## the README's pictures, from the demo in a real browser (needs chromium)
 	@$(BIN)/python -m etl_project_tests.browser.screenshots docs/pictures

@@ -31,6 +31,13 @@ SPEC = SourceSpec(
 )
 
 
+def fill(folder: Path, count: int) -> None:
+    """So many files of one row, of 3,000 days."""
+    for number in range(count):
+        day = date(2012, 1, 1) + timedelta(days=number % 3000)
+        Path(folder, f"shop{number // 3000:03d}-{day}.csv").write_bytes(b"id\n1\n")
+
+
 def floor(folder: Path) -> int:
     """The least that has to be done: list, and look at every file."""
     with os.scandir(folder) as entries:
@@ -49,9 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root, "many")
         folder.mkdir()
-        for number in range(count):
-            day = date(2012, 1, 1) + timedelta(days=number % 3000)
-            Path(folder, f"shop{number // 3000:03d}-{day}.csv").write_bytes(b"id\n1\n")
+        fill(folder, count)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         now = datetime.now(UTC) + timedelta(seconds=10)
         floors, scans = [], []

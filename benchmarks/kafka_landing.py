@@ -30,7 +30,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from etl_project import settings
 from etl_project.kafka import format as landed
-from etl_project.kafka.landing import Bounds, land
+from etl_project.kafka.landing import Bounds, LandingTally, land
 from etl_project.kafka.settings import Broker
 from etl_project.kafka.subscription import Subscription
 from etl_project.sources.spec import SourceColumn, SourceSpec
@@ -110,6 +110,15 @@ def produce(bootstrap: str, topic: str, messages: int) -> int:
 
 def landing(bootstrap: str, topic: str, folder: Path, messages: int) -> None:
     """What is measured: the landing until everything that is there has landed."""
+    started = time.perf_counter()
+    tally = landed_all(bootstrap, topic, folder, uuid.uuid4().hex)
+    tell(started)
+    if tally.landed != messages:
+        sys.exit(f"{tally} instead of {messages} messages")
+
+
+def landed_all(bootstrap: str, topic: str, folder: Path, group: str) -> LandingTally:
+    """Land what this group has not landed yet, below this data folder."""
     os.environ["ETL_DATA_DIR"] = str(folder)
     texts = [SourceColumn(name, "VARCHAR") for name in (*landed.FIELDS, *FIELDS)]
     spec = SourceSpec(
@@ -120,12 +129,7 @@ def landing(bootstrap: str, topic: str, folder: Path, messages: int) -> None:
         start_date=date(2025, 1, 1),
         format="jsonl",
     )
-    subscription = Subscription(spec, topic, uuid.uuid4().hex)
-    started = time.perf_counter()
-    tally = land(subscription, Broker(bootstrap), settings.load(), Bounds(until_end=True))
-    tell(started)
-    if tally.landed != messages:
-        sys.exit(f"{tally} instead of {messages} messages")
+    return land(Subscription(spec, topic, group), Broker(bootstrap), settings.load(), Bounds(until_end=True))
 
 
 def tuned(bootstrap: str, topic: str, folder: Path, messages: int) -> None:

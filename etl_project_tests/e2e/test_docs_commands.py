@@ -90,6 +90,11 @@ ELSEWHERE = {
     "python benchmarks/at_rest.py": "../benchmarks/at_rest.py",
     "python benchmarks/larger_than_memory.py": "../benchmarks/larger_than_memory.py",
     "make bench-peers": "../benchmarks/peers/correct.py",
+    "python benchmarks/peers/correct.py": "../benchmarks/peers/correct.py",
+    "python benchmarks/peers/fast.py": "../benchmarks/peers/fast.py",
+    "python benchmarks/peers/kafka.py": "../benchmarks/peers/kafka.py",
+    "python benchmarks/peers/sensor.py": "../benchmarks/peers/sensor.py",
+    "python benchmarks/peers/tpch.py": "../benchmarks/peers/tpch.py",
 }
 """What is not run here, by its first words (it needs a server, a network or minutes), and the test that runs it."""
 
