@@ -118,6 +118,8 @@ def scan(folder: Path, spec: SourceSpec, now: datetime) -> Scan:
         return _scanned(folder, spec, now)
     except PermissionError as error:
         raise CannotList(f"{_named(error, folder)}: no permission; allow this user to read and enter it.") from error
+    except NotADirectoryError as error:
+        raise CannotList(f"{names.shown(str(folder))}: no folder; a file or link lies there. Move it away.") from error
     except OSError as error:  # A disk that fails, a file server that does not answer.
         raise CannotList(f"{_named(error, folder)}: {error.strerror or error}; it is looked at again.") from error
 
@@ -298,8 +300,11 @@ def _listing(folder: str, name: str, passed_over: list[PassedOver]) -> Iterator[
     try:
         with os.scandir(folder) as entries:
             yield from entries
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return
+    except NotADirectoryError:
+        if not name:
+            raise
     except PermissionError:
         if not name:
             raise
