@@ -13,11 +13,10 @@ from dataclasses import asdict
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from etl_project.storage.contract import CARRIED, Commit, Head
 from etl_project.storage.judging.commits import deviation_of, restored_of
-from etl_project.storage.sql import Binds, has_table, quote, unique
+from etl_project.storage.sql import Binds, has_table, quote
 from etl_project.utc import UTC
 
 NAME = "etl_commits"
@@ -43,35 +42,24 @@ _COLUMNS = """(
 """
 _KEY = ", PRIMARY KEY (asset, partition_key, sequence)"
 
-_ARROW = pa.schema(
-    [
-        ("asset", pa.string()),
-        ("partition", pa.string()),
-        ("sequence", pa.int64()),
-        ("run_id", pa.string()),
-        ("code_version", pa.string()),
-        ("input_hash", pa.string()),
-        ("fingerprint", pa.string()),
-        ("rows_before", pa.int64()),
-        ("rows", pa.int64()),
-        ("rows_added", pa.int64()),
-        ("rows_removed", pa.int64()),
-        ("rows_kept", pa.int64()),
-        ("changed", pa.bool_()),
-        ("committed_at", pa.timestamp("us", tz="UTC")),
-        ("schema_changes", pa.list_(pa.string())),
-        ("deviation", pa.string()),
-    ]
-)
+_TYPES = {
+    **dict.fromkeys(("asset", "partition_key"), "VARCHAR"),
+    "sequence": "BIGINT",
+    **dict.fromkeys(("run_id", "code_version", "input_hash", "fingerprint"), "VARCHAR"),
+    **dict.fromkeys(("rows_before", "rows", "rows_added", "rows_removed", "rows_kept"), "BIGINT"),
+    "changed": "BOOLEAN",
+    "committed_at": "TIMESTAMP WITH TIME ZONE",
+    "schema_changes": "VARCHAR[]",
+    "deviation": "VARCHAR",
+}
 
 _RESTORED = "restored"
 """A column that only databases have in which rows were brought back."""
 
-KNOWN = frozenset({"partition_key", _RESTORED, *_ARROW.names} - {"partition"})
+KNOWN = frozenset({_RESTORED, *_TYPES})
 """Every column that a database of this version, or of an earlier one, has."""
 
 _NEWEST = "QUALIFY row_number() OVER (PARTITION BY asset, partition_key ORDER BY sequence DESC) = 1"
-_SELECT = ", ".join("partition_key" if name == "partition" else name for name in _ARROW.names)
 
 
 class Records:
@@ -107,19 +95,17 @@ class Records:
 
     def claim(self, commits: Sequence[Commit]) -> None:
         """Write the records; a second writer of one of the partitions fails here or when it commits."""
-        name = unique("etl_claims")
-        rows = [_row(commit) for commit in commits]
-        schema, columns = _ARROW, _SELECT
+        types = _TYPES
         if any(commit.restored is not None for commit in commits):
             # Made when it is needed first: a database in which nothing was ever brought back stays as it is.
             if _RESTORED not in self.columns():
                 self._connection.execute(f"ALTER TABLE {self.name} ADD COLUMN IF NOT EXISTS {_RESTORED} VARCHAR")
-            schema, columns = _ARROW.append(pa.field(_RESTORED, pa.string())), f"{_SELECT}, {_RESTORED}"
-        self._connection.register(name, pa.Table.from_pylist(rows, schema=schema))
-        try:
-            self._connection.execute(f"INSERT INTO {self.name} ({columns}) SELECT * FROM {name}")
-        finally:
-            self._connection.unregister(name)
+            types = {**_TYPES, _RESTORED: "VARCHAR"}
+        rows, binds = [_row(commit) for commit in commits], Binds()
+        # As lists: to register an Arrow table takes longer than to insert the few rows that it has.
+        values = [f"unnest({binds.add([row[name] for row in rows])}::{kind}[])" for name, kind in types.items()]
+        statement = f"INSERT INTO {self.name} ({', '.join(types)}) SELECT {', '.join(values)}"
+        self._connection.execute(statement, binds.values)
 
     def last(
         self, assets: Iterable[str] | None = None, partitions: Collection[str | None] | None = None
@@ -221,7 +207,7 @@ def _row(commit: Commit) -> dict[str, Any]:
     return {
         **vars(commit),
         "restored": restored,
-        "partition": _stored(commit.partition),
+        "partition_key": _stored(commit.partition),
         "schema_changes": list(commit.schema_changes),
         "deviation": deviation,
     }
