@@ -67,7 +67,8 @@ zones: $(SETUP)  ## the contracts under the time zones of Shanghai and New York
 crash: $(SETUP)  ## hundreds of SIGKILLs at random moments (minutes)
 	@$(BIN)/python -m pytest -q -m stress
 
-# Needs redis-server and faketime (Debian's packages), and what ETL_TEST_POSTGRES and ETL_TEST_S3 name.
+# Needs redis-server and faketime (Debian's packages; rabbitmq-server for what is tried on it), and what ETL_TEST_POSTGRES and
+# ETL_TEST_S3 name.
 cluster: $(SETUP)  ## a daemon and three workers under faults end as one machine does (minutes)
 	@$(BIN)/python -m pytest -q -m stress etl_project_tests/crash/test_cluster.py etl_project_tests/crash/test_workers.py
 
