@@ -174,7 +174,9 @@ class KeptOpenEventLogStorage(SqliteEventLogStorage):
         """
         results = [_result(*one) for one in group]
         asked = select(_CHECKS.asset_key, _CHECKS.check_name, _CHECKS.partition).where(
-            (_CHECKS.run_id == group[0][0].run_id) & _CHECKS.asset_key.in_({one["asset_key"] for one in results})
+            (_CHECKS.run_id == group[0][0].run_id)
+            & _CHECKS.asset_key.in_({one["asset_key"] for one in results})
+            & _CHECKS.check_name.in_({one["check_name"] for one in results})  # Else the index is read for every run.
         )
         found = [tuple(row) for row in index.execute(asked)]
         there = set(found)

@@ -19,7 +19,7 @@ from dagster._core.events import ASSET_CHECK_EVENTS, AssetMaterializationPlanned
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 
 from etl_project import utc
 from etl_project.instance import event_log, home
@@ -191,6 +191,22 @@ def test_a_result_of_a_check_that_was_planned_twice_is_refused_as_by_dagsters_ow
             storage.store_event_batch(twice)
             with pytest.raises(dg.DagsterInvariantViolationError, match="duplicate"):
                 storage.store_event_batch([whole])
+
+
+def test_results_are_looked_for_by_the_whole_of_an_index_however_many_runs_there_were(tmp_path: Path) -> None:
+    storage, asked = KeptOpenEventLogStorage(str(tmp_path)), list[str]()
+    with dg.instance_for_test() as instance:
+        storage.register_instance(instance)
+        storage.store_event_batch(checks_planned(1))
+        with storage.index_connection() as index:
+            event.listen(index.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+        storage.store_event_batch(events_of_a_run(1)[len(checks_planned(1)) :])
+    of_checks = [one for one in asked if "asset_check_executions" in one and not one.startswith("INSERT")]
+    assert len(of_checks) == 2  # What was planned, and the results that take its place.
+    with closing(sqlite3.connect(tmp_path / "index.db")) as db:
+        for one in of_checks:
+            [(*_, how)] = db.execute(f"EXPLAIN QUERY PLAN {one}", ["x"] * one.count("?")).fetchall()
+            assert "asset_key=? AND check_name=? AND run_id=?" in how
 
 
 def schema(path: Path) -> dict[str, list[tuple[object, ...]]]:
