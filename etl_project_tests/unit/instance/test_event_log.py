@@ -13,13 +13,17 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from alembic.script import ScriptDirectory
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationPlanned,
+    AssetCheckEvaluationTargetMaterializationData,
+)
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.events import ASSET_CHECK_EVENTS, AssetMaterializationPlannedData, StepMaterializationData
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 from sqlalchemy import create_engine, event
+from sqlalchemy.exc import IntegrityError
 
 from etl_project import utc
 from etl_project.instance import event_log, home
@@ -118,19 +122,24 @@ def events_of_a_run(count: int) -> list[EventLogEntry]:
             for kind, data in zip(kinds, (planned, done), strict=True):
                 event = dg.DagsterEvent(kind.value, "job", step_key=asset, event_specific_data=data)
                 made.append(EventLogEntry(None, 10, "", "run", 1e9 + len(made), asset, "job", event))
-            found = dg.AssetCheckEvaluation(key, "sound", passed=n % 2 == 0, metadata={}, partition=day)
+            of = (
+                AssetCheckEvaluationTargetMaterializationData(storage_id=n, run_id="run", timestamp=1e9)
+                if n < 2
+                else None
+            )
+            found = dg.AssetCheckEvaluation(key, "sound", n % 2 == 0, {}, of, partition=day)
             event = dg.DagsterEvent("ASSET_CHECK_EVALUATION", "job", step_key=asset, event_specific_data=found)
             made.append(EventLogEntry(None, 10, "", "run", 1e9 + len(made), asset, "job", event))
     return [*checks_planned(count), *made]
 
 
-def of_no_partition() -> list[EventLogEntry]:
+def of_no_partition(run: str = "run") -> list[EventLogEntry]:
     """What two checks say of a whole table, planned by nobody."""
     made = []
     for asset in ("a", "b"):
         found = dg.AssetCheckEvaluation(dg.AssetKey(asset), "whole", passed=True, metadata={})
         event = dg.DagsterEvent("ASSET_CHECK_EVALUATION", "job", step_key=asset, event_specific_data=found)
-        made.append(EventLogEntry(None, 10, "", "run", 2e9, asset, "job", event))
+        made.append(EventLogEntry(None, 10, "", run, 2e9, asset, "job", event))
     return made
 
 
@@ -173,9 +182,10 @@ def test_a_batch_leaves_the_same_rows_as_its_events_one_by_one_in_dagsters_own_c
                 storage.store_event(one)
             said_again = [one for one in batch if one.dagster_event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION]
             storage.store_event_batch([*said_again, *of_no_partition(), *of_no_partition(), *said_again])
+            storage.store_event_batch([*of_no_partition(""), *of_no_partition("")])  # Of no run: each for itself.
     expected, found = everything(tmp_path / "own"), everything(tmp_path / "ours")
-    assert len(expected["index.event_logs"]) == 122 + 80 + 3 + 84 and len(expected["index.asset_event_tags"]) == 81
-    assert len(expected["index.asset_check_executions"]) == 40 + 2
+    assert len(expected["index.event_logs"]) == 122 + 80 + 3 + 84 + 4 and len(expected["index.asset_event_tags"]) == 81
+    assert len(expected["index.asset_check_executions"]) == 40 + 2 + 4
     assert found == expected
 
 
@@ -207,6 +217,16 @@ def test_results_are_looked_for_by_the_whole_of_an_index_however_many_runs_there
         for one in of_checks:
             [(*_, how)] = db.execute(f"EXPLAIN QUERY PLAN {one}", ["x"] * one.count("?")).fetchall()
             assert "asset_key=? AND check_name=? AND run_id=?" in how
+
+
+def test_a_check_that_is_planned_after_its_result_is_refused_as_by_dagsters_own_class(tmp_path: Path) -> None:
+    said = events_of_a_run(1)[len(checks_planned(1)) :]
+    for kind in (SqliteEventLogStorage, KeptOpenEventLogStorage):
+        storage = kind(str(tmp_path / kind.__name__))
+        with dg.instance_for_test() as instance:
+            storage.register_instance(instance)
+            with pytest.raises(IntegrityError, match="UNIQUE"):
+                storage.store_event_batch([*said, *checks_planned(1)])
 
 
 def schema(path: Path) -> dict[str, list[tuple[object, ...]]]:
