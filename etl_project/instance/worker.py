@@ -49,15 +49,19 @@ _CONFIG = {
     "worker_max_tasks_per_child": 1,
     # Nobody fetches a task that has to wait behind another one: it would be lost for an hour with this worker.
     "worker_prefetch_multiplier": 1,
-    "worker_disable_prefetch": True,
-    # A task that was begun is never delivered again: what became of its run is asked for again by what is pending.
-    "task_acks_late": False,
+    # A task is not sent again because its process died: what became of its run is asked for again by what is pending.
     "task_reject_on_worker_lost": False,
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "worker_redirect_stdouts": False,
 }
+
+_OVER_REDIS = {"worker_disable_prefetch": True, "task_acks_late": False}
+# Elsewhere Celery keeps a worker from fetching more than it has slots only by what it has not acknowledged yet. So it
+# acknowledges what has ended; what was delivered again (its worker died, or took longer than RabbitMQ's
+# `consumer_timeout`) is left alone by `at_work` and Dagster.
+_ELSEWHERE = {"worker_disable_prefetch": False, "task_acks_late": True, "broker_channel_error_retry": True}
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +124,8 @@ def launcher_of(instance: dg.DagsterInstance) -> CeleryRunLauncher:
 def app_of(launcher: CeleryRunLauncher) -> celery.Celery:
     """Celery as the launcher has configured it, with the tasks that it sends."""
     app = launcher.celery
-    app.conf.update(_CONFIG)
+    is_redis = str(launcher.broker).startswith(("redis", "sentinel"))
+    app.conf.update({**_CONFIG, **(_OVER_REDIS if is_redis else _ELSEWHERE)})
     options: dict[str, Any] = {"base": AtWork}
     create_execute_job_task(app, **options)
     create_resume_job_task(app, **options)

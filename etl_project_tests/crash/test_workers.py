@@ -186,6 +186,19 @@ def test_a_worker_that_stood_still_for_longer_than_its_lease_changes_nothing_whe
 
 
 @over_each_broker
+def test_no_run_waits_behind_another_one_while_another_worker_is_idle(
+    machines: Cluster, instance: dg.DagsterInstance
+) -> None:
+    busy = machines.worker("busy", ETL_FAULT="worker.at_work=stop")
+    first = launched(machines, instance)
+    eventually(lambda: is_stopped(busy), "the only slot is taken")
+    waiting = [launched(machines, instance) for _ in range(2)]
+    machines.worker("idle")
+    assert [ended(instance, run_id) for run_id in waiting] == [dg.DagsterRunStatus.SUCCESS] * 2
+    assert not times(instance, first, dg.DagsterEventType.RUN_START)
+
+
+@over_each_broker
 def test_a_task_that_is_delivered_twice_is_executed_once(machines: Cluster, instance: dg.DagsterInstance) -> None:
     run_id = launched(machines, instance)
     machines.broker.deliver_twice()
