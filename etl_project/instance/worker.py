@@ -135,14 +135,15 @@ def app_of(launcher: CeleryRunLauncher) -> celery.Celery:
 def answering(url: str) -> str:
     """The broker's address without its password, once it has answered. Raises as `reach` does, after one try."""
     reach(celery.Celery(broker=url, set_as_current=False), 0.0)
-    return str(maybe_sanitize_url(url))
+    return _shown(url)
 
 
 def reach(app: celery.Celery, wait_seconds: float) -> None:
     """Return once the broker answers. Raises WorkerUnusable where it refuses us, BrokerUnavailable after the wait."""
     until = time.monotonic() + wait_seconds
+    shown = _shown(app.conf.broker_url)
     while (problem := _refusal(app)) is not None:
-        shown, said = maybe_sanitize_url(app.conf.broker_url), " ".join(str(problem).split()).rstrip(".")
+        said = " ".join(str(problem).split()).rstrip(".")
         if _is_final(problem):
             raise WorkerUnusable(
                 f"The broker ({shown}) refuses this worker: {said}. Retrying does not help. Correct the address, user "
@@ -153,6 +154,17 @@ def reach(app: celery.Celery, wait_seconds: float) -> None:
                 f"The broker ({shown}) does not answer: {said}. Nothing was changed; retrying helps once it does."
             ) from None
         time.sleep(min(PROBE_SECONDS, wait_seconds))
+
+
+def _shown(url: str) -> str:
+    """The address, or several of them, without passwords. Raises WorkerUnusable for one that cannot be read."""
+    try:
+        return ";".join(str(maybe_sanitize_url(one)) for one in url.split(";"))
+    except ValueError:  # Which has a part of the password in its words.
+        raise WorkerUnusable(
+            "The broker's address (ETL_BROKER) cannot be read. Retrying does not help. Write / # ? [ and ; in its user "
+            "and password as %2F %23 %3F %5B %3B, and its port as a number."
+        ) from None
 
 
 def _refusal(app: celery.Celery) -> BaseException | None:

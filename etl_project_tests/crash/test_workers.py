@@ -209,7 +209,7 @@ def test_a_task_that_is_delivered_twice_is_executed_once(machines: Cluster, inst
 
 
 def test_what_keeps_a_worker_from_working_is_one_line_without_a_password(machines: Cluster) -> None:
-    there = machines.broker.folder
+    there, nobody = machines.broker.folder, "redis://:wrong-secret@127.0.0.1:1/0"
     for change, says in (
         ({"ETL_BROKER": f"redis+socket://:wrong-secret@{there}/s"}, "Retrying does not help. Correct the address"),
         ({"ETL_BROKER": f"redis+socket://:wrong-secret@{there}/nobody"}, "retrying helps once it does"),
@@ -217,6 +217,8 @@ def test_what_keeps_a_worker_from_working_is_one_line_without_a_password(machine
         ({"ETL_BROKER": "amqp://etl:wrong-secret@there//"}, "has no durable backend"),
         ({"ETL_BROKER": "nonsense:wrong-secret"}, "has no durable broker"),
         ({"ETL_BROKER": "reddis://:wrong-secret@there"}, "Retrying does not help"),
+        ({"ETL_BROKER": "redis://:wrong-secret/x@there/0"}, "cannot be read. Retrying does not help"),
+        ({"ETL_BROKER": f"{nobody};{nobody}"}, "retrying helps once it does"),
         ({"DAGSTER_HOME": ""}, "DAGSTER_HOME is not set"),
     ):
         done = machines.place.etl("worker", **{**machines.settings, **change, "ETL_WAIT_SECONDS": "0"})
