@@ -48,7 +48,7 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     """Wall and CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
-    return round(time.perf_counter() - wall, 3), round(time.process_time() - cpu, 3)
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def main() -> None:
@@ -68,11 +68,11 @@ def main() -> None:
         result = {
             "benchmark": "incoming_many_files",
             "files": count,
-            "first_scan_seconds": scans[0][0],
-            "next_scans_seconds": [wall for wall, _ in scans[1:]],
-            "floor_seconds": [wall for wall, _ in floors],
-            "cpu_seconds": min(cpu for _, cpu in scans),
-            "floor_cpu_seconds": min(cpu for _, cpu in floors),
+            "first_scan_seconds": round(scans[0][0], 3),
+            "next_scans_seconds": [round(wall, 3) for wall, _ in scans[1:]],
+            "floor_seconds": [round(wall, 3) for wall, _ in floors],
+            "cpu_seconds": round(min(cpu for _, cpu in scans), 3),
+            "floor_cpu_seconds": round(min(cpu for _, cpu in floors), 3),
             "peak_memory_mb": round(memory / 1024),
             "memory_added_mb": round((memory - before) / 1024),
             "cpus": os.cpu_count(),

@@ -35,6 +35,8 @@ from etl_project.sources.spec import SourceColumn, SourceSpec
 from etl_project.storage.contract import Commit, input_hash
 from etl_project.storage.judging.commits import to_json
 
+FIRST = date(2011, 1, 1)
+"""No day before the first one of the settings is ever due."""
 TABLES = ("shop", *(f"table_{n}" for n in range(6)))
 
 
@@ -83,6 +85,7 @@ def on_servers(folder: Path) -> None:
     """The settings of a deployment whose raw files and tables are on the servers of the tests."""
     from etl_project_tests import postgres, s3  # Need extras.
 
+    gc.enable()  # Tests do without while they are loaded.
     os.environ |= {"ETL_LAKE": s3.url_of(folder), "ETL_WAREHOUSE": postgres.plain_url_of(folder)}
 
 
@@ -119,7 +122,7 @@ def make(folder: Path, days: int) -> Project:
     commits, files = [], {}
     (configured.incoming / "shop").mkdir(parents=True)
     for n in range(days):
-        day = date(2010, 1, 1) + timedelta(days=n)
+        day = FIRST + timedelta(days=n)
         version = archive.day_folder(configured.archive, spec, day) / f"{day}.csv" / f"000001-{n:064x}"
         version.parent.mkdir(parents=True)
         version.write_text("id\n1\n")
@@ -146,7 +149,7 @@ def drop(project: Project, files: int, days: int) -> None:
     """Small files in the drop folder, for every other day."""
     folder = project.settings.incoming / "shop"
     for n in range(files):
-        day = date(2010, 1, 1) + timedelta(days=2 * n % days)
+        day = FIRST + timedelta(days=2 * n % days)
         path = folder / f"{n:06d}" / f"{day}.csv"
         path.parent.mkdir()
         path.write_text("id\n2\n")

@@ -12,6 +12,7 @@ old rows before. The sizes on disk are those after all writes.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
@@ -48,6 +49,7 @@ def postgres(folder: Path) -> Store:
     from etl_project.storage.engines.postgres.engine import PostgresStore
     from etl_project_tests.postgres import plain_url_of
 
+    gc.enable()  # Tests do without while they are loaded.
     return PostgresStore(plain_url_of(folder))
 
 

@@ -11,6 +11,7 @@ ETL_TEST_S3 and the AWS_ variables (deploy/postgres/start.sh, deploy/s3/start.sh
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
@@ -104,5 +105,6 @@ def compare(count: int) -> None:
 
 
 if __name__ == "__main__":
+    gc.enable()  # Tests do without while they are loaded.
     for asked in sys.argv[1:] or ("10000", "100000", "1000000"):
         compare(int(asked))
