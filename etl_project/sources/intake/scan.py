@@ -301,7 +301,8 @@ def _listing(folder: str, name: str, passed_over: list[PassedOver]) -> Iterator[
         with os.scandir(folder) as entries:
             yield from entries
     except FileNotFoundError:
-        return
+        if not name and os.path.islink(folder):
+            raise NotADirectoryError(f"{folder}: a link to nothing") from None
     except NotADirectoryError:
         if not name:
             raise

@@ -150,12 +150,13 @@ def test_what_this_user_may_not_list_or_enter_is_said_and_no_error_of_python(shu
         shutil.rmtree(root)
 
 
-@pytest.mark.parametrize("link", [False, True])
-def test_a_file_in_the_place_of_the_drop_folder_is_not_taken_for_an_empty_one(world: World, link: bool) -> None:
+@pytest.mark.parametrize("there", ["a file", "a link to a file", "a link to nothing"])
+def test_a_file_in_the_place_of_the_drop_folder_is_not_taken_for_an_empty_one(world: World, there: str) -> None:
     aside = world.folder.with_name("aside")
     world.folder.rmdir()
-    (aside if link else world.folder).touch()
-    if link:
+    if there != "a link to nothing":
+        (world.folder if there == "a file" else aside).touch()
+    if there != "a file":
         world.folder.symlink_to(aside)
     with pytest.raises(scan.CannotList, match=r"no folder; a file or link lies there\. Move it away"):
         world.scan()
