@@ -29,6 +29,8 @@ from etl_project.storage import ExtraMissing
 try:
     import celery
     from amqp.exceptions import AMQPError
+    from celery.app.backends import by_url
+    from celery.exceptions import ImproperlyConfigured
     from dagster_celery.launcher import CeleryRunLauncher
     from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
     from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
@@ -118,6 +120,13 @@ def launcher_of(instance: dg.DagsterInstance) -> CeleryRunLauncher:
                 f"with it. Write {name}: {{env: ETL_BROKER}}, and set ETL_BROKER=redis://:PASSWORD@redis.example.com/0 "
                 "(over RabbitMQ how tasks ended needs a place of its own: docs/which-deployment.md)."
             )
+    try:
+        by_url(launcher.backend, launcher.celery.loader)
+    except (ImportError, ImproperlyConfigured):  # Of a name, or a driver, that is not there.
+        raise WorkerUnusable(
+            f"Celery knows no backend {str(launcher.backend).partition('://')[0]!r}. Retrying does not help. Write "
+            "redis://... or db+postgresql+psycopg2://... (docs/which-deployment.md)."
+        ) from None
     return launcher
 
 

@@ -219,6 +219,7 @@ def test_what_keeps_a_worker_from_working_is_one_line_without_a_password(machine
         ({"ETL_BROKER": "reddis://:wrong-secret@there"}, "Retrying does not help"),
         ({"ETL_BROKER": "redis://:wrong-secret/x@there/0"}, "cannot be read. Retrying does not help"),
         ({"ETL_BROKER": f"{nobody};{nobody}"}, "retrying helps once it does"),
+        ({"ETL_BROKER": "postgresql://etl:wrong-secret@there/etl"}, "Celery knows no backend 'postgresql'"),
         ({"DAGSTER_HOME": ""}, "DAGSTER_HOME is not set"),
     ):
         done = machines.place.etl("worker", **{**machines.settings, **change, "ETL_WAIT_SECONDS": "0"})
