@@ -154,7 +154,7 @@ class KeptOpenEventLogStorage(SqliteEventLogStorage):
         with self.run_connection(events[0].run_id) as of_run:
             of_run.execute(SqlEventLogStorageTable.insert(), rows)
             with self.index_connection() as index:
-                ids = list(index.execute(_INSERTED, rows).scalars())
+                ids = _inserted(index, rows)
                 of_assets = [n for n, event in enumerate(events) if _is_of_an_asset(event)]
                 self._store_asset_event_tags(index, [events[n] for n in of_assets], [ids[n] for n in of_assets])
                 last = {(rows[n]["asset_key"], rows[n]["dagster_event_type"]): n for n in of_assets}
@@ -280,6 +280,14 @@ def _is_of_an_asset(event: EventLogEntry) -> bool:
 def _is_of_a_check(event: EventLogEntry) -> bool:
     """Whether Dagster mirrors the event in the index for its check, and does nothing else with it."""
     return event.dagster_event_type in ASSET_CHECK_EVENTS
+
+
+def _inserted(index: Connection, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The ids of new rows, in their order. SQLite before 3.35 gives them only one by one."""
+    if index.dialect.insert_returning:
+        return list(index.execute(_INSERTED, rows).scalars())
+    keys = [index.execute(SqlEventLogStorageTable.insert(), row).inserted_primary_key for row in rows]
+    return [int(key[0]) for key in keys if key is not None]
 
 
 def _result(event: EventLogEntry, id_: int, row: Mapping[str, Any]) -> dict[str, Any]:
