@@ -89,6 +89,7 @@ ELSEWHERE = {
     "python benchmarks/reproducible.py": "../benchmarks/reproducible.py",
     "python benchmarks/at_rest.py": "../benchmarks/at_rest.py",
     "python benchmarks/larger_than_memory.py": "../benchmarks/larger_than_memory.py",
+    "make bench-servers": "../benchmarks/warehouses.py",
     "make bench-peers": "../benchmarks/peers/correct.py",
     "python benchmarks/peers/correct.py": "../benchmarks/peers/correct.py",
     "python benchmarks/peers/fast.py": "../benchmarks/peers/fast.py",
