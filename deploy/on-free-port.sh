@@ -28,6 +28,7 @@ stop() {
     sleep 0.1
   done
   kill -KILL "$server" 2>/dev/null || true
+  wait "$server" 2>/dev/null || true  # On a busy machine it lives on for a moment.
   exit 143
 }
 trap stop TERM
